@@ -1,0 +1,47 @@
+# One command a chore. PYTHON is the interpreter the virtual environment is made from.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help env demo test check format lock clean
+help:
+	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
+	@echo "make test    all tests"
+	@echo "make check   format, lint, types, import direction"
+	@echo "make format  format and mend what can be mended"
+	@echo "make lock    renew requirements/*.txt (needs the package registry)"
+
+env: $(VENV)/.ready
+$(VENV)/.ready: pyproject.toml requirements/dev.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "ctaflows needs Python 3.11 to 3.13; set PYTHON=python3.x (this one is %d.%d)" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: env
+	$(BIN)/ctaflows demo
+
+test: env
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# --universal: one file for every Python the project supports; no address is written into it
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade \
+	  --output-file requirements/dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

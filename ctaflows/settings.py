@@ -1,0 +1,237 @@
+"""Settings: flags > environment > profile in config.toml > built-in profile > default.
+
+Nothing is read when this module is imported; `load` reads the environment and the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ctaflows.errors import UsageError
+
+DEFAULT_PROFILE = "cscs"
+
+#: Built-in profiles: the production and the development instance of the Swiss data centre.
+PROFILES: dict[str, dict[str, Any]] = {
+    "cscs": {},
+    "cscs-dev": {"door_url": "https://dcache-dev.ctaodc.ch:2880", "client_id": "dcache-dev"},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that can be set, with the values that hold here and now.
+
+    Attributes
+    ----------
+    profile : str
+        Name of the profile the values come from.
+    config_dir : Path
+        Folder of config.toml, of stored tokens and of journals.
+    door_url : str
+        WebDAV door, scheme and host and port, without a trailing slash.
+    issuer_url : str
+        OpenID Connect issuer, without a trailing slash.
+    client_id : str
+        OAuth 2.0 client.
+    client_secret, client_secret_file : str or None, Path or None
+        The client's secret, or the file that holds it. Never shown.
+    ca_file : Path or None
+        CA bundle (file) or hashed directory; None means the system's.
+    night_path : str
+        Where a night lies; ``{date}`` and ``{version}`` are filled in.
+    transfers : int
+        Files moved at once.
+    attempts : int
+        How often an idempotent request is tried in all.
+    backoff_s : float
+        First pause between tries in seconds; it doubles each time, with jitter.
+    busy_s : float
+        Pause after a 429 without Retry-After, in seconds: a dCache door blocks an address for 20 s
+        (webdav.properties, limits.rate.*, dCache 11).
+    connect_timeout_s : float
+        Longest wait for a connection, in seconds.
+    stall_timeout_s : float
+        Longest wait for the next bytes, in seconds. The length of a whole transfer has no limit.
+    allow_http_pools : bool
+        Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
+    origins : dict
+        Name of a value to where it came from: ``flag``, ``environment``, ``config``, ``profile``
+        or ``default``.
+    """
+
+    profile: str = DEFAULT_PROFILE
+    config_dir: Path = field(default_factory=lambda: Path.home() / ".config" / "ctaflows")
+    door_url: str = "https://dcache.cta.cscs.ch:2880"
+    issuer_url: str = "https://keycloak.cta.cscs.ch/realms/master"
+    client_id: str = "dcache-cta-cscs-ch-users"
+    client_secret: str | None = field(default=None, repr=False)
+    client_secret_file: Path | None = None
+    ca_file: Path | None = None
+    night_path: str = "cta/DL1/{date}/{version}"
+    transfers: int = 8
+    attempts: int = 5
+    backoff_s: float = 0.5
+    busy_s: float = 20.0
+    connect_timeout_s: float = 30.0
+    stall_timeout_s: float = 60.0
+    allow_http_pools: bool = False
+    origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def replace(self, **changes: Any) -> Settings:
+        """Give a copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+
+_FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in ("profile", "origins")}
+_INTS = {"transfers": 1, "attempts": 1}
+_FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s")
+_PATHS = ("config_dir", "client_secret_file", "ca_file")
+_URLS = ("door_url", "issuer_url")
+
+
+def load(profile: str | None = None, **flags: Any) -> Settings:
+    """Put the settings together from flags, environment and files.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Profile to use; None means ``CTAFLOWS_PROFILE``, then ``default_profile`` of config.toml,
+        then ``cscs``.
+    **flags : Any
+        Values that win over everything; those that are None do not count.
+
+    Returns
+    -------
+    Settings
+        The values, each with its origin.
+
+    Raises
+    ------
+    UsageError
+        A profile that does not exist, a value that can't be one, a config.toml that can't be read.
+    """
+    env = os.environ
+    config_dir = Path(
+        flags.get("config_dir") or env.get("CTAFLOWS_CONFIG_DIR") or _default_config_dir(env)
+    ).expanduser()
+    config = _read_config(config_dir / "config.toml")
+    name = (
+        profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
+    )
+    layers = [
+        ("profile", PROFILES.get(name, {})),
+        ("config", _profile_table(config, name, config_dir / "config.toml")),
+        ("environment", _from_environment(env)),
+        ("flag", {k: v for k, v in flags.items() if v is not None}),
+    ]
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(_FIELDS, "default")
+    for origin, layer in layers:
+        for key, value in layer.items():
+            values[key] = _converted(key, value, origin)
+            origins[key] = origin
+    values["config_dir"] = config_dir
+    return Settings(profile=name, origins=origins, **values)
+
+
+def _default_config_dir(env: os._Environ[str]) -> str:
+    home = env.get("XDG_CONFIG_HOME") or "~/.config"
+    return f"{home}/ctaflows"
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as why:
+        raise UsageError(
+            "The configuration can't be read",
+            where=str(file),
+            said=str(why),
+            hint="Mend the file, or name another folder in CTAFLOWS_CONFIG_DIR.",
+        ) from why
+
+
+def _profile_table(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+    tables = config.get("profiles", {})
+    if name not in tables and name not in PROFILES:
+        known = ", ".join(sorted({*tables, *PROFILES}))
+        raise UsageError(
+            f"There is no profile “{name}”", where=str(file), hint=f"Known profiles: {known}."
+        )
+    return dict(tables.get(name, {}))
+
+
+def _from_environment(env: os._Environ[str]) -> dict[str, str]:
+    found = {k: env[f"CTAFLOWS_{k.upper()}"] for k in _FIELDS if env.get(f"CTAFLOWS_{k.upper()}")}
+    if "ca_file" not in found:
+        for name in ("SSL_CERT_FILE", "X509_CERT_DIR"):
+            if env.get(name):
+                found["ca_file"] = env[name]
+                break
+    return found
+
+
+def _converted(key: str, value: Any, origin: str) -> Any:
+    """Turn a value from text into the type of its field, or say what is wrong with it."""
+    shown = f"CTAFLOWS_{key.upper()}" if origin == "environment" else key
+    if key not in _FIELDS:
+        known = ", ".join(sorted(_FIELDS))
+        raise UsageError(f"There is no setting “{key}” ({origin})", hint=f"Settings: {known}.")
+    try:
+        return _typed(key, value)
+    except ValueError as why:
+        raise UsageError(
+            f"{shown} can't be “{value}” ({origin})", hint=f"It must be {why}."
+        ) from None
+
+
+def _typed(key: str, value: Any) -> Any:
+    if key in _INTS:
+        return _number(value, int, _INTS[key])
+    if key in _FLOATS:
+        return _number(value, float, 0.0)
+    if key in _PATHS:
+        return Path(value).expanduser()
+    if key in _URLS:
+        return _url(str(value))
+    if key == "allow_http_pools":
+        return _boolean(value)
+    return str(value)
+
+
+def _number(value: Any, kind: type[Any], least: float) -> Any:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or not number >= least or number == float("inf"):
+        raise ValueError(f"{'a whole' if kind is int else 'a'} number of at least {least}")
+    return number
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.username or parts.query or parts.fragment:
+        raise ValueError("an address such as https://host:port, without user, query or fragment")
+    return text.rstrip("/")
+
+
+def _boolean(value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    try:
+        return words[str(value).lower()]
+    except KeyError:
+        raise ValueError("true or false") from None

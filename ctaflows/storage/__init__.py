@@ -1,0 +1,1 @@
+"""Storage services: a dCache door over WebDAV, and what belongs to it."""

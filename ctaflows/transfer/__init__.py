@@ -1,0 +1,1 @@
+"""Moving files: planned by pure functions, carried out by thin ones, proven."""

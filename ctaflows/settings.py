@@ -59,6 +59,9 @@ class Settings:
         Longest wait for a connection, in seconds.
     stall_timeout_s : float
         Longest wait for the next bytes, in seconds. The length of a whole transfer has no limit.
+    token_source : str
+        Where tokens are looked for: ``auto`` (WLCG order, then our store), ``environment`` (WLCG
+        order alone) or ``store`` (our store alone).
     allow_http_pools : bool
         Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
     origins : dict
@@ -75,6 +78,7 @@ class Settings:
     client_secret_file: Path | None = None
     ca_file: Path | None = None
     night_path: str = "cta/DL1/{date}/{version}"
+    token_source: str = "auto"  # noqa: S105
     transfers: int = 8
     attempts: int = 5
     backoff_s: float = 0.5
@@ -94,6 +98,7 @@ _INTS = {"transfers": 1, "attempts": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "issuer_url")
+_CHOICES = {"token_source": ("auto", "environment", "store")}
 
 
 def load(profile: str | None = None, **flags: Any) -> Settings:
@@ -203,6 +208,8 @@ def _typed(key: str, value: Any) -> Any:
         return Path(value).expanduser()
     if key in _URLS:
         return _url(str(value))
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ValueError("one of " + ", ".join(_CHOICES[key]))
     if key == "allow_http_pools":
         return _boolean(value)
     return str(value)

@@ -1,0 +1,36 @@
+"""One door for each profile and process, shared by all that happens in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from ctaflows import settings as _settings
+from ctaflows.auth.keeper import Keeper
+from ctaflows.storage.door import Door
+
+if TYPE_CHECKING:
+    from ctaflows.settings import Settings
+
+_doors: dict[tuple[int, int], tuple[Settings, Door]] = {}
+_lock = threading.Lock()
+
+
+def connect(profile: str | None = None) -> Door:
+    """Give the door of a profile.
+
+    The settings are read at each call; the connections are kept as long as the settings stay the
+    same. A process made by fork gets a door of its own, since sockets can't be shared.
+
+    Parameters
+    ----------
+    profile : str, optional
+        See `settings.load`.
+    """
+    settings = _settings.load(profile)
+    key = (os.getpid(), hash(settings))
+    with _lock:
+        if key not in _doors or _doors[key][0] != settings:
+            _doors[key] = (settings, Door(settings, Keeper(settings)))
+        return _doors[key][1]

@@ -1,0 +1,61 @@
+"""manifest.jsonl: the proof of each file, one JSON line a file, appended as files finish."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from ctaflows.model import Transfer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "manifest.jsonl"
+
+
+class Manifest:
+    """The manifest of one destination folder.
+
+    Parameters
+    ----------
+    file : Path
+        Where it lies; made with the first line.
+
+    Attributes
+    ----------
+    proofs : dict of str to Transfer
+        Remote path to what the manifest says of it. The last line of a path counts.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.proofs = _read(file)
+
+    def append(self, transfer: Transfer) -> None:
+        """Add the line of a file that has finished."""
+        line = json.dumps(transfer.to_dict(), ensure_ascii=False) + "\n"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        # one write to a file opened for appending: lines of several threads don't mix
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(descriptor)
+        self.proofs[transfer.path] = transfer
+
+
+def _read(file: Path) -> dict[str, Transfer]:
+    """Read what is there; a line cut short by a kill is passed over, it proves nothing."""
+    found: dict[str, Transfer] = {}
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return found
+    for line in lines:
+        try:
+            transfer = Transfer.from_dict(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        found[transfer.path] = transfer
+    return found

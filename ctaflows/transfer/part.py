@@ -1,0 +1,172 @@
+"""A file that is not whole yet: its bytes so far, and what a later run needs to go on.
+
+``.NAME.part`` lies beside the target, ``.NAME.part.json`` tells what source it belongs to.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from io import FileIO
+from typing import TYPE_CHECKING, Any, Self
+
+from ctaflows.errors import CtaflowsError, NoSpace, UsageError
+from ctaflows.model import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ctaflows.model import Entry
+
+_READ_BYTES = 1 << 20
+
+
+class Part:
+    """The unfinished file of one target, held by one process at a time.
+
+    Parameters
+    ----------
+    target : Path
+        The final name. Its folder is made.
+    entry : Entry
+        The source. Bytes that belong to another source are thrown away.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Bytes that are there and belong to the source.
+
+    Raises
+    ------
+    UsageError
+        No right to write there.
+    NoSpace
+        The disk is full.
+    """
+
+    def __init__(self, target: Path, entry: Entry) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.part")
+        self._journal = target.with_name(f".{target.name}.part.json")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: FileIO = _locked(self.path)
+            self._adopt(entry)
+        except OSError as why:
+            raise local_error(why, target) from why
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.close()
+
+    def _adopt(self, entry: Entry) -> None:
+        wanted = _identity(entry)
+        if _read_journal(self._journal) == wanted:
+            self.size_bytes = self._stream.seek(0, os.SEEK_END)
+            if entry.size_bytes is None or self.size_bytes <= entry.size_bytes:
+                return
+        self.restart()
+        temporary = self._journal.with_name(self._journal.name + ".new")
+        temporary.write_text(json.dumps(wanted), encoding="utf-8")
+        temporary.replace(self._journal)
+
+    def restart(self) -> None:
+        """Throw the bytes away."""
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.size_bytes = 0
+
+    def read_back(self) -> Iterator[bytes]:
+        """Give the bytes that are there, block by block, and stand at their end."""
+        self._stream.seek(0)
+        while block := self._stream.read(_READ_BYTES):
+            yield block
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. They are the system's at once: a kill of this process loses none."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                n_bytes = self._stream.write(rest)
+                self.size_bytes += n_bytes
+                rest = rest[n_bytes:]
+        except OSError as why:
+            raise local_error(why, self.target) from why
+
+    def finish(self, mtime: float | None) -> None:
+        """Give the file its final name, after its bytes have reached the disk."""
+        try:
+            if mtime is not None:
+                os.utime(self._stream.fileno(), (mtime, mtime))
+            os.fsync(self._stream.fileno())
+            self.path.replace(self.target)
+            self._journal.unlink(missing_ok=True)
+            _sync_folder(self.target.parent)
+        except OSError as why:
+            raise local_error(why, self.target) from why
+
+    def discard(self) -> None:
+        """Remove the bytes and the journal."""
+        self.path.unlink(missing_ok=True)
+        self._journal.unlink(missing_ok=True)
+
+
+def local_error(why: OSError, where: Path) -> CtaflowsError:
+    """Turn a fault of the local file system into our error."""
+    said = why.strerror or str(why)
+    if why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpace(
+            "No space is left here",
+            where=str(where),
+            said=said,
+            hint="Make room, then run the same command again: it goes on where it stopped.",
+        )
+    return UsageError(
+        "The destination can't be written",
+        where=str(where),
+        said=said,
+        hint="Name a folder that you may write to.",
+    )
+
+
+def _identity(entry: Entry) -> dict[str, Any]:
+    return {
+        "path": entry.path,
+        "size_bytes": entry.size_bytes,
+        "etag": entry.etag,
+        "mtime": utc_text(entry.mtime),
+        "checksums": sorted(str(c) for c in entry.checksums),
+    }
+
+
+def _read_journal(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _locked(path: Path) -> FileIO:
+    """Open a part file and hold it; another process that fetches the same file is waited for."""
+    while True:
+        stream = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
+                return stream
+        except FileNotFoundError:
+            pass  # it was finished or thrown away while we waited
+        stream.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,125 @@
+"""Remote, local, policy → actions. Pure: what is to be done, before anything is done."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ctaflows.model import Entry, Transfer
+
+#: Local file systems and HTTP dates keep whole seconds at least.
+_SAME_TIME_S = 1.0
+
+
+class Action(enum.Enum):
+    """What to do with one file."""
+
+    FETCH = "fetch"
+    COMPARE = "compare"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalState:
+    """A file that is here already.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Its size.
+    mtime : float
+        Its time of last change, seconds since 1970.
+    """
+
+    size_bytes: int
+    mtime: float
+
+
+def decide(
+    entry: Entry, here: LocalState | None, proof: Transfer | None = None
+) -> tuple[Action, str]:
+    """Decide what to do with a file, and say why.
+
+    Parameters
+    ----------
+    entry : Entry
+        The file at the storage.
+    here : LocalState or None
+        The file here, if there is one.
+    proof : Transfer or None
+        What the manifest says of an earlier transfer to the same place.
+
+    Returns
+    -------
+    action : Action
+        ``COMPARE`` means: compute the checksum of the file here, fetch if it differs.
+    why : str
+        For a dry run.
+    """
+    if here is None:
+        return Action.FETCH, "not here"
+    if here.size_bytes != entry.size_bytes:
+        return Action.FETCH, f"size differs: {here.size_bytes} here, {entry.size_bytes} there"
+    same_time = entry.mtime is not None and abs(entry.mtime.timestamp() - here.mtime) < _SAME_TIME_S
+    if entry.checksums:
+        proven = proof is not None and proof.verified and proof.checksum in entry.checksums
+        if proven and same_time:
+            return Action.SKIP, "proven by the manifest"
+        return Action.COMPARE, "same size, checksum to be compared"
+    if same_time:
+        return Action.SKIP, "same size and time, no checksum to compare"
+    return Action.FETCH, "time differs, no checksum to compare"
+
+
+def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Tell whether a path is wanted.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the directory asked for.
+    include, exclude : sequence of str
+        Shell patterns, matched against the whole relative path, against the file's name, and
+        (a word without a wildcard) against each directory of the path. No include means all.
+    """
+    parts = name.split("/")
+
+    def hit(patterns: Sequence[str]) -> bool:
+        return any(
+            fnmatch.fnmatchcase(name, p) or any(fnmatch.fnmatchcase(part, p) for part in parts)
+            for p in patterns
+        )
+
+    return (not include or hit(include)) and not hit(exclude)
+
+
+def batches(
+    entries: Iterable[Entry], *, max_files: int = 100, max_bytes: int = 8 << 30
+) -> list[list[Entry]]:
+    """Cut files into batches, in order: a task run for each batch, not for each file.
+
+    A Prefect server pays tens of milliseconds of CPU for a task run, and loses runs when thousands
+    come at once; a batch should be at least a second of work.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        Files.
+    max_files, max_bytes : int
+        A batch ends before it would hold more; a single larger file is a batch of its own.
+    """
+    done: list[list[Entry]] = []
+    size = 0
+    for entry in entries:
+        more = entry.size_bytes or 0
+        if not done or len(done[-1]) >= max_files or size + more > max_bytes:
+            done.append([])
+            size = 0
+        done[-1].append(entry)
+        size += more
+    return done

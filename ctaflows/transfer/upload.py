@@ -1,0 +1,250 @@
+"""Upload: a temporary name in the same directory, compared, then moved. Never repeated blindly."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ctaflows.errors import (
+    AlreadyExists,
+    ChecksumMismatch,
+    CtaflowsError,
+    NetworkError,
+    NotFound,
+    SizeMismatch,
+    StorageError,
+)
+from ctaflows.model import Transfer
+from ctaflows.storage import checksum as sums
+from ctaflows.storage.door import digests
+from ctaflows.transfer import progress
+from ctaflows.transfer.part import local_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ctaflows.model import Checksum, Entry
+    from ctaflows.storage.door import Door
+
+log = logging.getLogger("ctaflows.transfer")
+
+_BLOCK_BYTES = 1 << 20
+#: dCache may know the checksum only some seconds after a PUT (dCache #7467).
+_CHECKSUM_TRIES = 5
+
+
+def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
+    """Upload one file.
+
+    Parameters
+    ----------
+    door : Door
+        Where to.
+    local : Path
+        A regular file.
+    remote : str
+        Final path; one that ends in ``/`` is completed with the file's name. Parents are made.
+    overwrite : bool
+        Replace a file that is there and differs.
+
+    Returns
+    -------
+    Transfer
+        The proof; ``skipped`` if the same file is there already.
+
+    Raises
+    ------
+    AlreadyExists
+        Another file is there, and ``overwrite`` is off; or a directory is.
+    IntegrityError
+        What arrived is not what was sent. Nothing is left behind.
+    """
+    started = time.monotonic()
+    source = _Source(local)
+    target = door.normalise(remote + local.name if remote.endswith("/") else remote)
+    there = door.exists(target)
+    if there is not None:
+        if there.is_dir:
+            raise AlreadyExists(
+                "There is a directory of that name",
+                where=target,
+                hint=f"To upload into it, write {target}/ with a slash at the end.",
+            )
+        ours = _agreeing(there, source)
+        if ours is not None:
+            return source.proof(target, ours, started, skipped=True, note="it is there already")
+        if not overwrite:
+            raise AlreadyExists(
+                "Another file is there", where=target, hint="Use --overwrite to replace it."
+            )
+    with door.transfer_slots:
+        return _upload_new(door, source, target, overwrite=overwrite, started=started)
+
+
+def _upload_new(
+    door: Door, source: _Source, target: str, *, overwrite: bool, started: float
+) -> Transfer:
+    folder, _, name = target.rpartition("/")
+    temporary = f"{folder}/.{name[:200]}.{secrets.token_hex(4)}.part"
+    try:
+        server, retries, promised = _put(door, source, temporary)
+        checksum, verified = _compare(door, source, temporary, promised)
+        door.move(temporary, target, overwrite=overwrite)
+    except BaseException:
+        _clean(door, temporary)
+        raise
+    note = None if verified else "the storage gave no checksum of what arrived, only its size"
+    return source.proof(
+        target,
+        checksum,
+        started,
+        verified=verified,
+        retries=retries,
+        server=server,
+        note=note,
+        moved_bytes=source.size_bytes,
+    )
+
+
+def _put(
+    door: Door, source: _Source, temporary: str
+) -> tuple[str | None, int, tuple[Checksum, ...]]:
+    """Write the bytes; after a fault look what is there, and begin anew under the same name."""
+    for attempt in range(1, door.settings.attempts + 1):
+        try:
+            answer = door.put(temporary, source.blocks(), source.size_bytes)
+            return answer.headers.get("server"), attempt - 1, digests(answer.headers)
+        except NotFound:  # servers other than dCache make no parents
+            door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
+        except (NetworkError, StorageError) as why:
+            if not why.retryable or attempt == door.settings.attempts:
+                raise
+            log.warning("%s; uploading it again under a temporary name", why)
+            progress.current().advance(-source.sent_bytes)
+            _clean(door, temporary)
+            threading.Event().wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
+    raise StorageError("The upload did not come about", where=temporary)
+
+
+def _compare(
+    door: Door, source: _Source, temporary: str, promised: tuple[Checksum, ...]
+) -> tuple[Checksum, bool]:
+    """Compare size and checksum of what arrived with what was sent."""
+    there = door.stat(temporary)
+    if there.size_bytes != source.size_bytes:
+        raise SizeMismatch(
+            "Not all bytes arrived",
+            where=temporary,
+            said=f"{there.size_bytes} of {source.size_bytes}",
+        )
+    known = sums.best(there.checksums or promised)
+    for attempt in range(_CHECKSUM_TRIES):
+        if known is not None:
+            break
+        known = sums.best(door.checksums(temporary))
+        if known is None and attempt + 1 < _CHECKSUM_TRIES and _may_come_late(there):
+            threading.Event().wait(door.settings.backoff_s * 2**attempt)
+        elif known is None:
+            return source.checksum("sha256"), False
+    if known is None:
+        return source.checksum("sha256"), False
+    ours = source.checksum(known.algorithm)
+    if ours != known:
+        raise ChecksumMismatch(
+            "What arrived is not what was sent",
+            where=temporary,
+            said=f"{ours} sent, {known.value} arrived",
+        )
+    return ours, True
+
+
+def _may_come_late(there: Entry) -> bool:
+    """Is this a door that keeps checksums? Only dCache tells a locality."""
+    return there.locality is not None
+
+
+def _clean(door: Door, temporary: str) -> None:
+    """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
+    try:
+        door.remove(temporary)
+    except NotFound:
+        pass
+    except CtaflowsError as why:
+        log.warning("A temporary file may be left at the door: %s", why)
+
+
+def _agreeing(there: Entry, source: _Source) -> Checksum | None:
+    """Give the checksum by which the file there is ours, or None."""
+    known = sums.best(there.checksums)
+    if known is None or there.size_bytes != source.size_bytes:
+        return None
+    ours = source.checksum(known.algorithm)
+    return ours if ours == known else None
+
+
+class _Source:
+    """The file to be uploaded; its checksum is taken while it is read."""
+
+    def __init__(self, local: Path) -> None:
+        self.local = local
+        self.sent_bytes = 0
+        self._sums: dict[str, Checksum] = {}
+        try:
+            self.size_bytes = local.stat().st_size
+            with local.open("rb"):
+                pass
+        except FileNotFoundError:
+            raise NotFound("There is no such file here", where=str(local)) from None
+        except OSError as why:
+            raise local_error(why, local) from why
+
+    def blocks(self) -> Iterator[bytes]:
+        """Give the bytes, and take their adler32 (what dCache stores) on the way."""
+        hasher = sums.Hasher("adler32")
+        self.sent_bytes = 0
+        with self.local.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                hasher.update(block)
+                yield block
+                self.sent_bytes += len(block)
+                progress.current().advance(len(block))
+        if self.sent_bytes == self.size_bytes:
+            self._sums["adler32"] = hasher.checksum()
+
+    def checksum(self, algorithm: str) -> Checksum:
+        """Give the file's checksum, computed once."""
+        if algorithm not in self._sums:
+            self._sums[algorithm] = sums.of_file(self.local, algorithm)
+        return self._sums[algorithm]
+
+    def proof(
+        self,
+        path: str,
+        checksum: Checksum,
+        started: float,
+        *,
+        verified: bool = True,
+        skipped: bool = False,
+        moved_bytes: int = 0,
+        retries: int = 0,
+        server: str | None = None,
+        note: str | None = None,
+    ) -> Transfer:
+        """Make the record of this upload."""
+        return Transfer(
+            path=path,
+            local=str(self.local),
+            size_bytes=self.size_bytes,
+            moved_bytes=moved_bytes,
+            seconds=time.monotonic() - started,
+            checksum=checksum,
+            verified=verified,
+            skipped=skipped,
+            retries=retries,
+            server=server,
+            note=note,
+        )

@@ -1,0 +1,84 @@
+"""CTAO and LST-1 data, fetched, proven and inspected: from a notebook, a shell or Prefect flows.
+
+::
+
+    from ctaflows import list_dir, fetch_file, inspect_dl1
+
+    for entry in list_dir("cta/DL1/20241114"):
+        print(entry.name, entry.size_bytes)
+
+Each name is loaded when it is first used: ``import ctaflows`` loads neither prefect nor h5py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctaflows.errors import CtaflowsError, PartialFailure
+    from ctaflows.model import Checksum, Entry, Report, Transfer
+    from ctaflows.settings import Settings
+    from ctaflows.tasks import (
+        fetch_dir,
+        fetch_file,
+        fetch_files,
+        find,
+        get_token_info,
+        inspect_dl1,
+        inspect_dl1_files,
+        list_dir,
+        list_night,
+        refresh_token,
+        stat,
+        upload_dir,
+        upload_file,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checksum",
+    "CtaflowsError",
+    "Entry",
+    "PartialFailure",
+    "Report",
+    "Settings",
+    "Transfer",
+    "__version__",
+    "fetch_dir",
+    "fetch_file",
+    "fetch_files",
+    "find",
+    "get_token_info",
+    "inspect_dl1",
+    "inspect_dl1_files",
+    "list_dir",
+    "list_night",
+    "refresh_token",
+    "stat",
+    "upload_dir",
+    "upload_file",
+]
+
+_HOMES = {
+    "Checksum": "model",
+    "CtaflowsError": "errors",
+    "Entry": "model",
+    "PartialFailure": "errors",
+    "Report": "model",
+    "Settings": "settings",
+    "Transfer": "model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ctaflows.{_HOMES.get(name, 'tasks')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

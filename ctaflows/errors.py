@@ -104,6 +104,11 @@ class CtaflowsError(Exception):
         return (_rebuild, (type(self), self.__dict__.copy()))
 
 
+def error_text(error: BaseException) -> str:
+    """Write an error as it stands in reports: ``ErrorClass: message``."""
+    return f"{type(error).__name__}: {redact(str(error))}"
+
+
 def _rebuild(kind: type[CtaflowsError], state: dict[str, Any]) -> CtaflowsError:
     """Make an error again after pickling, whatever its class's own arguments are."""
     error = kind.__new__(kind)
@@ -238,7 +243,7 @@ class PartialFailure(CtaflowsError):
     ----------
     what : str
         What went wrong, with figures.
-    report : Report
+    report : Report or NightReport
         The result of each file.
     **where_and_hint : Any
         As for `CtaflowsError`.
@@ -246,7 +251,7 @@ class PartialFailure(CtaflowsError):
 
     exit_code = 10
 
-    def __init__(self, what: str, *, report: Report, **where_and_hint: Any) -> None:
+    def __init__(self, what: str, *, report: Any, **where_and_hint: Any) -> None:
         super().__init__(what, **where_and_hint)
         self.report = report
 

@@ -131,6 +131,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
         profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
     )
     layers = [
+        ("environment", _general_ca(env)),
         ("profile", PROFILES.get(name, {})),
         ("config", _profile_table(config, name, config_dir / "config.toml")),
         ("environment", _from_environment(env)),
@@ -176,13 +177,13 @@ def _profile_table(config: dict[str, Any], name: str, file: Path) -> dict[str, A
 
 
 def _from_environment(env: os._Environ[str]) -> dict[str, str]:
-    found = {k: env[f"CTAFLOWS_{k.upper()}"] for k in _FIELDS if env.get(f"CTAFLOWS_{k.upper()}")}
-    if "ca_file" not in found:
-        for name in ("SSL_CERT_FILE", "X509_CERT_DIR"):
-            if env.get(name):
-                found["ca_file"] = env[name]
-                break
-    return found
+    return {k: env[f"CTAFLOWS_{k.upper()}"] for k in _FIELDS if env.get(f"CTAFLOWS_{k.upper()}")}
+
+
+def _general_ca(env: os._Environ[str]) -> dict[str, str]:
+    """Give the CAs that are set for all programs: what a profile says of its own CA is nearer."""
+    named = env.get("SSL_CERT_FILE") or env.get("X509_CERT_DIR")
+    return {"ca_file": named} if named else {}
 
 
 def _converted(key: str, value: Any, origin: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -9,7 +10,7 @@ from ctaflows.errors import ProtocolSurprise, UsageError
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _MAX_NAME_BYTES = 255
@@ -121,6 +122,28 @@ def local_path(path: str, base: str, dest: Path) -> Path:
     if not path.startswith(prefix) or not all(map(is_safe_name, parts)):
         raise ProtocolSurprise("Refused a path that leads out of the destination", where=repr(path))
     return dest.joinpath(*parts)
+
+
+def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Tell whether a path is wanted.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the directory asked for.
+    include, exclude : sequence of str
+        Shell patterns, matched against the whole relative path, against the file's name, and
+        (a word without a wildcard) against each directory of the path. No include means all.
+    """
+    parts = name.split("/")
+
+    def hit(patterns: Sequence[str]) -> bool:
+        return any(
+            fnmatch.fnmatchcase(name, p) or any(fnmatch.fnmatchcase(part, p) for part in parts)
+            for p in patterns
+        )
+
+    return (not include or hit(include)) and not hit(exclude)
 
 
 def common_parent(paths: Iterable[str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
+import os
 import shutil
 import threading
 import time
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import (
@@ -22,17 +22,20 @@ from ctaflows.errors import (
     NoSpace,
     SizeMismatch,
     Truncated,
+    UsageError,
+    error_text,
 )
 from ctaflows.model import Checksum, Entry, Report, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
+from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
+from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.part import Part, local_error
 from ctaflows.transfer.plan import Action, LocalState, decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ctaflows.storage.door import Door
     from ctaflows.transfer.manifest import Manifest
@@ -97,10 +100,7 @@ def fetch(
     """
     started = time.monotonic()
     entry = job.entry
-    here = _here(job.local)
-    action, why = decide(entry, here, proof)
-    if action is Action.COMPARE and _same(job.local, entry):
-        action, why = Action.SKIP, "its checksum agrees"
+    action, why = look(entry, job.local, proof)
     if action is Action.SKIP:
         progress.current().advance(entry.size_bytes or 0)
         known = proof.checksum if proof is not None else None
@@ -119,6 +119,53 @@ def fetch(
     with door.transfer_slots:
         done = _fetch_checked(door, job, stop or threading.Event())
     return replace(done, seconds=time.monotonic() - started)
+
+
+def look(entry: Entry, local: Path, proof: Transfer | None = None) -> tuple[Action, str]:
+    """Look at what is here and decide: fetch or skip, and why; see `plan.decide`."""
+    action, why = decide(entry, _here(local), proof)
+    if action is not Action.COMPARE:
+        return action, why
+    if _same(local, entry):
+        return Action.SKIP, "its checksum agrees"
+    return Action.FETCH, "its checksum differs"
+
+
+def plan(jobs: Sequence[Job], *, manifest: Manifest | None = None) -> list[Transfer]:
+    """Say what `fetch_many` would do, without doing it: the reason stands in ``note``."""
+    planned = []
+    for job in jobs:
+        proof = manifest.proofs.get(job.entry.path) if manifest else None
+        action, why = look(job.entry, job.local, proof)
+        planned.append(
+            Transfer(
+                job.entry.path,
+                str(job.local),
+                job.entry.size_bytes,
+                mtime=job.entry.mtime,
+                skipped=action is Action.SKIP,
+                note=f"{action.value}: {why}",
+            )
+        )
+    return planned
+
+
+def destination(dest: str | os.PathLike[str], name: str) -> Path:
+    """Say where a single file comes to lie: in a folder under its name, or under a new name.
+
+    Parameters
+    ----------
+    dest : path
+        A folder (one that is there, or a path that ends in a slash), or the new name.
+    name : str
+        The file's name at the door.
+    """
+    local = Path(dest)
+    if not local.is_dir() and not os.fspath(dest).endswith(os.sep):
+        return local
+    if not is_safe_name(name):
+        raise UsageError("This can't be a file's name here", where=repr(name))
+    return local / name
 
 
 def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = None) -> Report:
@@ -146,39 +193,24 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
     started = time.monotonic()
     stop = threading.Event()
     _check_space(jobs)
-    listener = progress.current()
-    listener.expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
-    results: list[Transfer | None] = [None] * len(jobs)
+    progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
 
-    def one(index: int) -> None:
-        job = jobs[index]
+    def one(job: Job) -> Transfer:
         proof = manifest.proofs.get(job.entry.path) if manifest else None
         try:
             done = fetch(door, job, proof=proof, stop=stop)
         except CtaflowsError as why:
-            log.debug("failed: %s", why)
-            text = f"{type(why).__name__}: {why}"
-            done = Transfer(job.entry.path, str(job.local), job.entry.size_bytes, error=text)
-        results[index] = done
-        if manifest and not (
-            done.skipped and proof is not None and proof.verified == done.verified
-        ):
+            done = Transfer(
+                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
+            )
+        known = done.skipped and proof is not None and proof.verified == done.verified
+        if manifest and not known:
             manifest.append(done)
-        listener.finished(done)
+        progress.current().finished(done)
+        return done
 
-    with ThreadPoolExecutor(min(len(jobs), door.settings.transfers) or 1) as pool:
-        futures = [
-            pool.submit(contextvars.copy_context().run, one, index) for index in range(len(jobs))
-        ]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(f.done() for f in futures):  # Ctrl-C, or a fault of our own
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-        for future in futures:
-            future.result()
-    return Report(tuple(t for t in results if t is not None), time.monotonic() - started)
+    transfers = at_once(one, jobs, door.settings.transfers, stop)
+    return Report(tuple(transfers), time.monotonic() - started)
 
 
 def _fetch_checked(door: Door, job: Job, stop: threading.Event) -> Transfer:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import enum
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from ctaflows.model import Entry, Transfer
 
@@ -74,28 +73,6 @@ def decide(
     if same_time:
         return Action.SKIP, "same size and time, no checksum to compare"
     return Action.FETCH, "time differs, no checksum to compare"
-
-
-def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Tell whether a path is wanted.
-
-    Parameters
-    ----------
-    name : str
-        Path relative to the directory asked for.
-    include, exclude : sequence of str
-        Shell patterns, matched against the whole relative path, against the file's name, and
-        (a word without a wildcard) against each directory of the path. No include means all.
-    """
-    parts = name.split("/")
-
-    def hit(patterns: Sequence[str]) -> bool:
-        return any(
-            fnmatch.fnmatchcase(name, p) or any(fnmatch.fnmatchcase(part, p) for part in parts)
-            for p in patterns
-        )
-
-    return (not include or hit(include)) and not hit(exclude)
 
 
 def batches(

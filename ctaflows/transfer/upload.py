@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import (
@@ -16,16 +18,17 @@ from ctaflows.errors import (
     NotFound,
     SizeMismatch,
     StorageError,
+    UsageError,
+    error_text,
 )
-from ctaflows.model import Transfer
+from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress
-from ctaflows.transfer.part import local_error
+from ctaflows.transfer.crew import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.storage.door import Door
@@ -85,6 +88,63 @@ def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> 
         return _upload_new(door, source, target, overwrite=overwrite, started=started)
 
 
+def upload_many(
+    door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool = False
+) -> Report:
+    """Upload many files at once.
+
+    Parameters
+    ----------
+    door : Door
+        Where to.
+    pairs : sequence of (Path, str)
+        File here and its path at the door.
+    overwrite : bool
+        As for `upload`.
+
+    Returns
+    -------
+    Report
+        In the order of the pairs, failed ones with their error.
+    """
+    started = time.monotonic()
+    progress.current().expect(len(pairs), sum(_size(local) for local, _ in pairs))
+
+    def one(pair: tuple[Path, str]) -> Transfer:
+        local, remote = pair
+        try:
+            done = upload(door, local, remote, overwrite=overwrite)
+        except CtaflowsError as why:
+            done = Transfer(remote, str(local), _size(local), error=error_text(why))
+        progress.current().finished(done)
+        return done
+
+    transfers = at_once(one, pairs, door.settings.transfers, threading.Event())
+    return Report(tuple(transfers), time.monotonic() - started)
+
+
+def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
+    """Say where the files of a folder go: below ``remote``, in a directory of the folder's name.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder here. Links to other folders are not followed.
+    remote : str
+        A directory at the door.
+    """
+    base = f"{remote.rstrip('/')}/{folder.resolve().name}"
+    found = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
+    return [(f, f"{base}/{f.relative_to(folder).as_posix()}") for f in sorted(found)]
+
+
+def _size(local: Path) -> int:
+    try:
+        return local.stat().st_size
+    except OSError:
+        return 0
+
+
 def _upload_new(
     door: Door, source: _Source, target: str, *, overwrite: bool, started: float
 ) -> Transfer:
@@ -93,7 +153,7 @@ def _upload_new(
     try:
         server, retries, promised = _put(door, source, temporary)
         checksum, verified = _compare(door, source, temporary, promised)
-        door.move(temporary, target, overwrite=overwrite)
+        _move(door, temporary, target, checksum, overwrite=overwrite)
     except BaseException:
         _clean(door, temporary)
         raise
@@ -162,6 +222,22 @@ def _compare(
     return ours, True
 
 
+def _move(door: Door, temporary: str, target: str, checksum: Checksum, *, overwrite: bool) -> None:
+    """Give the file its final name; where the answer is lost, look before moving again."""
+    try:
+        door.move(temporary, target, overwrite=overwrite)
+    except (NetworkError, StorageError) as why:
+        if not why.retryable:
+            raise
+        log.warning("%s; looking whether the file was moved", why)
+        if door.exists(temporary) is not None:
+            door.move(temporary, target, overwrite=overwrite)
+            return
+        there = door.stat(target)
+        if there.checksums and checksum not in there.checksums:
+            raise
+
+
 def _may_come_late(there: Entry) -> bool:
     """Is this a door that keeps checksums? Only dCache tells a locality."""
     return there.locality is not None
@@ -200,7 +276,12 @@ class _Source:
         except FileNotFoundError:
             raise NotFound("There is no such file here", where=str(local)) from None
         except OSError as why:
-            raise local_error(why, local) from why
+            raise UsageError(
+                "The file can't be read",
+                where=str(local),
+                said=why.strerror,
+                hint="Only regular files are uploaded; for a directory use -r.",
+            ) from why
 
     def blocks(self) -> Iterator[bytes]:
         """Give the bytes, and take their adler32 (what dCache stores) on the way."""

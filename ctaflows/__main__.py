@@ -1,0 +1,6 @@
+"""`python -m ctaflows` is `ctaflows`."""
+
+from ctaflows.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The command `ctaflows`: its commands by name, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from ctaflows.errors import CtaflowsError
+
+#: Command to what its line in the overview says. A command's module is loaded when it is used.
+COMMANDS = {
+    "ls": "List a directory at the door.",
+    "stat": "Describe files: size, time, checksums, locality.",
+    "get": "Fetch files, resumed and verified.",
+    "put": "Upload files, verified before they get their name.",
+    "inspect": "Tell what is in DL1 files.",
+    "run": "Run a flow here and now, such as fetch-dl1.",
+    "flows": "List the flows that can be run.",
+    "token": "Show and renew the token.",
+    "sandbox": "A door, an issuer and a sample night on loopback.",
+    "demo": "Fetch a sample night from a sandbox, tracked by Prefect.",
+}
+
+EPILOG = """\b
+Examples:
+  ctaflows ls -l cta/DL1/20241114
+  ctaflows get -r cta/DL1/20241114 . --exclude datacheck
+  ctaflows run fetch-dl1 --date 20241114 --run 11111,11113
+
+\b
+Exit codes: 0 done, 2 usage, 3 not found, 4 already exists, 5 token or rights,
+6 file offline, 7 integrity, 8 storage, 9 network, 10 some files failed, 130 Ctrl-C.
+"""
+
+
+class _Lazy(click.Group):
+    """Loads a command's module when the command is used, or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ctaflows.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean “{close[0]}”?" if close else ""
+            raise click.UsageError(f"There is no command “{args[0]}”.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ctaflows")
+def cli() -> None:
+    """Fetch, prove and inspect CTAO and LST-1 data.
+
+    Paths at the door are written as cta/DL1/20241114. Data goes to stdout, progress and messages to
+    stderr.
+    """
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with the right code."""
+    try:
+        code = cli.main(args, prog_name="ctaflows", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.Abort:
+        code = 130
+    except click.ClickException as why:
+        why.show()
+        code = why.exit_code
+    except CtaflowsError as why:
+        _show(why)
+        code = why.exit_code
+    except KeyboardInterrupt:
+        click.echo("\nctaflows: stopped; what is done is kept", err=True)
+        code = 130
+    except BrokenPipeError:
+        # the reader of our output has gone (`ctaflows ls … | head`): nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as why:  # noqa: BLE001  the last resort
+        _show_fault(why)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(why: CtaflowsError) -> None:
+    if _is_verbose():
+        import traceback
+
+        traceback.print_exception(why)
+    click.secho(f"ctaflows: {why}", fg="red", err=True)
+    if why.hint:
+        click.echo(f"          {why.hint}", err=True)
+
+
+def _show_fault(why: Exception) -> None:
+    from ctaflows.errors import redact
+
+    if _is_verbose():
+        import traceback
+
+        click.echo(redact("".join(traceback.format_exception(why))), err=True)
+    click.secho(f"ctaflows: {type(why).__name__}: {redact(str(why))}", fg="red", err=True)
+    click.echo("          This should not happen. Run it again with -v and report it.", err=True)
+
+
+def _is_verbose() -> bool:
+    from ctaflows.cli import options
+
+    return options.verbosity > 0

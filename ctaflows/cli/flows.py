@@ -1,0 +1,33 @@
+"""`ctaflows flows`."""
+
+from __future__ import annotations
+
+import click
+
+from ctaflows.cli import options, render
+
+
+@click.command("flows")
+@options.as_json
+@options.verbose
+def command(*, as_json: bool) -> None:
+    """List the flows that `ctaflows run` finds.
+
+    A package adds its own flows by the entry-point group `ctaflows.flows`.
+    """
+    from ctaflows.cli import discovery
+
+    found = [
+        {
+            "name": name,
+            "entry_point": point.value,
+            "package": point.dist.name if point.dist else None,
+            "summary": discovery.first_line(discovery.load(name)),
+        }
+        for name, point in discovery.entry_points().items()
+    ]
+    if as_json:
+        render.print_json(found)
+        return
+    for flow in found:
+        click.echo(f"{flow['name']:<20} {flow['summary']}  [{flow['package']}]")

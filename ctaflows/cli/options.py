@@ -1,0 +1,92 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+#: -1 for -q, 1 for -v, 2 for -vv: set when a command's options are read.
+verbosity = 0
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    global verbosity
+    if value and ctx.resilient_parsing is False:
+        verbosity = value if param.name == "verbose" else -1
+    _log_to_stderr()
+    return value
+
+
+def _log_to_stderr() -> None:
+    """Let our own loggers speak on stderr; other libraries' only with -vv."""
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    logger = logging.getLogger("ctaflows")
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = _Stderr()
+        handler.setFormatter(logging.Formatter("ctaflows: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+class _Stderr(logging.Handler):
+    """Writes to the present sys.stderr, through a progress bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from ctaflows.cli import render
+
+        text = self.format(record)
+        if render.live is not None:
+            render.live.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr)  # noqa: T201
+
+
+def verbose(command: F) -> F:
+    """Add -v and -q."""
+    command = click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Say more; show tracebacks.",
+    )(command)
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Show no progress and no warnings.",
+    )(command)
+
+
+def profile(command: F) -> F:
+    """Add --profile."""
+    return click.option(
+        "--profile", metavar="NAME", help="Settings to use [default: $CTAFLOWS_PROFILE, or cscs]."
+    )(command)
+
+
+def as_json(command: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+def patterns(command: F) -> F:
+    """Add --include and --exclude."""
+    command = click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="Leave out such files or directories."
+    )(command)
+    return click.option(
+        "--include", multiple=True, metavar="GLOB", help="Only such files, e.g. '*.h5'."
+    )(command)

@@ -1,0 +1,123 @@
+"""How results and progress look: JSON, tables, a bar. Data goes to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctaflows.transfer.progress import Progress, reported_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.progress import Progress as Bar
+
+    from ctaflows.model import Report, Transfer
+
+#: The bar on the screen, if there is one.
+live: Bar | None = None
+
+
+def print_json(values: Any) -> None:
+    """Print values as JSON."""
+    click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def print_json_array(items: Iterable[Any]) -> None:
+    """Print a JSON array item by item, while they come."""
+    first = True
+    for item in items:
+        click.echo(("[\n" if first else ",\n") + json.dumps(item, ensure_ascii=False), nl=False)
+        first = False
+    click.echo("[]" if first else "\n]")
+
+
+def print_rich(thing: Any) -> None:
+    """Print what rich can render: as wide as the terminal, or as wide as it needs for a file."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False, soft_wrap=False).print(thing)
+
+
+def print_report(report: Report) -> None:
+    """Print one line a file, and on stderr what it came to."""
+    from ctaflows.dl1.report import human_bytes
+
+    for transfer in report.transfers:
+        click.echo(f"{_outcome(transfer):<10} {transfer.local or transfer.path}")
+        if transfer.error:
+            click.secho(f"           {transfer.error}", fg="red", err=True)
+    n_failed = len(report.failed)
+    n_new = len(report.transfers) - n_failed - len(report.skipped)
+    rate = f", {human_bytes(report.moved_bytes / report.seconds)}/s" if report.moved_bytes else ""
+    click.echo(
+        f"{n_new} moved ({human_bytes(report.moved_bytes)}{rate}), "
+        f"{len(report.skipped)} in place, {n_failed} failed",
+        err=True,
+    )
+
+
+def _outcome(transfer: Transfer) -> str:
+    if transfer.error:
+        return "failed"
+    if transfer.skipped:
+        return "in place"
+    return "verified" if transfer.verified else "unverified"
+
+
+class _Shown(Progress):
+    """Shows transfers on a bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=0, files="")
+        self._n_expected = self._n_done = 0
+
+    def expect(self, n_files: int, n_bytes: int) -> None:
+        self._n_expected += n_files
+        total = (self._bar.tasks[0].total or 0) + n_bytes
+        self._bar.update(self._task, total=total, files=self._files())
+
+    def advance(self, n_bytes: int) -> None:
+        self._bar.advance(self._task, n_bytes)
+
+    def finished(self, transfer: Transfer) -> None:
+        self._n_done += 1
+        self._bar.update(self._task, files=self._files())
+
+    def _files(self) -> str:
+        return f"{self._n_done}/{self._n_expected} files"
+
+
+@contextlib.contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show a bar on stderr, if that is a terminal and -q was not given."""
+    global live
+    from ctaflows.cli import options
+
+    if options.verbosity < 0 or not sys.stderr.isatty():
+        yield
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    bar = rich.Progress(
+        rich.TextColumn("{task.fields[files]}"),
+        rich.BarColumn(),
+        rich.DownloadColumn(),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar, reported_to(_Shown(bar)):
+        live = bar
+        try:
+            yield
+        finally:
+            live = None

@@ -1,0 +1,168 @@
+"""`ctaflows run`: a flow's parameters become options, and the flow runs here and now."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import types
+import typing
+from typing import Any
+
+import click
+
+from ctaflows.cli import discovery, options, render
+from ctaflows.errors import PartialFailure, UsageError
+
+_PLAIN = {str: click.STRING, int: click.INT, float: click.FLOAT}
+
+
+class _Flows(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(discovery.entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in discovery.entry_points():
+            return None
+        return flow_command(cmd_name, discovery.load(cmd_name))
+
+
+@click.group("run", cls=_Flows, epilog="Example: ctaflows run fetch-dl1 --date 20241114")
+def command() -> None:
+    """Run a flow here and now.
+
+    The run is tracked where a Prefect API is configured (PREFECT_API_URL or Prefect's profile), or
+    with --track by a temporary server of Prefect's own; otherwise it is a plain run.
+    """
+
+
+def flow_command(name: str, flow: Any) -> click.Command:
+    """Make a command of a flow's signature and docstring."""
+    from ctaflows.flow import parameter_descriptions, summary
+
+    described = parameter_descriptions(flow.fn)
+    hints = typing.get_type_hints(flow.fn)
+    params: list[click.Parameter] = [
+        _option(parameter, hints.get(parameter.name, str), described.get(parameter.name))
+        for parameter in inspect.signature(flow.fn).parameters.values()
+    ]
+    made = click.Command(
+        name, params=params, help=summary(flow.fn), callback=_runner(flow), no_args_is_help=False
+    )
+    click.option(
+        "--track/--no-track", default=None,
+        help="Track by Prefect, or not [default: if an API is configured].",
+    )(made)  # fmt: skip
+    return options.verbose(options.as_json(made))
+
+
+def _option(parameter: inspect.Parameter, hint: Any, described: str | None) -> click.Option:
+    flag = "--" + parameter.name.replace("_", "-")
+    required = parameter.default is inspect.Parameter.empty
+    default = None if required else parameter.default
+    kind, multiple = _click_type(hint)
+    common: dict[str, Any] = {"help": described, "required": required}
+    if kind is bool:
+        off = "no-" + flag[2:]
+        words = [flag] if default is False else [f"{flag}/--{off}"]
+        return click.Option([*words, parameter.name], default=bool(default), is_flag=True, **common)
+    show = default not in (None, "", (), [])
+    return click.Option(
+        [flag, parameter.name],
+        type=kind,
+        multiple=multiple,
+        default=default,
+        show_default=show,
+        **common,
+    )
+
+
+def _click_type(hint: Any) -> tuple[Any, bool]:
+    """Translate a type: plain ones, lists of them (given several times), choices; else JSON."""
+    arguments = [a for a in typing.get_args(hint) if a is not type(None)]
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType) and len(arguments) == 1:
+        return _click_type(arguments[0])
+    if hint is bool:
+        return bool, False
+    if origin is typing.Literal:
+        return click.Choice([str(a) for a in arguments]), False
+    if origin in (list, tuple) and arguments:
+        return _click_type(arguments[0])[0], True
+    return _PLAIN.get(hint, _Json()), False
+
+
+class _Json(click.ParamType[Any]):
+    name = "JSON"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as why:
+            self.fail(f"is no JSON: {why}", param, ctx)
+
+
+def _runner(flow: Any) -> Any:
+    def run(*, track: bool | None, as_json: bool, **parameters: Any) -> None:
+        parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
+        call = _tracked(flow) if _is_to_be_tracked(track) else _plain(flow)
+        failure: PartialFailure | None = None
+        with render.progress_shown():
+            try:
+                result = call(**parameters)
+            except PartialFailure as why:
+                failure, result = why, why.report
+        _print(result, as_json=as_json)
+        if failure is not None:
+            raise failure
+
+    return run
+
+
+def _is_to_be_tracked(track: bool | None) -> bool:
+    url = discovery.prefect_api_url()
+    if track is None:
+        track = url is not None
+    if not track:
+        how = "pass --track to have it tracked" if url is None else "as asked"
+        _say(f"a plain run, not tracked by Prefect ({how})")
+    elif url is None:
+        _say("tracked by a temporary Prefect server, which takes some seconds to start")
+        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        # the first start makes the database: more than Prefect's 20 s on a busy machine
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    else:
+        _say(f"tracked by Prefect at {url}")
+    return track
+
+
+def _tracked(flow: Any) -> Any:
+    # Prefect prints an error's traceback by itself (logging.yml, handlers.console): ours is enough
+    level = "INFO" if options.verbosity > 0 else "CRITICAL"
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
+    return getattr(flow, "tracked", flow)
+
+
+def _plain(flow: Any) -> Any:
+    if not hasattr(type(flow), "plain"):
+        raise UsageError(
+            "This flow runs with Prefect only", hint="Pass --track, or configure PREFECT_API_URL."
+        )
+    return flow.plain
+
+
+def _say(text: str) -> None:
+    if options.verbosity >= 0:
+        click.echo(f"ctaflows: {text}", err=True)
+
+
+def _print(result: Any, *, as_json: bool) -> None:
+    records = getattr(result, "records", None)
+    if as_json:
+        render.print_json(records() if records else result)
+    elif hasattr(result, "__rich__"):
+        render.print_rich(result)
+    elif result is not None:
+        click.echo(result)

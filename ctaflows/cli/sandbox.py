@@ -1,0 +1,171 @@
+"""`ctaflows sandbox`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctaflows.cli import options, render
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctaflows.sandbox import Quirks, Sandbox
+
+EPILOG = """\b
+Examples:
+  ctaflows sandbox
+  ctaflows sandbox --fault 503:2@*.h5 --fault reset --quirk redirect_reads=false
+  ctaflows sandbox -- ctaflows get -r cta/DL1/20241114 /tmp/night
+"""
+
+
+@click.command("sandbox", epilog=EPILOG)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.option("--night", "date", default="20241114", show_default=True, metavar="DATE",
+              help="Date of the sample night.")  # fmt: skip
+@click.option("--events", type=click.IntRange(min=1), help="Events in each subrun, for size.")
+@click.option("--subruns", default="4,3", show_default=True, metavar="N,N",
+              help="Subruns of each run; runs count from 11111 in steps of 2.")  # fmt: skip
+@click.option("--fault", "faults", multiple=True, metavar="NAME[:TIMES][@GLOB]",
+              help="Something to go wrong; TIMES * is always; see --list-faults.")  # fmt: skip
+@click.option("--quirk", "quirks", multiple=True, metavar="NAME=VALUE",
+              help="Behave otherwise than dCache; see --list-quirks.")  # fmt: skip
+@click.option("--list-faults", is_flag=True, help="Name the faults and end.")
+@click.option("--list-quirks", is_flag=True, help="Name the quirks, with their values, and end.")
+@click.option("--dir", "folder", type=click.Path(file_okay=False),
+              help="Folder to keep everything in [default: a temporary one].")  # fmt: skip
+@click.option("--token-lifetime", "lifetime_s", default=3600.0, show_default=True,
+              metavar="SECONDS", help="Life of an access token.")  # fmt: skip
+@options.as_json
+@options.verbose
+def command(
+    words: tuple[str, ...], *, date: str, events: int | None, subruns: str,
+    faults: tuple[str, ...], quirks: tuple[str, ...], list_faults: bool, list_quirks: bool,
+    folder: str | None, lifetime_s: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Start a door that behaves like dCache, an issuer and a sample night, all on loopback.
+
+    It runs until Ctrl-C, or as long as COMMAND, which finds it by CTAFLOWS_CONFIG_DIR.
+    """
+    from ctaflows.sandbox import Quirks, Sandbox
+    from ctaflows.sandbox.faults import NAMES
+
+    if list_faults:
+        click.echo("\n".join(sorted(NAMES)))
+        return
+    if list_quirks:
+        values = dataclasses.asdict(Quirks())
+        click.echo("\n".join(f"{name}={str(v).lower()}" for name, v in values.items()))
+        return
+    with Sandbox(
+        folder, quirks=parse_quirks(quirks), faults=faults, token_lifetime_s=lifetime_s
+    ) as box:
+        files = fill(box, date, subruns, events)
+        if words:
+            raise click.exceptions.Exit(_with_command(box, words))
+        _present(box, date, files, as_json=as_json)
+        _until_stopped()
+
+
+def fill(box: Sandbox, date: str, subruns: str = "4,3", events: int | None = None) -> list[Path]:
+    """Make the sample night in a sandbox."""
+    from ctaflows.dl1.names import parse_date
+    from ctaflows.errors import UsageError
+    from ctaflows.sandbox.night import make_night
+
+    try:
+        counts = tuple(int(n) for n in subruns.split(","))
+    except ValueError:
+        raise UsageError(f"“{subruns}” are no numbers of subruns", hint="Write 4,3.") from None
+    runs = tuple(range(11111, 11111 + 2 * len(counts), 2))
+    return make_night(box.storage, parse_date(date), runs=runs, subruns=counts, events=events)
+
+
+def parse_quirks(texts: tuple[str, ...]) -> Quirks:
+    """Read quirks as the command line writes them.
+
+    Raises
+    ------
+    UsageError
+        A name that does not exist, a value of another kind.
+    """
+    from ctaflows.errors import UsageError
+    from ctaflows.sandbox import Quirks
+
+    known = dataclasses.asdict(Quirks())
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise UsageError(f"There is no quirk “{name}”", hint=f"Quirks: {', '.join(known)}.")
+        try:
+            changes[name] = _value(value, known[name])
+        except ValueError:
+            hint = f"By default it is {str(known[name]).lower()}."
+            raise UsageError(f"The quirk {name} can't be “{value}”", hint=hint) from None
+    return Quirks(**changes)
+
+
+def _value(text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return {"true": True, "false": False}.get(text.lower()) if text else True
+    return type(default)(text)
+
+
+def environment(box: Sandbox) -> dict[str, str]:
+    """Give the environment in which everything finds the sandbox and nothing else."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("CTAFLOWS_", "BEARER_TOKEN"))}
+    return {**ours, "CTAFLOWS_CONFIG_DIR": str(box.config_dir)}
+
+
+def _with_command(box: Sandbox, words: tuple[str, ...]) -> int:
+    from ctaflows.errors import UsageError
+
+    try:
+        return subprocess.run(words, env=environment(box), check=False).returncode  # noqa: S603
+    except OSError as why:
+        raise UsageError("The command can't be run", where=words[0], said=why.strerror) from why
+
+
+def _present(box: Sandbox, date: str, files: list[Path], *, as_json: bool) -> None:
+    size = sum(file.stat().st_size for file in files)
+    if as_json:
+        render.print_json(
+            {
+                "door_url": box.door_url,
+                "pool_url": box.pool_url,
+                "issuer_url": box.issuer_url,
+                "ca_file": str(box.ca_file),
+                "config_dir": str(box.config_dir),
+                "storage": str(box.storage),
+                "n_files": len(files),
+                "size_bytes": size,
+            }
+        )
+    else:
+        click.echo(f"door     {box.door_url}  (pool {box.pool_url})")
+        click.echo(f"issuer   {box.issuer_url}")
+        click.echo(f"storage  {box.storage}")
+        click.echo(f"night    cta/DL1/{date}: {len(files)} files, {size:,} bytes")
+        click.echo("\nIn another shell:")
+        click.echo(f"  export CTAFLOWS_CONFIG_DIR={box.config_dir}")
+        click.echo(f"  ctaflows ls -r cta/DL1/{date}")
+        click.echo(f"  ctaflows run fetch-dl1 --date {date}")
+        click.echo("\nCtrl-C ends it.")
+    sys.stdout.flush()
+
+
+def _until_stopped() -> None:
+    import signal
+    import threading
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()

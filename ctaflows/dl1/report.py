@@ -1,0 +1,237 @@
+"""What a night's fetch came to: one row a file, and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.night import Gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.model import Transfer
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The result of looking into one file.
+
+    Attributes
+    ----------
+    file : str
+        The file.
+    summary : DL1Summary or None
+        What is in it, or None where it can't be told.
+    error : str or None
+        Why not: ``ErrorClass: message``.
+    """
+
+    file: str
+    summary: DL1Summary | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """The result of the flow fetch-dl1.
+
+    Attributes
+    ----------
+    date : str
+        ``YYYYMMDD``.
+    version : str or None
+        Version of the data.
+    path : str
+        The night at the door.
+    dest : str
+        The night here.
+    manifest : str
+        Where the proof of each file stands.
+    transfers : tuple of Transfer
+        One for each file, in the order of run and subrun.
+    inspections : dict of str to Inspection
+        Local path to what is in the file; empty where nothing was inspected.
+    gaps : Gaps
+        What is missing or still growing at the door.
+    dry_run : bool
+        True when nothing was fetched: notes say what would be done.
+    """
+
+    date: str
+    version: str | None
+    path: str
+    dest: str
+    manifest: str
+    transfers: tuple[Transfer, ...] = ()
+    inspections: dict[str, Inspection] = field(default_factory=dict)
+    gaps: Gaps = field(default_factory=Gaps)
+    dry_run: bool = False
+
+    def having(
+        self, transfers: Iterable[Transfer], inspections: Iterable[Inspection] = ()
+    ) -> NightReport:
+        """Give the report with its files filled in."""
+        found = {looked.file: looked for looked in inspections}
+        return replace(self, transfers=tuple(transfers), inspections=found)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What went wrong, a line for each file."""
+        lines = []
+        for transfer in self.transfers:
+            looked = self.inspections.get(transfer.local)
+            error = transfer.error or (looked.error if looked else None)
+            if error:
+                lines.append(f"{transfer.path}: {error}")
+        return tuple(lines)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that went over the network."""
+        return sum(t.moved_bytes for t in self.transfers)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Give one JSON-ready record a file: the transfer, and what is in the file."""
+        return [_record(t, self.inspections.get(t.local)) for t in self.transfers]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it ready for JSON."""
+        return {
+            "date": self.date,
+            "version": self.version,
+            "path": self.path,
+            "dest": self.dest,
+            "manifest": self.manifest,
+            "dry_run": self.dry_run,
+            **self.gaps.to_dict(),
+            "files": self.records(),
+        }
+
+    def verdict(self) -> str:
+        """Say in one line what came of it."""
+        n_files = len(self.transfers)
+        if self.dry_run:
+            n_skip = sum(t.skipped for t in self.transfers)
+            size = sum(t.size_bytes or 0 for t in self.transfers if not t.skipped)
+            n_fetch = n_files - n_skip
+            return f"dry run: {n_fetch} files to fetch ({human_bytes(size)}), {n_skip} in place"
+        n_failed = len(self.failed)
+        n_verified = sum(t.verified for t in self.transfers)
+        moved = human_bytes(self.moved_bytes) if self.moved_bytes else "nothing"
+        failed = f", {n_failed} failed" if n_failed else ""
+        in_place = f"{n_files - n_failed} of {n_files} files in place"
+        return f"{in_place}, {n_verified} verified, {moved} moved{failed}"
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = [Text(self.verdict(), style="bold red" if self.failed else "bold green")]
+        lines += [Text(f"failed   {line}", style="red") for line in self.failed]
+        if self.gaps.missing:
+            lines.append(Text(f"missing  {shortened(self.gaps.missing)}", style="yellow"))
+        if self.gaps.growing:
+            lines.append(Text(f"growing  {shortened(self.gaps.growing)}", style="yellow"))
+        if not self.dry_run:
+            lines.append(Text(f"manifest {self.manifest}"))
+        return Group(self._table(), *lines)
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        kinds = self._event_types()
+        title = f"DL1 night {self.date}" + (f" {self.version}" if self.version else "")
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        table.add_column("file")
+        for heading in ("run", "subrun", "bytes"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("plan" if self.dry_run else "verified by", no_wrap=not self.dry_run)
+        for heading in (*kinds, "duration / s", "rate / Hz") if self.inspections else ():
+            table.add_column(heading, justify="right", no_wrap=True)
+        for transfer in self.transfers:
+            table.add_row(*self._cells(transfer, kinds))
+        return table
+
+    def _cells(self, transfer: Transfer, kinds: list[str]) -> list[str]:
+        name = parse_name(transfer.path)
+        size = "" if transfer.size_bytes is None else f"{transfer.size_bytes:,}"
+        cells = [
+            name.kind if name else transfer.path.rpartition("/")[2],
+            f"{name.run}" if name else "",
+            f"{name.subrun:04d}" if name and name.subrun is not None else "",
+            size,
+            transfer.note or "" if self.dry_run else _proof(transfer),
+        ]
+        if not self.inspections:
+            return cells
+        looked = self.inspections.get(transfer.local)
+        summary = looked.summary if looked else None
+        counts = (summary.n_events_by_type if summary else None) or {}
+        cells += [f"{counts[k]:,}" if k in counts else "" for k in kinds]
+        duration = summary.duration_s if summary else None
+        rate = summary.rate_hz if summary else None
+        return [
+            *cells,
+            "" if duration is None else f"{duration:.3f}",
+            "" if rate is None else f"{rate:.1f}",
+        ]
+
+    def _event_types(self) -> list[str]:
+        found: dict[str, None] = {}
+        for looked in self.inspections.values():
+            for kind in (looked.summary.n_events_by_type if looked.summary else None) or {}:
+                found[kind] = None
+        return list(found)
+
+
+def _proof(transfer: Transfer) -> str:
+    if transfer.error:
+        return "failed"
+    if transfer.verified and transfer.checksum:
+        return f"{transfer.checksum.algorithm} {transfer.checksum.value[:16]}"
+    return "unverified"
+
+
+def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
+    name = parse_name(transfer.path)
+    record = transfer.to_dict()
+    record["run"] = name.run if name else None
+    record["subrun"] = name.subrun if name else None
+    if looked is not None:
+        summary = looked.summary.to_dict() if looked.summary else {}
+        for key in (
+            "layout",
+            "level",
+            "n_events",
+            "n_events_by_type",
+            "time_first",
+            "time_last",
+            "duration_s",
+            "rate_hz",
+        ):
+            record[key] = summary.get(key)
+        record["error"] = record["error"] or looked.error
+    return record
+
+
+def shortened(items: Iterable[str], most: int = 8) -> str:
+    """Name the first few of many."""
+    items = list(items)
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def human_bytes(n_bytes: float) -> str:
+    """Write a size for people: powers of 1000, three digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n_bytes < 999.5 or unit == "TB":
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.3g} {unit}"

@@ -1,0 +1,205 @@
+"""What tasks and flows share: one object with two faces, and the rule that picks the face.
+
+The first face is the plain function. The second is Prefect's object for it, made when it is first
+asked for, so that a program which tracks nothing never imports Prefect (1 s, 80 MB).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from ctaflows.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_mode: ContextVar[str | None] = ContextVar("ctaflows_track", default=None)
+
+
+@contextmanager
+def tracking(mode: str) -> Iterator[None]:
+    """Set what is tracked within a block, whatever ``CTAFLOWS_TRACK`` says.
+
+    Parameters
+    ----------
+    mode : str
+        ``auto``: track inside Prefect runs; ``always``; ``never``.
+    """
+    token = _mode.set(mode)
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+def is_tracked() -> bool:
+    """Would a call of an operation be tracked by Prefect here and now?
+
+    Raises
+    ------
+    UsageError
+        The mode is none of ``auto``, ``always`` and ``never``.
+    """
+    mode = _mode.get() or os.environ.get("CTAFLOWS_TRACK") or "auto"
+    if mode == "auto":
+        return in_run()
+    if mode == "always":
+        return True
+    if mode == "never":
+        return False
+    raise UsageError(
+        f"CTAFLOWS_TRACK is {mode!r}",
+        hint="Set it to auto (track inside Prefect runs), always or never.",
+    )
+
+
+def in_run() -> bool:
+    """Is a Prefect flow run or task run (or the drawing of a flow) going on in this context?"""
+    # Who has not imported prefect.context is in no run.
+    context = sys.modules.get("prefect.context")
+    if context is None:
+        return False
+    for name in ("FlowRunContext", "TaskRunContext"):
+        # While another thread is still importing the module, the class may not be there yet.
+        kind = getattr(context, name, None)
+        if kind is not None and kind.get() is not None:
+            return True
+    # Flow.visualize calls the function outside any run and trusts tasks not to run their bodies
+    # (prefect 3.9.1, flows.py: visualize).
+    drawing = sys.modules.get("prefect.utilities.visualization")
+    return drawing is not None and drawing.get_task_viz_tracker() is not None
+
+
+class Dual:
+    """A plain function that can also be Prefect's object for it.
+
+    Parameters
+    ----------
+    fn : Callable
+        The function, synchronous and typed.
+    options : dict
+        What Prefect's decorator takes; for a derived object, what its ``with_options`` takes.
+    base : Dual, optional
+        The object this one is derived from.
+
+    Raises
+    ------
+    TypeError
+        The function is asynchronous.
+    """
+
+    #: Module and name of Prefect's class.
+    prefect_class: ClassVar[tuple[str, str]]
+
+    def __init__(
+        self, fn: Callable[..., Any], options: dict[str, Any], base: Self | None = None
+    ) -> None:
+        if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+            raise TypeError(
+                f"{fn.__qualname__} is async: operations are plain functions, run in threads"
+            )
+        self.__dict__.update(
+            fn=fn, _options=options, _base=base, _real=None, _lock=threading.RLock()
+        )
+        functools.update_wrapper(cast("Callable[..., Any]", self), fn)
+
+    def _build(self) -> Any:
+        """Make Prefect's object."""
+        raise NotImplementedError
+
+    @property
+    def real(self) -> Any:
+        """Prefect's own object, made when first asked for (this imports Prefect)."""
+        if self._real is None:
+            with self._lock:
+                if self._real is None:
+                    self.__dict__["_real"] = self._build()
+        return self._real
+
+    @property
+    def name(self) -> str:
+        """The name under which runs are tracked."""
+        if self._loaded_class() is not None:
+            return str(self.real.name)
+        own = self._options.get("name") or (self._base.name if self._base else None)
+        return own or self._default_name()
+
+    def _default_name(self) -> str:
+        return str(self.fn.__name__)
+
+    @classmethod
+    def _loaded_class(cls) -> Any:
+        """Prefect's class, or None as long as nobody has imported it."""
+        module, name = cls.prefect_class
+        return getattr(sys.modules.get(module), name, None)
+
+    if not TYPE_CHECKING:
+        # Prefect finds tasks and flows by isinstance (flows.py: load_flow_from_entrypoint,
+        # task_worker.py: TaskWorker), which falls back on __class__.
+        @property
+        def __class__(self) -> type:
+            return self._loaded_class() or type(self)
+
+    def __getattr__(self, attribute: str) -> Any:
+        # Private names are asked for by Prefect's own code, or on the chance by IPython and the
+        # like: these must not make Prefect be imported.
+        if attribute.startswith("__") or (
+            attribute.startswith("_") and self._loaded_class() is None
+        ):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+        return getattr(self.real, attribute)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        # Prefect sets _storage and _entrypoint on flows, persist_result on tasks: that is for its
+        # own object.
+        if attribute.startswith("__"):
+            object.__setattr__(self, attribute, value)
+        else:
+            setattr(self.real, attribute, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of {self.__module__}.{self.__qualname__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._importable():
+            return (_find, (self.__module__, self.__qualname__))
+        if self._base is not None:
+            return (_derive, (self._base, self._options))
+        return (type(self), (self.fn, self._options))
+
+    def _importable(self) -> bool:
+        """Can another process find this object by its module and name?"""
+        module = sys.modules.get(self.__module__)
+        if module is None or self.__module__ == "__main__":
+            return False
+        # A script that Prefect loads by its path is in sys.modules under a name that no other
+        # process can import; it shows by having a __path__ without being a package
+        # (prefect 3.9.1, utilities/importtools.py: load_script_as_module).
+        file = getattr(module, "__file__", None)
+        if file and hasattr(module, "__path__") and Path(file).name != "__init__.py":
+            return False
+        found: Any = module
+        for part in self.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is self
+
+
+def _derive(base: Dual, options: dict[str, Any]) -> Dual:
+    """Make an object derived from `base` again after pickling."""
+    return type(base)(base.fn, options, base)
+
+
+def _find(module: str, qualname: str) -> Any:
+    """Give the object of that name, for one that was pickled by reference."""
+    found: Any = __import__(module, fromlist=["_"])
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found

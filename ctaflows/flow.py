@@ -1,0 +1,163 @@
+"""Flows with two faces: compositions of tasks that run with Prefect and without it.
+
+::
+
+    @flow(name="fetch-dl1", flow_run_name="fetch-dl1-{date}")
+    def fetch_dl1(date: str, dest: Path | None = None) -> Report: ...
+
+    fetch_dl1("20241114")                # outside a run: the function; no Prefect, no server
+    fetch_dl1.tracked("20241114")        # a Prefect flow run here and now, its tasks tracked
+    fetch_dl1.plain("20241114")          # the function with nothing tracked, even inside a run
+    fetch_dl1.serve(...)                 # and deploy, to_deployment, from_source: Prefect's
+
+Called inside a run it is a subflow; ``CTAFLOWS_TRACK`` rules as for tasks. `with_options` gives a
+`prefect.Flow`, as its options mean nothing without Prefect. A worker runs ``fetch_dl1.fn`` inside
+a flow run, so that its tasks are tracked.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dual import Dual, is_tracked, tracking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, Protocol, TypeVar, overload
+
+    import prefect
+    from prefect.flows import FlowStateHook
+    from prefect.futures import PrefectFuture
+    from prefect.results import ResultSerializer, ResultStorage
+    from prefect.task_runners import TaskRunner
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+_SECTION = re.compile(r"^(?P<title>[A-Z][A-Za-z ]*)\n-{3,}[ \t]*$", re.MULTILINE)
+
+
+def summary(fn: Callable[..., Any]) -> str:
+    """Give the text of a numpydoc docstring before its first section."""
+    return _SECTION.split(inspect.getdoc(fn) or "", maxsplit=1)[0].strip()
+
+
+def parameter_descriptions(fn: Callable[..., Any]) -> dict[str, str]:
+    """Give what a numpydoc docstring says about each parameter, each on one line."""
+    text = inspect.getdoc(fn) or ""
+    sections = list(_SECTION.finditer(text))
+    descriptions: dict[str, list[str]] = {}
+    ends = [*(section.start() for section in sections[1:]), len(text)]
+    for section, end in zip(sections, ends, strict=False):
+        if section["title"] != "Parameters":
+            continue
+        names: list[str] = []
+        for line in text[section.end() : end].splitlines():
+            if line[:1].strip():
+                names = [name.strip(" *") for name in line.partition(":")[0].split(",")]
+            for name in names:
+                descriptions.setdefault(name, []).append("" if line[:1].strip() else line.strip())
+    return {name: " ".join(filter(None, lines)) for name, lines in descriptions.items()}
+
+
+class DualFlow(Dual):
+    """A plain function that is a Prefect flow where it is tracked."""
+
+    prefect_class = ("prefect.flows", "Flow")
+
+    def _default_name(self) -> str:
+        return str(self.fn.__name__).replace("_", "-")
+
+    def _build(self) -> Any:
+        import prefect
+        from prefect.utilities.callables import parameter_schema
+
+        real = prefect.flow(self.fn, **{"description": summary(self.fn), **self._options})
+        # Prefect reads parameter descriptions from Google docstrings only (prefect 3.9.1,
+        # utilities/callables: parameter_docstrings), and it reads them off the flow object when
+        # it deploys (cli/deploy/_core.py, deployments/runner.py).
+        lines = [f"    {name}: {text}" for name, text in parameter_descriptions(self.fn).items()]
+        if lines:
+            self.__doc__ = real.__doc__ = "\n".join([summary(self.fn), "", "Args:", *lines])
+            real.parameters = parameter_schema(real)
+        return real
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function, or the flow where it is tracked."""
+        return self.real(*args, **kwargs) if is_tracked() else self.fn(*args, **kwargs)
+
+    def tracked(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as a Prefect flow here and now, whatever ``CTAFLOWS_TRACK`` says."""
+        with tracking("auto"):
+            return self.real(*args, **kwargs)
+
+    def plain(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function with nothing tracked, whatever ``CTAFLOWS_TRACK`` says."""
+        with tracking("never"):
+            return self.fn(*args, **kwargs)
+
+
+if TYPE_CHECKING:
+
+    class TypedFlow(prefect.Flow[P, R]):
+        """What the type checker sees."""
+
+        def tracked(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """As `DualFlow.tracked`."""
+
+        def plain(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """As `DualFlow.plain`."""
+
+    class _Decorator(Protocol):
+        def __call__(self, fn: Callable[P, R], /) -> TypedFlow[P, R]: ...
+
+    @overload
+    def flow(fn: Callable[P, R], /) -> TypedFlow[P, R]: ...
+    @overload
+    def flow(
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        flow_run_name: Callable[[], str] | str | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: float | None = None,
+        task_runner: TaskRunner[PrefectFuture[Any]] | None = None,
+        description: str | None = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool | None = None,
+        result_storage: ResultStorage | None = None,
+        result_serializer: ResultSerializer | None = None,
+        cache_result_in_memory: bool = True,
+        log_prints: bool | None = None,
+        on_completion: list[FlowStateHook[..., Any]] | None = None,
+        on_failure: list[FlowStateHook[..., Any]] | None = None,
+        on_cancellation: list[FlowStateHook[..., Any]] | None = None,
+        on_crashed: list[FlowStateHook[..., Any]] | None = None,
+        on_running: list[FlowStateHook[..., Any]] | None = None,
+    ) -> _Decorator: ...
+    def flow(fn: Any = None, /, **options: Any) -> Any:
+        """As below."""
+
+else:
+
+    def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a flow of a plain, typed function.
+
+        Parameters
+        ----------
+        fn : Callable, optional
+            The function, where the decorator stands without brackets.
+        **options : Any
+            Those of `prefect.flow`.
+
+        Returns
+        -------
+        DualFlow
+            The function, which is a Prefect flow where it is tracked.
+        """
+        if fn is None:
+            return lambda fn: DualFlow(fn, options)
+        return DualFlow(fn, options)

@@ -1,0 +1,167 @@
+"""The one decorator: an operation is a plain, typed function; a task is that function, tracked.
+
+::
+
+    @task(name="fetch-file", retries=2, retry_delay_seconds=10)
+    def fetch_file(path: str, dest: Path) -> Transfer: ...
+
+    fetch_file(path, dest)               # outside a run: the function itself; no Prefect, no server
+    fetch_file(path, dest)               # inside a flow: a task run with its name, retries, state
+    fetch_file.submit(path, dest)        # at once in a thread; inside a flow by the task runner
+    fetch_file.map(paths, unmapped(dest))
+
+Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see `ctaflows.dual.is_tracked`).
+A direct call does not retry: retries of requests live in the transport. Options are those of
+`prefect.task`; the type checker sees `prefect.Task[P, R]`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dual import Dual, in_run, is_tracked
+from ctaflows.futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefect import task as task
+    from prefect import unmapped as unmapped
+
+
+class DualTask(Dual):
+    """A plain function that is a Prefect task where it is tracked."""
+
+    prefect_class = ("prefect.tasks", "Task")
+
+    def _build(self) -> Any:
+        if self._base is not None:
+            return self._base.real.with_options(**self._options)
+        import prefect
+
+        return prefect.task(self.fn, **self._options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function, or the task where it is tracked."""
+        if is_tracked():
+            return self.real(*args, **kwargs)
+        if "return_state" in kwargs or "wait_for" in kwargs:
+            begun = self._submit_here(args, kwargs)
+            return begun.result() if isinstance(begun, LocalFuture) else begun
+        if not LocalFuture.any_made:
+            return self.fn(*args, **kwargs)
+        return self.fn(*map(settled, args), **{k: settled(v) for k, v in kwargs.items()})
+
+    def with_options(self, **changes: Any) -> DualTask:
+        """Make a task of the same function with other options, as `prefect.Task.with_options`."""
+        return type(self)(self.fn, changes, self)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin a call and go on: by the flow's task runner where it is tracked, else in a thread.
+
+        Returns
+        -------
+        PrefectFuture or LocalFuture
+            Both have ``result``, ``wait`` and ``state``.
+        """
+        if is_tracked() and _in_flow():
+            # self, not the real task: runners of processes and Dask pickle what they are given,
+            # and the two-faced object goes by reference, a real task with copies of its globals.
+            return type(self.real).submit(self, *args, **kwargs)
+        return self._submit_here(args, kwargs)
+
+    def _submit_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        wait_for = kwargs.pop("wait_for", None)
+        return_state = kwargs.pop("return_state", False)
+
+        def call() -> Any:
+            settled(wait_for)
+            return self(*args, **kwargs)
+
+        future = LocalFuture(call)
+        if not return_state:
+            return future
+        future.wait()
+        return future.state
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin a call for each element of the iterable arguments, as `prefect.Task.map`.
+
+        Returns
+        -------
+        PrefectFutureList or LocalFutureList
+            Both have ``result`` and ``wait``.
+
+        Raises
+        ------
+        UsageError
+            Untracked: nothing to map over, or iterables of different lengths.
+        """
+        if kwargs.get("deferred") or (is_tracked() and _in_flow()):
+            from prefect import unmapped as theirs
+
+            def convert(value: Any) -> Any:
+                return theirs(value.value) if isinstance(value, Unmapped) else value
+
+            args = tuple(map(convert, args))
+            kwargs = {key: convert(value) for key, value in kwargs.items()}
+            return type(self.real).map(self, *args, **kwargs)
+        kwargs.pop("deferred", None)
+        wait_for, return_state = kwargs.pop("wait_for", None), kwargs.pop("return_state", False)
+        futures = LocalFutureList(
+            self._submit_here(call_args, {**call_kwargs, "wait_for": wait_for})
+            for call_args, call_kwargs in expand(self.fn, args, kwargs)
+        )
+        if not return_state:
+            return futures
+        futures.wait()
+        return [future.state for future in futures]
+
+
+def _in_flow() -> bool:
+    """Is there a flow run whose task runner can take a task?"""
+    context = sys.modules.get("prefect.context")
+    return context is not None and context.FlowRunContext.get() is not None
+
+
+if not TYPE_CHECKING:
+    unmapped = Unmapped
+
+    def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make an operation of a plain, typed function.
+
+        Parameters
+        ----------
+        fn : Callable, optional
+            The function, where the decorator stands without brackets.
+        **options : Any
+            Those of `prefect.task`.
+
+        Returns
+        -------
+        DualTask
+            The function, which is a Prefect task where it is tracked.
+        """
+        if fn is None:
+            return lambda fn: DualTask(fn, options)
+        return DualTask(fn, options)
+
+
+def get_logger(name: str) -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Give the logger for an operation: the run's inside a run, else one of ``logging``.
+
+    Parameters
+    ----------
+    name : str
+        What the logger outside a run is called below ``ctaflows``.
+    """
+    if in_run():
+        import prefect
+
+        try:
+            return prefect.get_run_logger()
+        except RuntimeError:  # MissingContextError: the run is only drawn, or not yet begun
+            pass
+    return logging.getLogger(f"ctaflows.{name.removeprefix('ctaflows.')}")

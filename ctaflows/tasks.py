@@ -1,0 +1,435 @@
+"""The collection: every operation as a task.
+
+Called directly each is a plain function that answers at once; within a Prefect flow the same name
+is a tracked task run. Paths at the door are written as ``cta/DL1/20241114``; ``profile`` names the
+settings, see `ctaflows.settings.load`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ctaflows.dl1 import names, night
+from ctaflows.dl1.night import Night
+from ctaflows.dl1.report import Inspection
+from ctaflows.errors import CtaflowsError, NotFound, PartialFailure, UsageError, error_text
+from ctaflows.model import Entry, Report, Transfer
+from ctaflows.storage import paths as _paths
+from ctaflows.storage.connect import connect
+from ctaflows.storage.walk import files_below
+from ctaflows.task import task
+from ctaflows.transfer import fetch as _fetch
+from ctaflows.transfer import upload as _upload
+from ctaflows.transfer.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ctaflows.auth.token import TokenInfo
+    from ctaflows.dl1.summary import DL1Summary
+
+StrPath = str | os.PathLike[str]
+
+
+@task(name="list-dir", tags=["ctaflows"])
+def list_dir(path: str, *, profile: str | None = None) -> list[Entry]:
+    """List a directory.
+
+    Parameters
+    ----------
+    path : str
+        A directory at the door; a file lists itself.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of Entry
+        Sorted by name. An empty list may also mean that the door could not read the directory:
+        dCache shows both alike.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+
+    Examples
+    --------
+    >>> for entry in list_dir("cta/DL1/20241114"):  # doctest: +SKIP
+    ...     print(entry.name, entry.size_bytes)
+    """
+    return sorted(connect(profile).list(path), key=lambda e: e.path)
+
+
+@task(name="find", tags=["ctaflows"])
+def find(
+    path: str,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    profile: str | None = None,
+) -> list[Entry]:
+    """Find files below a directory.
+
+    Parameters
+    ----------
+    path : str
+        Where to begin.
+    include, exclude : sequence of str
+        Shell patterns such as ``*.h5`` or ``datacheck``, matched against the path below ``path``,
+        the file's name, and each directory's name.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of Entry
+        Files only, each with size, time and the storage's checksums.
+    """
+    return list(files_below(connect(profile), path, include, exclude))
+
+
+@task(name="stat", tags=["ctaflows"])
+def stat(path: str, *, profile: str | None = None) -> Entry:
+    """Describe one file or directory: size, time, checksums, whether it is on disk.
+
+    Parameters
+    ----------
+    path : str
+        A path at the door.
+    profile : str, optional
+        Settings to use.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+    """
+    door = connect(profile)
+    entry = door.stat(path)
+    if not entry.is_dir and not entry.checksums:
+        entry = replace(entry, checksums=door.checksums(path))
+    return entry
+
+
+@task(name="fetch-file", tags=["ctaflows"])
+def fetch_file(path: str | Entry, dest: StrPath = ".", *, profile: str | None = None) -> Transfer:
+    """Fetch one file, resumed and verified; one that is here and proven is not moved.
+
+    Parameters
+    ----------
+    path : str or Entry
+        A file at the door.
+    dest : path
+        A folder to put it into (one that is there, or a path that ends in ``/``), or its new name.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    Transfer
+        ``verified`` says whether the storage held a checksum to compare with.
+
+    Raises
+    ------
+    CtaflowsError
+        The file is not in place under its final name; what came of it is kept for the next call.
+    """
+    door = connect(profile)
+    entry = path if isinstance(path, Entry) else door.stat(path)
+    _refuse_directory(entry)
+    return _fetch.fetch(door, _fetch.Job(entry, _fetch.destination(dest, entry.name)))
+
+
+@task(name="fetch-files", tags=["ctaflows"])
+def fetch_files(
+    paths: Sequence[str | Entry],
+    dest: StrPath = ".",
+    *,
+    base: str | None = None,
+    manifest: StrPath | None = None,
+    on_error: Literal["raise", "report"] = "raise",
+    profile: str | None = None,
+) -> Report:
+    """Fetch many files at once.
+
+    Parameters
+    ----------
+    paths : sequence of str or Entry
+        Files at the door. Entries from a listing spare a request each.
+    dest : path
+        Folder to put them into.
+    base : str, optional
+        Directory at the door that ``dest`` stands for: what is below it keeps its sub-directories.
+        None means the deepest directory that holds all files.
+    manifest : path, optional
+        File to which a line of proof is appended for each file.
+    on_error : {"raise", "report"}
+        With ``report`` failed files are told in the report alone.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    Report
+        The result for each file, in the order of ``paths``.
+
+    Raises
+    ------
+    PartialFailure
+        Some files failed; carries the report. The others are in place.
+    """
+    door = connect(profile)
+    entries = [p if isinstance(p, Entry) else door.stat(p) for p in paths]
+    for entry in entries:
+        _refuse_directory(entry)
+    root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
+    jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
+    report = _fetch.fetch_many(door, jobs, manifest=Manifest(Path(manifest)) if manifest else None)
+    if report.failed and on_error == "raise":
+        raise PartialFailure.of(report)
+    return report
+
+
+@task(name="fetch-dir", tags=["ctaflows"])
+def fetch_dir(
+    path: str,
+    dest: StrPath = ".",
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    manifest: StrPath | None = None,
+    profile: str | None = None,
+) -> Report:
+    """Fetch a directory with all that is below it, into ``dest/<name of the directory>``.
+
+    Parameters
+    ----------
+    path : str
+        A directory at the door.
+    dest : path
+        Folder here.
+    include, exclude : sequence of str
+        As for `find`.
+    manifest, profile
+        As for `fetch_files`.
+
+    Raises
+    ------
+    PartialFailure
+        Some files failed.
+    """
+    door = connect(profile)
+    found = find(path, include=include, exclude=exclude, profile=profile)
+    root = door.normalise(path)
+    return fetch_files(
+        found, Path(dest) / root.rpartition("/")[2], base=root, manifest=manifest, profile=profile
+    )
+
+
+@task(name="upload-file", tags=["ctaflows"])
+def upload_file(
+    local: StrPath, path: str, *, overwrite: bool = False, profile: str | None = None
+) -> Transfer:
+    """Upload one file: under a temporary name, compared, then moved to its own.
+
+    Parameters
+    ----------
+    local : path
+        A file here.
+    path : str
+        Its path at the door; one that ends in ``/`` is completed with the file's name.
+    overwrite : bool
+        Replace another file that is there. The same file is never moved twice.
+    profile : str, optional
+        Settings to use.
+
+    Raises
+    ------
+    AlreadyExists
+        Another file is there.
+    IntegrityError
+        What arrived is not what was sent; nothing is left behind.
+    """
+    return _upload.upload(connect(profile), Path(local), path, overwrite=overwrite)
+
+
+@task(name="upload-dir", tags=["ctaflows"])
+def upload_dir(
+    local: StrPath, path: str, *, overwrite: bool = False, profile: str | None = None
+) -> Report:
+    """Upload a directory with all files below it, into ``path/<name of the directory>``.
+
+    Parameters
+    ----------
+    local : path
+        A directory here. Links are not followed into other directories.
+    path : str
+        Directory at the door; it is made if need be.
+    overwrite, profile
+        As for `upload_file`.
+
+    Raises
+    ------
+    PartialFailure
+        Some files failed; the others are in place.
+    """
+    source = Path(local)
+    if not source.is_dir():
+        raise NotFound("There is no such directory here", where=str(local))
+    report = _upload.upload_many(
+        connect(profile), _upload.files_of(source, path), overwrite=overwrite
+    )
+    if report.failed:
+        raise PartialFailure.of(report)
+    return report
+
+
+@task(name="inspect-dl1", tags=["ctaflows"])
+def inspect_dl1(path: StrPath) -> DL1Summary:
+    """Tell what is in a DL1 file: layout, run, tables, events by type, times, rates.
+
+    Parameters
+    ----------
+    path : path
+        A file here, in lstchain's or ctapipe's layout.
+
+    Raises
+    ------
+    IntegrityError
+        The file is damaged, or no HDF5 at all.
+    """
+    from ctaflows.dl1.inspect import inspect_file
+
+    return inspect_file(Path(path))
+
+
+@task(name="inspect-dl1-files", tags=["ctaflows"])
+def inspect_dl1_files(paths: Sequence[StrPath]) -> list[Inspection]:
+    """Tell what is in each of many DL1 files, damaged ones with their error.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files here.
+
+    Returns
+    -------
+    list of Inspection
+        In the order of ``paths``.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append(Inspection(str(path), inspect_dl1.fn(path)))
+        except CtaflowsError as why:
+            found.append(Inspection(str(path), error=error_text(why)))
+    return found
+
+
+@task(name="list-night", tags=["ctaflows"])
+def list_night(date: str, *, version: str = "latest", profile: str | None = None) -> Night:
+    """List all files of a night.
+
+    Parameters
+    ----------
+    date : str
+        The evening's date, ``20241114`` or ``2024-11-14``.
+    version : str
+        Such as ``v0.1``; ``latest`` takes the highest there is.
+    profile : str, optional
+        Settings to use; ``night_path`` tells where nights lie.
+
+    Raises
+    ------
+    NotFound
+        There is no such night or version.
+    """
+    day = names.parse_date(date)
+    door = connect(profile)
+    where, rest = night.directories(door.settings.night_path, day, version)
+    found: str | None = version if "{version}" in door.settings.night_path else None
+    try:
+        if rest is not None:
+            found = night.latest(e.name for e in door.list(where) if e.is_dir)
+            where = f"{where}/{found}/{rest}" if found else where
+        entries = tuple(files_below(door, where))
+    except NotFound as why:
+        parent = door.settings.night_path.partition("{")[0].strip("/")
+        raise NotFound(
+            f"There is no night {day:%Y%m%d}" + (f" {version}" if rest is None else ""),
+            where=why.where,
+            hint=f"`ctaflows ls {parent}` shows the nights there are.",
+        ) from why
+    return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
+
+
+@task(name="refresh-token", tags=["ctaflows"])
+def refresh_token(*, profile: str | None = None) -> TokenInfo:
+    """Renew the stored token now.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    TokenInfo
+        Whose it is and how long it lives; never the token.
+
+    Raises
+    ------
+    TokenMissing
+        Nothing is stored for this profile.
+    LoginNeeded
+        The issuer will not renew it: a person must log in again.
+    """
+    from ctaflows import settings
+    from ctaflows.auth.keeper import Keeper
+
+    return Keeper(settings.load(profile)).refresh()
+
+
+@task(name="get-token-info", tags=["ctaflows"])
+def get_token_info(*, profile: str | None = None) -> TokenInfo:
+    """Tell whose token would be used, where it was found and how long it lives.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use.
+
+    Raises
+    ------
+    TokenMissing
+        None was found.
+    """
+    from ctaflows import settings
+    from ctaflows.auth.keeper import Keeper
+
+    return Keeper(settings.load(profile)).info()
+
+
+def plan_fetch(
+    entries: Sequence[Entry], dest: StrPath, *, base: str, manifest: StrPath | None = None
+) -> list[Transfer]:
+    """Say what `fetch_files` would do, without doing it: the reason stands in ``note``.
+
+    Parameters
+    ----------
+    entries, dest, base, manifest
+        As for `fetch_files`.
+    """
+    jobs = [_fetch.Job(e, _paths.local_path(e.path, base, Path(dest))) for e in entries]
+    return _fetch.plan(jobs, manifest=Manifest(Path(manifest)) if manifest else None)
+
+
+def _refuse_directory(entry: Entry) -> None:
+    if entry.is_dir:
+        raise UsageError(
+            "That is a directory", where=entry.path, hint="Fetch it with -r, or with fetch_dir."
+        )

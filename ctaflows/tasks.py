@@ -22,6 +22,7 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import files_below
 from ctaflows.task import task
 from ctaflows.transfer import fetch as _fetch
+from ctaflows.transfer import many as _many
 from ctaflows.transfer import upload as _upload
 from ctaflows.transfer.manifest import Manifest
 
@@ -188,7 +189,7 @@ def fetch_files(
         _refuse_directory(entry)
     root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
     jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
-    report = _fetch.fetch_many(door, jobs, manifest=Manifest(Path(manifest)) if manifest else None)
+    report = _many.fetch_many(door, jobs, manifest=Manifest(Path(manifest)) if manifest else None)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -425,7 +426,7 @@ def plan_fetch(
         As for `fetch_files`.
     """
     jobs = [_fetch.Job(e, _paths.local_path(e.path, base, Path(dest))) for e in entries]
-    return _fetch.plan(jobs, manifest=Manifest(Path(manifest)) if manifest else None)
+    return _many.plan(jobs, manifest=Manifest(Path(manifest)) if manifest else None)
 
 
 def _refuse_directory(entry: Entry) -> None:

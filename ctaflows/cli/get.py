@@ -41,18 +41,22 @@ def command(
     is not moved again; one that was interrupted goes on where it stopped; none appears under its
     name before it is proven.
     """
-    from ctaflows.errors import PartialFailure
-    from ctaflows.model import Report
+    from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.fetch import fetch_many, plan
+    from ctaflows.transfer.many import fetch_alone, fetch_many, plan
 
     remotes, dest = (paths[:-1], paths[-1]) if len(paths) > 1 else (paths, ".")
     door = connect(profile)
     jobs: list[Job] = []
     for remote in remotes:
         jobs += _jobs(door, remote, dest, len(remotes) > 1, recursive, (include, exclude))
+    report, failure = Report(tuple(plan(jobs))) if dry_run else Report(), None
     with render.progress_shown():
-        report = Report(tuple(plan(jobs))) if dry_run else fetch_many(door, jobs)
+        if len(jobs) == 1 and not dry_run:
+            untold = Report((Transfer(jobs[0].entry.path, str(jobs[0].local)),))
+            report, failure = render.settle(untold, lambda: fetch_alone(door, jobs[0]))
+        elif not dry_run:
+            report, failure = render.settle(fetch_many(door, jobs))
     if as_json:
         render.print_json([t.to_dict() for t in report.transfers])
     elif dry_run:
@@ -60,8 +64,8 @@ def command(
             click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
     else:
         render.print_report(report)
-    if report.failed:
-        raise PartialFailure.of(report)
+    if failure is not None:
+        raise failure
 
 
 def _jobs(

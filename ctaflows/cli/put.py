@@ -30,19 +30,27 @@ def command(
     if need be. Each file goes up under a temporary name, is compared there, and then gets its own.
     The same file is not moved twice.
     """
-    from ctaflows.errors import PartialFailure
+    from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.upload import upload_many
+    from ctaflows.transfer.upload import upload_alone, upload_many
 
     pairs = _pairs(paths, recursive)
+    door = connect(profile)
     with render.progress_shown():
-        report = upload_many(connect(profile), pairs, overwrite=overwrite)
+        if len(pairs) == 1:
+            local, remote = pairs[0]
+            untold = Report((Transfer(remote, str(local)),))
+            report, failure = render.settle(
+                untold, lambda: upload_alone(door, local, remote, overwrite=overwrite)
+            )
+        else:
+            report, failure = render.settle(upload_many(door, pairs, overwrite=overwrite))
     if as_json:
         render.print_json([t.to_dict() for t in report.transfers])
     else:
         render.print_report(report)
-    if report.failed:
-        raise PartialFailure.of(report)
+    if failure is not None:
+        raise failure
 
 
 def _pairs(paths: tuple[str, ...], recursive: bool) -> list[tuple[Path, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +13,11 @@ import click
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.progress import Progress as Bar
 
+    from ctaflows.errors import CtaflowsError
     from ctaflows.model import Report, Transfer
 
 #: The bar on the screen, if there is one.
@@ -44,14 +46,40 @@ def print_rich(thing: Any) -> None:
     Console(width=width, highlight=False, soft_wrap=False).print(thing)
 
 
+def settle(
+    report: Report, single: Callable[[], Transfer] | None = None
+) -> tuple[Report, CtaflowsError | None]:
+    """Say which error a command ends with: a single file's own, or that of many.
+
+    Parameters
+    ----------
+    report : Report
+        The results; of a single file that is still to be moved, what is told if it fails.
+    single : Callable, optional
+        Moves the single file.
+    """
+    from ctaflows.errors import CtaflowsError, PartialFailure, error_text
+    from ctaflows.model import Report
+
+    if single is None:
+        return report, PartialFailure.of(report) if report.failed else None
+    try:
+        done = single()
+    except CtaflowsError as why:
+        return Report((replace(report.transfers[0], error=error_text(why)),)), why
+    return Report((done,), done.seconds), None
+
+
 def print_report(report: Report) -> None:
     """Print one line a file, and on stderr what it came to."""
     from ctaflows.dl1.report import human_bytes
 
     for transfer in report.transfers:
         click.echo(f"{_outcome(transfer):<10} {transfer.local or transfer.path}")
-        if transfer.error:
+        if transfer.error and len(report.transfers) > 1:
             click.secho(f"           {transfer.error}", fg="red", err=True)
+    if len(report.transfers) == 1 and report.failed:
+        return
     n_failed = len(report.failed)
     n_new = len(report.transfers) - n_failed - len(report.skipped)
     rate = f", {human_bytes(report.moved_bytes / report.seconds)}/s" if report.moved_bytes else ""

@@ -78,7 +78,7 @@ class Gaps:
     missing : tuple of str
         Such as ``Run11111.0003`` or ``Run11115`` (the whole run).
     growing : tuple of str
-        Paths of files that are still being written, or were a moment ago.
+        Names of files that are still being written, or were a moment ago.
     """
 
     missing: tuple[str, ...] = ()
@@ -128,15 +128,21 @@ def latest(names: Iterable[str]) -> str | None:
 
 
 def select(night: Night, wanted: Wanted) -> list[Entry]:
-    """Choose the files that are wanted, in the order of run, subrun and path."""
+    """Choose the files that are wanted: data first, each kind in the order of run and subrun."""
     base = night.path.rstrip("/") + "/"
     chosen = []
     for entry in night.entries:
         name = parse_name(entry.name)
         if _is_wanted(entry.path.removeprefix(base), name, wanted):
-            key = (name.run, name.subrun if name.subrun is not None else -1) if name else (-1, -1)
-            chosen.append((key, entry.path, entry))
+            chosen.append((_order(name), entry.path, entry))
     return [entry for _, _, entry in sorted(chosen, key=lambda c: c[:2])]
+
+
+def _order(name: DL1Name | None) -> tuple[str, int, int]:
+    if name is None:
+        return ("~", 0, 0)
+    kind = "" if name.kind == "dl1" else name.kind
+    return (kind, name.run, -1 if name.subrun is None else name.subrun)
 
 
 def _is_wanted(relative: str, name: DL1Name | None, wanted: Wanted) -> bool:
@@ -172,7 +178,7 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         else:
             present.setdefault(name.run, set()).add(name.subrun)
         if _is_growing(entry, now):
-            growing.append(entry.path)
+            growing.append(entry.name)
     missing = [f"Run{r:05d}" for r in _explicit(wanted.runs) if r not in {*present, *whole_runs}]
     for run, subruns in sorted(present.items()):
         expected = set(_explicit(wanted.subruns)) or set(range(max(subruns) + 1))

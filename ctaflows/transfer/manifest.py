@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ctaflows.model import Transfer
+from ctaflows.transfer.part import local_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +36,16 @@ class Manifest:
     def append(self, transfer: Transfer) -> None:
         """Add the line of a file that has finished."""
         line = json.dumps(transfer.to_dict(), ensure_ascii=False) + "\n"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        # one write to a file opened for appending: lines of several threads don't mix
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, line.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(descriptor)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            # one write to a file opened for appending: lines of several threads don't mix
+            descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+            finally:
+                os.close(descriptor)
+        except OSError as why:
+            raise local_error(why, self.file) from why
         self.proofs[transfer.path] = transfer
 
 
@@ -52,6 +56,8 @@ def _read(file: Path) -> dict[str, Transfer]:
         lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except FileNotFoundError:
         return found
+    except OSError as why:
+        raise local_error(why, file) from why
     for line in lines:
         try:
             transfer = Transfer.from_dict(json.loads(line))

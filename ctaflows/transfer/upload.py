@@ -88,6 +88,14 @@ def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> 
         return _upload_new(door, source, target, overwrite=overwrite, started=started)
 
 
+def upload_alone(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
+    """Upload one file as `upload` does, and tell the listener of it."""
+    progress.current().expect(1, _size(local))
+    done = upload(door, local, remote, overwrite=overwrite)
+    progress.current().finished(done)
+    return done
+
+
 def upload_many(
     door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool = False
 ) -> Report:

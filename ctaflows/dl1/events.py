@@ -1,0 +1,190 @@
+"""What the rows of a file tell: how many events of which type, when, of which run and telescope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dl1 import times
+from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.layout import DATACHECK_TABLES, EVENT_TYPES, OTHER_TYPE, Layout
+from ctaflows.dl1.tables import read_blocks, text_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+_MAX_TELESCOPES = 1000
+_MAX_RUN = 10**12  # above are fill values
+# of attributes: versions of programs, scale and format of times
+_ENDINGS = ("_VERSION", "_TIME_SCALE", "_TIME_FORMAT")
+_TIME_COLUMN = {"unix": "dragon_time", "tai": "time", "mjd": "time"}
+
+
+@dataclass(slots=True)
+class EventScan:
+    """What the events' rows tell, gathered block by block.
+
+    `first` and `last` are (whole seconds, fraction) on the scale of `clock`.
+    """
+
+    clock: str | None = None
+    n_events: int | None = None
+    counts: dict[str, int] | None = None
+    runs: set[int] = field(default_factory=set)
+    telescopes: set[int] = field(default_factory=set)
+    first: tuple[int, float] | None = None
+    last: tuple[int, float] | None = None
+    duration_s: float | None = None
+
+    def take(self, block: NDArray[Any]) -> None:
+        """Add the rows of a block, columns as in `_columns_wanted`."""
+        names = block.dtype.names or ()
+        if "event_type" in names and self.counts is not None:
+            _count(block["event_type"], self.counts)
+        if "obs_id" in names:
+            ends = int(block["obs_id"].min()), int(block["obs_id"].max())
+            self.runs.update(run for run in ends if 0 <= run < _MAX_RUN)
+        if "tel_id" in names and len(self.telescopes) < _MAX_TELESCOPES:
+            self.telescopes.update(_distinct(block["tel_id"]))
+        if self.clock:
+            self._take_times(block[_TIME_COLUMN[self.clock]])
+
+    def _take_times(self, values: NDArray[Any]) -> None:
+        whole, fraction = _seconds(values, self.clock)
+        if not len(whole):
+            return
+        if self.first is None:
+            self.first = int(whole[0]), float(fraction[0])
+        self.last = int(whole[-1]), float(fraction[-1])
+        elapsed_s = (self.last[0] - self.first[0]) + (self.last[1] - self.first[1])
+        self.duration_s = elapsed_s if elapsed_s >= 0 else None
+
+    def utc(self, moment: tuple[int, float] | None) -> datetime | None:
+        """Give `first` or `last` as an aware time."""
+        if moment is None:
+            return None
+        if self.clock == "unix":
+            return times.utc_of_unix(moment[0]) + timedelta(seconds=moment[1])
+        return times.utc_of_tai(*moment)
+
+
+def _distinct(values: NDArray[Any]) -> set[int]:
+    import numpy as np
+
+    return {int(v) for v in np.unique(values)[:_MAX_TELESCOPES]}
+
+
+def _count(codes: NDArray[Any], counts: dict[str, int]) -> None:
+    """Add the numbers of events of each type to `counts`."""
+    n_known = 0
+    for code, name in EVENT_TYPES.items():
+        n = int((codes == code).sum())
+        n_known += n
+        if n:
+            counts[name] = counts.get(name, 0) + n
+    if n_known < len(codes):
+        counts[OTHER_TYPE] = counts.get(OTHER_TYPE, 0) + len(codes) - n_known
+
+
+def _seconds(values: NDArray[Any], clock: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Split times into whole seconds (int64) and fractions (float64); drop those that are not set.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,) float64, or (n, 2) uint32
+        As stored.
+    clock : str
+        ``unix`` s UTC, ``tai`` s and quarter-ns, or ``mjd`` days TAI.
+    """
+    import numpy as np
+
+    if clock == "tai":
+        whole, fraction = values[:, 0].astype("i8"), values[:, 1] / 4e9
+    else:
+        seconds = (values - times.MJD_EPOCH) * 86400.0 if clock == "mjd" else values
+        seconds = np.where(np.isfinite(seconds), seconds, 0.0)
+        seconds = np.clip(seconds, 0.0, times.LATEST_S)
+        whole = np.floor(seconds).astype("i8")
+        fraction = seconds - whole
+    is_set = (whole >= times.EARLIEST_S) & (whole < times.LATEST_S)
+    return whole[is_set], fraction[is_set]
+
+
+def scan_events(
+    tables: Mapping[str, Any], layout: Layout, where: str, *, ends_only: bool
+) -> tuple[EventScan, dict[str, str]]:
+    """Read the events, or lstchain's datacheck of them."""
+    if layout.level == "datacheck":
+        return _scan_datacheck(tables, where)
+    if layout.events is None:
+        return EventScan(), {}
+    table = tables[layout.events]
+    with guarded(f"the table {layout.events}", where):
+        texts = text_attributes(table, *_ENDINGS)
+        wanted = _columns_wanted(table)
+        scan = EventScan(clock=_clock(table, texts, layout), n_events=int(table.shape[0]))
+    if scan.clock:
+        wanted.append(_TIME_COLUMN[scan.clock])
+    if "event_type" in wanted and not ends_only:
+        scan.counts = {}
+    if wanted:
+        for block in read_blocks(table, wanted, where, ends_only=ends_only):
+            with guarded(f"the table {layout.events}", where):
+                scan.take(block)
+    return scan, texts
+
+
+def _columns_wanted(table: Any) -> list[str]:
+    """Choose the whole numbers to read that the table has."""
+    there = table.dtype.fields
+    return [
+        name
+        for name in ("obs_id", "tel_id", "event_type")
+        if name in there and there[name][0].kind in "iu"
+    ]
+
+
+def _clock(table: Any, texts: Mapping[str, str], layout: Layout) -> str | None:
+    """Find how the table's times are stored; None where they mean nothing or are not there.
+
+    Simulated events in lstchain's layout carry the time of the simulation only.
+    """
+    names = table.dtype.names
+    if layout.name == "lstchain":
+        usable = "dragon_time" in names and not layout.simulated
+        return "unix" if usable and table.dtype["dragon_time"].kind == "f" else None
+    if "time" not in names:
+        return None
+    i, kind = names.index("time"), table.dtype["time"]
+    if texts.get(f"CTAFIELD_{i}_TIME_SCALE", "tai") != "tai":
+        return None
+    stored = texts.get(f"CTAFIELD_{i}_TIME_FORMAT")
+    if kind.shape == (2,) and kind.base.kind == "u" and stored in {None, "ctao_high_res"}:
+        return "tai"
+    return "mjd" if kind.kind == "f" and stored == "mjd" else None
+
+
+def _scan_datacheck(tables: Mapping[str, Any], where: str) -> tuple[EventScan, dict[str, str]]:
+    """Add up lstchain's datacheck: one row a subrun in each table."""
+    scan, texts = EventScan(n_events=0, counts={}), dict[str, str]()
+    elapsed_s: dict[int, float] = {}
+    for name, kind in DATACHECK_TABLES.items():
+        table = tables.get(f"/dl1datacheck/{name}")
+        if table is None:
+            continue
+        columns = ["subrun_index", "num_events", "elapsed_time"]
+        with guarded(f"the table {table.name}", where):
+            texts = texts or text_attributes(table, *_ENDINGS)
+            for block in read_blocks(table, columns, where):
+                n = int(block["num_events"].sum())
+                scan.n_events = (scan.n_events or 0) + n
+                scan.counts = {**(scan.counts or {}), kind: (scan.counts or {}).get(kind, 0) + n}
+                pairs = zip(block["subrun_index"], block["elapsed_time"], strict=True)
+                elapsed_s.update((int(subrun), float(s)) for subrun, s in pairs)
+    total_s = sum(elapsed_s.values())
+    scan.duration_s = total_s if elapsed_s and 0 <= total_s < times.LATEST_S else None
+    return scan, texts

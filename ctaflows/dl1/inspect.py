@@ -1,0 +1,139 @@
+"""What is in a DL1 file, of lstchain's or ctapipe's layout.
+
+Rates and the elapsed time are those of lstchain's datacheck (`lstchain.datachecks.containers`):
+events by type over the time between the first and the last event.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ctaflows.dl1.events import scan_events
+from ctaflows.dl1.hdf5 import guarded, open_file, open_stream
+from ctaflows.dl1.layout import layout_of
+from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.summary import DL1Summary, TableInfo
+from ctaflows.dl1.tables import columns_of, tables_of, text_attributes, versions_of
+from ctaflows.errors import IntegrityError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import h5py
+
+
+def inspect_file(path: str | os.PathLike[str], *, ends_only: bool = False) -> DL1Summary:
+    """Tell what is in a DL1 file.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file: DL1 of lstchain or ctapipe, a datacheck or an interleaved file.
+    ends_only : bool, optional
+        Read only the first and the last event: a small part of a large file, but no counts by
+        type, and run and telescopes are those of these two events.
+
+    Returns
+    -------
+    DL1Summary
+        What the file says.
+
+    Raises
+    ------
+    NotFound
+        No such file.
+    NotHDF5
+        Other bytes: an empty file, an error page, a FITS file.
+    Truncated
+        The file's end is missing.
+    IntegrityError
+        It is damaged, or it is HDF5 without DL1 tables.
+    UsageError
+        It is a directory.
+    """
+    path = Path(path)
+    with open_file(path) as (file, size_bytes):
+        return _summarize(file, str(path), size_bytes, ends_only=ends_only)
+
+
+def inspect_stream(
+    source: IO[bytes], *, file: str, size_bytes: int, ends_only: bool = True
+) -> DL1Summary:
+    """Tell what is in a DL1 file that is read through a seekable object.
+
+    Parameters
+    ----------
+    source : file object
+        Opened for reading bytes.
+    file : str
+        Name or path of the file, for run and subrun and for messages.
+    size_bytes : int
+        Size of the whole file.
+    ends_only : bool, optional
+        As for `inspect_file`.
+
+    Returns
+    -------
+    DL1Summary
+        What the file says.
+
+    Raises
+    ------
+    NotHDF5, Truncated, IntegrityError
+        As for `inspect_file`; what `source` raises from our error tree passes.
+    """
+    with open_stream(source, size_bytes, file) as opened:
+        return _summarize(opened, file, size_bytes, ends_only=ends_only)
+
+
+def _summarize(file: h5py.File, name: str, size_bytes: int, *, ends_only: bool) -> DL1Summary:
+    """Put everything together."""
+    tables = tables_of(file, name)
+    with guarded("the head", name):
+        root = text_attributes(file)
+        infos = tuple(TableInfo(p, int(t.shape[0]), columns_of(t)) for p, t in tables.items())
+    layout = layout_of(list(tables), root)
+    if layout is None:
+        raise IntegrityError("the HDF5 file has no DL1 tables", where=name, hint=_hint(tables))
+    scan, texts = scan_events(tables, layout, name, ends_only=ends_only)
+    named = parse_name(name)
+    duration_s = scan.duration_s
+    run = next(iter(scan.runs)) if len(scan.runs) == 1 else None
+    telescopes = layout.telescopes or tuple(sorted(scan.telescopes))
+    if named is not None:
+        run = run if scan.runs else named.run
+        telescopes = telescopes or (named.telescope,)
+    return DL1Summary(
+        file=name,
+        size_bytes=size_bytes,
+        layout=layout.name,
+        level=layout.level,
+        simulated=layout.simulated,
+        telescope=telescopes,
+        run=run,
+        subrun=named.subrun if named else None,
+        n_events=scan.n_events,
+        n_events_by_type=scan.counts,
+        time_first=scan.utc(scan.first),
+        time_last=scan.utc(scan.last),
+        duration_s=duration_s,
+        rate_hz=scan.n_events / duration_s if scan.n_events is not None and duration_s else None,
+        rate_hz_by_type=(
+            {k: n / duration_s for k, n in scan.counts.items()}
+            if scan.counts is not None and duration_s
+            else None
+        ),
+        software=versions_of(root, texts),
+        data_model_version=root.get("CTA PRODUCT DATA MODEL VERSION"),
+        tables=infos,
+    )
+
+
+def _hint(tables: Mapping[str, Any]) -> str:
+    """Say what a file without DL1 tables might be."""
+    if any(path.startswith("/dl2/") for path in tables):
+        return "It has DL2 tables: only DL1 files are inspected."
+    shown = ", ".join(list(tables)[:3]) or "no table at all"
+    return f"It has {shown}: is it the right file?"

@@ -1,0 +1,166 @@
+"""What `inspect_file` tells about a DL1 file: frozen records, JSON both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from ctaflows.model import utc_text, utc_time
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Name of the column.
+    dtype : str
+        numpy's name of one element's type, ``float64``; ``bool`` for PyTables' bits.
+    shape : tuple of int
+        Shape in one row, empty for a single value.
+    unit : str or None
+        As the file states it, ``m``, ``deg`` …; None where it states none.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    unit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the column as JSON-ready values."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "unit": self.unit,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a column from what `to_dict` gave."""
+        return cls(values["name"], values["dtype"], tuple(values["shape"]), values["unit"])
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table.
+
+    Attributes
+    ----------
+    path : str
+        Path in the file, with a leading slash.
+    rows : int
+        Number of rows.
+    columns : tuple of ColumnInfo
+        In the file's order.
+    """
+
+    path: str
+    rows: int
+    columns: tuple[ColumnInfo, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the table as JSON-ready values."""
+        return {
+            "path": self.path,
+            "rows": self.rows,
+            "columns": [c.to_dict() for c in self.columns],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a table from what `to_dict` gave."""
+        columns = tuple(ColumnInfo.from_dict(c) for c in values["columns"])
+        return cls(values["path"], values["rows"], columns)
+
+
+@dataclass(frozen=True, slots=True)
+class DL1Summary:
+    """What is in a DL1 file. What the file does not say is None, never a guess.
+
+    Attributes
+    ----------
+    file : str
+        Path of the file as it was given.
+    size_bytes : int
+        Size of the file.
+    layout : str
+        ``lstchain`` or ``ctapipe``.
+    level : str
+        lstchain: ``DL1a+DL1b`` (images and parameters), ``DL1a``, ``DL1b``, ``datacheck``;
+        ctapipe: its own words, ``DL1_IMAGES,DL1_PARAMETERS``.
+    simulated : bool
+        Are the events simulated?
+    telescope : tuple of int
+        Numbers (`tel_id`) of the telescopes with data in it.
+    run : int or None
+        The events' `obs_id` where all have the same one, else the number in the file's name.
+    subrun : int or None
+        The number in the file's name, which is the only place that tells it.
+    n_events : int or None
+        Rows of the table of events: in lstchain's layout events of a telescope, in ctapipe's
+        events of the array. Datacheck: the events that its tables describe (a kind with fewer
+        than two events has none there).
+    n_events_by_type : dict of str to int, or None
+        Counts by the names in `ctaflows.dl1.layout.EVENT_TYPES`; None where no type is stored,
+        or where only the table's ends were read.
+    time_first, time_last : datetime or None
+        Times of the first and the last row that has one; None in lstchain's simulations.
+    duration_s : float or None
+        `time_last` - `time_first`, lstchain's "elapsed time". Datacheck: sum over the subruns.
+        None where a time is missing or the last one is before the first.
+    rate_hz : float or None
+        `n_events` / `duration_s`, as lstchain's datacheck defines it: dead time not corrected.
+    rate_hz_by_type : dict of str to float, or None
+        Likewise for each type.
+    software : dict of str to str
+        Versions by name: lstchain, ctapipe, ctapipe_io_lst.
+    data_model_version : str or None
+        ctapipe's ``CTA PRODUCT DATA MODEL VERSION``.
+    tables : tuple of TableInfo
+        All tables in the file.
+    """
+
+    file: str
+    size_bytes: int
+    layout: str
+    level: str
+    simulated: bool
+    telescope: tuple[int, ...] = ()
+    run: int | None = None
+    subrun: int | None = None
+    n_events: int | None = None
+    n_events_by_type: dict[str, int] | None = None
+    time_first: datetime | None = None
+    time_last: datetime | None = None
+    duration_s: float | None = None
+    rate_hz: float | None = None
+    rate_hz_by_type: dict[str, float] | None = None
+    software: dict[str, str] = field(default_factory=dict)
+    data_model_version: str | None = None
+    tables: tuple[TableInfo, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the summary as JSON-ready values."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["telescope"] = list(self.telescope)
+        values["time_first"] = utc_text(self.time_first)
+        values["time_last"] = utc_text(self.time_last)
+        values["tables"] = [t.to_dict() for t in self.tables]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a summary from what `to_dict` gave."""
+        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
+        known["telescope"] = tuple(values["telescope"])
+        known["time_first"] = utc_time(values["time_first"])
+        known["time_last"] = utc_time(values["time_last"])
+        known["tables"] = tuple(TableInfo.from_dict(t) for t in values["tables"])
+        return cls(**known)

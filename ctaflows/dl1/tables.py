@@ -1,0 +1,224 @@
+"""Tables in HDF5 files: found, described and read without trust.
+
+A file from elsewhere may be damaged or made to harm. Attributes are read only as text (PyTables
+unpickles them, which runs code of the file's choice), links to other files are not followed, and
+sizes that the file claims are checked before memory is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.summary import ColumnInfo
+from ctaflows.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MAX_DEPTH = 16
+_MAX_NODES = 20_000
+#: A subrun has 53,000 events.
+_MAX_ROWS = 100_000_000
+_MAX_CHUNK_BYTES = 512 * 2**20
+_BLOCK_BYTES = 8 * 2**20
+_MAX_TEXT_BYTES = 2**16
+
+
+def text_attributes(node: Any, *endings: str) -> dict[str, str]:
+    """Read the attributes of a group or dataset that are short texts.
+
+    Parameters
+    ----------
+    node : h5py.Group or h5py.Dataset
+        Where to look.
+    *endings : str
+        Only names with one of these endings; a table has some 200 attributes.
+
+    Returns
+    -------
+    dict of str to str
+        Texts by name; numbers, arrays, empty and long values are left out.
+    """
+    texts = {}
+    for name in node.attrs:
+        if endings and not name.endswith(endings):
+            continue
+        kind = node.attrs.get_id(name)
+        if kind.shape != () or kind.dtype.kind not in "SO":
+            continue
+        if kind.dtype.itemsize > _MAX_TEXT_BYTES:
+            continue
+        value = node.attrs[name]
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str) and value:
+            texts[name] = value
+    return texts
+
+
+def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
+    """Find all tables.
+
+    Plain item access reads only the groups' own blocks; ``visititems`` and ``get(getclass=True)``
+    also walk the index of each table's chunks, all over the file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    where : str
+        Its name for messages.
+
+    Returns
+    -------
+    dict of str to h5py.Dataset
+        One-dimensional datasets of rows with named columns, by path with a leading slash.
+
+    Raises
+    ------
+    IntegrityError
+        When a group or a table is damaged, or there are absurdly many.
+    """
+    import h5py
+
+    found: dict[str, Any] = {}
+    waiting = [("", file)]
+    n_nodes = 0
+    while waiting:
+        path, group = waiting.pop()
+        with guarded(f"the group {path or '/'}", where):
+            names = list(group)
+        n_nodes += len(names)
+        if n_nodes > _MAX_NODES or path.count("/") > _MAX_DEPTH:
+            raise IntegrityError("the file has too many groups", where=where)
+        for name in names:
+            below = f"{path}/{name}"
+            with guarded(below, where):
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    continue
+                node = group[name]
+                if isinstance(node, h5py.Group):
+                    waiting.append((below, node))
+                elif isinstance(node, h5py.Dataset) and _is_table(node):
+                    found[below] = node
+    return dict(sorted(found.items()))
+
+
+def _is_table(node: Any) -> bool:
+    """Are these rows with named columns, stored in this file?"""
+    if len(node.shape or ()) != 1 or node.external or node.is_virtual:
+        return False
+    try:
+        return node.dtype.names is not None
+    except TypeError:  # a column type that numpy does not have
+        return False
+
+
+def columns_of(table: Any) -> tuple[ColumnInfo, ...]:
+    """Describe a table's columns.
+
+    Parameters
+    ----------
+    table : h5py.Dataset
+        The table.
+
+    Returns
+    -------
+    tuple of ColumnInfo
+        In the file's order, with the units of ctapipe's attributes ``CTAFIELD_<i>_UNIT``.
+    """
+    texts = text_attributes(table, "_UNIT")
+    columns, rows, row_type = [], table.dtype, table.id.get_type()
+    for i, name in enumerate(rows.names):
+        kind = rows[i]
+        base, shape = kind.subdtype or (kind, ())
+        dtype = "bool" if _is_bits(row_type, name) else base.name
+        columns.append(ColumnInfo(name, dtype, tuple(shape), texts.get(f"CTAFIELD_{i}_UNIT")))
+    return tuple(columns)
+
+
+def _is_bits(row_type: Any, name: str) -> bool:
+    """Is it PyTables' bool, which HDF5 stores as a bit field and h5py reads as uint8?"""
+    import h5py
+
+    kind = row_type.get_member_type(row_type.get_member_index(name.encode()))
+    if kind.get_class() == h5py.h5t.ARRAY:
+        kind = kind.get_super()
+    return bool(kind.get_class() == h5py.h5t.BITFIELD)
+
+
+def read_blocks(
+    table: Any, names: Sequence[str], where: str, *, ends_only: bool = False
+) -> Iterator[NDArray[np.void]]:
+    """Read some columns of a table, block by block.
+
+    Parameters
+    ----------
+    table : h5py.Dataset
+        The table.
+    names : sequence of str
+        The columns, at least one.
+    where : str
+        The file's name for messages.
+    ends_only : bool, optional
+        Only the first and the last row.
+
+    Yields
+    ------
+    ndarray of shape (n,), structured
+        Rows with these columns, in order, at most about 8 MB as stored or one chunk.
+
+    Raises
+    ------
+    IntegrityError
+        When a chunk can't be read, or the table claims an absurd size.
+    """
+    what = f"the table {table.name}"
+    n_rows, row_bytes = table.shape[0], max(1, table.dtype.itemsize)
+    chunk = table.chunks[0] if table.chunks else 1
+    if n_rows > _MAX_ROWS or chunk * row_bytes > _MAX_CHUNK_BYTES:
+        raise IntegrityError(
+            f"{what} claims {n_rows} rows in chunks of {chunk * row_bytes} bytes", where=where
+        )
+    step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+    spans: Sequence[tuple[int, int]] = [(i, i + step) for i in range(0, n_rows, step)]
+    if ends_only and n_rows:
+        spans = [(0, 1), (n_rows - 1, n_rows)]
+    rows = table.fields(list(names))
+    for start, stop in spans:
+        with guarded(f"{what} from row {start} on", where):
+            block = rows[start : min(stop, n_rows)]
+        yield block
+
+
+def versions_of(*nodes: Mapping[str, str]) -> dict[str, str]:
+    """Collect the versions of the programs that wrote a file.
+
+    Parameters
+    ----------
+    *nodes : mapping of str to str
+        Attributes of the root and of tables; the first one counts.
+
+    Returns
+    -------
+    dict of str to str
+        Version by name, from lstchain's ``LSTCHAIN_VERSION`` and ctapipe's
+        ``CTA ACTIVITY SOFTWARE NAME``.
+    """
+    versions: dict[str, str] = {}
+    for texts in nodes:
+        name = texts.get("CTA ACTIVITY SOFTWARE NAME")
+        version = texts.get("CTA ACTIVITY SOFTWARE VERSION")
+        if name and version:
+            versions.setdefault(name, version)
+        for key, value in texts.items():
+            match = re.fullmatch(r"([A-Z_]+)_VERSION", key)
+            if match and match[1] != "PYTABLES_FORMAT":
+                versions.setdefault(match[1].lower(), value)
+    return versions

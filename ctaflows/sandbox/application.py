@@ -1,0 +1,113 @@
+"""What the servers have in common: a request is noted, faults strike, an answer goes out."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.sandbox import mischief
+from ctaflows.sandbox.messages import Body, Hangup, Request, Response, Seen
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from ctaflows.sandbox.faults import Fault, FaultBook
+    from ctaflows.sandbox.messages import SeenList
+
+logger = logging.getLogger("ctaflows.sandbox")
+
+
+class Application:
+    """A WSGI application around a function from request to response.
+
+    Parameters
+    ----------
+    name : str
+        ``door``, ``pool`` or ``issuer``.
+    handle : callable
+        Gives the right answer to a request.
+    faults : FaultBook
+        What is to go wrong.
+    seen : SeenList
+        Where requests are noted.
+    closing : threading.Event
+        Set when the sandbox closes, ends all waits.
+    answered : callable, optional
+        Told of each answer before it goes out, the faulty ones too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[Request], Response],
+        faults: FaultBook,
+        seen: SeenList,
+        closing: threading.Event,
+        answered: Callable[[Request, Response], None] = lambda _request, _response: None,
+    ) -> None:
+        self._name = name
+        self._handle = handle
+        self._faults = faults
+        self._seen = seen
+        self._closing = closing
+        self._answered = answered
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request."""
+        request = self._request(environ)
+        seen = Seen(self._name, request.method, request.target, request.headers)
+        self._seen.append(seen)
+        response = self._answer(request)
+        seen.status = response.status
+        self._answered(request, response)
+        headers = [(k, v) for k, v in response.headers.items() if k.lower() != "content-length"]
+        if response.n_bytes >= 0 and response.status != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(response.n_bytes)))
+        start_response(response.status_line, headers)
+        return () if request.method == "HEAD" else response.blocks()
+
+    def _request(self, environ: dict[str, Any]) -> Request:
+        wire = environ["ctaflows.request"]
+        headers = wire.wire_headers()
+        is_chunked = bool(wire.chunked_read)
+        length = None if is_chunked else int(headers.get("content-length") or 0)
+        method = environ["REQUEST_METHOD"]
+        target = environ["REQUEST_URI"]
+
+        def before_read() -> int | None:
+            if headers.get("expect", "").lower() == "100-continue":
+                wire.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if length == 0 or not self._take(request, lambda fault: fault.name == "reset"):
+                return None
+            return max(1, (length or 2) // 2)
+
+        body = Body(environ["wsgi.input"], length, before_read)
+        request = Request(method, target, headers, body, environ)
+        return request
+
+    def _take(self, request: Request, suits: Callable[[Fault], bool]) -> Fault | None:
+        if not len(self._faults):
+            return None
+        return self._faults.take(self._name, request.method, request.path, suits)
+
+    def _answer(self, request: Request) -> Response:
+        early = self._take(request, lambda f: mischief.strikes_early(f, self._name, request))
+        if early is not None:
+            return mischief.instead(early, request, self._closing)
+        try:
+            response = self._handle(request)
+        except Hangup:
+            raise
+        except Exception as why:  # any bug of ours must look like a server's
+            logger.exception("%s %s failed", request.method, request.path)
+            return Response(
+                500, {"Content-Type": "text/plain"}, f"Internal problem: {why}".encode()
+            )
+        late = self._take(
+            request, lambda f: mischief.strikes_late(f, self._name, request, response)
+        )
+        if late is not None:
+            return mischief.spoil(late, request, response, self._closing)
+        return response

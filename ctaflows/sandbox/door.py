@@ -1,0 +1,276 @@
+"""The door: a WebDAV server that behaves like dCache's, WsgiDAV behind it.
+
+Sources are given as dCache 12.1.0-SNAPSHOT @ 77340d6 unless another version is named.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ctaflows.sandbox import content, provider, wsgi
+from ctaflows.sandbox.messages import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ctaflows.sandbox.messages import Request
+    from ctaflows.sandbox.quirks import Quirks
+    from ctaflows.sandbox.storage import Storage
+    from ctaflows.sandbox.tickets import Tickets
+
+logger = logging.getLogger("ctaflows.sandbox")
+
+_BEHIND = frozenset({"PROPFIND", "PROPPATCH", "MKCOL", "MOVE", "COPY", "DELETE", "OPTIONS"})
+_DEPTH_CAP = 3  # milton AbstractRequest.java:93-109, Milton 2.7.3
+_ERRORS_UNTIL_BLOCK = 3  # webdav.properties:776-832
+_TEXTS = {
+    401: "Permission denied",
+    403: "Permission denied",
+    404: "Resource not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    412: "Precondition failed",
+    500: "Internal problem: unknown",
+    501: "Not implemented",
+}
+
+
+class Door:
+    """Answers requests as dCache's WebDAV door.
+
+    Parameters
+    ----------
+    storage : Storage
+        The files.
+    tickets : Tickets
+        Where pool URLs come from.
+    refuse : callable
+        Says why a token is refused, None if it is good.
+    quirks : Quirks
+        How like dCache it behaves.
+
+    Attributes
+    ----------
+    origin, pool_origin : str
+        Scheme, host and port of the door and of the pool.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        tickets: Tickets,
+        refuse: Callable[[str], str | None],
+        quirks: Quirks,
+    ) -> None:
+        self.origin = ""
+        self.pool_origin = ""
+        self._storage = storage
+        self._tickets = tickets
+        self._refuse = refuse
+        self._quirks = quirks
+        self._behind = provider.application(storage, quirks)
+        self._lock = threading.Lock()
+        self._errors: dict[str, list[float]] = {}
+
+    # -- who may come in ---------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request."""
+        blocked_s = self._blocked_s(request.address)
+        if blocked_s > 0:
+            response = self._error(request, 429, "Server is busy, please try again later")
+            if self._quirks.retry_after:
+                response.headers["Retry-After"] = str(math.ceil(blocked_s))
+            return response
+        reason = self._refusal(request)
+        if reason is not None:
+            headers = {"WWW-Authenticate": 'Basic realm="dCache"'}
+            if request.headers.get("suppress-www-authenticate") == "1":
+                headers = {}
+            return Response(401, headers, reason=reason)  # AuthenticationHandler.java:449-497
+        response = self._dispatch(request)
+        if request.expects_continue and self._quirks.close_after_expect:
+            request.environ["ctaflows.request"].close_connection = True
+        return response
+
+    def _refusal(self, request: Request) -> str | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else request.query.get("authz", "")
+        if not token:
+            return "Permission denied" if self._quirks.needs_token else None
+        if self._quirks.bearer_over_https_only and not request.is_https:
+            # AuthenticationHandler.java:392-395
+            return "Bearer token is not accepted over an unencrypted channel"
+        return self._refuse(token)
+
+    def note(self, request: Request, response: Response) -> None:
+        """Count the refusals of an address: three of them block it."""
+        if response.status == 401 and self._quirks.block_after_401:
+            with self._lock:
+                self._errors.setdefault(request.address, []).append(time.monotonic())
+
+    def _blocked_s(self, address: str) -> float:
+        now = time.monotonic()
+        with self._lock:
+            recent = [t for t in self._errors.get(address, ()) if now - t < self._quirks.block_s]
+            self._errors[address] = recent
+        if len(recent) < _ERRORS_UNTIL_BLOCK:
+            return 0.0
+        return recent[-1] + self._quirks.block_s - now
+
+    # -- what is asked -----------------------------------------------------------------------
+
+    def _dispatch(self, request: Request) -> Response:
+        if request.method in ("GET", "HEAD"):
+            return self._read(request)
+        if request.method == "PUT":
+            return self._write(request)
+        if request.method in _BEHIND:
+            return self._ask_behind(request)
+        return self._error(request, 501)  # DcacheStandardFilter.java:43-47
+
+    def _read(self, request: Request) -> Response:
+        file = self._storage.file(request.path)
+        if file is None or not file.exists():
+            return self._error(request, 404)
+        if self._storage.is_denied(request.path):
+            return self._error(request, 403)
+        if file.is_dir():
+            return self._read_directory(request, file)
+        if request.method == "HEAD":
+            return self._head(request, file)
+        problem = self._offline(request)
+        if problem is not None:
+            return problem
+        if self._quirks.redirect_reads:
+            wants = "want-digest" in request.headers
+            # milton DefaultHttp11ResponseHandler.java:174-183: 302, the User Guide says 307
+            return Response(302, {"Location": self._pool_url(request, wants_digest=wants)})
+        return content.send(file, request, self._file_headers(request, file))
+
+    def _offline(self, request: Request) -> Response | None:
+        if self._storage.is_uploading(request.path):
+            # Transfer.java:850-856
+            return self._error(request, 500, "Internal problem: File upload not yet completed")
+        locality = self._storage.locality(request.path)
+        if locality == "NEARLINE":
+            # RequestContainerV5.java:1423-1431
+            return self._error(request, 403, "File not online. Staging not allowed.")
+        if locality in ("LOST", "NONE", "UNAVAILABLE"):
+            return self._error(request, 500, "Internal problem: File is unavailable")
+        return None
+
+    def _head(self, request: Request, file: Path) -> Response:
+        headers = self._file_headers(request, file)
+        if self._storage.is_uploading(request.path):
+            headers.pop("Digest", None)
+            return Response(200, headers, length=-1)
+        return content.send(file, request, headers)
+
+    def _file_headers(self, request: Request, file: Path) -> dict[str, str]:
+        headers = content.validators(file, self._storage)
+        found = content.digest(file, request, self._storage, self._quirks)
+        return headers | ({"Digest": found} if found else {})
+
+    def _read_directory(self, request: Request, directory: Path) -> Response:
+        raw, _, query = request.target.partition("?")
+        if not raw.endswith("/"):
+            # DcacheDirectoryResource.java:104-111
+            return Response(302, {"Location": f"{raw}/" + (f"?{query}" if query else "")})
+        names = sorted(p.name + "/" * p.is_dir() for p in directory.iterdir())
+        rows = "".join(
+            f'<li><a href="{content.quoted(n)}">{html.escape(n)}</a></li>' for n in names
+        )
+        title = html.escape(request.path)
+        page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><ul>{rows}</ul>"
+        body = f"{page}</body></html>".encode(errors="replace")
+        return Response(200, {"Content-Type": "text/html;charset=utf-8"}, body)
+
+    def _pool_url(self, request: Request, *, wants_digest: bool) -> str:
+        ticket = self._tickets.issue(request.method, request.path, wants_digest=wants_digest)
+        raw = request.target.partition("?")[0]
+        ref = quote(self.origin, safe="")
+        return f"{self.pool_origin}{raw}?dcache-http-uuid={ticket.uuid}&dcache-http-ref={ref}"
+
+    def _write(self, request: Request) -> Response:
+        refusal = self._write_refusal(request)
+        if refusal is not None:
+            return refusal
+        wants = "want-digest" in request.headers
+        self._storage.begin(request.path)
+        if self._quirks.redirect_writes and request.expects_continue:
+            # DcacheStandardFilter.java:91-98: 307, empty body, whatever the length is
+            return Response(307, {"Location": self._pool_url(request, wants_digest=wants)})
+        response = content.receive(request.path, request, self._storage, self._quirks)
+        response.body = b""
+        return response
+
+    def _write_refusal(self, request: Request) -> Response | None:
+        file = self._storage.file(request.path)
+        if file is None or "\0" in request.path:
+            return self._error(request, 400, "Bad request")
+        if file.is_dir():
+            return self._error(request, 405, "Resource exists as collection")
+        blocker = next((p for p in file.parents if p.exists()), None)
+        if blocker is not None and not blocker.is_dir():
+            return self._error(request, 409)
+        if not self._quirks.put_makes_parents and not file.parent.is_dir():
+            return self._error(request, 409)
+        # milton PutHandler.java:119-128
+        if request.headers.get("if-none-match") == "*" and file.exists():
+            return self._error(request, 412)
+        match = request.headers.get("if-match")
+        if match and (not file.exists() or match not in ("*", self._storage.etag(file))):
+            return self._error(request, 412)
+        return None
+
+    # -- what WsgiDAV answers ----------------------------------------------------------------
+
+    def _ask_behind(self, request: Request) -> Response:
+        parent = self._storage.normal(request.path).rpartition("/")[0] or "/"
+        is_root = self._storage.normal(request.path) == "/"
+        if request.method == "PROPFIND" and not is_root and self._storage.is_denied(parent):
+            return self._error(request, 403)
+        if request.method == "MKCOL" and not self._quirks.mkcol_is_strict:
+            return self._make_directories(request)
+        environ = self._environ(request)
+        response = wsgi.call(self._behind, environ)
+        if response.status >= 400:
+            return self._error(request, response.status)
+        return response
+
+    def _make_directories(self, request: Request) -> Response:
+        directory = self._storage.file(request.path)
+        if directory is None or directory.is_file():
+            return self._error(request, 409)
+        directory.mkdir(parents=True, exist_ok=True)
+        return Response(201)
+
+    def _environ(self, request: Request) -> dict[str, Any]:
+        environ = dict(request.environ)
+        environ["wsgidav.auth.user_name"] = "sandbox-user"
+        if request.method == "PROPFIND":
+            depth = environ.get("HTTP_DEPTH")
+            if depth not in ("0", "1") and self._quirks.depth_capped:
+                environ["HTTP_DEPTH"] = "infinity"
+                environ[provider.LEVELS] = _DEPTH_CAP
+        if request.method == "MOVE" and self._quirks.move_needs_overwrite:
+            environ.setdefault("HTTP_OVERWRITE", "F")  # milton MoveHandler.java:163-176
+        if request.method == "DELETE":
+            environ["HTTP_DEPTH"] = "infinity"  # recursive, whatever is asked
+        return environ
+
+    def _error(self, request: Request, status: int, text: str | None = None) -> Response:
+        text = text or _TEXTS.get(status, "Unexpected problem")
+        if "text/html" in request.headers.get("accept", "") or not self._quirks.plain_errors:
+            # DcacheHtmlResponseHandler.java:133-146: the page does not tell the reason
+            body = f"<!DOCTYPE html><html><body><h1>Error {status}</h1></body></html>".encode()
+            return Response(status, {"Content-Type": "text/html;charset=utf-8"}, body)
+        return Response(status, {"Content-Type": "text/plain"}, f"{text}\n".encode())

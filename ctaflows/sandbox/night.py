@@ -1,0 +1,265 @@
+"""A sample night of DL1 files, of any size, in lstchain's layout for observed data.
+
+The rows are those of the files in ``sample/`` (see its README: the values are not observations),
+repeated as often as asked for, with run, event numbers and times of their own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from ctaflows.errors import UsageError
+from ctaflows.sandbox.night_files import copy_attributes, copy_table, write_array, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_PARAMETERS = "/dl1/event/telescope/parameters/LST_LSTCam"
+_IMAGES = "/dl1/event/telescope/image/LST_LSTCam"
+_MONITORING = "/dl1/event/telescope/monitoring/"
+_FILENAMES = "/source_filenames/filenames"
+_KINDS = {"pedestals": 2, "flatfield": 0, "cosmics": 32}  # datacheck table: event_type
+_START = dt.time(21, 30, tzinfo=dt.UTC)
+_PAUSE_S = 60.0  # between runs
+_BLOCK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Subrun:
+    """One subrun: its numbers, the events before it in the run, its events and its first time."""
+
+    run: int
+    subrun: int
+    n_before: int
+    n_events: int
+    start_s: float
+
+    @property
+    def name(self) -> str:
+        return f"LST-1.Run{self.run:05d}.{self.subrun:04d}.h5"
+
+
+class _Template:
+    """The sample's files, open, and the times and types of its events."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        folder = resources.files("ctaflows.sandbox") / "sample"
+        paths = [
+            stack.enter_context(resources.as_file(folder / name))
+            for name in ("dl1.h5", "datacheck_dl1.h5")
+        ]
+        self.dl1, self.datacheck = (stack.enter_context(h5py.File(p, "r")) for p in paths)
+        self.rows = {p: self.dl1[p][:] for p in (_PARAMETERS, _IMAGES)}
+        events = self.rows[_PARAMETERS]
+        self.n_events = len(events)
+        self.types = events["event_type"]
+        self.cleaned = np.isfinite(events["intensity"])
+        self.delays_s = events["dragon_time"] - events["dragon_time"][0]
+        self.period_s = float(self.delays_s[-1]) * self.n_events / (self.n_events - 1)
+
+    def times_s(self, subrun: _Subrun, index: NDArray[Any]) -> NDArray[Any]:
+        """Give the UTC seconds since 1970 of events by their indices in the subrun."""
+        cycle, row = np.divmod(index, self.n_events)
+        return np.asarray(subrun.start_s + cycle * self.period_s + self.delays_s[row])
+
+    def span_s(self, n_events: int) -> float:
+        """Give the time that so many events take."""
+        return n_events * self.period_s / self.n_events
+
+    def indices(self, chosen: NDArray[np.bool_], n_events: int, step: int = 1) -> NDArray[Any]:
+        """Give the indices below `n_events` of every `step`-th of the events that are chosen."""
+        rows = np.flatnonzero(chosen)
+        cycle, k = np.divmod(np.arange(0, self.count(chosen, n_events), step), max(1, len(rows)))
+        return np.asarray(cycle * self.n_events + rows[k])
+
+    def count(self, chosen: NDArray[np.bool_], n_events: int) -> int:
+        """Count the events among the first `n_events` that are chosen in the template."""
+        cycles, rest = divmod(n_events, self.n_events)
+        return int(cycles * chosen.sum() + chosen[:rest].sum())
+
+
+def make_night(
+    root: Path,
+    date: dt.date,
+    *,
+    version: str = "v0.1",
+    tailcut: str = "tailcut84",
+    runs: Sequence[int] = (11111, 11113),
+    subruns: Sequence[int] = (4, 3),
+    datacheck: bool = True,
+    merged: bool = False,
+    events: int | None = None,
+    images: bool | None = None,
+) -> list[Path]:
+    """Write a night below ``root/cta/DL1/<date>/<version>/<tailcut>``.
+
+    The night starts at 21:30 UTC. Subruns follow each other without a pause, at 6.8 kHz as in the
+    sample, runs after a minute; event numbers go on over a run's subruns. The same call writes
+    the same bytes.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that stands for the storage's root; made if need be.
+    date : datetime.date
+        The evening's date.
+    version, tailcut : str, optional
+        Names of the folders, as lstosa makes them.
+    runs : sequence of int, optional
+        Numbers of the runs.
+    subruns : sequence of int, optional
+        How many subruns each run has.
+    datacheck : bool, optional
+        Write the datacheck files too?
+    merged : bool, optional
+        Write the file of each whole run too (parameters only), and its datacheck?
+    events : int, optional
+        Events in each subrun, by default the sample's 140. A real one has 53,000.
+    images : bool, optional
+        With the table of images, the monitoring stays in any case? By default only where
+        `events` is not given: an image adds some 400 bytes, the parameters 120.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order in which they would appear.
+
+    Raises
+    ------
+    UsageError
+        When `runs` and `subruns` do not match, or `events` is not positive.
+    """
+    if len(runs) != len(subruns) or min(subruns, default=1) < 1:
+        raise UsageError(f"{len(runs)} runs need as many counts of subruns, not {subruns}")
+    if events is not None and events < 1:
+        raise UsageError(f"a subrun needs at least one event, not {events}")
+    folder = root / "cta" / "DL1" / f"{date:%Y%m%d}" / version / tailcut
+    (folder / "datacheck" if datacheck else folder).mkdir(parents=True, exist_ok=True)
+    with_images = events is None if images is None else images
+    written = []
+    with ExitStack() as stack:
+        template = _Template(stack)
+        start_s = dt.datetime.combine(date, _START).timestamp()
+        for run, n_subruns in zip(runs, subruns, strict=True):
+            n_events = events or template.n_events
+            step_s = template.span_s(n_events)
+            parts = [
+                _Subrun(run, i, i * n_events, n_events, start_s + i * step_s)
+                for i in range(n_subruns)
+            ]
+            start_s += n_subruns * step_s + _PAUSE_S
+            for name, some in _files(parts, merged=merged):
+                path = folder / f"dl1_{name}"
+                _write_dl1(path, template, some, images=with_images and name == some[0].name)
+                written.append(path)
+                if datacheck:
+                    written.append(folder / "datacheck" / f"datacheck_dl1_{name}")
+                    _write_datacheck(written[-1], template, some)
+    return written
+
+
+def _files(parts: list[_Subrun], *, merged: bool) -> Iterator[tuple[str, list[_Subrun]]]:
+    """Give the names of a run's files and the subruns in each."""
+    for part in parts:
+        yield part.name, [part]
+    if merged and parts:
+        yield f"LST-1.Run{parts[0].run:05d}.h5", parts
+
+
+def _tables(group: h5py.Group) -> Iterator[Any]:
+    """Give all datasets below a group."""
+    for name in group:
+        node = group[name]
+        if isinstance(node, h5py.Group):
+            yield from _tables(node)
+        else:
+            yield node
+
+
+def _write_dl1(path: Path, template: _Template, parts: list[_Subrun], *, images: bool) -> None:
+    """Write a subrun's file, or a whole run's as lstchain merges it."""
+    is_merged = not path.name.endswith(parts[0].name)
+    with h5py.File(path, "w") as file:
+        copy_attributes(template.dl1, file)
+        for table in _tables(template.dl1):
+            if table.name == _FILENAMES:
+                names = [f"dl1_{part.name}".encode() for part in parts]
+                write_array(table, file, np.array(names))
+            elif table.name in template.rows:
+                if table.name == _PARAMETERS or images:
+                    write_table(table, file, _event_blocks(table, template, parts))
+            elif not (is_merged and table.name.startswith(_MONITORING)):
+                # merging repeats geometry and layout once a subrun
+                if len(parts) == 1:
+                    copy_table(table, file)
+                else:
+                    write_table(table, file, [table[:]] * len(parts))
+
+
+def _event_blocks(
+    table: Any, template: _Template, parts: list[_Subrun]
+) -> Iterator[NDArray[np.void]]:
+    """Give the rows of events, a few megabytes at a time."""
+    rows = template.rows[table.name]
+    chunk = table.chunks[0]
+    step = max(1, _BLOCK_BYTES // (chunk * rows.dtype.itemsize)) * chunk
+    for part in parts:
+        for start in range(0, part.n_events, step):
+            index = np.arange(start, min(start + step, part.n_events))
+            block = rows[index % template.n_events]
+            block["obs_id"] = part.run
+            block["event_id"] = part.n_before + index + 1
+            if "dragon_time" in rows.dtype.names:
+                block["dragon_time"] = block["trigger_time"] = template.times_s(part, index)
+            yield block
+
+
+def _write_datacheck(path: Path, template: _Template, parts: list[_Subrun]) -> None:
+    """Write the check quantities, a row a subrun."""
+    with h5py.File(path, "w") as file:
+        copy_attributes(template.datacheck, file)
+        for table in _tables(template.datacheck):
+            kind = table.name.rpartition("/")[2]
+            if kind not in _KINDS:
+                copy_table(table, file)
+                continue
+            chosen = template.types == _KINDS[kind]
+            # lstchain leaves a table out for fewer than two events
+            some = [p for p in parts if template.count(chosen, p.n_events) > 1]
+            if some:
+                rows = [_datacheck_row(table[:], template, part, chosen) for part in some]
+                write_table(table, file, rows)
+
+
+def _datacheck_row(
+    row: NDArray[Any], template: _Template, part: _Subrun, chosen: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Turn the sample's check quantities of one kind of events into a subrun's."""
+    n = template.count(chosen, part.n_events)
+    scale = n / int(chosen.sum())
+    for name in row.dtype.names or ():
+        if name.startswith(("hist_", "num_pulses_", "cog_within_pixel")):
+            row[name] = np.round(row[name] * scale)
+    for name in ("trigger_type", "ucts_trigger_type"):
+        row[name][:, 0, 1] = n
+    ends = template.times_s(part, np.array([0, part.n_events - 1]))
+    # lstchain samples at most 50 events and repeats the last
+    sampled = template.indices(chosen, part.n_events, step=1 + n // 50)
+    sampled = np.pad(sampled, (0, 50 - len(sampled)), mode="edge")
+    row["subrun_index"] = part.subrun
+    row["elapsed_time"] = ends[1] - ends[0]
+    row["num_events"] = n
+    row["num_cleaned_events"] = template.count(chosen & template.cleaned, part.n_events)
+    row["sampled_event_ids"] = part.n_before + sampled + 1
+    row["dragon_time"] = template.times_s(part, sampled)
+    return row

@@ -1,0 +1,268 @@
+"""The sandbox: a door, its pool and an issuer on loopback, and the profile to use them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ctaflows.sandbox.application import Application
+from ctaflows.sandbox.certificates import Certificates
+from ctaflows.sandbox.door import Door
+from ctaflows.sandbox.faults import Fault, FaultBook
+from ctaflows.sandbox.grants import Client
+from ctaflows.sandbox.issuer import REALM, Issuer
+from ctaflows.sandbox.messages import SeenList
+from ctaflows.sandbox.pool import Pool
+from ctaflows.sandbox.quirks import Quirks
+from ctaflows.sandbox.server import LOOPBACK, LoopbackServer
+from ctaflows.sandbox.storage import Storage
+from ctaflows.sandbox.tickets import Tickets
+from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Tokens
+from ctaflows.settings import Settings
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+    from ctaflows.sandbox.messages import Request, Response
+
+    _Handle = Callable[[Request], Response]
+    _Note = Callable[[Request, Response], None]
+
+_PROFILE = "sandbox"
+_SERVERS = {"door": "dCache/11.2.0 (sandbox)", "issuer": "Keycloak (sandbox)"}
+_STORED = ("access_token", "refresh_token", "expires_in", "scope", "token_type")
+
+
+class Sandbox:
+    """A dCache-like door, its pool and an OpenID Connect issuer on 127.0.0.1.
+
+    It runs from the moment it is made; leaving the ``with`` block or `close` ends it.
+
+    Parameters
+    ----------
+    root : Path or str, optional
+        Folder of everything, kept at the end; None means a temporary one.
+    quirks : Quirks, optional
+        How like dCache it behaves.
+    faults : iterable of Fault or str, optional
+        What goes wrong, see `ctaflows.sandbox.parse`.
+    token_lifetime_s : float, optional
+        Life of an access token.
+    ports : tuple of int, optional
+        Ports of door, pool and issuer; 0 for any free one.
+    host : str, optional
+        Name by which the servers are reached.
+
+    Attributes
+    ----------
+    door_url, pool_url, issuer_url : str
+        Where they are, without a trailing slash.
+    ca_file : Path
+        CA certificate in PEM.
+    storage : Path
+        Folder that is the door's ``/``: a back door.
+    work_dir, config_dir : Path
+        Folder of everything; folder fit for ``CTAFLOWS_CONFIG_DIR``.
+    client_id, client_secret : str
+        The issuer's client.
+    requests : SeenList
+        All requests so far.
+    faults : FaultBook
+        What is still to go wrong.
+
+    Raises
+    ------
+    UsageError
+        A fault that does not exist, a port that is taken.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | None = None,
+        *,
+        quirks: Quirks | None = None,
+        faults: Iterable[Fault | str] = (),
+        token_lifetime_s: float = 3600,
+        ports: tuple[int, int, int] = (0, 0, 0),
+        host: str = "localhost",
+    ) -> None:
+        self.quirks = quirks = quirks or Quirks()
+        self.faults = FaultBook(faults)
+        self.requests = SeenList()
+        self.client_id, self.client_secret = "sandbox-client", secrets.token_urlsafe(24)
+        self._closing = threading.Event()
+        with contextlib.ExitStack() as stack:
+            self.work_dir = self._work_dir(root, stack)
+            self.storage = self._folder("storage")
+            self.config_dir = self._folder("config", mode=0o700)
+            certificates = Certificates(self._folder("tls", mode=0o700), host)
+            self.ca_file = certificates.ca_file
+            self._tokens = Tokens(token_lifetime_s, quirks)
+            self._store = Storage(self.storage, self._folder("incoming"), quirks)
+            tickets = Tickets(quirks, self._store.abandon)
+            self._issuer = Issuer(self._tokens, Client(self.client_id, self.client_secret), quirks)
+            door = Door(self._store, tickets, self._tokens.refusal, quirks)
+            pool = Pool(self._store, tickets, quirks)
+
+            tls = certificates.server_context()
+            parts: dict[str, tuple[_Handle, _Note, ssl.SSLContext | None]] = {
+                "door": (door.handle, door.note, None if quirks.door_uses_http else tls),
+                "pool": (pool.handle, _nothing, None if quirks.pool_uses_http else tls),
+                "issuer": (self._issuer.handle, _nothing, tls),
+            }
+            urls = []
+            stack.callback(self._closing.set)
+            for port, (name, (handle, note, context)) in zip(ports, parts.items(), strict=True):
+                app = Application(name, handle, self.faults, self.requests, self._closing, note)
+                threads = 16 if name == "issuer" else 48
+                title = _SERVERS.get(name, _SERVERS["door"])
+                server = LoopbackServer(title, app, port=port, context=context, threads=threads)
+                stack.callback(server.close)
+                # HttpTransferService.java:70, dCache 12.1: over http a pool is named by its number
+                where = host if context else LOOPBACK
+                urls.append(f"http{'s' if context else ''}://{where}:{server.port}")
+            stack.callback(self._closing.set)
+            self.door_url, self.pool_url, issuer_origin = urls
+            self.issuer_url = issuer_origin + REALM
+            door.origin, door.pool_origin = self.door_url, self.pool_url
+            self._tokens.issuer = self.issuer_url
+            self._write_config()
+            self._stack = stack.pop_all()
+
+    def _work_dir(self, root: Path | str | None, stack: contextlib.ExitStack) -> Path:
+        if root is None:
+            temporary = tempfile.TemporaryDirectory(prefix="ctaflows-sandbox-")
+            return Path(stack.enter_context(temporary)).resolve()
+        folder = Path(root).expanduser().resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _folder(self, name: str, mode: int = 0o755) -> Path:
+        folder = self.work_dir / name
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        return folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the servers; a temporary folder goes with them. Once is enough, twice is no harm."""
+        self._stack.close()
+
+    # -- the client's side -------------------------------------------------------------------
+
+    def settings(self, **changes: Any) -> Settings:
+        """Give settings that reach the sandbox, with pauses short enough for tests.
+
+        Parameters
+        ----------
+        **changes : Any
+            Fields of `Settings` that shall be different.
+        """
+        settings = Settings(
+            profile=_PROFILE,
+            config_dir=self.config_dir,
+            door_url=self.door_url,
+            issuer_url=self.issuer_url,
+            client_id=self.client_id,
+            client_secret=self.client_secret,
+            client_secret_file=self.config_dir / "client_secret",
+            ca_file=self.ca_file,
+            backoff_s=0.01,
+            busy_s=0.05,
+            connect_timeout_s=5.0,
+            stall_timeout_s=5.0,
+        )
+        return settings.replace(**changes)
+
+    def _write_config(self) -> None:
+        secret_file = self.config_dir / "client_secret"
+        _write_private(secret_file, self.client_secret)
+        values = {
+            "door_url": self.door_url,
+            "issuer_url": self.issuer_url,
+            "client_id": self.client_id,
+            "client_secret_file": str(secret_file),
+            "ca_file": str(self.ca_file),
+        }
+        lines = [f'default_profile = "{_PROFILE}"', "", f"[profiles.{_PROFILE}]"]
+        lines += [f"{k} = {json.dumps(v)}" for k, v in values.items()]
+        (self.config_dir / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        store = self._folder("config/tokens", mode=0o700) / f"{_PROFILE}.json"
+        _write_private(store, json.dumps(self.tokens()))
+
+    # -- the issuer's side -------------------------------------------------------------------
+
+    def issue_token(
+        self, lifetime_s: float | None = None, scope: str = SCOPE, subject: str = SUBJECT
+    ) -> str:
+        """Make an access token.
+
+        Parameters
+        ----------
+        lifetime_s : float, optional
+            Seconds it is good for; negative means expired; None means the usual life.
+        scope, subject : str
+            Claims of the token.
+        """
+        return self._tokens.access(lifetime_s, scope, subject)
+
+    def tokens(self) -> dict[str, Any]:
+        """Make an access and a refresh token, as the token store keeps them."""
+        pair = self._tokens.pair(SCOPE, SUBJECT)
+        return {key: pair[key] for key in _STORED} | {"obtained_at": time.time()}
+
+    def revoke(self, token: str) -> None:
+        """Let the door refuse a token from now on; a refresh token ends its login."""
+        self._tokens.revoke(token)
+
+    def approve(self, user_code: str) -> bool:
+        """Approve a device login; False where there is none with that code."""
+        return self._issuer.decide(user_code, is_approved=True)
+
+    def deny_login(self, user_code: str) -> bool:
+        """Deny a device login; False where there is none with that code."""
+        return self._issuer.decide(user_code, is_approved=False)
+
+    # -- the storage's side ------------------------------------------------------------------
+
+    def put(self, path: str, data: bytes) -> Path:
+        """Write a file below `storage` and give its place."""
+        file = self.storage / path.strip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.write_bytes(data)
+        return file
+
+    def deny(self, path: str) -> None:
+        """Make a path unreadable: a directory is then listed as an empty one, GET gives 403."""
+        self._store.denied.add(self._store.normal(path))
+
+    def locality(self, path: str, locality: str) -> None:
+        """Set the FileLocality of a file, such as ``NEARLINE``."""
+        self._store.localities[self._store.normal(path)] = locality
+
+    def uploading(self, path: str) -> None:
+        """Mark a file as one whose upload is not complete."""
+        self._store.uploading.add(self._store.normal(path))
+
+
+def _nothing(*_: object) -> None:
+    """Take no notice of an answer."""
+
+
+def _write_private(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)

@@ -1,0 +1,313 @@
+"""Cheroot on 127.0.0.1 in daemon threads, with a hand on the raw connections.
+
+What is ours: the TLS handshake happens in the worker, so that a silent client holds up nobody;
+`Expect` is left to the application, since a dCache door answers 307 without 100 Continue;
+request bodies nobody read are dropped in blocks; a connection can be reset on purpose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+from cheroot.ssl import Adapter
+from cheroot.wsgi import Gateway_10
+from cheroot.wsgi import Server as WSGIServer
+
+from ctaflows.errors import UsageError
+from ctaflows.sandbox.messages import BLOCK_BYTES, Hangup
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+logger = logging.getLogger("ctaflows.sandbox")
+logger.addHandler(logging.NullHandler())
+
+LOOPBACK = "127.0.0.1"
+_EXPECT = b"Sandbox-Expect"
+_LINGER_NOT = struct.pack("ii", 1, 0)
+_TIMEOUT_S = 60
+_PATIENCE_MS = 20
+
+
+class _Reader:
+    """Reads lines and exact numbers of bytes from a socket; cheroot's own is slow Python."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self.closed = False
+
+    def has_data(self) -> bool:
+        pending = getattr(self._socket, "pending", None)
+        return bool(self._buffer) or bool(pending and not self.closed and pending())
+
+    def _fill(self) -> bool:
+        block = self._socket.recv(BLOCK_BYTES)
+        self._buffer += block
+        return bool(block)
+
+    def _take(self, n_bytes: int) -> bytes:
+        block = bytes(self._buffer[:n_bytes])
+        del self._buffer[:n_bytes]
+        return block
+
+    def readline(self, size: int = -1) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            if 0 <= size <= len(self._buffer) or not self._fill():
+                break
+        n_bytes = end + 1 if end >= 0 else len(self._buffer)
+        return self._take(n_bytes if size < 0 else min(n_bytes, size))
+
+    def read(self, size: int) -> bytes:
+        while len(self._buffer) < size and self._fill():
+            pass
+        return self._take(size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Writer:
+    """Writes to a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def write(self, block: bytes) -> int:
+        self._socket.sendall(block)
+        return len(block)
+
+
+def _makefile(sock: Any, mode: str, _size: int) -> Any:
+    return _Reader(sock) if "r" in mode else _Writer(sock)
+
+
+class Connection(HTTPConnection):
+    """One connection, which can be aborted and tells when it ends."""
+
+    def __init__(self, server: Any, sock: Any, _: Any) -> None:
+        super().__init__(server, sock, _makefile)
+        self.closers: list[Callable[[], None]] = []
+        self._is_aborted = False
+
+    def communicate(self) -> bool:
+        """Serve a request and those that follow at once, without a detour by the selector."""
+        self.server.busy.add(self)
+        try:
+            while super().communicate():  # type: ignore[no-untyped-call]  # cheroot's stub
+                if not self._has_more():
+                    return True
+            return False
+        finally:
+            self.server.busy.discard(self)
+
+    def _has_more(self) -> bool:
+        if not self.server.ready or self.server.requests.qsize:
+            return False
+        if self.rfile.has_data():
+            return True
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        return bool(poller.poll(_PATIENCE_MS))
+
+    def abort(self, *, reset: bool) -> None:
+        """End the connection at once, by RST or by a bare FIN."""
+        self._is_aborted = True
+        with contextlib.suppress(OSError):
+            if reset:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            else:
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+            self.socket.close()
+
+    def close(self) -> None:
+        """Close the connection and tell those who wait for it."""
+        try:
+            if not self._is_aborted:
+                with contextlib.suppress(OSError):
+                    super().close()
+        finally:
+            for closer in self.closers:
+                closer()
+            self.closers.clear()
+
+
+class _HeaderReader(HeaderReader):
+    """Hides Expect from cheroot, which would say 100 Continue before we can say 307."""
+
+    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> Any:
+        headers = super().__call__(rfile, hdict)
+        if b"Expect" in headers:
+            headers[_EXPECT] = headers.pop(b"Expect")
+        return headers
+
+
+class _Request(HTTPRequest):
+    header_reader = _HeaderReader()
+
+    def wire_headers(self) -> dict[str, str]:
+        """Give the headers as they came, names in lower case."""
+        return {
+            ("expect" if k == _EXPECT else k.decode("latin-1").lower()): v.decode("latin-1")
+            for k, v in self.inheaders.items()
+        }
+
+    def send_headers(self) -> None:
+        """Send the headers; before, drop what is left of the body, or close after the answer."""
+        if self.chunked_read:
+            self.close_connection |= not getattr(self.rfile, "closed", True)
+        elif getattr(self.rfile, "remaining", 0):
+            if _EXPECT in self.inheaders:
+                self.close_connection = True  # the client holds its body back, or sends it: unknown
+            else:
+                while self.rfile.read(BLOCK_BYTES):
+                    pass
+                self.close_connection |= self.rfile.remaining > 0
+        super().send_headers()
+
+
+Connection.RequestHandlerClass = _Request
+
+
+class _Gateway(Gateway_10):
+    def get_environ(self) -> Any:
+        environ = super().get_environ()  # type: ignore[no-untyped-call]  # cheroot's stub
+        environ["ctaflows.request"] = self.req
+        return environ
+
+    def respond(self) -> None:
+        """Let the application answer, or end the connection where it says so."""
+        try:
+            super().respond()
+        except Hangup as hangup:
+            self.req.sent_headers = True
+            self.req.chunked_write = False
+            self.req.close_connection = True
+            self.req.conn.abort(reset=hangup.reset)
+
+
+class _Adapter(Adapter):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+    def bind(self, sock: Any) -> Any:
+        return sock
+
+    def wrap(self, sock: Any) -> Any:
+        wrapped = self.context.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        )
+        return wrapped, self.get_environ()
+
+    def get_environ(self) -> dict[str, str]:
+        return {"wsgi.url_scheme": "https", "HTTPS": "on"}
+
+    def makefile(self, sock: Any, mode: str = "r", bufsize: int = -1) -> Any:
+        return _makefile(sock, mode, bufsize)
+
+
+class _Cheroot(WSGIServer):
+    keep_alive_conn_limit = None  # type: ignore[assignment]  # cheroot's stub forgets None
+    ConnectionClass = Connection
+
+    def __init__(self, port: int, application: Any, threads: int, name: str) -> None:
+        super().__init__(
+            (LOOPBACK, port),
+            application,
+            numthreads=threads,
+            server_name=name,
+            request_queue_size=256,
+            timeout=_TIMEOUT_S,
+            shutdown_timeout=1,
+        )
+        self.gateway = _Gateway
+        self.busy: set[Connection] = set()
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        # Most of it is broken connections, which is what this server is for.
+        logger.debug("cheroot (level %d): %s", level, msg, exc_info=traceback)
+
+
+class LoopbackServer:
+    """A WSGI application on a port of 127.0.0.1.
+
+    Parameters
+    ----------
+    name : str
+        Value of the Server header.
+    application : callable
+        The WSGI application; it can be set later, before the first request.
+    port : int
+        0 for any free port.
+    context : SSLContext or None
+        None means plain http.
+    threads : int
+        Requests served at once.
+
+    Raises
+    ------
+    UsageError
+        The port is taken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        application: Any,
+        *,
+        port: int = 0,
+        context: ssl.SSLContext | None = None,
+        threads: int = 48,
+    ) -> None:
+        self._server = _Cheroot(port, application, threads, name)
+        if context is not None:
+            self._server.ssl_adapter = _Adapter(context)
+        self._problem: OSError | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sandbox {name}", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._problem is not None:
+            raise UsageError(
+                f"Port {port} can't be used",
+                said=str(self._problem),
+                hint="Choose another port, or 0 for any free one.",
+            )
+
+    def _run(self) -> None:
+        # In a daemon thread so that cheroot's own threads become daemons as well.
+        try:
+            self._server.prepare()
+        except OSError as why:
+            self._problem = why
+            self._ready.set()
+            return
+        self._ready.set()
+        self._server.serve()
+
+    @property
+    def port(self) -> int:
+        """Port it listens on."""
+        return int(self._server.bind_addr[1])
+
+    def close(self) -> None:
+        """Stop listening, end all connections and threads."""
+        port = self.port
+        stopper = threading.Thread(target=self._server.stop, daemon=True)
+        stopper.start()
+        while stopper.is_alive():
+            with contextlib.suppress(OSError):  # wakes the selector
+                socket.create_connection((LOOPBACK, port), timeout=0.1).close()
+            for connection in list(self._server.busy):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
+            stopper.join(0.002)
+        self._thread.join(5)

@@ -1,0 +1,195 @@
+"""The files behind the door, and what the door knows of them beside their bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctaflows.storage.checksum import Hasher, of_file
+
+if TYPE_CHECKING:
+    from ctaflows.model import Checksum
+    from ctaflows.sandbox.messages import Body
+    from ctaflows.sandbox.quirks import Quirks
+
+
+class UploadFailed(Exception):
+    """An upload did not arrive as promised; nothing of it is left."""
+
+
+class Storage:
+    """A folder as the name space of a door.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that is the door's ``/``.
+    incoming : Path
+        Folder on the same file system, for bytes that are still arriving.
+    quirks : Quirks
+        How like dCache it behaves.
+
+    Attributes
+    ----------
+    denied : set of str
+        Paths that may not be read.
+    localities : dict
+        Path to FileLocality, where it is not ONLINE.
+    uploading : set of str
+        Paths whose upload is not complete.
+    """
+
+    def __init__(self, root: Path, incoming: Path, quirks: Quirks) -> None:
+        self.root = root
+        self._incoming = incoming
+        self._quirks = quirks
+        self._lock = threading.RLock()
+        self._checksums: dict[tuple[int, ...], dict[str, Checksum]] = {}
+        self._generations: dict[int, int] = {}
+        self.denied: set[str] = set()
+        self.localities: dict[str, str] = {}
+        self.uploading: set[str] = set()
+
+    @staticmethod
+    def normal(path: str) -> str:
+        """Write a path with a leading and without a trailing slash."""
+        return "/" + path.strip("/")
+
+    def file(self, path: str) -> Path | None:
+        """Find the place of a path on disk; None where it would leave the root."""
+        parts = [p for p in path.split("/") if p]
+        if any(p in (".", "..") or "\0" in p for p in parts):
+            return None
+        return self.root.joinpath(*parts)
+
+    def is_denied(self, path: str) -> bool:
+        """Is reading of a path, or of a directory above it, denied?"""
+        parts = Path(self.normal(path))
+        return any(str(p) in self.denied for p in (parts, *parts.parents))
+
+    def locality(self, path: str) -> str:
+        """Give the FileLocality of a file."""
+        return self.localities.get(self.normal(path), "ONLINE")
+
+    def is_uploading(self, path: str) -> bool:
+        """Is the upload of a file not complete?"""
+        return self.normal(path) in self.uploading
+
+    def _identity(self, file: Path) -> tuple[int, ...]:
+        stat = file.stat()
+        # A file system gives the number of a deleted file to the next one, dCache never does.
+        generation = self._generations.get(stat.st_ino, 0)
+        return stat.st_ino, generation, stat.st_size, stat.st_mtime_ns
+
+    def etag(self, file: Path) -> str:
+        """Give the ETag, quoted: ``"<pnfsid>_<hash>"`` (Milton, DefaultETagGenerator)."""
+        inode, generation, *rest = self._identity(file)
+        digest = hashlib.sha256(repr(rest).encode()).hexdigest()
+        return f'"0000{generation:012X}{inode:020X}_{digest[:8]}"'
+
+    def checksums(self, file: Path) -> tuple[Checksum, ...]:
+        """Give what the storage holds of a file: adler32, and md5 where it was asked for."""
+        if self._quirks.no_checksums:
+            return ()
+        identity = self._identity(file)
+        known = self._checksums.setdefault(identity, {})
+        wanted = ("md5", "adler32") if self._quirks.has_md5 else ("adler32",)
+        for algorithm in wanted:
+            if algorithm not in known:
+                known[algorithm] = of_file(file, algorithm)
+        return tuple(known[a] for a in ("md5", "adler32") if a in known)
+
+    def begin(self, path: str) -> None:
+        """Make the entry of a file that is about to arrive.
+
+        dCache deletes an existing entry and creates the new one, without a size, before any byte
+        is sent (Transfer.java:736-763, dCache 12.1).
+        """
+        file = self._place(path)
+        with self._lock:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if self._quirks.put_deletes_first:
+                file.unlink(missing_ok=True)
+                file.touch()
+                self.uploading.add(self.normal(path))
+
+    def abandon(self, path: str) -> None:
+        """Remove the entry of a file that did not arrive."""
+        with self._lock:
+            if self.is_uploading(path):
+                self.uploading.discard(self.normal(path))
+                self._place(path).unlink(missing_ok=True)
+
+    def receive(self, path: str, body: Body, *, md5: str | None, keeps_md5: bool) -> Path:
+        """Take in the bytes of a file.
+
+        Parameters
+        ----------
+        path : str
+            A path for which `begin` was called.
+        body : Body
+            Where the bytes come from.
+        md5 : str or None
+            Hexadecimal md5 that they must have.
+        keeps_md5 : bool
+            Store the md5 beside the adler32.
+
+        Raises
+        ------
+        UploadFailed
+            Too few bytes came, or other ones.
+        """
+        temporary = self._incoming / uuid.uuid4().hex
+        hashers = [Hasher("adler32")] + ([Hasher("md5")] if md5 or keeps_md5 else [])
+        try:
+            with temporary.open("wb") as stream:
+                for block in body.blocks():
+                    stream.write(block)
+                    for hasher in hashers:
+                        hasher.update(block)
+            sums = {h.algorithm: h.checksum() for h in hashers}
+            if md5 and sums["md5"].value != md5:
+                raise UploadFailed(f"Checksum mismatch (expected md5 {md5})")
+        except EOFError as why:
+            self._drop(path, temporary)
+            raise UploadFailed(f"Client disconnected: {why}") from why
+        except BaseException:
+            self._drop(path, temporary)
+            raise
+        if not keeps_md5:
+            sums.pop("md5", None)
+        return self._finish(path, temporary, sums)
+
+    def _finish(self, path: str, temporary: Path, sums: dict[str, Checksum]) -> Path:
+        file = self._place(path)
+        with self._lock:
+            inode = temporary.stat().st_ino
+            self._generations[inode] = self._generations.get(inode, 0) + 1
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(file)
+            self.uploading.discard(self.normal(path))
+            self._checksums[self._identity(file)] = sums
+        return file
+
+    def set_mtime(self, file: Path, epoch_s: int) -> None:
+        """Set the time of the last change; checksums stay known."""
+        known = self._checksums.pop(self._identity(file), None)
+        os.utime(file, (epoch_s, epoch_s))
+        if known is not None:
+            self._checksums[self._identity(file)] = known
+
+    def _drop(self, path: str, temporary: Path) -> None:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        self.abandon(path)
+
+    def _place(self, path: str) -> Path:
+        file = self.file(path)
+        if file is None:
+            raise ValueError(f"{path} leaves the storage")
+        return file

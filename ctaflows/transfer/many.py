@@ -1,0 +1,112 @@
+"""Many files: planned, then fetched at once, each with its own result."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ctaflows.errors import CtaflowsError, NoSpace, error_text
+from ctaflows.model import Report, Transfer
+from ctaflows.transfer import progress
+from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.fetch import Job, fetch, look
+from ctaflows.transfer.plan import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ctaflows.storage.door import Door
+    from ctaflows.transfer.manifest import Manifest
+
+
+def plan(jobs: Sequence[Job], *, manifest: Manifest | None = None) -> list[Transfer]:
+    """Say what `fetch_many` would do, without doing it: the reason stands in ``note``."""
+    planned = []
+    for job in jobs:
+        proof = manifest.proofs.get(job.entry.path) if manifest else None
+        action, why = look(job.entry, job.local, proof)
+        planned.append(
+            Transfer(
+                job.entry.path,
+                str(job.local),
+                job.entry.size_bytes,
+                mtime=job.entry.mtime,
+                skipped=action is Action.SKIP,
+                note=f"{action.value}: {why}",
+            )
+        )
+    return planned
+
+
+def fetch_alone(door: Door, job: Job) -> Transfer:
+    """Fetch one file as `fetch` does, and tell the listener of it."""
+    _check_space([job])
+    progress.current().expect(1, job.entry.size_bytes or 0)
+    done = fetch(door, job)
+    progress.current().finished(done)
+    return done
+
+
+def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = None) -> Report:
+    """Fetch many files at once.
+
+    Parameters
+    ----------
+    door : Door
+        Where from; its ``transfer_slots`` bound how many move at once.
+    jobs : sequence of Job
+        What and where to.
+    manifest : Manifest, optional
+        Gets a line for each file as it finishes, unless it holds the same proof already.
+
+    Returns
+    -------
+    Report
+        In the order of the jobs, failed ones with their error.
+
+    Raises
+    ------
+    NoSpace
+        What is to be fetched is larger than what is free here; nothing was fetched.
+    """
+    started = time.monotonic()
+    stop = threading.Event()
+    _check_space(jobs)
+    progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
+
+    def one(job: Job) -> Transfer:
+        proof = manifest.proofs.get(job.entry.path) if manifest else None
+        try:
+            done = fetch(door, job, proof=proof, stop=stop)
+        except CtaflowsError as why:
+            done = Transfer(
+                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
+            )
+        known = done.skipped and proof is not None and proof.verified == done.verified
+        if manifest and not known:
+            manifest.append(done)
+        progress.current().finished(done)
+        return done
+
+    transfers = at_once(one, jobs, door.settings.transfers, stop)
+    return Report(tuple(transfers), time.monotonic() - started)
+
+
+def _check_space(jobs: Sequence[Job]) -> None:
+    """Refuse at once what can't fit, rather than fill the disk first."""
+    if not jobs:
+        return
+    needed = sum(j.entry.size_bytes or 0 for j in jobs if not j.local.exists())
+    folder = jobs[0].local.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpace(
+            "What is to be fetched does not fit here",
+            where=str(folder),
+            said=f"{needed:,} bytes needed, {free:,} free",
+            hint="Name another folder with --dest, or select fewer files.",
+        )

@@ -1,0 +1,47 @@
+"""What all tests share: an environment of their own, and a sandbox."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no test see the settings or tokens of who runs it."""
+    for name in list(os.environ):
+        if name.startswith(
+            ("CTAFLOWS_", "BEARER_TOKEN", "SSL_CERT", "X509_", "HTTP_PROXY", "HTTPS_PROXY")
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    """A sandbox of the test's own."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The box is the profile in use, pauses are short, and the working folder is a new one."""
+    monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
+    monkeypatch.setenv("CTAFLOWS_TOKEN_SOURCE", "store")
+    monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+    monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work

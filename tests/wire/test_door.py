@@ -1,0 +1,288 @@
+"""The door's operations, over sockets and TLS, against a door that behaves like dCache."""
+
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.errors import (
+    AlreadyExists,
+    DoorBusy,
+    ListingUnreadable,
+    Nearline,
+    NetworkError,
+    NotFound,
+    ProtocolSurprise,
+    RateLimited,
+    Refused,
+    UsageError,
+)
+from ctaflows.model import Checksum
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.storage.door import Door
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATA = bytes(range(256)) * 400
+
+
+def adler(data: bytes) -> Checksum:
+    return Checksum("adler32", f"{zlib.adler32(data):08x}")
+
+
+def read(door: Door, path: str, **span: int) -> bytes:
+    with door.open(path, **span) as stream:
+        return b"".join(stream.chunks())
+
+
+def test_list_tells_all_that_the_door_knows(box: Sandbox, door: Door) -> None:
+    box.put("/cta/a & b#?.h5", DATA)
+    box.put("/cta/sub/c.h5", b"c")
+    found = {e.path: e for e in door.list("cta")}
+    assert set(found) == {"/cta/a & b#?.h5", "/cta/sub"}
+    file = found["/cta/a & b#?.h5"]
+    assert (file.size_bytes, file.is_dir, file.locality) == (len(DATA), False, "ONLINE")
+    assert file.checksums == (adler(DATA),)
+    assert file.mtime is not None
+    assert file.etag
+    assert found["/cta/sub"].is_dir
+
+
+def test_listing_asks_for_depth_1_only(box: Sandbox, door: Door) -> None:
+    box.put("/cta/sub/c.h5", b"c")
+    list(door.list("/cta"))
+    depths = [r.headers["depth"] for r in box.requests if r.method == "PROPFIND"]
+    assert depths == ["1"]
+
+
+def test_a_file_lists_itself(box: Sandbox, door: Door) -> None:
+    box.put("/a.h5", b"x")
+    assert [e.path for e in door.list("a.h5")] == ["/a.h5"]
+
+
+def test_nothing_there(door: Door) -> None:
+    with pytest.raises(NotFound):
+        list(door.list("/nowhere"))
+    with pytest.raises(NotFound):
+        door.stat("/nowhere")
+    with pytest.raises(NotFound), door.open("/nowhere"):
+        pass
+    with pytest.raises(NotFound):
+        door.remove("/nowhere")
+    assert door.exists("/nowhere") is None
+
+
+@pytest.mark.parametrize("fault", ["garbage_xml", "truncate"])
+def test_a_broken_listing_is_not_an_empty_one(box: Sandbox, door: Door, fault: str) -> None:
+    box.put("/cta/a.h5", b"x")
+    box.faults.add(fault, times=None, method="PROPFIND")
+    with pytest.raises((ListingUnreadable, NetworkError)):
+        list(door.list("/cta"))
+
+
+@pytest.mark.parametrize("fault", ["xml_bomb", "hostile_names"])
+def test_a_hostile_listing_is_refused(box: Sandbox, door: Door, fault: str) -> None:
+    box.put("/cta/a.h5", b"x")
+    box.faults.add(fault, times=None, method="PROPFIND")
+    with pytest.raises(ProtocolSurprise):
+        list(door.list("/cta"))
+
+
+def test_read_goes_through_the_pool_and_the_token_stays_home(box: Sandbox, door: Door) -> None:
+    box.put("/a.h5", DATA)
+    assert read(door, "/a.h5") == DATA
+    at_pool = [r for r in box.requests if r.server == "pool"]
+    at_door = [r for r in box.requests if r.server == "door"]
+    assert len(at_pool) == 1
+    assert all("authorization" not in r.headers for r in at_pool)
+    assert all("authorization" in r.headers for r in at_door)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 17), (100, None), (len(DATA) - 1, None)])
+def test_ranges(box: Sandbox, door: Door, start: int, end: int | None) -> None:
+    box.put("/a.h5", DATA)
+    assert read(door, "/a.h5", start=start, end=end) == DATA[start:end]
+
+
+def test_a_stale_pool_url_sends_home_with_the_token() -> None:
+    with Sandbox(quirks=Quirks(pool_url_lifetime_s=0)) as box:
+        box.put("/a.h5", DATA)
+        settings = box.settings(token_source="store")
+        with Door(settings, Keeper(settings)) as stale, pytest.raises(ProtocolSurprise) as why:
+            read(stale, "/a.h5")
+        assert "redirects" in str(why.value)
+        # it came home with the token each time, rather than without one and with a 401
+        assert all(r.status != 401 for r in box.requests)
+
+
+def test_one_detour_is_no_harm(box: Sandbox, door: Door) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add("redirect_loop", times=1, server="door", method="GET")
+    assert read(door, "/a.h5") == DATA
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("redirect_elsewhere", NetworkError),
+        ("redirect_http", ProtocolSurprise),
+        ("redirect_loop", ProtocolSurprise),
+    ],
+)
+def test_bad_redirects(box: Sandbox, door: Door, fault: str, expected: type[Exception]) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add(fault, times=None, server="door", method="GET")
+    with pytest.raises(expected):
+        read(door, "/a.h5")
+
+
+def test_a_plain_http_pool_is_refused_unless_asked_for() -> None:
+    with Sandbox(quirks=Quirks(pool_uses_http=True)) as box:
+        box.put("/a.h5", DATA)
+        settings = box.settings(token_source="store")
+        with Door(settings, Keeper(settings)) as strict, pytest.raises(ProtocolSurprise) as why:
+            read(strict, "/a.h5")
+        assert "CTAFLOWS_ALLOW_HTTP_POOLS" in (why.value.hint or "")
+        settings = settings.replace(allow_http_pools=True)
+        with Door(settings, Keeper(settings)) as lenient:
+            assert read(lenient, "/a.h5") == DATA
+        assert all("authorization" not in r.headers for r in box.requests if r.server == "pool")
+
+
+@pytest.mark.parametrize("status", ["500", "502", "503", "429"])
+def test_faults_that_pass_are_survived(box: Sandbox, door: Door, status: str) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add(status, times=2, server="door")
+    assert read(door, "/a.h5") == DATA
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("503", DoorBusy), ("429", RateLimited), ("403", Refused)],
+)
+def test_faults_that_last(box: Sandbox, door: Door, status: str, expected: type[Exception]) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add(status, times=None, server="door")
+    with pytest.raises(expected):
+        door.stat("/a.h5")
+
+
+def test_what_the_door_says_is_told(box: Sandbox, door: Door) -> None:
+    box.put("/a.h5", DATA)
+    box.uploading("/a.h5")
+    with pytest.raises(DoorBusy, match="upload not yet completed"):
+        read(door, "/a.h5")
+
+
+def test_a_file_on_tape(box: Sandbox, door: Door) -> None:
+    box.put("/a.h5", DATA)
+    box.locality("/a.h5", "NEARLINE")
+    assert door.stat("/a.h5").locality == "NEARLINE"
+    with pytest.raises(Nearline):
+        read(door, "/a.h5")
+
+
+def test_a_wrong_token_is_tried_once_and_renewed_once(box: Sandbox) -> None:
+    box.put("/a.h5", DATA)
+    settings = box.settings(token_source="store")
+    keeper = Keeper(settings)
+    with Door(settings, keeper) as door:
+        box.revoke(keeper.token())
+        assert read(door, "/a.h5") == DATA
+    assert [r.status for r in box.requests if r.server == "door"].count(401) == 1
+
+
+def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", "this.is.wrong")
+    with Door(box.settings(), Keeper(box.settings())) as door, pytest.raises(Refused) as why:
+        door.stat("/")
+    assert [r.status for r in box.requests if r.server == "door"] == [401]
+    assert "this.is.wrong" not in str(why.value) + repr(why.value) + (why.value.hint or "")
+
+
+def test_an_unknown_ca_is_refused(box: Sandbox) -> None:
+    settings = box.settings(ca_file=None)
+    with Door(settings, None) as door, pytest.raises(NetworkError) as why:
+        door.stat("/")
+    assert not why.value.retryable
+    assert "CTAFLOWS_CA_FILE" in (why.value.hint or "")
+    assert len(box.requests) == 0
+
+
+def test_a_door_that_is_away(box: Sandbox) -> None:
+    with Door(box.settings(attempts=2), None) as door:
+        box.close()
+        with pytest.raises(NetworkError, match="can't be reached"):
+            door.stat("/")
+
+
+def test_mkdir(box: Sandbox, door: Door) -> None:
+    door.mkdir("/x")
+    assert (box.storage / "x").is_dir()
+    with pytest.raises(AlreadyExists):
+        door.mkdir("/x")
+    door.mkdir("/x", exist_ok=True)
+    with pytest.raises(NotFound):
+        door.mkdir("/a/b/c")
+    door.mkdir("/a/b/c", parents=True)
+    assert (box.storage / "a/b/c").is_dir()
+    box.put("/file", b"x")
+    with pytest.raises(AlreadyExists):
+        door.mkdir("/file", exist_ok=True)
+
+
+def test_move(box: Sandbox, door: Door) -> None:
+    box.put("/a", b"a")
+    box.put("/b", b"b")
+    with pytest.raises(AlreadyExists):
+        door.move("/a", "/b")
+    assert (box.storage / "b").read_bytes() == b"b"
+    door.move("/a", "/b", overwrite=True)
+    assert (box.storage / "b").read_bytes() == b"a"
+    with pytest.raises(NotFound):
+        door.move("/b", "/no/such/b")
+    with pytest.raises(NotFound):
+        door.move("/gone", "/c")
+
+
+def test_remove_asks_before_it_takes_a_tree(box: Sandbox, door: Door) -> None:
+    box.put("/x/a", b"a")
+    with pytest.raises(UsageError):
+        door.remove("/x")
+    assert (box.storage / "x/a").exists()
+    with pytest.raises(UsageError):
+        door.remove("/", recursive=True)
+    door.remove("/x", recursive=True)
+    assert not (box.storage / "x").exists()
+
+
+@pytest.mark.parametrize("redirect", [True, False])
+@pytest.mark.parametrize("data", [b"", b"x", DATA])
+def test_put(tmp_path: Path, redirect: bool, data: bytes) -> None:
+    with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
+        settings = box.settings(token_source="store")
+        with Door(settings, Keeper(settings)) as door:
+            door.put("/new/a.h5", iter([data[:100], data[100:]]), len(data))
+            door.put("/new/b.h5", iter([data]), len(data))
+        assert (box.storage / "new/a.h5").read_bytes() == data
+        assert (box.storage / "new/b.h5").read_bytes() == data
+        puts = [r for r in box.requests if r.method == "PUT" and r.server == "pool"]
+        assert len(puts) == (2 if redirect and data else 0)
+        for r in puts:
+            assert "authorization" not in r.headers
+            assert not {"content-type", "transfer-encoding"} & set(r.headers)
+
+
+def test_many_threads_share_a_door(box: Sandbox, door: Door) -> None:
+    for i in range(40):
+        box.put(f"/d/{i}", bytes([i]) * 5000)
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda i: read(door, f"/d/{i}"), range(40)))
+    assert found == [bytes([i]) * 5000 for i in range(40)]

@@ -1,0 +1,147 @@
+"""Uploading: under a temporary name, compared, then moved; nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.errors import (
+    AlreadyExists,
+    IntegrityError,
+    NetworkError,
+    NotFound,
+    StorageError,
+    UsageError,
+)
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.storage.door import Door
+from ctaflows.transfer.upload import files_of, upload, upload_many
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATA = os.urandom(200_000)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "result.h5"
+    file.write_bytes(DATA)
+    return file
+
+
+def left(box: Sandbox) -> list[str]:
+    """All files at the door."""
+    return sorted(str(p.relative_to(box.storage)) for p in box.storage.rglob("*") if p.is_file())
+
+
+def test_a_file_goes_up_proven(box: Sandbox, door: Door, source: Path) -> None:
+    done = upload(door, source, "lst/users/me/result.h5")
+    assert (box.storage / "lst/users/me/result.h5").read_bytes() == DATA
+    assert done.verified
+    assert done.moved_bytes == len(DATA)
+    assert left(box) == ["lst/users/me/result.h5"]
+    names = [r.path for r in box.requests if r.method == "PUT"]
+    assert all(".part" in n for n in names), "never under the final name"
+
+
+def test_a_slash_completes_the_name(box: Sandbox, door: Door, source: Path) -> None:
+    assert upload(door, source, "new/").path == "/new/result.h5"
+    assert left(box) == ["new/result.h5"]
+
+
+def test_an_empty_file(box: Sandbox, door: Door, tmp_path: Path) -> None:
+    (tmp_path / "e").write_bytes(b"")
+    upload(door, tmp_path / "e", "/e")
+    assert (box.storage / "e").read_bytes() == b""
+
+
+def test_the_same_file_is_not_moved_twice(box: Sandbox, door: Door, source: Path) -> None:
+    upload(door, source, "/r.h5")
+    box.requests.clear()
+    again = upload(door, source, "/r.h5")
+    assert again.skipped
+    assert again.verified
+    assert all(r.method != "PUT" for r in box.requests)
+
+
+def test_another_file_is_not_replaced_unless_asked(box: Sandbox, door: Door, source: Path) -> None:
+    box.put("/r.h5", b"precious")
+    with pytest.raises(AlreadyExists):
+        upload(door, source, "/r.h5")
+    assert (box.storage / "r.h5").read_bytes() == b"precious"
+    upload(door, source, "/r.h5", overwrite=True)
+    assert (box.storage / "r.h5").read_bytes() == DATA
+
+
+def test_a_directory_of_that_name(box: Sandbox, door: Door, source: Path) -> None:
+    box.put("/d/x", b"")
+    with pytest.raises(AlreadyExists, match="directory"):
+        upload(door, source, "/d")
+
+
+@pytest.mark.parametrize("fault", ["503", "500", "reset"])
+@pytest.mark.parametrize("server", ["door", "pool"])
+def test_faults_that_pass(box: Sandbox, door: Door, source: Path, fault: str, server: str) -> None:
+    box.faults.add(fault, times=2, server=server, method="PUT")
+    assert upload(door, source, "/r.h5").verified
+    assert left(box) == ["r.h5"]
+    assert (box.storage / "r.h5").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("fault", ["503", "507", "reset", "403"])
+@pytest.mark.parametrize("method", ["PUT", "MOVE"])
+def test_faults_that_last_leave_nothing(
+    box: Sandbox, door: Door, source: Path, fault: str, method: str
+) -> None:
+    box.put("/r.h5", b"old")
+    box.faults.add(fault, times=None, method=method)
+    with pytest.raises((StorageError, NetworkError, Exception)):
+        upload(door, source, "/r.h5", overwrite=True)
+    assert (box.storage / "r.h5").read_bytes() == b"old"
+    assert left(box) == ["r.h5"]
+
+
+def test_a_move_whose_answer_is_lost_is_looked_at(box: Sandbox, door: Door, source: Path) -> None:
+    box.faults.add("lost", times=1, method="MOVE")
+    assert upload(door, source, "/r.h5").verified
+    assert left(box) == ["r.h5"]
+    assert [r.method for r in box.requests].count("MOVE") == 1
+
+
+def test_what_arrives_wrong_is_found(box: Sandbox, door: Door, source: Path) -> None:
+    box.faults.add("bad_digest", times=None)
+    with pytest.raises(IntegrityError):
+        upload(door, source, "/r.h5")
+    assert left(box) == []
+
+
+def test_a_storage_without_checksums_is_said_so(source: Path) -> None:
+    with Sandbox(quirks=Quirks(no_checksums=True)) as box:
+        settings = box.settings(token_source="store")
+        with Door(settings, Keeper(settings)) as door:
+            done = upload(door, source, "/r.h5")
+        assert not done.verified
+        assert "no checksum" in (done.note or "")
+
+
+def test_no_such_file_here(door: Door, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        upload(door, tmp_path / "gone", "/r.h5")
+    with pytest.raises(UsageError):
+        upload(door, tmp_path, "/r.h5")
+
+
+def test_a_tree_keeps_its_shape(box: Sandbox, door: Door, tmp_path: Path) -> None:
+    for name in ("a.h5", "sub/b.h5", "sub/deep/c.h5"):
+        file = tmp_path / "tree" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    report = upload_many(door, files_of(tmp_path / "tree", "lst/results"))
+    assert not report.failed
+    assert left(box) == [
+        "lst/results/tree/a.h5", "lst/results/tree/sub/b.h5", "lst/results/tree/sub/deep/c.h5",
+    ]  # fmt: skip

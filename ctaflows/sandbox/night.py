@@ -7,6 +7,7 @@ repeated as often as asked for, with run, event numbers and times of their own.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
@@ -30,6 +31,7 @@ _MONITORING = "/dl1/event/telescope/monitoring/"
 _FILENAMES = "/source_filenames/filenames"
 _KINDS = {"pedestals": 2, "flatfield": 0, "cosmics": 32}  # datacheck table: event_type
 _START = dt.time(21, 30, tzinfo=dt.UTC)
+_WRITTEN = dt.time(8, 0, tzinfo=dt.UTC)  # the next morning
 _PAUSE_S = 60.0  # between runs
 _BLOCK_BYTES = 4 * 2**20
 
@@ -105,7 +107,7 @@ def make_night(
 
     The night starts at 21:30 UTC. Subruns follow each other without a pause, at 6.8 kHz as in the
     sample, runs after a minute; event numbers go on over a run's subruns. The same call writes
-    the same bytes.
+    the same bytes. The files were last changed at 8:00 UTC of the next morning.
 
     Parameters
     ----------
@@ -165,6 +167,9 @@ def make_night(
                 if datacheck:
                     written.append(folder / "datacheck" / f"datacheck_dl1_{name}")
                     _write_datacheck(written[-1], template, some)
+    morning_s = dt.datetime.combine(date, _WRITTEN).timestamp() + 86400
+    for path in written:
+        os.utime(path, (morning_s, morning_s))
     return written
 
 

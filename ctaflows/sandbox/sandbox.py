@@ -118,23 +118,27 @@ class Sandbox:
                 "pool": (pool.handle, _nothing, None if quirks.pool_uses_http else tls),
                 "issuer": (self._issuer.handle, _nothing, tls),
             }
-            urls = []
+            urls: list[str] = []
+            servers: list[LoopbackServer] = []
             stack.callback(self._closing.set)
             for port, (name, (handle, note, context)) in zip(ports, parts.items(), strict=True):
                 app = Application(name, handle, self.faults, self.requests, self._closing, note)
-                threads = 16 if name == "issuer" else 48
+                threads = 12 if name == "issuer" else 40
                 title = _SERVERS.get(name, _SERVERS["door"])
                 server = LoopbackServer(title, app, port=port, context=context, threads=threads)
+                servers.append(server)
                 stack.callback(server.close)
                 # HttpTransferService.java:70, dCache 12.1: over http a pool is named by its number
                 where = host if context else LOOPBACK
                 urls.append(f"http{'s' if context else ''}://{where}:{server.port}")
-            stack.callback(self._closing.set)
             self.door_url, self.pool_url, issuer_origin = urls
             self.issuer_url = issuer_origin + REALM
             door.origin, door.pool_origin = self.door_url, self.pool_url
             self._tokens.issuer = self.issuer_url
             self._write_config()
+            for server in servers:
+                stack.callback(server.stop)
+            stack.callback(self._closing.set)
             self._stack = stack.pop_all()
 
     def _work_dir(self, root: Path | str | None, stack: contextlib.ExitStack) -> Path:

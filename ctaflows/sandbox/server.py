@@ -22,6 +22,7 @@ from cheroot.wsgi import Server as WSGIServer
 
 from ctaflows.errors import UsageError
 from ctaflows.sandbox.messages import BLOCK_BYTES, Hangup
+from ctaflows.sandbox.streams import Reader, Writer
 
 if TYPE_CHECKING:
     import ssl
@@ -37,57 +38,8 @@ _TIMEOUT_S = 60
 _PATIENCE_MS = 20
 
 
-class _Reader:
-    """Reads lines and exact numbers of bytes from a socket; cheroot's own is slow Python."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._buffer = bytearray()
-        self.closed = False
-
-    def has_data(self) -> bool:
-        pending = getattr(self._socket, "pending", None)
-        return bool(self._buffer) or bool(pending and not self.closed and pending())
-
-    def _fill(self) -> bool:
-        block = self._socket.recv(BLOCK_BYTES)
-        self._buffer += block
-        return bool(block)
-
-    def _take(self, n_bytes: int) -> bytes:
-        block = bytes(self._buffer[:n_bytes])
-        del self._buffer[:n_bytes]
-        return block
-
-    def readline(self, size: int = -1) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            if 0 <= size <= len(self._buffer) or not self._fill():
-                break
-        n_bytes = end + 1 if end >= 0 else len(self._buffer)
-        return self._take(n_bytes if size < 0 else min(n_bytes, size))
-
-    def read(self, size: int) -> bytes:
-        while len(self._buffer) < size and self._fill():
-            pass
-        return self._take(size)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class _Writer:
-    """Writes to a socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def write(self, block: bytes) -> int:
-        self._socket.sendall(block)
-        return len(block)
-
-
 def _makefile(sock: Any, mode: str, _size: int) -> Any:
-    return _Reader(sock) if "r" in mode else _Writer(sock)
+    return Reader(sock) if "r" in mode else Writer(sock)
 
 
 class Connection(HTTPConnection):
@@ -265,12 +217,13 @@ class LoopbackServer:
         *,
         port: int = 0,
         context: ssl.SSLContext | None = None,
-        threads: int = 48,
+        threads: int = 40,
     ) -> None:
         self._server = _Cheroot(port, application, threads, name)
         if context is not None:
             self._server.ssl_adapter = _Adapter(context)
         self._problem: OSError | None = None
+        self._stopper: threading.Thread | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sandbox {name}", daemon=True)
         self._thread.start()
@@ -298,16 +251,24 @@ class LoopbackServer:
         """Port it listens on."""
         return int(self._server.bind_addr[1])
 
+    def stop(self) -> None:
+        """Begin to close, so that several servers can do so at the same time."""
+        if self._stopper is None:
+            self._stopper = threading.Thread(target=self._server.stop, daemon=True)
+            self._stopper.start()
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # a connection ends the wait of cheroot's selector
+            socket.create_connection((LOOPBACK, self.port), timeout=0.1).close()
+
     def close(self) -> None:
         """Stop listening, end all connections and threads."""
-        port = self.port
-        stopper = threading.Thread(target=self._server.stop, daemon=True)
-        stopper.start()
-        while stopper.is_alive():
-            with contextlib.suppress(OSError):  # wakes the selector
-                socket.create_connection((LOOPBACK, port), timeout=0.1).close()
+        self.stop()
+        while self._stopper is not None and self._stopper.is_alive():
+            self._wake()
             for connection in list(self._server.busy):
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
-            stopper.join(0.002)
+            self._stopper.join(0.002)
         self._thread.join(5)

@@ -83,7 +83,8 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ctaflows: stopped; what is done is kept", err=True)
         code = 130
     except click.ClickException as why:
         why.show()
@@ -91,9 +92,6 @@ def main(args: list[str] | None = None) -> NoReturn:
     except CtaflowsError as why:
         _show(why)
         code = why.exit_code
-    except KeyboardInterrupt:
-        click.echo("\nctaflows: stopped; what is done is kept", err=True)
-        code = 130
     except BrokenPipeError:
         # the reader of our output has gone (`ctaflows ls … | head`): nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

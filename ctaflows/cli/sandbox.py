@@ -125,8 +125,12 @@ def environment(box: Sandbox) -> dict[str, str]:
 
 
 def _with_command(box: Sandbox, words: tuple[str, ...]) -> int:
+    import signal
+
     from ctaflows.errors import UsageError
 
+    # Ctrl-C reaches the command too: it decides, and we end when it has ended
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
         return subprocess.run(words, env=environment(box), check=False).returncode  # noqa: S603
     except OSError as why:

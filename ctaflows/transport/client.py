@@ -17,6 +17,7 @@ import httpx
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
 from ctaflows.transport import policy
+from ctaflows.transport.logs import redact_logs
 from ctaflows.transport.tls import ssl_context
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Transport:
         self._home = policy.origin(home)
         self._tokens = tokens
         self._closing = threading.Event()
+        redact_logs()
         self._client = httpx.Client(
             verify=ssl_context(settings),
             follow_redirects=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -399,3 +400,24 @@ def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> No
         for t in threads:
             t.join()
     assert most <= 3
+
+
+def test_no_secret_is_logged(
+    box: Sandbox, door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add("reset", times=1, server="pool")
+    with caplog.at_level(logging.DEBUG):
+        fetch(door, job(door, "/a.h5", tmp_path))
+    secrets = {r.headers["authorization"].removeprefix("Bearer ") for r in box.requests
+               if "authorization" in r.headers}  # fmt: skip
+    secrets |= {
+        part.removeprefix("dcache-http-uuid=")
+        for r in box.requests
+        for part in r.path.partition("?")[2].split("&")
+        if part.startswith("dcache-http-uuid=")
+    }
+    assert len(secrets) >= 2
+    ours = [r.getMessage() for r in caplog.records if not r.name.startswith("ctaflows.sandbox")]
+    assert any("dcache-http-uuid" in line for line in ours), "the library does log addresses"
+    assert not [line for line in ours if any(s in line for s in secrets)]

@@ -38,7 +38,6 @@ def box() -> Iterator[Sandbox]:
 def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The box is the profile in use, pauses are short, and the working folder is a new one."""
     monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
-    monkeypatch.setenv("CTAFLOWS_TOKEN_SOURCE", "store")
     monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
     monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
     work = tmp_path / "work"

@@ -183,6 +183,7 @@ class Sandbox:
             client_secret=self.client_secret,
             client_secret_file=self.config_dir / "client_secret",
             ca_file=self.ca_file,
+            token_source="store",  # noqa: S106
             backoff_s=0.01,
             busy_s=0.05,
             connect_timeout_s=5.0,
@@ -199,6 +200,8 @@ class Sandbox:
             "client_id": self.client_id,
             "client_secret_file": str(secret_file),
             "ca_file": str(self.ca_file),
+            # a token for a real door has nothing to do here
+            "token_source": "store",
         }
         lines = [f'default_profile = "{_PROFILE}"', "", f"[profiles.{_PROFILE}]"]
         lines += [f"{k} = {json.dumps(v)}" for k, v in values.items()]

@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def door(box: Sandbox) -> Iterator[Door]:
-    settings = box.settings(token_source="store")
+    settings = box.settings()
     with Door(settings, Keeper(settings)) as door:
         yield door

@@ -112,7 +112,7 @@ def test_ranges(box: Sandbox, door: Door, start: int, end: int | None) -> None:
 def test_a_stale_pool_url_sends_home_with_the_token() -> None:
     with Sandbox(quirks=Quirks(pool_url_lifetime_s=0)) as box:
         box.put("/a.h5", DATA)
-        settings = box.settings(token_source="store")
+        settings = box.settings()
         with Door(settings, Keeper(settings)) as stale, pytest.raises(ProtocolSurprise) as why:
             read(stale, "/a.h5")
         assert "redirects" in str(why.value)
@@ -144,7 +144,7 @@ def test_bad_redirects(box: Sandbox, door: Door, fault: str, expected: type[Exce
 def test_a_plain_http_pool_is_refused_unless_asked_for() -> None:
     with Sandbox(quirks=Quirks(pool_uses_http=True)) as box:
         box.put("/a.h5", DATA)
-        settings = box.settings(token_source="store")
+        settings = box.settings()
         with Door(settings, Keeper(settings)) as strict, pytest.raises(ProtocolSurprise) as why:
             read(strict, "/a.h5")
         assert "CTAFLOWS_ALLOW_HTTP_POOLS" in (why.value.hint or "")
@@ -189,7 +189,7 @@ def test_a_file_on_tape(box: Sandbox, door: Door) -> None:
 
 def test_a_wrong_token_is_tried_once_and_renewed_once(box: Sandbox) -> None:
     box.put("/a.h5", DATA)
-    settings = box.settings(token_source="store")
+    settings = box.settings()
     keeper = Keeper(settings)
     with Door(settings, keeper) as door:
         box.revoke(keeper.token())
@@ -201,7 +201,8 @@ def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", "this.is.wrong")
-    with Door(box.settings(), Keeper(box.settings())) as door, pytest.raises(Refused) as why:
+    settings = box.settings(token_source="auto")
+    with Door(settings, Keeper(settings)) as door, pytest.raises(Refused) as why:
         door.stat("/")
     assert [r.status for r in box.requests if r.server == "door"] == [401]
     assert "this.is.wrong" not in str(why.value) + repr(why.value) + (why.value.hint or "")
@@ -267,7 +268,7 @@ def test_remove_asks_before_it_takes_a_tree(box: Sandbox, door: Door) -> None:
 @pytest.mark.parametrize("data", [b"", b"x", DATA])
 def test_put(tmp_path: Path, redirect: bool, data: bytes) -> None:
     with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
-        settings = box.settings(token_source="store")
+        settings = box.settings()
         with Door(settings, Keeper(settings)) as door:
             door.put("/new/a.h5", iter([data[:100], data[100:]]), len(data))
             door.put("/new/b.h5", iter([data]), len(data))

@@ -251,7 +251,7 @@ def test_a_killed_process_loses_nothing(box: Sandbox, door: Door, here: Path, af
 def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         box.put("/a.h5", DATA)
-        settings = box.settings(token_source="store")
+        settings = box.settings()
         with Door(settings, Keeper(settings)) as door:
             done = fetch(door, job(door, "/a.h5", tmp_path))
             assert not done.verified
@@ -374,7 +374,7 @@ def test_some_fail_and_the_rest_is_done(box: Sandbox, door: Door, tmp_path: Path
 
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
-    settings = box.settings(token_source="store", transfers=3)
+    settings = box.settings(transfers=3)
     most, now, lock = 0, 0, threading.Lock()
     with Door(settings, Keeper(settings)) as door:
         jobs = night(box, door, tmp_path)

@@ -121,7 +121,7 @@ def test_what_arrives_wrong_is_found(box: Sandbox, door: Door, source: Path) -> 
 
 def test_a_storage_without_checksums_is_said_so(source: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
-        settings = box.settings(token_source="store")
+        settings = box.settings()
         with Door(settings, Keeper(settings)) as door:
             done = upload(door, source, "/r.h5")
         assert not done.verified

@@ -27,8 +27,9 @@ _SECRET_QUERY = re.compile(
     r"(?i)\b(authz|dcache-http-uuid|access_token|refresh_token|client_secret)=[^&\s\"'<>]+"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
-_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
-_USERINFO = re.compile(r"(?i)(https?://)[^/@\s]+@")
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
+# urllib takes all up to the last @ for user and password
+_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s]*@")
 
 
 def redact(text: str) -> str:

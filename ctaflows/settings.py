@@ -123,9 +123,8 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
         A profile that does not exist, a value that can't be one, a config.toml that can't be read.
     """
     env = os.environ
-    config_dir = Path(
-        flags.get("config_dir") or env.get("CTAFLOWS_CONFIG_DIR") or _default_config_dir(env)
-    ).expanduser()
+    where, said_by = _config_dir(flags, env)
+    config_dir: Path = _converted("config_dir", where, said_by)
     config = _read_config(config_dir / "config.toml")
     name = (
         profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
@@ -143,27 +142,41 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
         for key, value in layer.items():
             values[key] = _converted(key, value, origin)
             origins[key] = origin
-    values["config_dir"] = config_dir
+    values["config_dir"], origins["config_dir"] = config_dir, said_by
     return Settings(profile=name, origins=origins, **values)
 
 
-def _default_config_dir(env: os._Environ[str]) -> str:
-    home = env.get("XDG_CONFIG_HOME") or "~/.config"
-    return f"{home}/ctaflows"
+def _config_dir(flags: dict[str, Any], env: os._Environ[str]) -> tuple[Any, str]:
+    """Say which folder it is, and where that is said."""
+    if flags.get("config_dir"):
+        return flags["config_dir"], "flag"
+    if env.get("CTAFLOWS_CONFIG_DIR"):
+        return env["CTAFLOWS_CONFIG_DIR"], "environment"
+    return f"{env.get('XDG_CONFIG_HOME') or '~/.config'}/ctaflows", "default"
 
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        config = tomllib.loads(file.read_text(encoding="utf-8"))
+        _check_shape(config)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, RecursionError) as why:
         raise UsageError(
             "The configuration can't be read",
             where=str(file),
             said=str(why),
             hint="Mend the file, or name another folder in CTAFLOWS_CONFIG_DIR.",
-        ) from why
+        ) from None
+    return config
+
+
+def _check_shape(config: dict[str, Any]) -> None:
+    if not isinstance(config.get("default_profile", ""), str):
+        raise ValueError("default_profile is no text")
+    tables = config.get("profiles", {})
+    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+        raise ValueError("a profile is a table: [profiles.NAME]")
 
 
 def _profile_table(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -205,25 +218,36 @@ def _typed(key: str, value: Any) -> Any:
         return _number(value, int, _INTS[key])
     if key in _FLOATS:
         return _number(value, float, 0.0)
-    if key in _PATHS:
-        return Path(value).expanduser()
-    if key in _URLS:
-        return _url(str(value))
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise ValueError("one of " + ", ".join(_CHOICES[key]))
     if key == "allow_http_pools":
         return _boolean(value)
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("a text")
+    if key in _PATHS:
+        return _path(value)
+    if key in _URLS:
+        return _url(str(value).strip())
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ValueError("one of " + ", ".join(_CHOICES[key]))
     return str(value)
 
 
 def _number(value: Any, kind: type[Any], least: float) -> Any:
     try:
-        number = kind(value)
-    except (TypeError, ValueError):
+        number = None if isinstance(value, bool) else kind(value)
+        if number is not None and not isinstance(value, str) and number != value:
+            number = None  # a whole number is not made by cutting off
+    except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not number >= least or number == float("inf"):
         raise ValueError(f"{'a whole' if kind is int else 'a'} number of at least {least}")
     return number
+
+
+def _path(value: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("a path, and ~ somebody who has a home") from None
 
 
 def _url(text: str) -> str:
@@ -232,7 +256,7 @@ def _url(text: str) -> str:
         valid = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.username or parts.query or parts.fragment:
+    if not valid or any(c in "@?#" or c.isspace() or not c.isprintable() for c in text):
         raise ValueError("an address such as https://host:port, without user, query or fragment")
     return text.rstrip("/")
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.auth.private import locked, write_private
 from ctaflows.errors import AuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import contextlib
 
     from ctaflows.settings import Settings
 
@@ -75,11 +72,10 @@ class Store:
             The file is there but can't be read.
         """
         try:
-            values: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-            return TokenSet(**{k: values[k] for k in TokenSet.__dataclass_fields__ if k in values})
+            return _token_set(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, AttributeError) as why:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as why:
             raise AuthError(
                 "The token store can't be read",
                 where=str(self.file),
@@ -89,29 +85,26 @@ class Store:
 
     def write(self, tokens: TokenSet) -> None:
         """Replace the stored tokens, in one step and private from the first byte."""
-        self._make_folder()
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.{time.monotonic_ns()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as stream:
-                json.dump(asdict(tokens), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_private(self.file, json.dumps(asdict(tokens)))
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the store against all other processes and threads of this home."""
-        self._make_folder()
-        path = self.file.with_suffix(".lock")
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        return locked(self.file.with_suffix(".lock"))
 
-    def _make_folder(self) -> None:
-        folder: Path = self.file.parent
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+
+def _token_set(values: dict[str, Any]) -> TokenSet:
+    """Make tokens of what a file says, or raise ValueError."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "access_token": (str,),
+        "refresh_token": (str, type(None)),
+        "expires_in": (int, float, type(None)),
+        "obtained_at": (int, float),
+        "scope": (str,),
+        "token_type": (str,),
+    }
+    known = {key: values[key] for key in kinds if key in values}
+    if not known.get("access_token") or not all(
+        isinstance(value, kinds[key]) for key, value in known.items()
+    ):
+        raise ValueError("no tokens")
+    return TokenSet(**known)

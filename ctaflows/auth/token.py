@@ -129,10 +129,11 @@ def _from_shared_place(file: Path) -> FoundToken | None:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    about = os.fstat(descriptor)
+    if about.st_uid != os.geteuid() or not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as stream:
-        about = os.fstat(descriptor)
-        if about.st_uid != os.geteuid() or not stat.S_ISREG(about.st_mode):
-            return None
         value = stream.read(1 << 16).decode("utf-8", "replace").strip()
     return _checked(value, str(file)) if value else None
 
@@ -166,7 +167,7 @@ def claims(token: str) -> dict[str, Any]:
     try:
         body = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         found = json.loads(body)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -192,7 +193,7 @@ def describe(
         Seconds since 1970; for tests.
     """
     said = claims(found.value)
-    end = expires_at if expires_at is not None else _number(said.get("exp"))
+    end = _number(expires_at if expires_at is not None else said.get("exp"))
     moment = datetime.now(UTC).timestamp() if now is None else now
     return TokenInfo(
         source=found.source,

@@ -112,9 +112,10 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
     try:
         if version != "latest" or "{version}" not in pattern:
             return pattern.format(date=f"{day:%Y%m%d}", version=version), None
-        above, _, rest = pattern.partition("{version}")
-        return above.format(date=f"{day:%Y%m%d}"), rest.strip("/")
-    except (KeyError, IndexError, ValueError):
+        filled = pattern.format(date=f"{day:%Y%m%d}", version="\0")
+        above, _, rest = filled.partition("\0")
+        return above, rest.strip("/")
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise UsageError(
             f"The setting night_path can't be “{pattern}”",
             hint="It may hold {date} and {version}, as in cta/DL1/{date}/{version}.",
@@ -177,14 +178,15 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
             whole_runs.add(name.run)
         else:
             present.setdefault(name.run, set()).add(name.subrun)
-        if _is_growing(entry, now):
+        if name.subrun in wanted.subruns and _is_growing(entry, now):
             growing.append(entry.name)
     missing = [f"Run{r:05d}" for r in _explicit(wanted.runs) if r not in {*present, *whole_runs}]
     for run, subruns in sorted(present.items()):
-        expected = set(_explicit(wanted.subruns)) or set(range(max(subruns) + 1))
-        lacking = sorted(expected - subruns)
-        if len(lacking) <= _MAX_GAPS:
-            missing += [f"Run{run:05d}.{subrun:04d}" for subrun in lacking]
+        expected = _explicit(wanted.subruns)
+        if not expected and max(subruns) < len(subruns) + _MAX_GAPS:
+            expected = list(range(max(subruns) + 1))
+        lacking = sorted(set(expected) - subruns)
+        missing += [f"Run{run:05d}.{subrun:04d}" for subrun in lacking]
     return Gaps(tuple(missing), tuple(growing))
 
 

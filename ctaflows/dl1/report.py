@@ -145,18 +145,21 @@ class NightReport:
     def _table(self) -> Table:
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         kinds = self._event_types()
         title = f"DL1 night {self.date}" + (f" {self.version}" if self.version else "")
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        table.add_column("file")
-        for heading in ("run", "subrun", "bytes"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("plan" if self.dry_run else "verified by", no_wrap=not self.dry_run)
+        table.add_column("file", overflow="fold")
+        for heading in ("run", "subrun"):
+            table.add_column(heading, justify="right", min_width=6)
+        table.add_column("bytes", justify="right", overflow="fold")
+        table.add_column("plan" if self.dry_run else "verified by", overflow="fold")
         for heading in (*kinds, "duration / s", "rate / Hz") if self.inspections else ():
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", overflow="fold")
         for transfer in self.transfers:
-            table.add_row(*self._cells(transfer, kinds))
+            # as Text, since a name may hold what rich takes for markup
+            table.add_row(*map(Text, self._cells(transfer, kinds)))
         return table
 
     def _cells(self, transfer: Transfer, kinds: list[str]) -> list[str]:
@@ -234,4 +237,5 @@ def human_bytes(n_bytes: float) -> str:
         if n_bytes < 999.5 or unit == "TB":
             break
         n_bytes /= 1000
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.3g} {unit}"
+    is_whole = unit == "B" or n_bytes >= 999.5
+    return f"{n_bytes:.0f} {unit}" if is_whole else f"{n_bytes:.3g} {unit}"

@@ -128,6 +128,8 @@ def format_digest(checksum: Checksum) -> str:
 def _hex_digits(algorithm: str, value: str) -> str | None:
     n_bytes = _BYTES[algorithm]
     if algorithm == "adler32":
+        if not value:
+            return None
         digits = value.lower().rjust(8, "0")
         return digits if len(digits) == 8 and set(digits) <= set("0123456789abcdef") else None
     try:

@@ -38,20 +38,27 @@ def normalise(text: str, door_url: str) -> str:
     """
     path = text
     if text.startswith(("https://", "http://")):
-        if origin(text) != origin(door_url):
+        if not _is_at(door_url, text):
             raise UsageError(
                 "That address is not at this profile's door", where=text, hint=f"It is {door_url}."
             )
         path = unquote(urlsplit(text).path)
     parts = [p for p in path.split("/") if p not in ("", ".")]
-    if ".." in parts or any(not c.isprintable() for c in path):
+    if ".." in parts or any(ord(c) < 32 or ord(c) == 127 for c in path):
         raise UsageError("A remote path can't hold .. or control characters", where=repr(text))
     return "/" + "/".join(parts)
 
 
 def url(door_url: str, path: str) -> str:
     """Give the URL of a normalised path."""
-    return door_url + quote(path, safe="/-._~")
+    return door_url + quote(path, safe="/-._~", errors="surrogateescape")
+
+
+def _is_at(door_url: str, text: str) -> bool:
+    try:
+        return origin(text) == origin(door_url) and "@" not in urlsplit(text).netloc
+    except ValueError:
+        return False
 
 
 def child(parent: str, href: str) -> str | None:

@@ -38,6 +38,7 @@ _KEYS = {
 }
 _MAX_TEXT = 1 << 16
 _MAX_DEPTH = 32
+_MAX_IDLE = 1 << 20  # bytes without the begin or end of an element
 
 
 class MultistatusParser:
@@ -64,6 +65,9 @@ class MultistatusParser:
         self._depth = 0
         self._text: list[str] = []
         self._n_text = 0
+        self._n_idle = 0
+        self._in_propstat = False
+        self._own_status = ""
         self._href = ""
         self._values: dict[str, str] = {}
         self._propstat: dict[str, str] = {}
@@ -85,15 +89,18 @@ class MultistatusParser:
         ProtocolSurprise
             The body is XML that no WebDAV server has a reason to send.
         """
+        self._n_idle += len(data)
         try:
             self._parser.Parse(data, last)
-        except expat.ExpatError as why:
+        except (expat.ExpatError, LookupError, ValueError) as why:  # also unknown encodings
             raise ListingUnreadable(
                 "The listing is not readable",
                 where=self.path,
                 said=str(why),
                 hint="A listing that breaks off is not an empty one: try again.",
             ) from None
+        if self._n_idle > _MAX_IDLE:
+            raise ProtocolSurprise("The listing holds a thing without end", where=self.path)
         ready, self._ready = self._ready, []
         return ready
 
@@ -112,14 +119,15 @@ class MultistatusParser:
         raise ProtocolSurprise("The listing defines entities of its own", where=self.path)
 
     def _start(self, name: str, _: Any) -> None:
+        self._n_idle = 0
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise ProtocolSurprise("The listing is nested too deep", where=self.path)
         self._text, self._n_text = [], 0
         if name == _DAV + "response":
-            self._href, self._values = "", {}
+            self._href, self._values, self._own_status = "", {}, ""
         elif name == _DAV + "propstat":
-            self._propstat, self._status = {}, ""
+            self._propstat, self._status, self._in_propstat = {}, "", True
         elif name == _DAV + "collection":
             self._propstat["collection"] = "1"
 
@@ -130,14 +138,19 @@ class MultistatusParser:
         self._text.append(text)
 
     def _end(self, name: str) -> None:
+        self._n_idle = 0
         self._depth -= 1
         if name in _KEYS:
             self._propstat[_KEYS[name]] = "".join(self._text).strip()
         elif name == _DAV + "href" and not self._href:
             self._href = "".join(self._text).strip()
         elif name == _DAV + "status":
-            self._status = "".join(self._text)
+            text = "".join(self._text)
+            self._status, self._own_status = (
+                (text, self._own_status) if self._in_propstat else (self._status, text)
+            )
         elif name == _DAV + "propstat":
+            self._in_propstat = False
             if " 200" in self._status:
                 self._values |= self._propstat
         elif name == _DAV + "response":
@@ -146,6 +159,12 @@ class MultistatusParser:
     def _finish(self) -> None:
         self.n_responses += 1
         path = paths.child(self.path, self._href)
+        if self._own_status and " 2" not in self._own_status:  # RFC 4918 §14.24: no properties
+            if path is None:
+                raise ListingUnreadable(
+                    "The door can't list this", where=self.path, said=self._own_status
+                )
+            return
         entry = _entry(self.path if path is None else path, self._values)
         if path is None:
             self.itself = entry
@@ -175,6 +194,6 @@ def http_date(text: str | None) -> datetime | None:
     """Read an HTTP date (RFC 9110 §5.6.7) as an aware time in UTC, or None."""
     try:
         moment = email.utils.parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

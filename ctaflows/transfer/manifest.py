@@ -31,11 +31,13 @@ class Manifest:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.proofs = _read(file)
+        self.proofs, self._is_cut = _read(file)
 
     def append(self, transfer: Transfer) -> None:
         """Add the line of a file that has finished."""
         line = json.dumps(transfer.to_dict(), ensure_ascii=False) + "\n"
+        if self._is_cut:
+            line, self._is_cut = "\n" + line, False
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             # one write to a file opened for appending: lines of several threads don't mix
@@ -49,19 +51,23 @@ class Manifest:
         self.proofs[transfer.path] = transfer
 
 
-def _read(file: Path) -> dict[str, Transfer]:
-    """Read what is there; a line cut short by a kill is passed over, it proves nothing."""
+def _read(file: Path) -> tuple[dict[str, Transfer], bool]:
+    """Read what is there, and tell whether the last line was cut short, as by a kill.
+
+    What is no proof is passed over.
+    """
     found: dict[str, Transfer] = {}
     try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        content = file.read_bytes()
     except FileNotFoundError:
-        return found
+        return found, False
     except OSError as why:
         raise local_error(why, file) from why
-    for line in lines:
+    for line in content.split(b"\n"):
         try:
-            transfer = Transfer.from_dict(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            transfer = Transfer.from_dict(json.loads(line.decode("utf-8", "surrogateescape")))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             continue
-        found[transfer.path] = transfer
-    return found
+        if isinstance(transfer.path, str):
+            found[transfer.path] = transfer
+    return found, bool(content) and not content.endswith(b"\n")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from io import FileIO
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry
 
 _READ_BYTES = 1 << 20
+_MAX_NAME_BYTES = 255 - len("..part.json.new")
 
 
 class Part:
@@ -49,13 +51,17 @@ class Part:
 
     def __init__(self, target: Path, entry: Entry) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.part")
-        self._journal = target.with_name(f".{target.name}.part.json")
+        self.path = target.with_name(f".{_short(target.name)}.part")
+        self._journal = self.path.with_name(self.path.name + ".json")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._stream: FileIO = _locked(self.path)
+        except OSError as why:
+            raise local_error(why, target) from why
+        try:
             self._adopt(entry)
         except OSError as why:
+            self._stream.close()
             raise local_error(why, target) from why
 
     def __enter__(self) -> Self:
@@ -147,8 +153,17 @@ def _identity(entry: Entry) -> dict[str, Any]:
 def _read_journal(file: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _short(name: str) -> str:
+    """Give a name that leaves room for what is put around it: file systems take 255 bytes."""
+    raw = os.fsencode(name)
+    if len(raw) <= _MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return os.fsdecode(raw[: _MAX_NAME_BYTES - 17]) + "~" + digest
 
 
 def _locked(path: Path) -> FileIO:

@@ -80,7 +80,7 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
         there = origin(target)
     except ValueError:
         raise ProtocolSurprise("A redirect to something that is no address", where=here) from None
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username:
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
         raise ProtocolSurprise("A redirect to something that is no web address", where=here)
     if urlsplit(here).scheme == "https" and parts.scheme == "http" and not allow_http:
         raise ProtocolSurprise(
@@ -105,7 +105,7 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
         return min(float(value), 1e9)
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
@@ -204,7 +204,7 @@ def pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float | N
     asked = error.retry_after_s
     if asked is not None:
         return asked + random.uniform(0, 0.1 * asked) if asked <= _MAX_RETRY_AFTER_S else None
-    base: float = min(settings.backoff_s * 2 ** (attempt - 1), _MAX_BACKOFF_S)
+    base: float = min(settings.backoff_s * 2 ** min(attempt - 1, 30), _MAX_BACKOFF_S)
     if isinstance(error, RateLimited):
         base = max(base, settings.busy_s)
     return base * random.uniform(0.75, 1.25)

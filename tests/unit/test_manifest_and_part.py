@@ -1,0 +1,507 @@
+"""The manifest, and files that are not whole yet."""
+
+import errno
+import fcntl
+import io
+import json
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ctaflows.errors import CtaflowsError, NoSpace, UsageError
+from ctaflows.model import Checksum, Entry, Transfer
+from ctaflows.transfer.manifest import NAME, Manifest
+from ctaflows.transfer.part import Part, local_error
+
+NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
+MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")
+
+
+def done(path, **more):
+    return Transfer(path, f"/data{path}", 5, 5, checksum=MD5, verified=True, mtime=NOON, **more)
+
+
+# the manifest
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "night" / NAME
+
+
+def test_a_manifest_reads_what_was_written(file):
+    manifest = Manifest(file)
+    assert manifest.proofs == {}
+    assert not file.exists()
+    manifest.append(done("/a"))
+    manifest.append(done("/b", note="naïve “…” 日本"))
+    assert manifest.proofs == {"/a": done("/a"), "/b": done("/b", note="naïve “…” 日本")}
+    assert Manifest(file).proofs == manifest.proofs
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["/a", "/b"]
+
+
+def test_the_last_line_of_a_path_counts(file):
+    manifest = Manifest(file)
+    manifest.append(done("/a", error="Lost: gone"))
+    manifest.append(done("/b"))
+    manifest.append(done("/a"))
+    assert manifest.proofs["/a"].ok
+    assert Manifest(file).proofs == manifest.proofs
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_eight_threads_write_whole_lines(file):
+    manifest = Manifest(file)
+    start = threading.Barrier(8)
+
+    def work(n):
+        start.wait()
+        for i in range(100):
+            manifest.append(done(f"/{n}/{i}", note="x" * (i * 50)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    paths = [json.loads(line)["path"] for line in file.read_text().splitlines()]
+    assert sorted(paths) == sorted(f"/{n}/{i}" for n in range(8) for i in range(100))
+    assert Manifest(file).proofs == manifest.proofs
+
+
+@given(st.integers(0, 400))
+def test_a_last_line_that_was_cut_is_passed_over(n_cut):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / NAME
+        manifest = Manifest(file)
+        manifest.append(done("/a"))
+        n_first = file.stat().st_size
+        manifest.append(done("/b"))
+        n_all = file.stat().st_size
+        os.truncate(file, max(n_first, n_all - n_cut))
+        left = Manifest(file).proofs
+        assert left["/a"] == done("/a")
+        assert set(left) == ({"/a", "/b"} if n_cut <= 1 else {"/a"})
+
+
+def test_after_a_line_that_was_cut_the_next_one_counts(file):
+    manifest = Manifest(file)
+    manifest.append(done("/a"))
+    manifest.append(done("/b"))
+    os.truncate(file, file.stat().st_size - 20)
+    again = Manifest(file)
+    again.append(done("/c"))
+    again.append(done("/d"))
+    assert set(Manifest(file).proofs) == {"/a", "/c", "/d"}
+
+
+RUBBISH = [
+    b"",
+    b"\n\n",
+    b"rubbish",
+    b"{}",
+    b"[]",
+    b"null",
+    b"5",
+    b'{"path": "/x"}',
+    b'{"path": "/x", "local": "x", "checksum": 5}',
+    b'{"path": "/x", "local": "x", "mtime": 5}',
+    b'{"path": "/x", "local": "x", "mtime": "noon"}',
+    b'{"path": "/x", "local": "x", "mtime": "9999-12-31T23:59:59-12:00"}',
+    b'{"path": ["/x"], "local": "x"}',
+    b'{"path": {"a": 1}, "local": "x"}',
+    b"\xff\xfe\x00",
+    b"[" * 200_000,
+    b"\0" * 100,
+]
+
+
+@pytest.mark.parametrize("line", RUBBISH, ids=range(len(RUBBISH)))
+def test_rubbish_between_lines_is_passed_over(line, file):
+    manifest = Manifest(file)
+    manifest.append(done("/a"))
+    with file.open("ab") as stream:
+        stream.write(line + b"\n")
+    manifest.append(done("/b"))
+    assert Manifest(file).proofs == {"/a": done("/a"), "/b": done("/b")}
+
+
+@given(st.text(min_size=1, max_size=20))
+@example("a\u2028b")
+@example("a\x85b")
+@example("a\nb\r\x0b\x0c\x1c")
+@example("a\udce9b")
+def test_any_name_is_read_back(name):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Manifest(Path(folder) / NAME)
+        manifest.append(done(f"/{name}", note=name))
+        assert Manifest(manifest.file).proofs == {f"/{name}": done(f"/{name}", note=name)}
+
+
+def test_a_destination_under_a_file_is_a_usage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError):
+        Manifest(tmp_path / "file" / NAME).append(done("/a"))
+
+
+def test_a_folder_in_place_of_the_manifest_is_a_usage_error(file):
+    file.mkdir(parents=True)
+    with pytest.raises(UsageError):
+        Manifest(file).append(done("/a"))
+
+
+def test_a_disk_that_is_full_for_the_manifest_is_no_space(file, monkeypatch):
+    manifest = Manifest(file)
+
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ctaflows.transfer.manifest.os.write", full)
+    with pytest.raises(NoSpace):
+        manifest.append(done("/a"))
+    assert "/a" not in manifest.proofs
+
+
+# part files
+
+ENTRY = Entry("/cta/a.h5", size_bytes=10, mtime=NOON, checksums=(MD5, ADLER), etag='"1"')
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "night" / "a.h5"
+
+
+def names(target):
+    return sorted(p.name for p in target.parent.iterdir())
+
+
+def test_a_file_from_first_byte_to_final_name(target):
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+        part.write(b"01234")
+        part.write(b"")
+        part.write(b"56789")
+        assert part.size_bytes == 10
+        assert names(target) == [".a.h5.part", ".a.h5.part.json"]
+        part.finish(NOON.timestamp())
+    assert target.read_bytes() == b"0123456789"
+    assert target.stat().st_mtime == NOON.timestamp()
+    assert stat.S_IMODE(target.stat().st_mode) & 0o133 == 0
+    assert names(target) == ["a.h5"]
+
+
+@pytest.mark.parametrize("mtime", [0.0, 1.5, 1731672000.0, 4e9])
+def test_finish_sets_the_time(target, mtime):
+    with Part(target, ENTRY) as part:
+        part.finish(mtime)
+    assert target.stat().st_mtime == mtime
+
+
+def test_finish_without_a_time_leaves_the_present_one(target):
+    with Part(target, ENTRY) as part:
+        part.write(b"x")
+        before = part.path.stat().st_mtime
+        part.finish(None)
+    assert target.stat().st_mtime == before
+
+
+def test_finish_replaces_an_older_file(target):
+    target.parent.mkdir()
+    target.write_bytes(b"old and longer")
+    with Part(target, ENTRY) as part:
+        part.write(b"new")
+        assert target.read_bytes() == b"old and longer"
+        part.finish(None)
+    assert target.read_bytes() == b"new"
+
+
+def leave(target, data=b"01234", entry=ENTRY):
+    """An earlier try that came this far."""
+    with Part(target, entry) as part:
+        part.write(data)
+
+
+def test_bytes_of_the_same_source_are_kept(target):
+    leave(target)
+    with Part(target, replace(ENTRY, checksums=(ADLER, MD5), locality="ONLINE")) as part:
+        assert part.size_bytes == 5
+        part.write(b"56789")
+        part.finish(None)
+    assert target.read_bytes() == b"0123456789"
+
+
+CHANGES = {
+    "path": "/cta/b.h5",
+    "size_bytes": 11,
+    "etag": '"2"',
+    "mtime": NOON.replace(second=1),
+    "checksums": (MD5,),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+@pytest.mark.parametrize("gone", [False, True])
+def test_bytes_of_another_source_are_thrown_away(key, gone, target):
+    leave(target)
+    value = ((), None)[key != "checksums"] if gone else CHANGES[key]
+    if key == "path" and gone:
+        value = "/other"
+    other = replace(ENTRY, **{key: value})
+    with Part(target, other) as part:
+        assert part.size_bytes == 0
+        assert part.path.stat().st_size == 0
+        part.write(b"abc")
+    with Part(target, other) as part:  # the journal is of the new source now
+        assert part.size_bytes == 3
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"), [(b"", 0), (b"0", 1), (b"0" * 10, 10), (b"0" * 11, 0), (b"0" * 99, 0)]
+)
+def test_more_bytes_than_the_source_has_are_thrown_away(data, kept, target):
+    leave(target, data)
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == kept
+
+
+JOURNALS = [None, b"", b"{", b"{}", b"null", b"\xff", b"[]", b"[" * 200_000]
+
+
+@pytest.mark.parametrize("journal", JOURNALS, ids=range(len(JOURNALS)))
+def test_bytes_without_a_good_journal_are_thrown_away(journal, target):
+    leave(target)
+    file = target.with_name(".a.h5.part.json")
+    if journal is None:
+        file.unlink()
+    else:
+        file.write_bytes(journal)
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+
+
+def test_a_journal_without_bytes_begins_at_zero(target):
+    leave(target)
+    target.with_name(".a.h5.part").unlink()
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+
+
+def test_read_back_gives_the_bytes_and_stands_at_their_end(target):
+    leave(target, b"01234")
+    with Part(target, ENTRY) as part:
+        assert b"".join(part.read_back()) == b"01234"
+        part.write(b"56789")
+        assert b"".join(part.read_back()) == b"0123456789"
+        part.finish(None)
+    assert target.read_bytes() == b"0123456789"
+
+
+@given(st.lists(st.binary(max_size=50), max_size=6), st.integers(0, 5))
+def test_however_often_it_is_interrupted_the_bytes_are_the_same(pieces, n_first):
+    import tempfile
+
+    whole = b"".join(pieces)
+    entry = Entry("/a", size_bytes=len(whole), etag="x")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "a"
+        for n_done in (n_first, len(pieces)):
+            with Part(target, entry) as part:
+                while pieces[:n_done] and part.size_bytes < len(b"".join(pieces[:n_done])):
+                    part.write(whole[part.size_bytes : len(b"".join(pieces[:n_done]))])
+        with Part(target, entry) as part:
+            assert part.size_bytes == len(whole)
+            part.finish(None)
+        assert target.read_bytes() == whole
+
+
+def test_restart_throws_the_bytes_away_and_goes_on(target):
+    with Part(target, ENTRY) as part:
+        part.write(b"wrong bytes")
+        part.restart()
+        assert part.size_bytes == 0
+        part.write(b"right")
+        part.finish(None)
+    assert target.read_bytes() == b"right"
+
+
+def test_discard_leaves_nothing(target):
+    with Part(target, ENTRY) as part:
+        part.write(b"01234")
+        part.discard()
+        part.discard()
+    assert names(target) == []
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+
+
+def test_an_error_leaves_the_bytes_for_the_next_try(target):
+    with pytest.raises(RuntimeError), Part(target, ENTRY) as part:  # noqa: PT012
+        part.write(b"012")
+        raise RuntimeError
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 3
+
+
+def test_short_writes_are_completed(target):
+    with Part(target, ENTRY) as part:
+        real = part._stream
+
+        class Short(io.FileIO):
+            def write(self, data):
+                return super().write(bytes(data)[:3])
+
+        part._stream = Short(os.dup(real.fileno()), "r+b")
+        part.write(b"0123456789")
+        part._stream.close()
+        part._stream = real
+        assert part.size_bytes == 10
+        assert b"".join(part.read_back()) == b"0123456789"
+
+
+@pytest.mark.parametrize("name", ["x" * 244, "x" * 255, "é" * 127])
+def test_the_longest_names_can_be_fetched(name, tmp_path):
+    target = tmp_path / name
+    with Part(target, ENTRY) as part:
+        part.write(b"x")
+        part.finish(None)
+    assert target.read_bytes() == b"x"
+
+
+# one process at a time
+
+
+def is_free(path):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def test_a_part_is_held_until_it_is_closed(target):
+    with Part(target, ENTRY) as part:
+        assert not is_free(part.path)
+    assert is_free(part.path)
+
+
+def test_who_waited_for_a_part_that_was_finished_begins_a_new_one(target):
+    with Part(target, ENTRY) as first, ThreadPoolExecutor(1) as pool:
+        first.write(b"0123456789")
+
+        def second():
+            with Part(target, ENTRY) as part:
+                return part.size_bytes, part.path.stat().st_ino
+
+        waiting = pool.submit(second)
+        inode = first.path.stat().st_ino
+        first.finish(None)
+        first._stream.close()
+        n_bytes, its_inode = waiting.result(timeout=10)
+    assert n_bytes == 0
+    assert its_inode != inode
+    assert target.read_bytes() == b"0123456789"
+
+
+def test_a_part_that_can_not_be_begun_is_not_held(target, monkeypatch):
+    # whoever keeps the error (Prefect's states do) must not block the next try for ever
+    def full(self, other):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(NoSpace) as kept:
+            Part(target, ENTRY)
+    assert is_free(target.with_name(".a.h5.part"))
+    assert kept.value.__cause__ is not None
+
+
+# faults of the local disk
+
+
+def test_a_full_disk_is_no_space(target):
+    with Part(target, ENTRY) as part:
+        part.write(b"01234")
+        real, part._stream = part._stream, io.FileIO("/dev/full", "r+b")
+        with pytest.raises(NoSpace) as caught:
+            part.write(b"56789")
+        part._stream.close()
+        part._stream = real
+        assert part.size_bytes == 5
+    assert caught.value.where == str(target)
+    assert "No space left" in caught.value.said
+    assert caught.value.hint
+    with Part(target, ENTRY) as part:
+        assert part.size_bytes == 5
+
+
+@pytest.mark.parametrize("call", ["fsync", "utime"])
+def test_a_fault_at_the_end_is_ours(call, target, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Part(target, ENTRY) as part:
+        monkeypatch.setattr(f"ctaflows.transfer.part.os.{call}", broken)
+        with pytest.raises(NoSpace):
+            part.finish(1.0)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("how", ["parent is a file", "above it is a file", "part is a folder"])
+def test_a_place_that_can_not_be_written_is_a_usage_error(how, tmp_path):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "a.h5"
+    if how == "above it is a file":
+        target = tmp_path / "file" / "b" / "a.h5"
+    elif how == "part is a folder":
+        target = tmp_path / "a.h5"
+        (tmp_path / ".a.h5.part").mkdir()
+    with pytest.raises(UsageError) as caught:
+        Part(target, ENTRY)
+    assert caught.value.where == str(target)
+    assert caught.value.hint
+
+
+def test_a_folder_of_the_final_name_is_a_usage_error(target):
+    target.mkdir(parents=True)
+    with Part(target, ENTRY) as part:
+        part.write(b"x")
+        with pytest.raises(UsageError):
+            part.finish(None)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NoSpace),
+        (errno.EDQUOT, NoSpace),
+        (errno.EFBIG, NoSpace),
+        (errno.EACCES, UsageError),
+        (errno.EROFS, UsageError),
+        (errno.ENOTDIR, UsageError),
+        (errno.ENAMETOOLONG, UsageError),
+        (errno.EIO, CtaflowsError),
+        (None, CtaflowsError),
+    ],
+)
+def test_local_errors(number, kind):
+    why = OSError("odd") if number is None else OSError(number, os.strerror(number))
+    error = local_error(why, Path("/data/a"))
+    assert isinstance(error, kind)
+    assert error.where == "/data/a"
+    assert error.said == ("odd" if number is None else os.strerror(number))

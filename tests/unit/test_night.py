@@ -1,0 +1,521 @@
+"""A night as a unit: its files, its gaps, and the report on it."""
+
+import datetime as dt
+import io
+import json
+import random
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ctaflows.dl1.names import Numbers, parse_numbers
+from ctaflows.dl1.night import Gaps, Night, Wanted, directories, gaps, latest, runs, select
+from ctaflows.dl1.report import Inspection, NightReport, human_bytes, shortened
+from ctaflows.dl1.summary import DL1Summary
+from ctaflows.errors import UsageError
+from ctaflows.model import Checksum, Entry, Transfer
+
+DAY = dt.date(2024, 11, 14)
+NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
+OLD = NOW - timedelta(hours=5)
+PATH = "/cta/DL1/20241114/v0.1"
+
+
+def dl1(run, subrun=None):
+    return f"tailcut84/dl1_LST-1.Run{run:05d}{'' if subrun is None else f'.{subrun:04d}'}.h5"
+
+
+def check(run, subrun=None, extension="h5"):
+    name = f"Run{run:05d}{'' if subrun is None else f'.{subrun:04d}'}.{extension}"
+    return f"datacheck/datacheck_dl1_LST-1.{name}"
+
+
+def night(*names, size=10, mtime=OLD):
+    entries = tuple(Entry(f"{PATH}/{n}", size_bytes=size, mtime=mtime) for n in names)
+    return Night("20241114", "v0.1", PATH, entries)
+
+
+def wanted(run=None, subrun=None, include=(), exclude=()):
+    return Wanted(parse_numbers(run), parse_numbers(subrun), tuple(include), tuple(exclude))
+
+
+# versions and directories
+
+
+@pytest.mark.parametrize(
+    ("names", "highest"),
+    [
+        ([], None),
+        (["v0.1"], "v0.1"),
+        (["v0.9", "v0.10"], "v0.10"),
+        (["v0.1", "v1", "v0.9.9"], "v1"),
+        (["v1", "v1.0"], "v1.0"),
+        (["v0.1", "v0.1.1"], "v0.1.1"),
+        (["v2", "v10"], "v10"),
+        (["v0.1rc1", "v0.1"], "v0.1rc1"),
+        (["tailcut84", "datacheck", "log"], None),
+        (["version", "v", "0.1", "xv0.1", "v0.1/", "v0.1 old", "V0.2"], None),
+        (["tailcut84", "v0.1"], "v0.1"),
+    ],
+)
+def test_latest(names, highest):
+    assert latest(names) == highest
+    assert latest(iter(reversed(names))) == highest
+
+
+@pytest.mark.parametrize(
+    ("pattern", "version", "expected"),
+    [
+        ("cta/DL1/{date}/{version}", "v0.1", ("cta/DL1/20241114/v0.1", None)),
+        ("cta/DL1/{date}/{version}", "latest", ("cta/DL1/20241114/", "")),
+        ("cta/{date}/{version}/tailcut84", "latest", ("cta/20241114/", "tailcut84")),
+        ("cta/{date}/{version}/tailcut84", "v2", ("cta/20241114/v2/tailcut84", None)),
+        ("cta/{date}", "latest", ("cta/20241114", None)),
+        ("cta/{date}", "v0.1", ("cta/20241114", None)),
+        ("cta/{version}/{date}", "v0.1", ("cta/v0.1/20241114", None)),
+        ("cta/{version}/DL1/{date}", "latest", ("cta/", "DL1/20241114")),
+        ("fixed", "v0.1", ("fixed", None)),
+        ("{date}/a{{b}}", "v0.1", ("20241114/a{b}", None)),
+    ],
+)
+def test_directories(pattern, version, expected):
+    assert directories(pattern, DAY, version) == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{",
+        "}",
+        "{}",
+        "{0}",
+        "{night}",
+        "{date",
+        "{date!x}",
+        "{date:%Q}",
+        "{date.year}",
+        "{date[x]}",
+    ],
+)
+@pytest.mark.parametrize("version", ["v0.1", "latest"])
+def test_a_pattern_that_can_not_be_filled_in(pattern, version):
+    with pytest.raises(UsageError, match="night_path") as caught:
+        directories(pattern, DAY, version)
+    assert "{date}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("version", "path", "base"),
+    [
+        ("v0.1", PATH, "/cta/DL1/20241114"),
+        (None, "/cta/DL1/20241114", "/cta/DL1/20241114"),
+        ("v0.1", f"{PATH}/tailcut84", f"{PATH}/tailcut84"),
+    ],
+)
+def test_the_base_of_a_night_is_above_the_version(version, path, base):
+    assert Night("20241114", version, path, ()).base == base
+
+
+# selection
+
+FILES = [
+    dl1(11111, 0),
+    dl1(11111, 1),
+    dl1(11111, 10),
+    dl1(11113, 0),
+    dl1(18000),
+    check(11111, 0),
+    check(11111, extension="pdf"),
+    "muons/muons_LST-1.Run11111.0000.fits",
+    "interleaved/interleaved_LST-1.Run11111.0000.h5",
+    "log/run.log",
+    "README.md",
+]
+ALL_DL1 = FILES[:5]
+SELECTIONS = [
+    (wanted(), [*ALL_DL1, check(11111, extension="pdf"), check(11111, 0)]),
+    (wanted(exclude=["datacheck"]), ALL_DL1),
+    (wanted(exclude=["*.pdf"]), [*ALL_DL1, check(11111, 0)]),
+    (wanted("11113"), [dl1(11113, 0)]),
+    (wanted("11113,18000"), [dl1(11113, 0), dl1(18000)]),
+    (wanted("11112-11120", exclude=["datacheck"]), [dl1(11113, 0)]),
+    (wanted("11111", "0-1"), [dl1(11111, 0), dl1(11111, 1), check(11111, 0)]),
+    (wanted(subrun="0"), [dl1(11111, 0), dl1(11113, 0), check(11111, 0)]),
+    (wanted(subrun="10"), [dl1(11111, 10)]),
+    (wanted("99999"), []),
+    (wanted(include=["*.log"]), ["log/run.log"]),
+    (wanted(include=["*.log", "README*"]), ["README.md", "log/run.log"]),
+    (wanted("11111", include=["*.log"]), []),
+    (wanted(subrun="0", include=["README*"]), []),
+    (wanted(include=["muons"]), ["muons/muons_LST-1.Run11111.0000.fits"]),
+    (wanted(include=["*.h5"], exclude=["tailcut*"]), [check(11111, 0), FILES[8]]),
+    (wanted("11113", include=["muons"]), []),
+    (wanted(include=["tailcut84/*"], exclude=["*Run11111*"]), [dl1(11113, 0), dl1(18000)]),
+    (wanted(include=["nothing"]), []),
+]
+
+
+@pytest.mark.parametrize(("want", "names"), SELECTIONS)
+def test_select(want, names):
+    shuffled = list(FILES)
+    random.Random(1).shuffle(shuffled)
+    for order in (FILES, FILES[::-1], shuffled):
+        chosen = select(night(*order), want)
+        assert [e.path.removeprefix(PATH + "/") for e in chosen] == names
+
+
+def test_patterns_are_matched_below_the_night_only():
+    assert select(night(dl1(11111, 0)), wanted(exclude=["v0.1", "DL1", "cta"]))
+
+
+@given(st.sets(st.tuples(st.integers(0, 99999), st.none() | st.integers(0, 9999)), max_size=12))
+def test_runs_and_subruns_are_in_order(numbers):
+    names = [f(run, subrun) for run, subrun in numbers for f in (dl1, check)]
+    chosen = [e.path.removeprefix(PATH + "/") for e in select(night(*names), Wanted())]
+    order = sorted(numbers, key=lambda n: (n[0], -1 if n[1] is None else n[1]))
+    assert chosen == [dl1(*n) for n in order] + [check(*n) for n in order]
+
+
+def test_runs():
+    assert runs(night(*FILES).entries) == [11111, 11113, 18000]
+    assert runs([]) == []
+
+
+# gaps
+
+GAPS = [
+    ([], wanted(), []),
+    ([dl1(11111, 0)], wanted(), []),
+    ([dl1(11111, 0), dl1(11111, 1), dl1(11111, 2)], wanted(), []),
+    ([dl1(11111, 0), dl1(11111, 3)], wanted(), ["Run11111.0001", "Run11111.0002"]),
+    ([dl1(11111, 1)], wanted(), ["Run11111.0000"]),
+    (
+        [dl1(11113, 1), dl1(11111, 1)],
+        wanted(),
+        ["Run11111.0000", "Run11113.0000"],
+    ),
+    # whole runs
+    ([dl1(11111, 0)], wanted("11111,11115"), ["Run11115"]),
+    ([dl1(11111, 0)], wanted("11110-11112"), ["Run11110", "Run11112"]),
+    ([], wanted("7"), ["Run00007"]),
+    ([dl1(11111, 1)], wanted("11111,11115"), ["Run11115", "Run11111.0000"]),
+    ([dl1(11111, 0)], wanted("0-99999"), []),
+    ([dl1(18000)], wanted(), []),
+    ([dl1(18000)], wanted("18000"), []),
+    ([dl1(18000), dl1(11111, 1)], wanted("18000"), []),
+    # subruns asked for by number
+    ([dl1(11111, 0)], wanted(subrun="0"), []),
+    ([dl1(11111, 0)], wanted(subrun="0-2"), ["Run11111.0001", "Run11111.0002"]),
+    ([dl1(11111, 0), dl1(11111, 5)], wanted(subrun="0,5"), []),
+    ([dl1(11111, 0), dl1(11111, 5)], wanted(subrun="7"), ["Run11111.0007"]),
+    (
+        [dl1(11111, 0), dl1(11113, 1)],
+        wanted(subrun="0-1"),
+        ["Run11111.0001", "Run11113.0000"],
+    ),
+    ([dl1(11111, 1)], wanted(subrun="0-99999"), ["Run11111.0000"]),
+    # other kinds of files fill no gap and make none
+    ([dl1(11111, 0), check(11111, 1), check(11113, 5)], wanted(), []),
+    ([dl1(11111, 1), check(11111, 0)], wanted(), ["Run11111.0000"]),
+    ([check(11111, 0)], wanted("11111"), ["Run11111"]),
+    (["README.md", "log/run.log"], wanted(), []),
+]
+
+
+@pytest.mark.parametrize(("names", "want", "missing"), GAPS)
+def test_gaps(names, want, missing):
+    found = gaps(night(*names), want, NOW)
+    assert found == Gaps(tuple(missing))
+    assert found.to_dict() == {"missing": missing, "growing": []}
+
+
+def test_patterns_make_no_gaps():
+    found = gaps(night(dl1(11111, 0), dl1(11111, 1)), wanted(exclude=["*0000*"]), NOW)
+    assert found.missing == ()
+
+
+def test_a_sparse_numbering_is_no_gap():
+    found = gaps(night(dl1(11111, 0), dl1(11111, 20_000)), wanted(), NOW)
+    assert found.missing == ()
+
+
+def test_a_huge_subrun_number_does_not_fill_the_memory():
+    odd = night("dl1_LST-1.Run11111.200000.h5")  # names may have up to nine digits
+    tracemalloc.start()
+    try:
+        assert gaps(odd, wanted(), NOW).missing == ()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("size", "age_s", "growing"),
+    [
+        (10, 3600, False),
+        (10, 600, False),
+        (10, 599, True),
+        (10, 0, True),
+        (10, -60, True),
+        (0, 3600, False),
+        (None, 3600, True),
+        (None, None, True),
+        (10, None, False),
+    ],
+)
+def test_growing(size, age_s, growing):
+    mtime = None if age_s is None else NOW - timedelta(seconds=age_s)
+    found = gaps(night(dl1(11111, 0), size=size, mtime=mtime), wanted(), NOW)
+    assert found.growing == (("dl1_LST-1.Run11111.0000.h5",) if growing else ())
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("want", "n_growing"),
+    [
+        (wanted(), 3),
+        (wanted("11111"), 2),
+        (wanted("11113"), 1),
+        (wanted("11111", "0"), 1),
+        (wanted("11112"), 0),
+    ],
+)
+def test_only_what_was_asked_for_is_said_to_grow(want, n_growing):
+    young = night(dl1(11111, 0), dl1(11111, 1), dl1(11113, 0), check(11111, 0), mtime=NOW)
+    assert len(gaps(young, want, NOW).growing) == n_growing
+
+
+@given(st.sets(st.integers(0, 40), min_size=1))
+def test_what_is_missing_and_what_is_there_make_a_whole(subruns):
+    found = gaps(night(*(dl1(11111, s) for s in subruns)), Wanted(Numbers()), NOW)
+    missing = {int(m.removeprefix("Run11111.")) for m in found.missing}
+    assert not missing & subruns
+    assert missing | subruns == set(range(max(subruns) + 1))
+
+
+# the report
+
+MD5 = Checksum("md5", "900150983cd24fb0d6963f7d28e17f72")
+KINDS = ("cosmic", "pedestal", "flatfield", "unknown")
+
+
+def summary(file, n_events=53_000):
+    return DL1Summary(
+        file,
+        10,
+        "lstchain",
+        "DL1a+DL1b",
+        simulated=False,
+        run=11111,
+        subrun=0,
+        n_events=n_events,
+        n_events_by_type=dict.fromkeys(KINDS, n_events),
+        time_first=OLD,
+        time_last=OLD + timedelta(seconds=10),
+        duration_s=10.0,
+        rate_hz=n_events / 10,
+    )
+
+
+def moved(name, **more):
+    values = {"size_bytes": 300_000_000, "moved_bytes": 300_000_000, "verified": True}
+    return Transfer(f"{PATH}/{name}", f"/data/{name}", **{**values, "checksum": MD5, **more})
+
+
+def report(*transfers, **more):
+    return NightReport(
+        "20241114", "v0.1", PATH, "/data/20241114", "/data/manifest.jsonl", tuple(transfers), **more
+    )
+
+
+GOOD = moved(dl1(11111, 0))
+HERE = moved(dl1(11111, 1), moved_bytes=0, skipped=True)
+BARE = moved(dl1(11113, 0), verified=False, note="no checksum")
+BAD = moved(dl1(11115, 2), moved_bytes=5, verified=False, checksum=None, error="Lost: gone")
+DAMAGED = Inspection(GOOD.local, error="NotHDF5: other bytes")
+
+VERDICTS = [
+    (report(), "0 of 0 files in place, 0 verified, nothing moved"),
+    (report(GOOD), "1 of 1 files in place, 1 verified, 300 MB moved"),
+    (report(HERE), "1 of 1 files in place, 1 verified, nothing moved"),
+    (report(GOOD, HERE, BARE), "3 of 3 files in place, 2 verified, 600 MB moved"),
+    (report(GOOD, BAD), "1 of 2 files in place, 1 verified, 300 MB moved, 1 failed"),
+    (
+        report(GOOD, HERE, BAD, dry_run=True),
+        "dry run: 2 files to fetch (600 MB), 1 in place",
+    ),
+    (report(dry_run=True), "dry run: 0 files to fetch (0 B), 0 in place"),
+]
+
+
+@pytest.mark.parametrize(("made", "verdict"), VERDICTS)
+def test_verdict(made, verdict):
+    assert made.verdict() == verdict
+
+
+def test_failed_has_transfers_and_inspections():
+    made = report().having([GOOD, HERE, BAD], [DAMAGED, Inspection(HERE.local, summary("x"))])
+    assert made.failed == (
+        f"{GOOD.path}: NotHDF5: other bytes",
+        f"{BAD.path}: Lost: gone",
+    )
+    assert "2 failed" in made.verdict()
+    assert report(GOOD, HERE).failed == ()
+    assert made.moved_bytes == 300_000_005
+
+
+def test_an_error_of_the_transfer_comes_before_one_of_the_inspection():
+    made = report(BAD, inspections={BAD.local: Inspection(BAD.local, error="NotFound: x")})
+    assert made.failed == (f"{BAD.path}: Lost: gone",)
+    assert made.records()[0]["error"] == "Lost: gone"
+
+
+INSPECTED_KEYS = [
+    "layout",
+    "level",
+    "n_events",
+    "n_events_by_type",
+    "time_first",
+    "time_last",
+    "duration_s",
+    "rate_hz",
+]
+
+
+def test_records():
+    made = report().having([GOOD, BARE], [Inspection(GOOD.local, summary(GOOD.local))])
+    looked, bare = made.records()
+    assert list(looked) == [*GOOD.to_dict(), "run", "subrun", *INSPECTED_KEYS]
+    assert list(bare) == [*BARE.to_dict(), "run", "subrun"]
+    assert (looked["run"], looked["subrun"], looked["n_events"]) == (11111, 0, 53_000)
+    assert looked["time_first"] == "2024-11-15T07:00:00Z"
+    assert looked["checksum"] == str(MD5)
+
+
+def test_records_of_what_can_not_be_inspected_say_so():
+    (record,) = report().having([GOOD], [DAMAGED]).records()
+    assert record["error"] == "NotHDF5: other bytes"
+    assert [record[k] for k in INSPECTED_KEYS] == [None] * len(INSPECTED_KEYS)
+
+
+def test_records_of_other_files_have_no_run():
+    (record,) = report(moved("README.md")).records()
+    assert (record["run"], record["subrun"]) == (None, None)
+
+
+def test_to_dict_is_json():
+    made = report(GOOD, BAD, gaps=Gaps(("Run11111.0002",), ("x.h5",)))
+    made = made.having(made.transfers, [DAMAGED])
+    values = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert list(values) == [
+        "date",
+        "version",
+        "path",
+        "dest",
+        "manifest",
+        "dry_run",
+        "missing",
+        "growing",
+        "files",
+    ]
+    assert values["files"] == made.records()
+    assert (values["missing"], values["growing"]) == (["Run11111.0002"], ["x.h5"])
+
+
+def shown(made, width):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(made)
+    return console.file.getvalue()
+
+
+FULL = report(GOOD, HERE, BARE, BAD, gaps=Gaps(("Run11111.0002", "Run11120"), ("x.h5",)))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("inspected", [False, True])
+def test_the_report_shows_runs_verdict_and_gaps(width, dry_run, inspected):
+    looks = [Inspection(t.local, summary(t.local)) for t in FULL.transfers] if inspected else []
+    made = report(*FULL.transfers, gaps=FULL.gaps, dry_run=dry_run).having(FULL.transfers, looks)
+    text = shown(made, width)
+    assert max(map(len, text.splitlines())) <= width
+    for run in ("11111", "11113", "11115"):
+        assert any(run in line.split() for line in text.splitlines()), run
+    flat = " ".join(text.split())
+    assert made.verdict() in flat
+    assert "DL1 night 20241114 v0.1" in flat
+    assert "missing Run11111.0002, Run11120" in flat
+    assert "growing x.h5" in flat
+    assert "Lost: gone" in flat
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_a_report_on_nothing_is_shown(width):
+    assert "0 of 0 files" in " ".join(shown(report(), width).split())
+
+
+@pytest.mark.parametrize("name", ["[red]x.txt", "x[bold].txt", "a\\[b].txt"])
+def test_names_are_no_markup(name):
+    assert name in shown(report(moved(name)), 160)
+
+
+def test_notes_and_errors_are_no_markup():
+    assert "odd [/b]" in shown(report(moved("x.txt", note="odd [/b]"), dry_run=True), 160)
+    assert "odd [/b]" in shown(report(moved("x.txt", error="Lost: odd [/b]")), 160)
+
+
+@pytest.mark.parametrize(
+    ("items", "most", "text"),
+    [
+        ([], 8, ""),
+        (["a"], 8, "a"),
+        (["a", "b"], 2, "a, b"),
+        (["a", "b", "c"], 2, "a, b and 1 more"),
+        ([str(i) for i in range(10)], 8, "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"),
+    ],
+)
+def test_shortened(items, most, text):
+    assert shortened(items, most) == text
+    assert shortened(iter(items), most) == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1234, "1.23 kB"),
+        (12_345, "12.3 kB"),
+        (123_456, "123 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (999_999, "1 MB"),
+        (300_000_000, "300 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (2_000_000_000_000, "2 TB"),
+        (999_000_000_000_000, "999 TB"),
+        (1_234_000_000_000_000, "1234 TB"),
+    ],
+)
+def test_human_bytes(n_bytes, text):
+    # beyond TB: 1234 TB or 1.23 PB, but no exponent
+    if n_bytes >= 1e15:
+        assert human_bytes(n_bytes) in (text, "1.23 PB")
+    else:
+        assert human_bytes(n_bytes) == text
+
+
+@given(st.integers(0, 10**15 - 10**12))
+def test_human_bytes_are_three_digits(n_bytes):
+    number, unit = human_bytes(n_bytes).split()
+    scale = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit]
+    assert "e" not in number
+    assert float(number) * scale == pytest.approx(n_bytes, rel=0.0051)
+    assert len(number.replace(".", "")) <= 3

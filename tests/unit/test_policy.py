@@ -1,0 +1,429 @@
+"""Decisions about HTTP: errors, redirects, pauses."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ctaflows.errors import (
+    DoorBusy,
+    Nearline,
+    NetworkError,
+    NoSpace,
+    NotFound,
+    ProtocolSurprise,
+    RateLimited,
+    Refused,
+    TokenExpired,
+)
+from ctaflows.settings import Settings
+from ctaflows.transport.policy import (
+    IDEMPOTENT,
+    MAX_HOPS,
+    REDIRECTS,
+    error_for,
+    next_hop,
+    origin,
+    pause_s,
+    retry_after_s,
+)
+
+DOOR = "https://door:2880/cta/a.h5"
+POOL = "https://pool:21000/cta/a.h5?dcache-http-uuid=0f8f"
+HTTP_POOL = "http://10.0.0.1:21000/cta/a.h5?dcache-http-uuid=0f8f"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://door:2880/a", ("https", "door", 2880)),
+        ("https://door/a", ("https", "door", 443)),
+        ("https://door:443", ("https", "door", 443)),
+        ("http://door", ("http", "door", 80)),
+        ("HTTPS://DOOR", ("https", "door", 443)),
+        ("https://user:pw@door", ("https", "door", 443)),
+        ("https://[2001:DB8::1]:1/", ("https", "2001:db8::1", 1)),
+        ("https://door:2880@evil", ("https", "evil", 443)),
+        ("https://door?@evil", ("https", "door", 443)),
+        ("https://door#@evil", ("https", "door", 443)),
+        ("/only/a/path", ("", "", 0)),
+    ],
+)
+def test_origin(url, expected):
+    assert origin(url) == expected
+
+
+SAME = [
+    ("https://door/a", "https://door:443/b", True),
+    ("https://door/a", "https://DOOR/b?c", True),
+    ("https://door/a", "http://door/a", False),
+    ("https://door/a", "https://door:8443/a", False),
+    ("https://door/a", "https://door.evil/a", False),
+    ("https://door/a", "https://door./a", False),
+    ("https://door/a", "https://evil/?https://door/a", False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SAME)
+def test_same_origin(one, other, same):
+    assert (origin(one) == origin(other)) is same
+
+
+GOES = [
+    # method, here, location, allow_http, there
+    ("GET", DOOR, POOL, False, POOL),
+    ("PUT", DOOR, POOL, False, POOL),
+    ("GET", POOL, DOOR, False, DOOR),
+    ("GET", DOOR, HTTP_POOL, True, HTTP_POOL),
+    ("PUT", DOOR, HTTP_POOL, True, HTTP_POOL),
+    ("GET", "http://door/a", HTTP_POOL, False, HTTP_POOL),
+    ("GET", "http://door/a", POOL, False, POOL),
+    ("GET", DOOR, "/cta/b.h5", False, "https://door:2880/cta/b.h5"),
+    ("GET", DOOR, "b.h5", False, "https://door:2880/cta/b.h5"),
+    ("GET", DOOR, "?x=1", False, "https://door:2880/cta/a.h5?x=1"),
+    ("GET", DOOR, "//pool:1/a", False, "https://pool:1/a"),
+    ("GET", DOOR, "HTTPS://pool:1/a", False, "https://pool:1/a"),
+    ("PROPFIND", DOOR, "/cta/a.h5/", False, "https://door:2880/cta/a.h5/"),
+    ("PROPFIND", DOOR, "https://DOOR:2880/x", False, "https://DOOR:2880/x"),
+    ("MOVE", DOOR, "/x", False, "https://door:2880/x"),
+    ("DELETE", DOOR, "/x", False, "https://door:2880/x"),
+    ("HEAD", "https://door/a", "https://door:443/b", False, "https://door:443/b"),
+]
+REFUSED = [
+    ("GET", DOOR, None, True),
+    ("GET", DOOR, "", True),
+    ("GET", DOOR, HTTP_POOL, False),
+    ("PUT", DOOR, HTTP_POOL, False),
+    ("GET", DOOR, "HTTP://pool/a", False),
+    ("GET", POOL, "http://door:2880/cta/a.h5", False),
+    ("GET", "HTTPS://door/a", HTTP_POOL, False),
+    ("PROPFIND", DOOR, POOL, True),
+    ("PROPFIND", DOOR, "https://door:2881/cta", True),
+    ("PROPFIND", DOOR, "http://door:2880/cta", True),
+    ("HEAD", DOOR, POOL, True),
+    ("MOVE", DOOR, POOL, True),
+    ("DELETE", DOOR, POOL, True),
+    ("MKCOL", DOOR, POOL, True),
+    ("POST", DOOR, POOL, True),
+    ("get", DOOR, POOL, True),
+    ("GET", DOOR, "https://user@pool/a", True),
+    ("GET", DOOR, "https://user:pw@pool/a", True),
+    ("GET", DOOR, "https://:pw@pool/a", True),
+    ("GET", DOOR, "https://user:pw@door:2880/a", True),
+    ("GET", DOOR, "https://door:2880@evil/a", True),
+    ("GET", DOOR, "javascript:alert(1)", True),
+    ("GET", DOOR, "file:///etc/passwd", True),
+    ("GET", DOOR, "ftp://pool/a", True),
+    ("GET", DOOR, "data:text/plain,x", True),
+    ("GET", DOOR, "gsiftp://pool/a", True),
+    ("GET", DOOR, "https://:80/a", True),
+    ("GET", DOOR, "https://pool:port/a", True),
+    ("GET", DOOR, "https://pool:99999/a", True),
+    ("GET", DOOR, "https://[::1/a", True),
+    ("GET", DOOR, "mailto:me@door", True),
+]
+
+
+@pytest.mark.parametrize(("method", "here", "location", "allow_http", "there"), GOES)
+def test_redirects_that_are_followed(method, here, location, allow_http, there):
+    assert next_hop(method, here, location, allow_http=allow_http) == there
+
+
+@pytest.mark.parametrize(("method", "here", "location", "allow_http"), REFUSED)
+def test_redirects_that_are_refused(method, here, location, allow_http):
+    with pytest.raises(ProtocolSurprise) as caught:
+        next_hop(method, here, location, allow_http=allow_http)
+    assert "0f8f" not in str(caught.value)
+    assert "pw" not in str(caught.value)
+
+
+def test_a_refused_downgrade_says_how_to_allow_it():
+    with pytest.raises(ProtocolSurprise) as caught:
+        next_hop("GET", DOOR, HTTP_POOL, allow_http=False)
+    assert "CTAFLOWS_ALLOW_HTTP_POOLS" in caught.value.hint
+
+
+locations = st.text(max_size=30) | st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["https://", "http://", "//", "https:", "HTTP:/", "javascript:", "\\\\", " "]),
+    st.text("ab.:@/[]\\?#%2 ", max_size=12),
+    st.text(max_size=6),
+)
+
+
+@given(st.sampled_from(["GET", "PUT", "PROPFIND", "HEAD", "DELETE"]), locations, st.booleans())
+@example("GET", "https://door:2880\\@evil/", True)
+def test_whatever_the_location_a_hop_is_sound(method, location, allow_http):
+    try:
+        there = next_hop(method, DOOR, location, allow_http=allow_http)
+    except ProtocolSurprise:
+        return
+    parts = urlsplit(there)
+    assert parts.scheme == "https" or (allow_http and parts.scheme == "http")
+    assert parts.hostname
+    assert parts.username is None
+    assert parts.password is None
+    assert method in ("GET", "PUT") or origin(there) == origin(DOOR)
+
+
+def test_the_numbers_of_redirects_and_hops():
+    assert {301, 302, 303, 307, 308} == REDIRECTS
+    assert MAX_HOPS == 5
+    assert {"GET", "HEAD", "OPTIONS", "PROPFIND"} == IDEMPOTENT
+
+
+# Retry-After
+
+NOW = datetime(2024, 11, 15, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        (" ", None),
+        ("0", 0.0),
+        ("20", 20.0),
+        (" 20 ", 20.0),
+        ("9" * 400, 1e9),
+        ("-1", None),
+        ("+1", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("٣", None),
+        ("²", None),
+        ("soon", None),
+        ("20, 30", None),
+        ("inf", None),
+        ("Fri, 15 Nov 2024 12:00:30 GMT", 30.0),
+        ("Fri, 15 Nov 2024 13:01:00 +0100", 60.0),
+        ("Fri, 15 Nov 2024 12:00:30 -0000", 30.0),
+        ("Friday, 15-Nov-24 12:00:30 GMT", 30.0),
+        ("Fri Nov 15 12:00:30 2024", 30.0),
+        ("Fri, 15 Nov 2024 11:59:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Fri, 32 Nov 2024 12:00:00 GMT", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
+        ("Mon, 01 Jan 2024 00:00:00 +9999", None),
+    ],
+)
+def test_retry_after(value, seconds):
+    assert retry_after_s(value, NOW) == seconds
+
+
+@given(st.text(max_size=40) | st.text("0123456789 :,+-GMTJanFri", max_size=40))
+def test_retry_after_never_raises(value):
+    seconds = retry_after_s(value, NOW)
+    assert seconds is None or seconds >= 0
+
+
+@given(st.integers(0, 10**6))
+def test_retry_after_by_date(n_seconds):
+    text = format_datetime(NOW + timedelta(seconds=n_seconds), usegmt=True)
+    assert retry_after_s(text, NOW) == n_seconds
+
+
+def test_retry_after_by_date_counts_from_the_present():
+    soon = datetime.now(UTC) + timedelta(seconds=100)
+    assert 90 < retry_after_s(format_datetime(soon, usegmt=True)) <= 100
+
+
+# errors
+
+KINDS = {
+    400: ProtocolSurprise,
+    401: Refused,
+    403: Refused,
+    404: NotFound,
+    405: ProtocolSurprise,
+    408: DoorBusy,
+    409: ProtocolSurprise,
+    410: NotFound,
+    412: ProtocolSurprise,
+    416: ProtocolSurprise,
+    418: ProtocolSurprise,
+    429: RateLimited,
+    500: DoorBusy,
+    501: ProtocolSurprise,
+    502: DoorBusy,
+    503: DoorBusy,
+    504: DoorBusy,
+    505: ProtocolSurprise,
+    507: NoSpace,
+    599: ProtocolSurprise,
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), KINDS.items())
+def test_the_error_of_each_status(status, kind):
+    headers = {"retry-after": "7"}
+    for method in ("GET", "PROPFIND", "PUT", "BREW"):
+        error = error_for(status, headers, "the reason", method=method, where=DOOR)
+        assert type(error) is kind
+        assert error.status == status
+        assert error.where == DOOR
+        assert error.said == f"{status} the reason"
+        assert error.retry_after_s == (7.0 if kind in (DoorBusy, RateLimited) else None)
+        assert "{" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Forbidden", Refused),
+        ("", Refused),
+        ("File not online. Staging not allowed.", Nearline),
+        ("FILE NOT ONLINE", Nearline),
+        ("Read is forbidden for file with QoS policy nearline", Nearline),
+        ("Permission denied online", Refused),
+    ],
+)
+def test_a_403_of_a_file_on_tape(said, kind):
+    error = error_for(403, {}, said, method="GET", where=DOOR)
+    assert type(error) is kind
+    assert error.status == 403
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_nearline_in_another_status_means_nothing(status):
+    error = error_for(status, {}, "nearline", method="GET", where=DOOR)
+    assert type(error) is KINDS[status]
+
+
+@pytest.mark.parametrize(
+    ("method", "word"),
+    [
+        ("GET", "read"),
+        ("HEAD", "read"),
+        ("PROPFIND", "list"),
+        ("PUT", "write"),
+        ("MKCOL", "make"),
+        ("MOVE", "move"),
+        ("DELETE", "remove"),
+        ("COPY", "COPY"),
+    ],
+)
+def test_a_403_says_what_was_not_allowed(method, word):
+    error = error_for(403, {}, "", method=method, where=DOOR)
+    assert f"Not allowed to {word} this" in str(error)
+    assert error.said == "403"
+    assert error.hint
+
+
+def test_an_unexpected_answer_names_the_method():
+    assert "Unexpected answer to MOVE" in str(error_for(400, {}, "", method="MOVE", where=DOOR))
+
+
+def test_errors_hide_what_pools_put_into_addresses():
+    error = error_for(500, {}, f"no such mover {POOL}", method="GET", where=POOL)
+    assert "0f8f" not in f"{error} {vars(error)}"
+
+
+# pauses
+
+
+def rules(**changes):
+    return Settings(attempts=5, backoff_s=0.5, busy_s=20.0).replace(**changes)
+
+
+@pytest.fixture
+def jitter(monkeypatch):
+    """Jitter of a chosen size, from 0 (least) to 1 (most)."""
+
+    def choose(share):
+        monkeypatch.setattr(
+            "ctaflows.transport.policy.random.uniform", lambda a, b: a + share * (b - a)
+        )
+
+    choose(0.5)
+    return choose
+
+
+@pytest.mark.parametrize(
+    "error", [DoorBusy("x"), RateLimited("x"), NetworkError("x"), DoorBusy("x", retry_after_s=1)]
+)
+def test_tries_are_counted(error):
+    assert [pause_s(error, n, rules()) is None for n in range(1, 8)] == [False] * 4 + [True] * 3
+    assert pause_s(error, 1, rules(attempts=1)) is None
+
+
+@pytest.mark.parametrize(
+    "error", [NotFound("x"), Refused("x"), NoSpace("x"), ProtocolSurprise("x"), TokenExpired("x")]
+)
+def test_what_does_not_mend_itself_is_not_tried_again(error):
+    assert pause_s(error, 1, rules()) is None
+    error.retry_after_s = 1
+    assert pause_s(error, 1, rules()) is None
+
+
+def test_an_error_that_is_marked_as_final_is_not_tried_again():
+    error = NetworkError("bad certificate")
+    error.retryable = False
+    assert pause_s(error, 1, rules()) is None
+
+
+def test_pauses_double_up_to_a_minute(jitter):
+    pauses = [pause_s(DoorBusy("x"), n, rules(attempts=99)) for n in range(1, 12)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+
+def test_jitter_is_a_quarter_either_way(jitter):
+    jitter(0)
+    assert pause_s(DoorBusy("x"), 1, rules()) == 0.375
+    jitter(1)
+    assert pause_s(DoorBusy("x"), 1, rules()) == 0.625
+
+
+def test_jitter_differs():
+    assert len({pause_s(DoorBusy("x"), 1, rules()) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("attempt", [1025, 5000, 10**5])
+@pytest.mark.parametrize("backoff_s", [0.0, 0.5])
+def test_very_many_tries_are_possible(attempt, backoff_s, jitter):
+    pause = pause_s(DoorBusy("x"), attempt, rules(attempts=10**6, backoff_s=backoff_s))
+    assert pause == (60 if backoff_s else 0)
+
+
+def test_a_429_without_retry_after_waits_until_the_block_is_over(jitter):
+    pauses = [pause_s(RateLimited("x"), n, rules(attempts=99)) for n in range(1, 10)]
+    assert pauses == [20, 20, 20, 20, 20, 20, 32, 60, 60]
+    assert pause_s(RateLimited("x"), 1, rules(busy_s=90.0)) == 90
+
+
+@pytest.mark.parametrize("kind", [DoorBusy, RateLimited, NetworkError])
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [(0.0, 0.0, 0.0), (1.0, 1.0, 1.1), (120.0, 120.0, 132.0), (600.0, 600.0, 660.0)],
+)
+def test_retry_after_is_honoured(kind, asked, least, most, jitter):
+    error = kind("x", retry_after_s=asked)
+    jitter(0)
+    assert pause_s(error, 4, rules()) == least  # never earlier than asked
+    jitter(1)
+    assert pause_s(error, 4, rules()) == pytest.approx(most)
+
+
+@pytest.mark.parametrize("asked", [600.1, 3600.0, 1e9])
+def test_a_retry_after_that_is_too_long_ends_it(asked):
+    assert pause_s(RateLimited("x", retry_after_s=asked), 1, rules()) is None
+
+
+@given(
+    st.sampled_from([DoorBusy, RateLimited, NetworkError]),
+    st.integers(1, 60),
+    st.none() | st.floats(0, 1000),
+    st.floats(0, 100),
+)
+def test_a_pause_is_never_negative_and_never_shorter_than_asked(kind, attempt, asked, backoff_s):
+    error = kind("x", retry_after_s=asked)
+    pause = pause_s(error, attempt, rules(attempts=50, backoff_s=backoff_s))
+    if pause is not None:
+        assert attempt < 50
+        assert pause >= (asked or 0)
+        assert pause <= 75 or asked

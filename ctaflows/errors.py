@@ -32,6 +32,11 @@ _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s]*@")
 
 
+def printable(text: str) -> str:
+    """Replace control characters: what a server or a file's name says must not steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def redact(text: str) -> str:
     """Take tokens, secrets and pool capabilities out of a text.
 
@@ -85,9 +90,9 @@ class CtaflowsError(Exception):
         status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        self.what = redact(what)
-        self.where = redact(where) if where else None
-        self.said = redact(said) if said else None
+        self.what = printable(redact(what))
+        self.where = printable(redact(where)) if where else None
+        self.said = printable(redact(said)) if said else None
         self.hint = redact(hint) if hint else self.default_hint
         self.status = status
         self.retry_after_s = retry_after_s

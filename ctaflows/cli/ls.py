@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from ctaflows.cli import options, render
+from ctaflows.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +46,8 @@ def _print(entries: Iterator[Entry], base: str, *, long: bool) -> bool:
     for entry in entries:
         found = True
         shown = entry.path.removeprefix(base) if entry.path.startswith(base) else entry.name
+        if sys.stdout.isatty():
+            shown = printable(shown)
         name = click.style(shown + "/", fg="blue") if entry.is_dir else shown
         click.echo(f"{_details(entry)}  {name}" if long else name)
     return found

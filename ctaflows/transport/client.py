@@ -30,6 +30,7 @@ log = logging.getLogger("ctaflows.transport")
 _USER_AGENT = "ctaflows"
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SAID = 300
+_MAX_DRAINED_BYTES = 1 << 14
 #: `text/html` would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java).
 _ACCEPT = "text/plain, application/xml;q=0.9, */*;q=0.5"
 
@@ -232,7 +233,7 @@ class Transport:
             status = response.status_code
             if status in policy.REDIRECTS and request.redirects:
                 location = response.headers.get("location")
-                response.close()
+                _drain(response)
                 url = self.redirect(request.method, url, location)
                 continue
             if response.is_success or status in request.expect or status in policy.REDIRECTS:
@@ -251,7 +252,7 @@ class Transport:
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
             return response
-        response.close()
+        _drain(response)
         return self._send(url, request, newer)
 
     def _send(self, url: str, request: _Request, token: str | None) -> httpx.Response:
@@ -291,22 +292,27 @@ class _NotSent(NetworkError):
     """No connection came about, so nothing was sent."""
 
 
+def _drain(response: httpx.Response) -> bytes:
+    """Read a body that should be short and close: a connection whose body is left is lost."""
+    text = bytearray()
+    try:
+        for chunk in response.iter_raw():
+            text += chunk
+            if len(text) > _MAX_DRAINED_BYTES:
+                break
+    except httpx.HTTPError:
+        pass  # what came has to do
+    finally:
+        response.close()
+    return bytes(text)
+
+
 def _failure(response: httpx.Response, method: str) -> CtaflowsError:
     """Read what a failed answer says and close it."""
     said = response.reason_phrase
-    try:
-        text = bytearray()
-        for chunk in response.iter_raw():
-            text += chunk
-            if len(text) > _MAX_SAID:
-                break
-        first = text.decode("utf-8", "replace").strip().splitlines()
-        if first and not first[0].startswith("<"):
-            said = first[0][:_MAX_SAID]
-    except httpx.HTTPError:
-        pass  # the status line has to do
-    finally:
-        response.close()
+    first = _drain(response).decode("utf-8", "replace").strip().splitlines()
+    if first and not first[0].startswith("<"):
+        said = first[0][:_MAX_SAID]
     return policy.error_for(
         response.status_code, response.headers, said, method=method, where=str(response.url)
     )

@@ -287,3 +287,23 @@ def test_many_threads_share_a_door(box: Sandbox, door: Door) -> None:
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda i: read(door, f"/d/{i}"), range(40)))
     assert found == [bytes([i]) * 5000 for i in range(40)]
+
+
+def test_connections_are_kept_over_redirects_and_refusals(box: Sandbox, door: Door) -> None:
+    """A door with many small files would otherwise pay a TLS handshake for each."""
+    box.put("/a.h5", DATA)
+    opened: list[object] = []
+    network = door.transport._client._transport._pool._network_backend
+    connect_tcp = network.connect_tcp
+    network.connect_tcp = lambda *a, **k: opened.append(a) or connect_tcp(*a, **k)
+    for _ in range(5):
+        read(door, "/a.h5")
+        assert door.exists("/gone") is None
+    assert len(opened) == 2, "one connection to the door, one to the pool"
+
+
+def test_what_a_server_says_does_not_steer_the_terminal(box: Sandbox, door: Door) -> None:
+    with pytest.raises(NotFound) as why:
+        door.stat("/a\u009b31m\u202e.h5")
+    assert why.value.where is not None
+    assert "\u009b" not in str(why.value)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError
@@ -101,6 +101,40 @@ def test_after_a_line_that_was_cut_the_next_one_counts(file):
     again.append(done("/c"))
     again.append(done("/d"))
     assert set(Manifest(file).proofs) == {"/a", "/c", "/d"}
+
+
+def test_a_write_that_fails_does_not_take_the_next_line_along(file, monkeypatch):
+    Manifest(file).append(done("/a"))
+    os.truncate(file, file.stat().st_size - 20)
+    manifest = Manifest(file)
+
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctaflows.transfer.manifest.os.write", full)
+        with pytest.raises(NoSpace):
+            manifest.append(done("/b"))
+    manifest.append(done("/c"))
+    assert set(Manifest(file).proofs) == {"/c"}
+
+
+def test_a_line_written_in_part_is_completed_or_said_and_the_next_one_counts(file, monkeypatch):
+    # what a disk does that fills up, or a quota
+    manifest = Manifest(file)
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "ctaflows.transfer.manifest.os.write",
+            lambda d, data: real(d, data[: -(-len(data) // 2)]),
+        )
+        try:
+            manifest.append(done("/a"))
+        except CtaflowsError:
+            assert "/a" not in manifest.proofs
+    manifest.append(done("/b"))
+    assert Manifest(file).proofs == manifest.proofs
+    assert "/b" in manifest.proofs
 
 
 RUBBISH = [
@@ -310,6 +344,7 @@ def test_read_back_gives_the_bytes_and_stands_at_their_end(target):
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), st.integers(0, 5))
+@settings(max_examples=50)
 def test_however_often_it_is_interrupted_the_bytes_are_the_same(pieces, n_first):
     import tempfile
 

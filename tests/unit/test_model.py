@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctaflows.model import Checksum, Entry, Report, Transfer, utc_text, utc_time
@@ -73,12 +73,14 @@ def through_json(record, *, ascii_only=True):
 
 
 @given(entries)
+@settings(max_examples=50)
 def test_entries_round_trip(entry):
     assert through_json(entry) == entry
     assert list(entry.to_dict()) == ENTRY_KEYS
 
 
 @given(transfers)
+@settings(max_examples=50)
 def test_transfers_round_trip(transfer):
     assert through_json(transfer) == transfer
     assert through_json(transfer, ascii_only=False) == transfer
@@ -86,6 +88,7 @@ def test_transfers_round_trip(transfer):
 
 
 @given(reports)
+@settings(max_examples=40)
 def test_reports_round_trip(report):
     assert through_json(report) == report
     assert list(report.to_dict()) == ["transfers", "seconds"]

@@ -8,7 +8,7 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -109,6 +109,16 @@ def test_a_pattern_that_can_not_be_filled_in(pattern, version):
 
 
 @pytest.mark.parametrize(
+    "pattern", ["{date}/{version}/x-{version}", "{date}/prod-{version}", "{date}/{version}x/y"]
+)
+def test_the_latest_version_must_be_one_whole_directory_s_name(pattern):
+    # what is listed to find it is the directory above
+    with pytest.raises(UsageError, match="night_path"):
+        directories(pattern, DAY, "latest")
+    assert directories(pattern, DAY, "v1")[1] is None
+
+
+@pytest.mark.parametrize(
     ("version", "path", "base"),
     [
         ("v0.1", PATH, "/cta/DL1/20241114"),
@@ -173,6 +183,7 @@ def test_patterns_are_matched_below_the_night_only():
 
 
 @given(st.sets(st.tuples(st.integers(0, 99999), st.none() | st.integers(0, 9999)), max_size=12))
+@settings(max_examples=50)
 def test_runs_and_subruns_are_in_order(numbers):
     names = [f(run, subrun) for run, subrun in numbers for f in (dl1, check)]
     chosen = [e.path.removeprefix(PATH + "/") for e in select(night(*names), Wanted())]

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, UsageError
@@ -384,6 +384,7 @@ def test_the_common_parent_holds_all_and_none_deeper_does(split):
 
 
 @given(st.lists(names, min_size=1, max_size=3), st.lists(names, min_size=0, max_size=3))
+@settings(max_examples=40)
 def test_local_path_keeps_the_tree(below, above):
     assume(len("/".join(below)) < 4000)
     base = "/" + "/".join(above)

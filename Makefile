@@ -35,12 +35,13 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# LOCK_FLAGS=--upgrade takes the newest of everything; without it what is locked stays
 # --universal: one file for every Python the project supports; no address is written into it
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS) \
 	  --output-file requirements/dev.txt pyproject.toml
 
 clean:

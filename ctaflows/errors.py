@@ -29,7 +29,7 @@ _SECRET_QUERY = re.compile(
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 # urllib takes all up to the last @ for user and password
-_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s]*@")
+_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s]*@")
 
 
 def printable(text: str) -> str:
@@ -150,19 +150,19 @@ class AuthError(CtaflowsError):
 class TokenMissing(AuthError):
     """No token was found in any of the places where one is looked for."""
 
-    default_hint = "Set BEARER_TOKEN or BEARER_TOKEN_FILE, or see `ctaflows token --help`."
+    default_hint = "Log in: ctaflows token login. Or set BEARER_TOKEN or BEARER_TOKEN_FILE."
 
 
 class TokenExpired(AuthError):
     """The token's life is over and it could not be renewed."""
 
-    default_hint = "Get a new token, or let `ctaflows token refresh` do it."
+    default_hint = "Log in again: ctaflows token login."
 
 
 class LoginNeeded(AuthError):
     """The issuer refuses to renew the token: only a person can log in again."""
 
-    default_hint = "Log in again."
+    default_hint = "Log in again: ctaflows token login."
 
 
 class Refused(AuthError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,9 @@ class Settings:
     stall_timeout_s : float
         Longest wait for the next bytes, in seconds. The length of a whole transfer has no limit.
     token_source : str
-        Where tokens are looked for: ``auto`` (WLCG order, then our store), ``environment`` (WLCG
-        order alone) or ``store`` (our store alone).
+        Where tokens are looked for: ``auto`` (WLCG order, then our store, then ctadata's files and
+        JupyterHub's variable), ``environment`` (WLCG order alone), ``store`` (our store alone), or
+        ``block:NAME`` (a Prefect Secret block that `maintain-token` fills).
     allow_http_pools : bool
         Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
     origins : dict
@@ -98,7 +100,7 @@ _INTS = {"transfers": 1, "attempts": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "issuer_url")
-_CHOICES = {"token_source": ("auto", "environment", "store")}
+_TOKEN_SOURCE = re.compile(r"auto|environment|store|block:[a-z0-9-]+")
 
 
 def load(profile: str | None = None, **flags: Any) -> Settings:
@@ -225,9 +227,9 @@ def _typed(key: str, value: Any) -> Any:
     if key in _PATHS:
         return _path(value)
     if key in _URLS:
-        return _url(str(value).strip())
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise ValueError("one of " + ", ".join(_CHOICES[key]))
+        return _url(str(value).strip(), may_have_path=key != "door_url")
+    if key == "token_source" and not _TOKEN_SOURCE.fullmatch(str(value)):
+        raise ValueError("auto, environment, store, or block:NAME of a Prefect block")
     return str(value)
 
 
@@ -250,14 +252,17 @@ def _path(value: str | os.PathLike[str]) -> Path:
         raise ValueError("a path, and ~ somebody who has a home") from None
 
 
-def _url(text: str) -> str:
+def _url(text: str, *, may_have_path: bool) -> str:
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+        valid = valid and (may_have_path or parts.path.strip("/") == "")
     except ValueError:
         valid = False
     if not valid or any(c in "@?#" or c.isspace() or not c.isprintable() for c in text):
-        raise ValueError("an address such as https://host:port, without user, query or fragment")
+        raise ValueError(
+            "an address such as https://host:port, without user, path, query or fragment"
+        )
     return text.rstrip("/")
 
 

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows.auth import oidc
+from ctaflows.auth import block, legacy, secret
+from ctaflows.auth.deadline import within
+from ctaflows.auth.login import log_in
+from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
-from ctaflows.errors import CtaflowsError, LoginNeeded, TokenExpired, TokenMissing
+from ctaflows.errors import (
+    CtaflowsError,
+    LoginNeeded,
+    ProtocolSurprise,
+    TokenExpired,
+    TokenMissing,
+)
+from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ctaflows.auth.oidc import DeviceLogin
     from ctaflows.settings import Settings
 
 log = logging.getLogger("ctaflows.auth")
 
 #: A token is renewed when less than this is left of it, or a fifth of its life if that is less.
 MARGIN_S = 60.0
+#: All tries of one renewal together, seconds. Others wait for the lock as long.
+DEADLINE_S = 45.0
 
 
 class Keeper:
-    """A `transport.TokenSource` over the environment and our store.
+    """A `transport.TokenSource` over the environment, our store and others' files.
 
     However many processes and threads share the home, one renews at a time, and the others find
     what it stored.
@@ -29,11 +46,14 @@ class Keeper:
     ----------
     settings : Settings
         Profile, issuer, client; ``token_source`` tells where to look.
+    deadline_s : float
+        Total time of one renewal.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, deadline_s: float = DEADLINE_S) -> None:
         self._settings = settings
-        self._store = Store(settings)
+        self._deadline_s = deadline_s
+        self.store = Store(settings)
 
     def token(self) -> str:
         """Give a token that is valid now.
@@ -47,28 +67,55 @@ class Keeper:
         LoginNeeded
             The issuer will not renew it.
         """
-        found = self._outside()
-        if found is not None:
-            info = describe(found, refreshable=False)
-            if info.expires_in_s is not None and info.expires_in_s <= 0:
-                raise TokenExpired(
-                    f"The token expired {-info.expires_in_s} s ago",
-                    where=found.source,
-                    hint=f"Renew it there, or unset it ({found.source}) to use the stored login.",
-                )
-            return found.value
-        return self._renewed_when_short().access_token
+        found = self._others()
+        if found is None:
+            return self.warm(MARGIN_S).access_token
+        info = describe(found, refreshable=False)
+        if info.expires_in_s is not None and info.expires_in_s <= 0:
+            raise TokenExpired(
+                f"The token expired {-info.expires_in_s} s ago",
+                where=found.source,
+                hint=f"Renew or unset {found.source}, or log in: ctaflows token login.",
+            )
+        return found.value
 
     def renew(self, rejected: str) -> str | None:
         """Give a newer token than one that a server rejected, or None."""
-        if self._outside() is not None:
-            found = self._outside()
-            return found.value if found and found.value != rejected else None
         try:
-            return self._renew(lambda t: t.access_token != rejected).access_token
+            if self._settings.token_source.startswith("block:"):
+                block.forget(self._settings.token_source.removeprefix("block:"))
+            found = self._others()
+            if found is not None:
+                return found.value if found.value != rejected else None
+            return self._renewed(lambda t: t.access_token != rejected).access_token
         except CtaflowsError as why:
             log.warning("The token was rejected and can't be renewed: %s", why)
             return None
+
+    def warm(self, margin_s: float, *, fraction: float = 0.2, quiet: bool = True) -> TokenSet:
+        """Give the stored tokens, renewed if less than a margin is left of them.
+
+        Parameters
+        ----------
+        margin_s : float
+            Seconds; a fraction of the life counts if that is less.
+        fraction : float
+            That fraction.
+        quiet : bool
+            While the old token holds, a renewal that fails is only a warning; with False it is an
+            error all the same.
+        """
+        tokens = self._stored()
+        if not tokens.is_short(margin_s, fraction):
+            return tokens
+        try:
+            return self._renewed(lambda t: not t.is_short(margin_s, fraction))
+        except CtaflowsError as why:
+            tokens = self._stored()
+            if not quiet or tokens.remaining_s() <= 0:
+                raise
+            log.warning("The token can't be renewed, the old one still holds: %s", why)
+            return tokens
 
     def refresh(self) -> TokenInfo:
         """Renew the stored token now, and say what it is.
@@ -77,9 +124,53 @@ class Keeper:
         ------
         TokenMissing
             There is nothing stored to renew.
+        LoginNeeded
+            The issuer will not renew it.
         """
-        self._renew(lambda _: False)
-        return self.info()
+        before = self._stored()
+        self._renewed(lambda t: t.access_token != before.access_token)
+        return self.stored_info()
+
+    def log_in(
+        self, show: Callable[[DeviceLogin], None], *, client_secret: str | None = None
+    ) -> TokenInfo:
+        """Log in by the device flow and store what comes.
+
+        Parameters
+        ----------
+        show : Callable
+            Shows a person where to go and what to type.
+        client_secret : str, optional
+            The client's secret if a person gave it just now; it is kept when the login succeeds.
+        """
+        settings = self._settings
+        if client_secret is not None:
+            settings = settings.replace(client_secret=client_secret)
+        tokens = log_in(settings, show)
+        with self.store.lock():
+            if client_secret is not None:
+                secret.keep(settings, client_secret)
+            self.store.write(tokens)
+        return self.stored_info()
+
+    def log_out(self) -> bool:
+        """End the login at the issuer where it can be, and forget it here.
+
+        Returns
+        -------
+        bool
+            Was it ended at the issuer too?
+        """
+        with self.store.lock():
+            tokens = self._stored()
+            try:
+                return self._revoked(tokens)
+            except CtaflowsError as why:
+                log.warning("The login could not be ended at the issuer: %s", why)
+                return False
+            finally:
+                self.store.remove()
+                secret.kept_file(self._settings).unlink(missing_ok=True)
 
     def info(self) -> TokenInfo:
         """Say what token would be used now, without renewing it.
@@ -89,64 +180,102 @@ class Keeper:
         TokenMissing
             None was found.
         """
-        if (found := self._outside()) is not None:
-            return describe(found, refreshable=False)
+        found = self._others()
+        return self.stored_info() if found is None else describe(found, refreshable=False)
+
+    def stored_info(self) -> TokenInfo:
+        """Say what is stored."""
         tokens = self._stored()
         return describe(
-            FoundToken(tokens.access_token, str(self._store.file)),
-            refreshable=tokens.refresh_token is not None,
+            FoundToken(tokens.access_token, str(self.store.file)),
+            refreshable=tokens.refresh_token is not None and tokens.refused is None,
             expires_at=tokens.expires_at,
         )
 
-    def _outside(self) -> FoundToken | None:
-        return None if self._settings.token_source == "store" else discover()  # noqa: S105
+    def _others(self) -> FoundToken | None:
+        """Look where others keep tokens: WLCG's places before our store, old ones after it."""
+        source = self._settings.token_source
+        if source == "store":
+            return None
+        if source.startswith("block:"):
+            return block.get(source.removeprefix("block:"))
+        found = discover()
+        if found is None and source == "auto" and self.store.read() is None:
+            found = legacy.discover(self._settings.profile)
+        return found
 
     def _stored(self) -> TokenSet:
         tokens = None
         if self._settings.token_source != "environment":  # noqa: S105
-            tokens = self._store.read()
+            tokens = self.store.read()
         if tokens is None:
             raise TokenMissing(f"There is no token for profile “{self._settings.profile}”")
         return tokens
 
-    def _renewed_when_short(self) -> TokenSet:
-        tokens = self._stored()
-        if not _short(tokens):
-            return tokens
-        try:
-            return self._renew(lambda t: not _short(t))
-        except LoginNeeded:
-            raise
-        except CtaflowsError as why:
-            tokens = self._stored()
-            if tokens.remaining_s() <= 0:
-                raise
-            log.warning("The token can't be renewed yet, the old one still holds: %s", why)
-            return tokens
-
-    def _renew(self, good_enough: _Judge) -> TokenSet:
+    def _renewed(self, good_enough: Callable[[TokenSet], bool]) -> TokenSet:
         """Renew under the lock, unless another process has done it meanwhile."""
-        self._stored()
-        with self._store.lock():
+        with self.store.lock():
             tokens = self._stored()
             if good_enough(tokens):
                 return tokens
+            if tokens.refused is not None:
+                raise LoginNeeded(
+                    "The issuer will not renew this login",
+                    where=str(self.store.file),
+                    said=tokens.refused,
+                )
             if tokens.refresh_token is None:
                 raise TokenExpired(
                     "The stored token can't be renewed: no refresh token is stored with it",
-                    where=str(self._store.file),
+                    where=str(self.store.file),
                 )
-            newer = oidc.refresh(self._settings, tokens.refresh_token)
-            self._store.write(newer)  # before anybody uses it: the old refresh token may be dead
+            try:
+                newer = self._exchanged(tokens.refresh_token)
+            except LoginNeeded as why:
+                # told to all who share the home, so that nobody asks the issuer again
+                self.store.write(replace(tokens, refused=why.said or "invalid_grant"))
+                raise
+            self.store.write(newer)  # before anybody uses it: the old refresh token may be dead
             return newer
 
+    def _exchanged(self, refresh_token: str) -> TokenSet:
+        """Ask the issuer until it answers or the time is over.
 
-def _short(tokens: TokenSet) -> bool:
-    life = tokens.expires_in if tokens.expires_in is not None else float("inf")
-    return tokens.remaining_s() < min(MARGIN_S, life / 5)
+        An answer that is lost after the issuer rotated the token can't be told from one that never
+        came: the old token is tried again, and ``invalid_grant`` then says which it was.
+        """
+        ends_at = time.monotonic() + self._deadline_s
+        attempt = 1
+        while True:
+            left_s = ends_at - time.monotonic()
+            try:
+                with Issuer(self._settings) as issuer:
+                    return within(
+                        max(left_s, 0.1),
+                        lambda: issuer.refresh(refresh_token),
+                        where=self._settings.issuer_url,
+                        stop=issuer.close,
+                    )
+            except CtaflowsError as why:
+                passing = why.retryable or isinstance(why, ProtocolSurprise)  # a page of HTML
+                pause = _pause(why, attempt, self._settings) if passing else None
+                if pause is None or time.monotonic() + pause >= ends_at:
+                    raise
+                log.info("%s; asking the issuer again in %.1f s", why, pause)
+                time.sleep(pause)
+                attempt += 1
+
+    def _revoked(self, tokens: TokenSet) -> bool:
+        with Issuer(self._settings) as issuer:
+            return within(
+                self._deadline_s,
+                lambda: issuer.revoke(tokens.refresh_token or tokens.access_token),
+                where=self._settings.issuer_url,
+                stop=issuer.close,
+            )
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _Judge = Callable[[TokenSet], bool]
+def _pause(why: CtaflowsError, attempt: int, settings: Settings) -> float | None:
+    if isinstance(why, ProtocolSurprise):
+        return settings.backoff_s * 2 ** (attempt - 1) if attempt < settings.attempts else None
+    return pause_s(why, attempt, settings)

@@ -1,117 +1,233 @@
-"""OpenID Connect at the issuer: discovery and refresh (RFC 6749 §6)."""
+"""The exchanges with an OpenID Connect issuer: refresh, device login, revocation.
+
+RFC 6749 (§5.2 errors, §6 refresh), RFC 8628 (device flow), RFC 7009 (revocation), OpenID Connect
+Discovery 1.0. One method, one exchange; who waits and who repeats is decided elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode, urlsplit
 
+from ctaflows.auth import secret
 from ctaflows.auth.store import TokenSet
-from ctaflows.errors import AuthError, LoginNeeded, ProtocolSurprise, UsageError
+from ctaflows.errors import AuthError, LoginNeeded, ProtocolSurprise
 from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
     from ctaflows.transport import Answer
 
+SCOPE = "openid offline_access"
+_DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+_DEFAULT_INTERVAL_S = 5.0  # RFC 8628 §3.2
+_DEFAULT_LIFETIME_S = 600.0
 
 
-def refresh(settings: Settings, refresh_token: str) -> TokenSet:
-    """Get a new access token for a refresh token.
+class GrantError(AuthError):
+    """The issuer answered with an OAuth 2.0 error.
+
+    Attributes
+    ----------
+    code : str
+        Such as ``authorization_pending``, ``slow_down``, ``invalid_grant``.
+    """
+
+    code = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLogin:
+    """A login that has begun and waits for a person (RFC 8628 §3.2).
+
+    Attributes
+    ----------
+    device_code : str
+        What we ask with; never shown.
+    user_code : str
+        What the person types.
+    uri, uri_complete : str, str or None
+        Where; the second holds the code already.
+    expires_in_s, interval_s : float
+        Life of the codes; pause between questions.
+    """
+
+    device_code: str = field(repr=False)
+    user_code: str
+    uri: str
+    uri_complete: str | None
+    expires_in_s: float
+    interval_s: float
+
+
+class Issuer:
+    """An issuer, as a client of it sees it.
 
     Parameters
     ----------
     settings : Settings
-        Issuer, client and its secret.
-    refresh_token : str
-        It may be used up by this call: an issuer may rotate it (RFC 6749 §6), so store what comes
-        back before using it.
-
-    Returns
-    -------
-    TokenSet
-        The new tokens; the old refresh token where the issuer gave no new one.
-
-    Raises
-    ------
-    LoginNeeded
-        The issuer will not take this refresh token (``invalid_grant``).
-    AuthError
-        The issuer does not accept the client.
-    CtaflowsError
-        The issuer can't be reached, or does not speak OpenID Connect.
+        ``issuer_url``, ``client_id``, the secret's places, CA, timeouts. Nothing is repeated here.
     """
-    with Transport(settings, settings.issuer_url) as transport:
-        endpoint = _metadata(transport, settings.issuer_url)["token_endpoint"]
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._url = settings.issuer_url.rstrip("/")
+        self._transport = Transport(settings.replace(attempts=1), self._url)
+        self._metadata: dict[str, Any] | None = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def refresh(self, refresh_token: str) -> TokenSet:
+        """Get new tokens for a refresh token, which may be used up by this (RFC 6749 §6).
+
+        Raises
+        ------
+        LoginNeeded
+            The issuer will not take it.
+        """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        values = _post(transport, endpoint, {**form, **_client(settings)})
-    return TokenSet(
-        access_token=values["access_token"],
-        refresh_token=values.get("refresh_token") or refresh_token,
-        expires_in=values.get("expires_in"),
-        obtained_at=time.time(),
-        scope=values.get("scope", ""),
-    )
-
-
-def _metadata(transport: Transport, issuer: str) -> dict[str, Any]:
-    """Read the issuer's own description; one that names another issuer is refused.
-
-    OpenID Connect Discovery 1.0 §4.3: the names must be equal; ours has no trailing slash.
-    """
-    url = f"{issuer}/.well-known/openid-configuration"
-    found = _json(transport.request("GET", url, headers={"Accept": "application/json"}))
-    if str(found.get("issuer", "")).rstrip("/") != issuer:
-        raise ProtocolSurprise(
-            "The issuer's description names another issuer",
-            where=url,
-            said=str(found.get("issuer")),
-            hint="Check CTAFLOWS_ISSUER_URL.",
-        )
-    endpoint = str(found.get("token_endpoint", ""))
-    if origin(endpoint)[0] != origin(issuer)[0]:
-        raise ProtocolSurprise("The issuer's token endpoint is not safe", where=endpoint or url)
-    return found
-
-
-def _client(settings: Settings) -> dict[str, str]:
-    """Give the client's credentials as form fields: they take every character (RFC 6749 §2.3.1)."""
-    fields = {"client_id": settings.client_id}
-    secret = settings.client_secret
-    if secret is None and settings.client_secret_file is not None:
         try:
-            secret = settings.client_secret_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as why:
-            raise UsageError(
-                "The client secret's file can't be read",
-                where=str(settings.client_secret_file),
+            return self._tokens(form, refresh_token)
+        except GrantError as why:
+            if why.code != "invalid_grant":
+                raise
+            raise LoginNeeded(
+                "The issuer will not renew this login", where=why.where, said=why.said
+            ) from None
+
+    def begin_login(self, scope: str = SCOPE) -> DeviceLogin:
+        """Begin a device login."""
+        endpoint = self._endpoint("device_authorization_endpoint")
+        if endpoint is None:
+            raise AuthError(
+                "This issuer has no device login",
+                where=self._url,
+                hint="Check CTAFLOWS_ISSUER_URL.",
+            )
+        values = self._post(endpoint, {"scope": scope})
+        try:
+            return DeviceLogin(
+                device_code=_text(values, "device_code"),
+                user_code=_text(values, "user_code"),
+                uri=_web_address(values, "verification_uri"),
+                uri_complete=_web_address(values, "verification_uri_complete")
+                if values.get("verification_uri_complete")
+                else None,
+                expires_in_s=_seconds(values.get("expires_in"), _DEFAULT_LIFETIME_S),
+                interval_s=_seconds(values.get("interval"), _DEFAULT_INTERVAL_S),
+            )
+        except ValueError as why:
+            raise ProtocolSurprise(
+                "The issuer's answer to a login is not as RFC 8628 says",
+                where=endpoint,
                 said=str(why),
             ) from None
-    return {**fields, "client_secret": secret} if secret else fields
 
+    def ask_for_login(self, login: DeviceLogin) -> TokenSet:
+        """Ask once whether the person has let us in.
 
-def _post(transport: Transport, endpoint: str, form: dict[str, str]) -> dict[str, Any]:
-    answer = transport.request(
-        "POST", endpoint, headers=_FORM, content=urlencode(form).encode(), expect=(400, 401)
-    )
-    values = _json(answer)
-    if answer.status < 400:
-        if not isinstance(values.get("access_token"), str):
+        Raises
+        ------
+        GrantError
+            Not yet, no longer, or not at all: its ``code`` tells (RFC 8628 §3.5).
+        """
+        return self._tokens({"grant_type": _DEVICE_CODE, "device_code": login.device_code}, None)
+
+    def revoke(self, token: str) -> bool:
+        """End a token at the issuer (RFC 7009); False where the issuer has no way to."""
+        endpoint = self._endpoint("revocation_endpoint")
+        if endpoint is None:
+            return False
+        self._post(endpoint, {"token": token, "token_type_hint": "refresh_token"})
+        return True
+
+    def _tokens(self, form: dict[str, str], old_refresh_token: str | None) -> TokenSet:
+        endpoint = self._endpoint("token_endpoint") or self._url
+        asked_at = time.time()  # life is counted from here: never too long
+        values = self._post(endpoint, form)
+        access_token, refresh_token = values.get("access_token"), values.get("refresh_token")
+        if not isinstance(access_token, str) or not access_token:
             raise ProtocolSurprise("The issuer's answer holds no token", where=endpoint)
-        return values
-    code, text = values.get("error"), values.get("error_description") or ""
-    if code == "invalid_grant":
-        raise LoginNeeded(
-            "The issuer will not renew this login", where=endpoint, said=f"{code} {text}".strip()
+        expires_in = values.get("expires_in")
+        return TokenSet(
+            access_token=access_token,
+            refresh_token=refresh_token if isinstance(refresh_token, str) else old_refresh_token,
+            expires_in=_seconds(expires_in, 0.0) if expires_in is not None else None,
+            obtained_at=asked_at,
+            scope=str(values.get("scope") or ""),
         )
-    raise AuthError(
+
+    def _endpoint(self, name: str) -> str | None:
+        """Find an endpoint in the issuer's own description; one that names another is refused.
+
+        Discovery 1.0 §4.3: the names must be equal. Ours has no trailing slash (ctadata's has).
+        """
+        if self._metadata is None:
+            url = f"{self._url}/.well-known/openid-configuration"
+            found = _json(self._transport.request("GET", url, headers={"Accept": _FORM["Accept"]}))
+            if str(found.get("issuer", "")).rstrip("/") != self._url:
+                raise ProtocolSurprise(
+                    "The issuer's description names another issuer",
+                    where=url,
+                    said=str(found.get("issuer")),
+                    hint="Check CTAFLOWS_ISSUER_URL.",
+                )
+            self._metadata = found
+        endpoint = self._metadata.get(name)
+        if endpoint is None:
+            return None
+        if origin(str(endpoint))[0] != origin(self._url)[0]:
+            raise ProtocolSurprise("The issuer names an endpoint that is not safe", where=self._url)
+        return str(endpoint)
+
+    def _post(self, endpoint: str, form: dict[str, str]) -> dict[str, Any]:
+        """Send a form with the client's name and secret, which as fields take every character.
+
+        In a Basic header they would have to be encoded twice (RFC 6749 §2.3.1), and servers differ.
+        """
+        fields = {"client_id": self._settings.client_id, **form}
+        if known := secret.find(self._settings):
+            fields["client_secret"] = known
+        answer = self._transport.request(
+            "POST",
+            endpoint,
+            headers=_FORM,
+            content=urlencode(fields).encode(),
+            expect=(400, 401, 403),
+        )
+        if answer.status < 400:
+            return _json(answer) if answer.body else {}
+        raise _grant_error(answer, endpoint)
+
+
+def _grant_error(answer: Answer, endpoint: str) -> AuthError:
+    try:
+        values = _json(answer)
+    except ProtocolSurprise:
+        values = {}
+    code, text = str(values.get("error") or ""), str(values.get("error_description") or "")
+    hint = "Check CTAFLOWS_CLIENT_ID and the client's secret." if "client" in code else None
+    error = GrantError(
         "The issuer refuses",
         where=endpoint,
-        said=f"{answer.status} {code or ''} {text}".strip(),
-        hint="Check CTAFLOWS_CLIENT_ID and CTAFLOWS_CLIENT_SECRET_FILE.",
+        said=f"{answer.status} {code} {text}".strip(),
+        hint=hint,
+        status=answer.status,
     )
+    error.code = code
+    return error
 
 
 def _json(answer: Answer) -> dict[str, Any]:
@@ -122,3 +238,26 @@ def _json(answer: Answer) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ProtocolSurprise("The issuer's answer is no JSON object", where=answer.url)
     return values
+
+
+def _text(values: dict[str, Any], key: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"no {key}")
+    return value
+
+
+def _web_address(values: dict[str, Any], key: str) -> str:
+    """Give an address that may be shown to a person, and put into a QR code."""
+    value = _text(values, key)
+    if urlsplit(value).scheme not in ("https", "http"):
+        raise ValueError(f"{key} is no web address")
+    return value
+
+
+def _seconds(value: object, default: float) -> float:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return default
+    return seconds if 0 <= seconds < 1e9 else default

@@ -1,4 +1,7 @@
-"""Our own token store: one JSON file a profile, 0600 in a 0700 folder, replaced atomically."""
+"""Our own token store: one JSON file a profile, 0600 in a 0700 folder, replaced atomically.
+
+Beside it ``<profile>.token`` holds the bare access token, for ``BEARER_TOKEN_FILE`` of other tools.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,12 @@ class TokenSet:
     expires_in : float or None
         Life in seconds, as the issuer said it.
     obtained_at : float
-        When the answer came, seconds since 1970 by the clock here: the end of life is counted
+        When it was asked for, seconds since 1970 by the clock here: the end of life is counted
         from it, since the issuer's clock may differ from ours.
     scope, token_type : str
         As the issuer said.
+    refused : str or None
+        What the issuer said when it would not take the refresh token: it is not asked again.
     """
 
     access_token: str = field(repr=False)
@@ -39,6 +44,7 @@ class TokenSet:
     obtained_at: float = 0.0
     scope: str = ""
     token_type: str = "Bearer"  # noqa: S105
+    refused: str | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -50,6 +56,11 @@ class TokenSet:
         end = self.expires_at
         return float("inf") if end is None else end - (time.time() if now is None else now)
 
+    def is_short(self, margin_s: float, fraction: float = 0.2) -> bool:
+        """Is less than a margin left, or than a fraction of its life if that is less?"""
+        life_s = float("inf") if self.expires_in is None else self.expires_in
+        return self.remaining_s() < min(margin_s, fraction * life_s)
+
 
 class Store:
     """The stored tokens of one profile.
@@ -58,10 +69,17 @@ class Store:
     ----------
     settings : Settings
         ``config_dir`` and ``profile`` tell the file: ``tokens/<profile>.json``.
+
+    Attributes
+    ----------
+    file, bare_file : Path
+        The store, and the file with the bare access token.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.file = settings.config_dir / "tokens" / f"{settings.profile}.json"
+        folder = settings.config_dir / "tokens"
+        self.file = folder / f"{settings.profile}.json"
+        self.bare_file = folder / f"{settings.profile}.token"
 
     def read(self) -> TokenSet | None:
         """Give the stored tokens, or None where there are none.
@@ -80,12 +98,18 @@ class Store:
                 "The token store can't be read",
                 where=str(self.file),
                 said=type(why).__name__,
-                hint="Remove the file and log in again.",
+                hint="Remove the file and log in again: ctaflows token login.",
             ) from None
 
     def write(self, tokens: TokenSet) -> None:
         """Replace the stored tokens, in one step and private from the first byte."""
         write_private(self.file, json.dumps(asdict(tokens)))
+        write_private(self.bare_file, tokens.access_token + "\n")
+
+    def remove(self) -> None:
+        """Forget the tokens."""
+        for file in (self.file, self.bare_file):
+            file.unlink(missing_ok=True)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the store against all other processes and threads of this home."""
@@ -101,6 +125,7 @@ def _token_set(values: dict[str, Any]) -> TokenSet:
         "obtained_at": (int, float),
         "scope": (str,),
         "token_type": (str,),
+        "refused": (str, type(None)),
     }
     known = {key: values[key] for key in kinds if key in values}
     if not known.get("access_token") or not all(

@@ -138,8 +138,13 @@ def _from_shared_place(file: Path) -> FoundToken | None:
     return _checked(value, str(file)) if value else None
 
 
+def is_token(value: str) -> bool:
+    """Has this text the form of a bearer token (RFC 6750 §2.1)?"""
+    return _TOKEN.fullmatch(value) is not None
+
+
 def _checked(value: str, source: str) -> FoundToken:
-    if not _TOKEN.fullmatch(value):
+    if not is_token(value):
         raise AuthError(
             "What stands there is no bearer token",
             where=source,

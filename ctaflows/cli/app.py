@@ -20,10 +20,16 @@ COMMANDS = {
     "inspect": "Tell what is in DL1 files.",
     "run": "Run a flow here and now, such as fetch-dl1.",
     "flows": "List the flows that can be run.",
-    "token": "Show and renew the token.",
+    "token": "Log in; show, renew and end the login.",
+    "start-agent": "Keep the token warm in the background.",
+    "stop-agent": "Stop doing so.",
+    "agent": "Tell how the agent is.",
     "sandbox": "A door, an issuer and a sample night on loopback.",
     "demo": "Fetch a sample night from a sandbox, tracked by Prefect.",
 }
+
+#: Commands that share a module with another one.
+_WHERE = {"start-agent": "agent:start", "stop-agent": "agent:stop"}
 
 EPILOG = """\b
 Examples:
@@ -46,8 +52,9 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"ctaflows.cli.{cmd_name}")
-        command: click.Command = module.command
+        where, _, attribute = _WHERE.get(cmd_name, f"{cmd_name}:command").partition(":")
+        module = importlib.import_module(f"ctaflows.cli.{where}")
+        command: click.Command = getattr(module, attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

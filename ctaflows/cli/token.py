@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,16 +12,38 @@ import click
 from ctaflows.cli import options, render
 
 if TYPE_CHECKING:
+    from ctaflows.auth.keeper import Keeper
+    from ctaflows.auth.oidc import DeviceLogin
     from ctaflows.auth.token import TokenInfo
+    from ctaflows.settings import Settings
 
 
-@click.group("token")
+@click.group("token", epilog="Example: ctaflows token login && ctaflows token status")
 def command() -> None:
-    """Show and renew the token with which the door is asked.
+    """Log in, and care for the token with which the door is asked.
 
     A token is looked for in BEARER_TOKEN, in the file named in BEARER_TOKEN_FILE, in
-    $XDG_RUNTIME_DIR/bt_u<uid>, in /tmp/bt_u<uid>, then in our own store.
+    $XDG_RUNTIME_DIR/bt_u<uid>, in /tmp/bt_u<uid>, in our own store (where `login` puts it), in the
+    files that ctadata keeps, and in JUPYTERHUB_API_TOKEN.
     """
+
+
+@command.command("login")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the client's secret [default: $CTAFLOWS_CLIENT_SECRET, a kept one, or asked].",
+)
+@options.profile
+@options.verbose
+def login(*, secret_file: Path | None, profile: str | None) -> None:
+    """Log in with a browser on any device (RFC 8628), and store the token.
+
+    The token is renewed from then on by whatever uses it, until the issuer ends the login.
+    """
+    from ctaflows import settings
+
+    _print(log_in(settings.load(profile), secret_file), as_json=False)
 
 
 @command.command("status")
@@ -32,6 +57,24 @@ def status(*, as_json: bool, profile: str | None) -> None:
     _print(get_token_info(profile=profile), as_json=as_json)
 
 
+@command.command("print")
+@click.option("--file", "as_file", is_flag=True, help="Print the path of a file that holds it.")
+@options.profile
+@options.verbose
+def print_(*, as_file: bool, profile: str | None) -> None:
+    """Print a token that is valid now, for other tools, and nothing else.
+
+    With --file the path of a private file that holds the stored token, for BEARER_TOKEN_FILE; it is
+    replaced whenever the token is renewed.
+    """
+    keeper = _keeper(profile)
+    if as_file:
+        keeper.warm(60.0)
+        click.echo(keeper.store.bare_file)
+    else:
+        click.echo(keeper.token())
+
+
 @command.command("refresh")
 @options.as_json
 @options.profile
@@ -41,6 +84,76 @@ def refresh(*, as_json: bool, profile: str | None) -> None:
     from ctaflows.tasks import refresh_token
 
     _print(refresh_token(profile=profile), as_json=as_json)
+
+
+@command.command("logout")
+@options.profile
+@options.verbose
+def logout(*, profile: str | None) -> None:
+    """End the login at the issuer, stop the agent, and remove token and secret here."""
+    from ctaflows import settings
+    from ctaflows.auth import daemon
+
+    daemon.stop(settings.load(profile))
+    if _keeper(profile).log_out():
+        click.echo("Logged out here and at the issuer.")
+    else:
+        click.echo("Removed here; the issuer could not be told, the login ends there by itself.")
+
+
+def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
+    """Find or ask for the client's secret, and log in."""
+    from ctaflows.auth import secret
+    from ctaflows.auth.keeper import Keeper
+
+    given: str | None = None
+    if secret_file is not None:
+        given = secret_file.read_text(encoding="utf-8").strip()
+    elif secret.find(settings) is None and sys.stdin.isatty():
+        question = f"Secret of the client {settings.client_id} (empty if it has none)"
+        given = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
+    return Keeper(settings).log_in(_show, client_secret=given or None)
+
+
+def _show(login: DeviceLogin) -> None:
+    """Show a person where to go; to stderr, since stdout is for data."""
+    from ctaflows.errors import printable
+
+    address = printable(login.uri_complete or login.uri)
+    click.echo("To log in, open this address in a browser on any device:\n", err=True)
+    click.echo(f"    {address}\n", err=True)
+    if login.uri_complete:
+        click.echo("and compare the code; or open", err=True)
+        click.echo(f"    {printable(login.uri)}", err=True)
+    click.echo("and type the code\n", err=True)
+    click.secho(f"    {printable(login.user_code)}\n", bold=True, err=True)
+    if picture := _qr(address):
+        click.echo(picture, err=True)
+    minutes = max(1, round(login.expires_in_s / 60))
+    click.echo(f"Waiting; the code is good for {minutes} min. Ctrl-C gives up.", err=True)
+
+
+def _qr(text: str) -> str | None:
+    """Draw a QR code, where there is a terminal with room for it."""
+    if not sys.stderr.isatty():
+        return None
+    import io
+
+    import segno
+
+    code = segno.make(text, error="l")
+    out = io.StringIO()
+    code.terminal(out, border=2, compact=True)
+    width, height = os.get_terminal_size(sys.stderr.fileno())
+    fits = code.symbol_size(border=2)[0] < width and out.getvalue().count("\n") + 12 < height
+    return out.getvalue() if fits else None
+
+
+def _keeper(profile: str | None) -> Keeper:
+    from ctaflows import settings
+    from ctaflows.auth.keeper import Keeper
+
+    return Keeper(settings.load(profile))
 
 
 def _print(info: TokenInfo, *, as_json: bool) -> None:

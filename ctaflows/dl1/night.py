@@ -113,6 +113,8 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
         if version != "latest" or "{version}" not in pattern:
             return pattern.format(date=f"{day:%Y%m%d}", version=version), None
         filled = pattern.format(date=f"{day:%Y%m%d}", version="\0")
+        if pattern.split("/").count("{version}") != 1 or filled.count("\0") != 1:
+            raise ValueError("the version must be one directory's whole name")
         above, _, rest = filled.partition("\0")
         return above, rest.strip("/")
     except (KeyError, IndexError, ValueError, AttributeError, TypeError):

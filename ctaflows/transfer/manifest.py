@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from ctaflows.model import Transfer
@@ -32,23 +33,30 @@ class Manifest:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.proofs, self._is_cut = _read(file)
+        self._lock = threading.Lock()
 
     def append(self, transfer: Transfer) -> None:
         """Add the line of a file that has finished."""
         line = json.dumps(transfer.to_dict(), ensure_ascii=False) + "\n"
-        if self._is_cut:
-            line, self._is_cut = "\n" + line, False
+        with self._lock:
+            self._append(line.encode("utf-8", "surrogateescape"))
+        self.proofs[transfer.path] = transfer
+
+    def _append(self, line: bytes) -> None:
+        rest = b"\n" + line if self._is_cut else line
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             # one write to a file opened for appending: lines of several threads don't mix
             descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+                while rest:
+                    n_bytes = os.write(descriptor, rest)
+                    rest = rest[n_bytes:]
+                    self._is_cut = bool(rest)
             finally:
                 os.close(descriptor)
         except OSError as why:
             raise local_error(why, self.file) from why
-        self.proofs[transfer.path] = transfer
 
 
 def _read(file: Path) -> tuple[dict[str, Transfer], bool]:

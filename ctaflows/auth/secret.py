@@ -1,0 +1,65 @@
+"""The OAuth 2.0 client's secret: where it is found, and where it is kept. Never an argument."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctaflows.auth.private import read_private, write_private
+from ctaflows.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctaflows.settings import Settings
+
+
+def kept_file(settings: Settings) -> Path:
+    """Say where a profile's secret is kept after a login."""
+    return settings.config_dir / "tokens" / f"{settings.profile}.secret"
+
+
+def find(settings: Settings) -> str | None:
+    """Look for the secret in the settings, their file, our store, and ctadata's files.
+
+    Returns
+    -------
+    str or None
+        None where there is none: a public client has no secret.
+
+    Raises
+    ------
+    UsageError
+        The file that the settings name can't be read.
+    """
+    if settings.client_secret:
+        return settings.client_secret
+    if settings.client_secret_file is not None:
+        try:
+            return settings.client_secret_file.read_text(encoding="utf-8").strip() or None
+        except (OSError, ValueError) as why:
+            raise UsageError(
+                "The client secret's file can't be read",
+                where=str(settings.client_secret_file),
+                said=str(why),
+            ) from None
+    return read_private(kept_file(settings)) or _of_ctadata(settings.profile)
+
+
+def keep(settings: Settings, secret: str) -> None:
+    """Keep a secret that a person gave, for later renewals."""
+    write_private(kept_file(settings), secret)
+
+
+def _of_ctadata(profile: str) -> str | None:
+    """Read what ctadata 0.7 keeps (base64) or 0.6 kept (as it is); see their api.py."""
+    suffix = {"cscs": "", "cscs-dev": "-dev"}.get(profile)
+    if suffix is None:
+        return None
+    encoded = read_private(Path(f"~/.config/cta-data/secret{suffix}").expanduser())
+    if encoded:
+        try:
+            return base64.b64decode(encoded, validate=True).decode("utf-8").strip() or None
+        except (binascii.Error, ValueError):
+            return None
+    return read_private(Path("~/.secret").expanduser()) if profile == "cscs" else None

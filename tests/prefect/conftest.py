@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from serverkit import PrefectServer, free_port, process, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 SAMPLE = '''
@@ -89,101 +84,11 @@ deployments:
 """
 
 
-def wait_until(ask: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
-    """Ask until the answer is true; the server takes in task runs some time after they ended."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := ask()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.1)
-    return answer
-
-
-@contextmanager
-def process(command: list[str], log: Path, **kwargs) -> Iterator[subprocess.Popen]:
-    """Run a command in the background; end it, and what it started, at the end of the block."""
-    with log.open("ab") as out:
-        child = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **kwargs
-        )
-        try:
-            yield child
-        finally:
-            for how in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(child.pid, how)
-                    child.wait(10)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
-
-
-@dataclass
-class PrefectServer:
-    """Where the server is, and what its database says."""
-
-    url: str
-    home: Path
-
-    @property
-    def client(self):
-        from prefect.client.orchestration import get_client
-
-        return get_client(sync_client=True)
-
-    def flow_runs(self, **where):
-        """Flow runs with the given attributes."""
-        with self.client as client:
-            runs = client.read_flow_runs()
-        return [run for run in runs if all(getattr(run, k) == v for k, v in where.items())]
-
-    def task_runs(self, flow_run_id, n: int):
-        """Wait until the database has `n` task runs of a flow run, all over; give them by name."""
-        from prefect.client.schemas.filters import FlowRunFilter
-
-        def ask():
-            with self.client as client:
-                runs = client.read_task_runs(
-                    flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id]})
-                )
-            return len(runs) >= n and all(r.state and r.state.is_final() for r in runs) and runs
-
-        runs = wait_until(ask, f"{n} finished task runs of {flow_run_id}")
-        return sorted(runs, key=lambda run: run.name)
-
-    def finished(self, flow_run_id):
-        """Wait until a flow run is over; give it."""
-
-        def ask():
-            with self.client as client:
-                run = client.read_flow_run(flow_run_id)
-            return run.state and run.state.is_final() and run
-
-        return wait_until(ask, f"the end of flow run {flow_run_id}")
-
-    def cli(self, *words: str, cwd: Path | None = None) -> str:
-        """Run ``prefect WORDS``; give its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *words],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server of its own home and database, and the session's settings pointing at it."""
     home = tmp_path_factory.mktemp("prefect-home")
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     settings = {
         "PREFECT_HOME": str(home),

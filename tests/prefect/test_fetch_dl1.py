@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import process
+from serverkit import process
 
 from ctaflows.errors import PartialFailure
 from ctaflows.sandbox.night import make_night

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import process
+from serverkit import process
 
 from ctaflows.flow import DualFlow, flow
 from ctaflows.task import task
@@ -146,7 +146,7 @@ def test_deployed_a_worker_runs_it(prefect_server, project):
 
 
 def test_served_it_runs(prefect_server, project):
-    from conftest import wait_until
+    from serverkit import wait_until
 
     log = prefect_server.home / "serve.log"
     with process([sys.executable, "flows_of_mine/sums.py"], log, cwd=project):

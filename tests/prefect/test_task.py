@@ -98,7 +98,7 @@ def test_never_tracks_no_task_even_in_a_flow(prefect_server):
 
 
 def test_always_tracks_outside_a_flow(prefect_server, monkeypatch):
-    from conftest import wait_until
+    from serverkit import wait_until
 
     monkeypatch.setenv("CTAFLOWS_TRACK", "always")
     name = f"alone-{os.getpid()}"
@@ -190,7 +190,7 @@ def test_the_process_runner_runs_it(prefect_server, sums):
 
 
 def test_it_runs_in_the_background(prefect_server, project, sums):
-    from conftest import process
+    from serverkit import process
 
     future = sums.double.delay(21)
     command = [sys.executable, "-m", "prefect", "task", "serve", "flows_of_mine/sums.py:double"]

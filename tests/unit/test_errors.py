@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import time
 from datetime import UTC, datetime
 
 import cloudpickle
@@ -316,11 +315,12 @@ def test_redacting_twice_changes_nothing_more(text):
 
 
 @pytest.mark.parametrize("piece", ["a.", "a-b@", "bearer ", "https://", "authz=&", "x://"])
-def test_long_texts_take_no_long_time(piece):
-    # tracebacks and log lines pass through as well: the time must not grow with the square
-    started = time.process_time()
-    redact(piece * (20_000 // len(piece)))
-    assert time.process_time() - started < 0.5
+@pytest.mark.timeout(60)
+def test_long_texts_end(piece):
+    # tracebacks and log lines pass through as well; where time grows with the square, this long
+    # text takes ten minutes and more
+    text = piece * (400_000 // len(piece))
+    assert len(redact(text)) > 0
 
 
 def test_what_is_not_secret_stays():

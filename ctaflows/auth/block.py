@@ -35,7 +35,9 @@ def put(name: str, access_token: str) -> None:
     from prefect.blocks.system import Secret
     from pydantic import SecretStr
 
-    Secret[str](value=SecretStr(access_token)).save(name, overwrite=True)
+    # not Secret[str]: that is another block type, which Secret.load does not find (Prefect 3.9.1)
+    block: Secret[Any] = Secret(value=SecretStr(access_token))
+    block.save(name, overwrite=True)
 
 
 def get(name: str) -> FoundToken:

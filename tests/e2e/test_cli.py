@@ -275,7 +275,8 @@ def test_token(night: Path) -> None:
 
 
 def test_flows_are_listed() -> None:
-    assert [f["name"] for f in json.loads(ok("flows", "--json"))] == ["fetch-dl1"]
+    names = [f["name"] for f in json.loads(ok("flows", "--json"))]
+    assert names == ["fetch-dl1", "maintain-token"]
 
 
 def test_a_traceback_only_with_v(night: Path) -> None:

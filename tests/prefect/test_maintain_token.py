@@ -1,0 +1,150 @@
+"""The flow maintain-token: states, events, the block, the deployment; a real server and issuer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from serverkit import wait_until
+
+from ctaflows import list_dir
+from ctaflows.auth import block
+from ctaflows.errors import LoginNeeded
+from ctaflows.sandbox import Sandbox
+from flows.maintain_token import maintain_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    """A sandbox whose tokens are half over soon: each run renews."""
+    with Sandbox(token_lifetime_s=600) as sandbox:
+        yield sandbox
+
+
+def store(box: Sandbox) -> Path:
+    return box.config_dir / "tokens/sandbox.json"
+
+
+def age(box: Sandbox, seconds: float) -> None:
+    """Let the stored token have been obtained some time ago."""
+    values = json.loads(store(box).read_text())
+    store(box).write_text(json.dumps({**values, "obtained_at": values["obtained_at"] - seconds}))
+
+
+def newest(server: Any) -> Any:
+    return max(server.flow_runs(), key=lambda run: run.created)
+
+
+def events(server: Any, name: str, since: Any) -> list[Any]:
+    from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
+
+    wanted = EventFilter(
+        event=EventNameFilter(name=[name]), occurred=EventOccurredFilter(since=since)
+    )
+    with server.client as client:
+        page = client._client.post(
+            "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 50}
+        )
+    return page.json()["events"]
+
+
+def refreshes(box: Sandbox) -> int:
+    return sum(r.server == "issuer" and r.path.endswith("/token") for r in box.requests)
+
+
+def test_a_run_renews_when_half_of_the_life_is_over(
+    prefect_server: Any, box: Sandbox, here: Path
+) -> None:
+    maintain_token.tracked()
+    assert refreshes(box) == 0, "fresh enough"
+    age(box, 350)
+    info = maintain_token.tracked()
+    assert refreshes(box) == 1
+    assert info.expires_in_s is not None
+    assert info.expires_in_s > 500
+    run = newest(prefect_server)
+    assert run.state.is_completed()
+    assert run.name == "maintain-token"
+
+
+def test_failing_and_recovering_are_told_once_each(
+    prefect_server: Any, box: Sandbox, here: Path
+) -> None:
+    from datetime import UTC, datetime
+
+    since = datetime.now(UTC)
+    good = json.loads(store(box).read_text())
+    store(box).write_text(json.dumps({**good, "refresh_token": "spent"}))
+    age(box, 590)
+    for _ in range(2):
+        with pytest.raises(LoginNeeded) as why:
+            maintain_token.tracked()
+    assert "ctaflows token login" in (why.value.hint or "")
+    run = newest(prefect_server)
+    assert run.state.is_failed()
+    assert "will not renew" in run.state.message
+    assert refreshes(box) == 1, "the issuer is not asked again"
+    store(box).write_text(json.dumps({**good, **box.tokens()}))
+    for _ in range(2):
+        maintain_token.tracked()
+    assert newest(prefect_server).state.is_completed()
+    for name in ("ctaflows.token.failing", "ctaflows.token.recovered"):
+        found = wait_until(lambda name=name: events(prefect_server, name, since), name)
+        assert len(found) == 1
+        assert found[0]["resource"]["prefect.resource.id"] == "ctaflows.token.sandbox"
+        assert "spent" not in json.dumps(found)
+
+
+def test_an_issuer_that_is_away_does_not_hide_behind_the_old_token(
+    prefect_server: Any, box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "2")
+    age(box, 400)
+    box.faults.add("503", server="issuer", times=None)
+    with pytest.raises(Exception, match="can't do it now"):
+        maintain_token.tracked()
+    assert newest(prefect_server).state.is_failed()
+    assert list_dir("/") == [], "the old token still serves"
+
+
+def test_a_worker_without_the_home_takes_the_block(
+    prefect_server: Any, box: Sandbox, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("/cta/a.h5", b"a")
+    maintain_token.tracked(block="ctaflows-token")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    config = (box.config_dir / "config.toml").read_text()
+    config = config.replace('token_source = "store"', 'token_source = "block:ctaflows-token"')
+    (elsewhere / "config.toml").write_text(config)
+    monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(elsewhere))
+    block.forget("ctaflows-token")
+    assert [e.name for e in list_dir("cta")] == ["a.h5"]
+    kept = json.loads(store(box).read_text())
+    assert block.get("ctaflows-token").value == kept["access_token"]
+    assert not (elsewhere / "tokens").exists()
+    with prefect_server.client as client:
+        told = client._client.post(
+            "/block_documents/filter", json={"include_secrets": True}
+        ).text  # what any client of the API can read
+    assert kept["access_token"] in told
+    assert kept["refresh_token"] not in told
+
+
+def test_its_deployment_has_one_run_at_a_time(prefect_server: Any) -> None:
+    deployments = Path(__file__).parents[2] / "deployments"
+    prefect_server.cli("work-pool", "create", "ctaflows", "--type", "process", "--overwrite")
+    prefect_server.cli("deploy", "--all", cwd=deployments)
+    with prefect_server.client as client:
+        found = client.read_deployment_by_name("maintain-token/token")
+    assert found.schedules[0].schedule.interval.total_seconds() == 240
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options.collision_strategy == "CANCEL_NEW"
+    assert "Prefect Secret block" in found.parameter_openapi_schema["properties"]["block"][
+        "description"
+    ]  # fmt: skip

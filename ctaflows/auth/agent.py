@@ -92,13 +92,6 @@ class Agent:
 
     def _tell(self, state: str, why: Exception | None) -> None:
         message = error_text(why) if why else None
-        known = self._files.read()
-        if (known.get("state"), known.get("message")) == (state, message):
-            return
-        if why is not None:
-            log.warning("%s: %s", state, message)
-        else:
-            log.info("ok")
         about = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -106,13 +99,19 @@ class Agent:
             "state": state,
             "message": message,
         }
+        if self._files.read() == about:
+            return
+        if why is not None:
+            log.warning("%s: %s", state, message)
+        else:
+            log.info("ok")
         with contextlib.suppress(CtaflowsError):
             write_private(self._files.state, json.dumps(about))
 
     def _sleep(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
         while (left_s := ends_at - time.monotonic()) > 0 and not self._stop.is_set():
-            if self._files.stop_asked.exists():
+            if self._files.stop_asked.exists() or not self._files.lock.exists():
                 self._stop.set()
             self._stop.wait(min(left_s, _GLANCE_S))
 

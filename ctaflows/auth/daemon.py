@@ -75,7 +75,9 @@ def start(settings: Settings) -> Status:
     files = Files(settings)
     make_folder(files.lock.parent)
     files.stop_asked.unlink(missing_ok=True)
+    stale_pid = None
     if not files.is_held():
+        stale_pid = files.read().get("pid")  # of one that was killed
         env = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(settings.config_dir)}
         subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ctaflows.auth.agent", settings.profile],
@@ -86,7 +88,11 @@ def start(settings: Settings) -> Status:
             cwd="/",
             env=env,
         )
-    if not _comes_true(lambda: files.is_held() and bool(files.read()), _START_S):
+
+    def is_up() -> bool:
+        return files.is_held() and files.read().get("pid") not in (None, stale_pid)
+
+    if not _comes_true(is_up, _START_S):
         raise UsageError("The agent did not come up", where=str(files.log))
     return status(settings)
 

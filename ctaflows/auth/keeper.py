@@ -11,6 +11,7 @@ from ctaflows.auth import block, legacy, secret
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
+from ctaflows.auth.private import Busy
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
@@ -34,6 +35,8 @@ log = logging.getLogger("ctaflows.auth")
 MARGIN_S = 60.0
 #: All tries of one renewal together, seconds. Others wait for the lock as long.
 DEADLINE_S = 45.0
+#: While the old token holds: time of one renewal, and pause after one that failed, seconds.
+_QUICK_S = 10.0
 
 
 class Keeper:
@@ -53,6 +56,7 @@ class Keeper:
     def __init__(self, settings: Settings, *, deadline_s: float = DEADLINE_S) -> None:
         self._settings = settings
         self._deadline_s = deadline_s
+        self._not_before = 0.0
         self.store = Store(settings)
 
     def token(self) -> str:
@@ -108,9 +112,22 @@ class Keeper:
         tokens = self._stored()
         if not tokens.is_short(margin_s, fraction):
             return tokens
+        holds = quiet and tokens.remaining_s() > 0
+        if holds and time.monotonic() < self._not_before:
+            return tokens
+        wait_s, deadline_s = (0.0, _QUICK_S) if holds else (self._deadline_s, self._deadline_s)
         try:
-            return self._renewed(lambda t: not t.is_short(margin_s, fraction))
+            return self._renewed(
+                lambda t: not t.is_short(margin_s, fraction),
+                wait_s,
+                min(deadline_s, self._deadline_s),
+            )
+        except Busy:
+            if not holds:
+                raise
+            return tokens  # another one is at it
         except CtaflowsError as why:
+            self._not_before = time.monotonic() + _QUICK_S
             tokens = self._stored()
             if not quiet or tokens.remaining_s() <= 0:
                 raise
@@ -212,9 +229,14 @@ class Keeper:
             raise TokenMissing(f"There is no token for profile “{self._settings.profile}”")
         return tokens
 
-    def _renewed(self, good_enough: Callable[[TokenSet], bool]) -> TokenSet:
+    def _renewed(
+        self,
+        good_enough: Callable[[TokenSet], bool],
+        wait_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> TokenSet:
         """Renew under the lock, unless another process has done it meanwhile."""
-        with self.store.lock():
+        with self.store.lock(self._deadline_s if wait_s is None else wait_s):
             tokens = self._stored()
             if good_enough(tokens):
                 return tokens
@@ -230,7 +252,7 @@ class Keeper:
                     where=str(self.store.file),
                 )
             try:
-                newer = self._exchanged(tokens.refresh_token)
+                newer = self._exchanged(tokens.refresh_token, deadline_s or self._deadline_s)
             except LoginNeeded as why:
                 # told to all who share the home, so that nobody asks the issuer again
                 self.store.write(replace(tokens, refused=why.said or "invalid_grant"))
@@ -238,13 +260,13 @@ class Keeper:
             self.store.write(newer)  # before anybody uses it: the old refresh token may be dead
             return newer
 
-    def _exchanged(self, refresh_token: str) -> TokenSet:
+    def _exchanged(self, refresh_token: str, deadline_s: float) -> TokenSet:
         """Ask the issuer until it answers or the time is over.
 
         An answer that is lost after the issuer rotated the token can't be told from one that never
         came: the old token is tried again, and ``invalid_grant`` then says which it was.
         """
-        ends_at = time.monotonic() + self._deadline_s
+        ends_at = time.monotonic() + deadline_s
         attempt = 1
         while True:
             left_s = ends_at - time.monotonic()

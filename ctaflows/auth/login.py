@@ -70,7 +70,8 @@ def log_in(
             # 429, 5xx, a page of HTML, a broken connection: back off, go on until the code ends
             if not why.retryable and not isinstance(why, ProtocolSurprise):
                 raise
-            interval_s = max(why.retry_after_s or 0.0, min(2 * interval_s, 60.0))
+            slower_s = min(max(2 * interval_s, 1.0), 60.0)
+            interval_s = max(why.retry_after_s or 0.0, interval_s, slower_s)
     raise LoginNeeded("Nobody let us in in time", where=login.uri, hint="Begin again.")
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ctaflows.auth import secret
 from ctaflows.auth.store import TokenSet
+from ctaflows.auth.token import is_token
 from ctaflows.errors import AuthError, LoginNeeded, ProtocolSurprise
 from ctaflows.transport import Transport, origin
 
@@ -158,7 +159,7 @@ class Issuer:
         asked_at = time.time()  # life is counted from here: never too long
         values = self._post(endpoint, form)
         access_token, refresh_token = values.get("access_token"), values.get("refresh_token")
-        if not isinstance(access_token, str) or not access_token:
+        if not isinstance(access_token, str) or not is_token(access_token):
             raise ProtocolSurprise("The issuer's answer holds no token", where=endpoint)
         expires_in = values.get("expires_in")
         return TokenSet(

@@ -8,11 +8,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import UsageError
+from ctaflows.errors import AuthError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_GLANCE_S = 0.01
 
 
 def make_folder(folder: Path) -> None:
@@ -63,16 +65,44 @@ def write_private(file: Path, text: str) -> None:
             temporary.unlink()
 
 
+class Busy(AuthError):
+    """Another process holds what we need, and does not let go."""
+
+
 @contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold a lock file against all other processes, and threads, of this home."""
+def locked(file: Path, wait_s: float) -> Iterator[None]:
+    """Hold a lock file against all other processes, and threads, of this home.
+
+    Parameters
+    ----------
+    file : Path
+        The lock file.
+    wait_s : float
+        How long to wait for another one that holds it; a process that was stopped holds it for
+        ever.
+
+    Raises
+    ------
+    Busy
+        It is held longer.
+    """
     make_folder(file.parent)
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as why:
         raise _error(why, file) from why
     with os.fdopen(descriptor, "r+") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        ends_at = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= ends_at:
+                    raise Busy(
+                        "Another process is renewing the token and does not end", where=str(file)
+                    ) from None
+            time.sleep(_GLANCE_S)
         yield
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
 
 
+#: Clocks of machines that share a home may differ by this much, seconds.
+_CLOCK_S = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class TokenSet:
     """What an issuer gave.
@@ -52,14 +56,19 @@ class TokenSet:
         return None if self.expires_in is None else self.obtained_at + self.expires_in
 
     def remaining_s(self, now: float | None = None) -> float:
-        """Give the seconds left; infinite where the end is unknown."""
-        end = self.expires_at
-        return float("inf") if end is None else end - (time.time() if now is None else now)
+        """Give the seconds left; infinite where the end is unknown, never more than the life."""
+        if self.expires_in is None:
+            return float("inf")
+        age_s = (time.time() if now is None else now) - self.obtained_at
+        return self.expires_in - max(age_s, 0.0)
 
     def is_short(self, margin_s: float, fraction: float = 0.2) -> bool:
         """Is less than a margin left, or than a fraction of its life if that is less?"""
-        life_s = float("inf") if self.expires_in is None else self.expires_in
-        return self.remaining_s() < min(margin_s, fraction * life_s)
+        if self.expires_in is None:
+            return False
+        if self.obtained_at > time.time() + _CLOCK_S:  # the clock was put back: how old is it?
+            return True
+        return self.remaining_s() < min(margin_s, fraction * self.expires_in)
 
 
 class Store:
@@ -111,9 +120,20 @@ class Store:
         for file in (self.file, self.bare_file):
             file.unlink(missing_ok=True)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the store against all other processes and threads of this home."""
-        return locked(self.file.with_suffix(".lock"))
+    def lock(self, wait_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
+        """Hold the store against all other processes and threads of this home.
+
+        Parameters
+        ----------
+        wait_s : float
+            How long to wait for another one that holds it.
+
+        Raises
+        ------
+        Busy
+            It is held longer.
+        """
+        return locked(self.file.with_suffix(".lock"), wait_s)
 
 
 def _token_set(values: dict[str, Any]) -> TokenSet:

@@ -108,9 +108,18 @@ class Agent:
         with contextlib.suppress(CtaflowsError):
             write_private(self._files.state, json.dumps(about))
 
+    def _version(self) -> int | None:
+        try:
+            return self._keeper.store.file.stat().st_mtime_ns
+        except OSError:
+            return None
+
     def _sleep(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
+        version = self._version()
         while (left_s := ends_at - time.monotonic()) > 0 and not self._stop.is_set():
+            if self._version() != version:  # a new login, or somebody else renewed
+                return
             if self._files.stop_asked.exists() or not self._files.lock.exists():
                 self._stop.set()
             self._stop.wait(min(left_s, _GLANCE_S))

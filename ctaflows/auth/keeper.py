@@ -111,6 +111,7 @@ class Keeper:
         """
         tokens = self._stored()
         if not tokens.is_short(margin_s, fraction):
+            self.store.mend(tokens)
             return tokens
         holds = quiet and tokens.remaining_s() > 0
         if holds and time.monotonic() < self._not_before:
@@ -179,15 +180,11 @@ class Keeper:
             Was it ended at the issuer too?
         """
         with self.store.lock():
-            tokens = self._stored()
             try:
-                return self._revoked(tokens)
-            except CtaflowsError as why:
-                log.warning("The login could not be ended at the issuer: %s", why)
-                return False
+                return self._ended_at_issuer(self._stored())
             finally:
                 self.store.remove()
-                secret.kept_file(self._settings).unlink(missing_ok=True)
+                secret.forget(self._settings)
 
     def info(self) -> TokenInfo:
         """Say what token would be used now, without renewing it.
@@ -252,7 +249,7 @@ class Keeper:
                     where=str(self.store.file),
                 )
             try:
-                newer = self._exchanged(tokens.refresh_token, deadline_s or self._deadline_s)
+                newer = self._exchanged(tokens.refresh_token, deadline_s)
             except LoginNeeded as why:
                 # told to all who share the home, so that nobody asks the issuer again
                 self.store.write(replace(tokens, refused=why.said or "invalid_grant"))
@@ -260,13 +257,13 @@ class Keeper:
             self.store.write(newer)  # before anybody uses it: the old refresh token may be dead
             return newer
 
-    def _exchanged(self, refresh_token: str, deadline_s: float) -> TokenSet:
+    def _exchanged(self, refresh_token: str, deadline_s: float | None = None) -> TokenSet:
         """Ask the issuer until it answers or the time is over.
 
         An answer that is lost after the issuer rotated the token can't be told from one that never
         came: the old token is tried again, and ``invalid_grant`` then says which it was.
         """
-        ends_at = time.monotonic() + deadline_s
+        ends_at = time.monotonic() + (deadline_s or self._deadline_s)
         attempt = 1
         while True:
             left_s = ends_at - time.monotonic()
@@ -287,14 +284,18 @@ class Keeper:
                 time.sleep(pause)
                 attempt += 1
 
-    def _revoked(self, tokens: TokenSet) -> bool:
-        with Issuer(self._settings) as issuer:
-            return within(
-                self._deadline_s,
-                lambda: issuer.revoke(tokens.refresh_token or tokens.access_token),
-                where=self._settings.issuer_url,
-                stop=issuer.close,
-            )
+    def _ended_at_issuer(self, tokens: TokenSet) -> bool:
+        try:
+            with Issuer(self._settings) as issuer:
+                return within(
+                    self._deadline_s,
+                    lambda: issuer.revoke(tokens.refresh_token or tokens.access_token),
+                    where=self._settings.issuer_url,
+                    stop=issuer.close,
+                )
+        except CtaflowsError as why:
+            log.warning("The login could not be ended at the issuer: %s", why)
+            return False
 
 
 def _pause(why: CtaflowsError, attempt: int, settings: Settings) -> float | None:

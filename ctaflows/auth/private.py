@@ -18,7 +18,7 @@ _GLANCE_S = 0.01
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that is ours alone, and so the one it is in, lest it be exchanged.
+    """Make a folder that is ours alone, and so all above it that are missing, lest it be exchanged.
 
     Raises
     ------
@@ -26,8 +26,8 @@ def make_folder(folder: Path) -> None:
         It can't be made.
     """
     try:
-        folder.parent.parent.mkdir(parents=True, exist_ok=True)
-        for one in (folder.parent, folder):
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 one.mkdir(mode=0o700)
     except OSError as why:
@@ -113,6 +113,13 @@ def _error(why: OSError, where: Path) -> UsageError:
         said=why.strerror,
         hint="Name a folder that you may write to in CTAFLOWS_CONFIG_DIR.",
     )
+
+
+def remove_private(file: Path) -> None:
+    """Remove a private file, and what a killed process may have left of it."""
+    file.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{file.name}.*"):
+        left.unlink(missing_ok=True)
 
 
 def read_private(file: Path) -> str | None:

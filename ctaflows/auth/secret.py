@@ -7,7 +7,7 @@ import binascii
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.auth.private import read_private, write_private
+from ctaflows.auth.private import read_private, remove_private, write_private
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def kept_file(settings: Settings) -> Path:
 
 
 def find(settings: Settings) -> str | None:
-    """Look for the secret in the settings, their file, our store, and ctadata's files.
+    """Look for the secret in the settings, our store, the settings' file, and ctadata's files.
 
     Returns
     -------
@@ -34,6 +34,8 @@ def find(settings: Settings) -> str | None:
     """
     if settings.client_secret:
         return settings.client_secret
+    if kept := read_private(kept_file(settings)):  # proven by a login
+        return kept
     if settings.client_secret_file is not None:
         try:
             return settings.client_secret_file.read_text(encoding="utf-8").strip() or None
@@ -43,7 +45,12 @@ def find(settings: Settings) -> str | None:
                 where=str(settings.client_secret_file),
                 said=str(why),
             ) from None
-    return read_private(kept_file(settings)) or _of_ctadata(settings.profile)
+    return _of_ctadata(settings.profile)
+
+
+def forget(settings: Settings) -> None:
+    """Remove the secret that was kept."""
+    remove_private(kept_file(settings))
 
 
 def keep(settings: Settings, secret: str) -> None:

@@ -5,17 +5,16 @@ Beside it ``<profile>.token`` holds the bare access token, for ``BEARER_TOKEN_FI
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import locked, write_private
-from ctaflows.errors import AuthError
+from ctaflows.auth.private import locked, read_private, remove_private, write_private
+from ctaflows.errors import AuthError, CtaflowsError
 
 if TYPE_CHECKING:
-    import contextlib
-
     from ctaflows.settings import Settings
 
 
@@ -115,10 +114,16 @@ class Store:
         write_private(self.file, json.dumps(asdict(tokens)))
         write_private(self.bare_file, tokens.access_token + "\n")
 
+    def mend(self, tokens: TokenSet) -> None:
+        """Put the bare file right, which a kill may have left one token behind."""
+        if read_private(self.bare_file) != tokens.access_token:
+            with contextlib.suppress(CtaflowsError):
+                write_private(self.bare_file, tokens.access_token + "\n")
+
     def remove(self) -> None:
         """Forget the tokens."""
         for file in (self.file, self.bare_file):
-            file.unlink(missing_ok=True)
+            remove_private(file)
 
     def lock(self, wait_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
         """Hold the store against all other processes and threads of this home.

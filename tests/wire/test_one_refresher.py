@@ -121,7 +121,7 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
             assert grants == [200], f"round {number}"
             door.stat("/a")
             assert {r.status for r in box.requests if r.server == "door"} == {207}
-    print(f"{ROUNDS} rounds: {time.monotonic() - started:.1f} s, of it {ready_s:.1f} s to start")
+    print(f"{ROUNDS} rounds: {time.monotonic() - started:.1f} s, of it {ready_s:.1f} s to start")  # noqa: T201
 
 
 def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
@@ -210,7 +210,7 @@ def forker(here: Path) -> Iterator[Forker]:
 
 def test_a_refresher_that_is_killed_at_any_moment(box: Sandbox, forker: Forker) -> None:
     seed = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed} (CTAFLOWS_TEST_SEED repeats it)")
+    print(f"seed {seed} (CTAFLOWS_TEST_SEED repeats it)")  # noqa: T201
     chance = random.Random(seed)
     store = Store(box.settings())
     lock = store.file.with_suffix(".lock")
@@ -253,7 +253,7 @@ def test_a_refresher_that_is_killed_at_any_moment(box: Sandbox, forker: Forker) 
         # what is left behind is private, and nobody takes it for the store
         for file in store.file.parent.iterdir():
             assert file.stat().st_mode & 0o077 == 0
-    print(f"killed {n_killed}, old {n_old}, new {n_new}; a whole refresh takes {whole_s:.3f} s")
+    print(f"killed {n_killed}, old {n_old}, new {n_new}; a whole refresh takes {whole_s:.3f} s")  # noqa: T201
     assert n_killed > KILLS / 3
     assert n_old > 20
     assert n_new > 5
@@ -298,3 +298,30 @@ def test_a_bare_file_that_is_missing_is_made(box: Sandbox) -> None:
     keeper.store.bare_file.unlink(missing_ok=True)
     tokens = keeper.warm(60.0)
     assert keeper.store.bare_file.read_text().strip() == tokens.access_token
+
+
+@pytest.mark.parametrize("meanwhile", ["refresh", "log_out"])
+def test_mending_puts_no_older_token_back(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Between our look at the store and the mending another process renews, or logs out."""
+    keeper, other = Keeper(box.settings()), Keeper(box.settings())
+    keeper.refresh()
+    real, done = keeper.store.read, []
+
+    def read() -> TokenSet | None:
+        tokens = real()
+        if not done:
+            done.append(True)
+            getattr(other, meanwhile)()
+        return tokens
+
+    monkeypatch.setattr(keeper.store, "read", read)
+    keeper.warm(60.0)
+    bare = keeper.store.bare_file
+    if meanwhile == "log_out":
+        assert not bare.exists(), "no token is left behind after a logout"
+    else:
+        stored = real()
+        assert stored is not None
+        assert bare.read_text().strip() == stored.access_token

@@ -1,0 +1,49 @@
+"""How much of the time is the token that other tools read expired, with the agent running?
+
+Starts a sandbox whose tokens live for some seconds, and the agent; then reads the bare token file
+again and again and compares `exp` with the time.
+
+    python benchmarks/token_agent.py [--lifetime 15] [--seconds 300] [--every 0.02]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from ctaflows.auth import daemon
+from ctaflows.auth.store import Store
+from ctaflows.auth.token import claims
+from ctaflows.sandbox import Sandbox
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lifetime", type=float, default=15.0, help="life of a token, seconds")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long to look")
+    parser.add_argument("--every", type=float, default=0.02, help="pause between looks, seconds")
+    asked = parser.parse_args()
+    n_looks = n_expired = 0
+    tokens = set()
+    with Sandbox(token_lifetime_s=asked.lifetime) as box:
+        os.environ["CTAFLOWS_CONFIG_DIR"] = str(box.config_dir)
+        settings = box.settings()
+        daemon.start(settings)
+        bare = Store(settings).bare_file
+        ends_at = time.monotonic() + asked.seconds
+        while time.monotonic() < ends_at:
+            token = bare.read_text().strip()
+            n_looks += 1
+            n_expired += claims(token)["exp"] <= time.time()
+            tokens.add(hash(token))
+            time.sleep(asked.every)
+        daemon.stop(settings)
+        n_refreshes = sum(r.server == "issuer" and r.path.endswith("/token") for r in box.requests)
+    share = 100 * n_expired / n_looks
+    print(f"lifetime {asked.lifetime:g} s, {asked.seconds:g} s, {n_looks} looks")
+    print(f"expired {n_expired} ({share:.2f} %), {len(tokens)} tokens, {n_refreshes} refreshes")
+
+
+if __name__ == "__main__":
+    main()

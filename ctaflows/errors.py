@@ -240,6 +240,8 @@ class NetworkError(CtaflowsError):
 
     exit_code = 9
     retryable = True
+    #: Did it break in the body of an answer, after the headers had come?
+    in_body = False
 
 
 class PartialFailure(CtaflowsError):

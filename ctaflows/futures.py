@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import UsageError
+from ctaflows.transfer import crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,12 @@ class LocalFuture:
             # A call that no thread has begun yet is made here: else tasks that wait for tasks
             # could fill all threads and stand still.
             self._run()
-        concurrent.futures.wait([self._future], timeout)
+        try:
+            concurrent.futures.wait([self._future], timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            crew.stop_all()
+            raise
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
         """Give what the call returned, or raise (else return) what it raised.

@@ -364,7 +364,7 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
         raise NotFound(
             f"There is no night {day:%Y%m%d}" + (f" {version}" if rest is None else ""),
             where=why.where,
-            hint=f"`ctaflows ls {parent}` shows the nights there are.",
+            hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
         ) from why
     return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
 

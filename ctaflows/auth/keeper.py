@@ -35,8 +35,8 @@ log = logging.getLogger("ctaflows.auth")
 MARGIN_S = 60.0
 #: All tries of one renewal together, seconds. Others wait for the lock as long.
 DEADLINE_S = 45.0
-#: While the old token holds: time of one renewal, and pause after one that failed, seconds.
-_QUICK_S = 10.0
+#: Pause after a renewal that failed while the old token holds, seconds.
+_PAUSE_S = 10.0
 
 
 class Keeper:
@@ -116,19 +116,16 @@ class Keeper:
         holds = quiet and tokens.remaining_s() > 0
         if holds and time.monotonic() < self._not_before:
             return tokens
-        wait_s, deadline_s = (0.0, _QUICK_S) if holds else (self._deadline_s, self._deadline_s)
         try:
             return self._renewed(
-                lambda t: not t.is_short(margin_s, fraction),
-                wait_s,
-                min(deadline_s, self._deadline_s),
+                lambda t: not t.is_short(margin_s, fraction), wait_s=0.0 if holds else None
             )
         except Busy:
             if not holds:
                 raise
             return tokens  # another one is at it
         except CtaflowsError as why:
-            self._not_before = time.monotonic() + _QUICK_S
+            self._not_before = time.monotonic() + _PAUSE_S
             tokens = self._stored()
             if not quiet or tokens.remaining_s() <= 0:
                 raise
@@ -230,7 +227,6 @@ class Keeper:
         self,
         good_enough: Callable[[TokenSet], bool],
         wait_s: float | None = None,
-        deadline_s: float | None = None,
     ) -> TokenSet:
         """Renew under the lock, unless another process has done it meanwhile."""
         with self.store.lock(self._deadline_s if wait_s is None else wait_s):
@@ -249,7 +245,7 @@ class Keeper:
                     where=str(self.store.file),
                 )
             try:
-                newer = self._exchanged(tokens.refresh_token, deadline_s)
+                newer = self._exchanged(tokens.refresh_token)
             except LoginNeeded as why:
                 # told to all who share the home, so that nobody asks the issuer again
                 self.store.write(replace(tokens, refused=why.said or "invalid_grant"))
@@ -257,13 +253,13 @@ class Keeper:
             self.store.write(newer)  # before anybody uses it: the old refresh token may be dead
             return newer
 
-    def _exchanged(self, refresh_token: str, deadline_s: float | None = None) -> TokenSet:
+    def _exchanged(self, refresh_token: str) -> TokenSet:
         """Ask the issuer until it answers or the time is over.
 
         An answer that is lost after the issuer rotated the token can't be told from one that never
         came: the old token is tried again, and ``invalid_grant`` then says which it was.
         """
-        ends_at = time.monotonic() + (deadline_s or self._deadline_s)
+        ends_at = time.monotonic() + self._deadline_s
         attempt = 1
         while True:
             left_s = ends_at - time.monotonic()

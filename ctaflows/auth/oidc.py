@@ -10,12 +10,12 @@ import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 from ctaflows.auth import secret
 from ctaflows.auth.store import TokenSet
 from ctaflows.auth.token import is_token
-from ctaflows.errors import AuthError, LoginNeeded, ProtocolSurprise
+from ctaflows.errors import AuthError, CtaflowsError, LoginNeeded, ProtocolSurprise
 from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
@@ -201,16 +201,19 @@ class Issuer:
         fields = {"client_id": self._settings.client_id, **form}
         if known := secret.find(self._settings):
             fields["client_secret"] = known
-        answer = self._transport.request(
-            "POST",
-            endpoint,
-            headers=_FORM,
-            content=urlencode(fields).encode(),
-            expect=(400, 401, 403),
-        )
+        try:
+            answer = self._transport.request(
+                "POST",
+                endpoint,
+                headers=_FORM,
+                content=urlencode(fields).encode(),
+                expect=(400, 401, 403),
+            )
+        except CtaflowsError as why:
+            raise _without_secrets(why, fields) from None
         if answer.status < 400:
             return _json(answer) if answer.body else {}
-        raise _grant_error(answer, endpoint)
+        raise _without_secrets(_grant_error(answer, endpoint), fields)
 
 
 def _grant_error(answer: Answer, endpoint: str) -> AuthError:
@@ -229,6 +232,17 @@ def _grant_error(answer: Answer, endpoint: str) -> AuthError:
     )
     error.code = code
     return error
+
+
+def _without_secrets(why: CtaflowsError, fields: dict[str, str]) -> CtaflowsError:
+    """Take out what a server repeats of the form: opaque tokens look like any other text."""
+    for key in ("client_secret", "refresh_token", "device_code", "token"):
+        value = fields.get(key)
+        for form in (value, quote_plus(value), quote(value)) if value else ():
+            if why.said:
+                why.said = why.said.replace(form, "[redacted]")
+    why.args = (str(why),)
+    return why
 
 
 def _json(answer: Answer) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def find(settings: Settings) -> str | None:
     """
     if settings.client_secret:
         return settings.client_secret
-    if kept := read_private(kept_file(settings)):  # proven by a login
-        return kept
+    kept = read_private(kept_file(settings))
+    if kept and not _is_newer(settings.client_secret_file, kept_file(settings)):
+        return kept  # proven by a login
     if settings.client_secret_file is not None:
         try:
             return settings.client_secret_file.read_text(encoding="utf-8").strip() or None
@@ -56,6 +57,13 @@ def forget(settings: Settings) -> None:
 def keep(settings: Settings, secret: str) -> None:
     """Keep a secret that a person gave, for later renewals."""
     write_private(kept_file(settings), secret)
+
+
+def _is_newer(file: Path | None, than: Path) -> bool:
+    try:
+        return file is not None and file.stat().st_mtime > than.stat().st_mtime
+    except OSError:
+        return False
 
 
 def _of_ctadata(profile: str) -> str | None:

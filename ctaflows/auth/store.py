@@ -116,9 +116,12 @@ class Store:
 
     def mend(self, tokens: TokenSet) -> None:
         """Put the bare file right, which a kill may have left one token behind."""
-        if read_private(self.bare_file) != tokens.access_token:
-            with contextlib.suppress(CtaflowsError):
-                write_private(self.bare_file, tokens.access_token + "\n")
+        if read_private(self.bare_file) == tokens.access_token:
+            return
+        with contextlib.suppress(CtaflowsError), self.lock(wait_s=0):
+            now = self.read()  # another process may have renewed, or logged out, since
+            if now is not None:
+                write_private(self.bare_file, now.access_token + "\n")
 
     def remove(self) -> None:
         """Forget the tokens."""

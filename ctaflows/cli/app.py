@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -85,11 +88,19 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the right code."""
+    _prepare_streams()
+    color = False if os.environ.get("NO_COLOR") else None
+    signal.signal(signal.SIGINT, _stopped)
+    signal.signal(signal.SIGTERM, _stopped)
     try:
-        code = cli.main(args, prog_name="ctaflows", standalone_mode=False)
+        code = cli.main(args, prog_name="ctaflows", standalone_mode=False, color=color)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
+    except SystemExit as done:
+        # click takes a closed pipe for a failure (click.core, BaseCommand.main: EPIPE)
+        is_closed_pipe = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        code = 0 if is_closed_pipe else done.code
     except (click.Abort, KeyboardInterrupt):
         click.echo("ctaflows: stopped; what is done is kept", err=True)
         code = 130
@@ -109,12 +120,37 @@ def main(args: list[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+_n_stops = 0
+
+
+def _stopped(_number: int, _frame: object) -> None:
+    """Stop the work in all threads, then this one; the second time at once."""
+    global _n_stops
+    _n_stops += 1
+    if _n_stops > 1:
+        os._exit(130)
+    if crew := sys.modules.get("ctaflows.transfer.crew"):
+        crew.stop_all()
+    raise KeyboardInterrupt
+
+
+def _prepare_streams() -> None:
+    """Make do with closed streams, and with terminals that have no letters but ASCII."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  open until the end
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _show(why: CtaflowsError) -> None:
     if _is_verbose():
         import traceback
 
         traceback.print_exception(why)
-    click.secho(f"ctaflows: {why}", fg="red", err=True)
+    click.secho(f"ctaflows: {why}", fg=_red(), err=True)
     if why.hint:
         click.echo(f"          {why.hint}", err=True)
 
@@ -126,8 +162,12 @@ def _show_fault(why: Exception) -> None:
         import traceback
 
         click.echo(redact("".join(traceback.format_exception(why))), err=True)
-    click.secho(f"ctaflows: {type(why).__name__}: {redact(str(why))}", fg="red", err=True)
+    click.secho(f"ctaflows: {type(why).__name__}: {redact(str(why))}", fg=_red(), err=True)
     click.echo("          This should not happen. Run it again with -v and report it.", err=True)
+
+
+def _red() -> str | None:
+    return None if os.environ.get("NO_COLOR") else "red"
 
 
 def _is_verbose() -> bool:

@@ -39,9 +39,12 @@ def command(*, dest: str | None) -> None:
         words = ["run", "fetch-dl1", "--date", _DATE, "--dest", dest]
         code = _run(box, [*words, "--track"], prefect_home)
         if code == 0:
-            click.echo("\nThe same once more: what is proven is not moved again.\n")
+            click.echo("\nThe data files once more: what is proven is not moved again.\n")
             code = _run(box, [*words, "--exclude", "datacheck"], prefect_home)
-    click.echo(f"\nThe files are in {dest}; the proof of each is in {dest}/{_DATE}/manifest.jsonl")
+    if code == 0:
+        click.echo(
+            f"\nThe files are in {dest}; the proof of each is in {dest}/{_DATE}/manifest.jsonl"
+        )
     raise click.exceptions.Exit(code)
 
 

@@ -41,6 +41,7 @@ def command(
     is not moved again; one that was interrupted goes on where it stopped; none appears under its
     name before it is proven.
     """
+    from ctaflows.errors import NotFound
     from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
     from ctaflows.transfer.many import fetch_alone, fetch_many, plan
@@ -50,6 +51,10 @@ def command(
     jobs: list[Job] = []
     for remote in remotes:
         jobs += _jobs(door, remote, dest, len(remotes) > 1, recursive, (include, exclude))
+    if not jobs and (include or exclude):
+        raise NotFound(
+            "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
+        )
     report, failure = Report(tuple(plan(jobs))) if dry_run else Report(), None
     with render.progress_shown():
         if len(jobs) == 1 and not dry_run:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ctaflows.errors import printable
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def print_report(report: Report) -> None:
     from ctaflows.dl1.report import human_bytes
 
     for transfer in report.transfers:
-        click.echo(f"{_outcome(transfer):<10} {transfer.local or transfer.path}")
+        click.echo(f"{_outcome(transfer):<10} {one_line(transfer.local or transfer.path)}")
         if transfer.error and len(report.transfers) > 1:
-            click.secho(f"           {transfer.error}", fg="red", err=True)
+            click.secho(f"           {one_line(transfer.error)}", fg="red", err=True)
     if len(report.transfers) == 1 and report.failed:
         return
     n_failed = len(report.failed)
@@ -88,6 +89,11 @@ def print_report(report: Report) -> None:
         f"{len(report.skipped)} in place, {n_failed} failed",
         err=True,
     )
+
+
+def one_line(text: str) -> str:
+    """Make a text that a server or a file's name may have shaped fit for one line."""
+    return printable(text.replace("\n", "\ufffd"))
 
 
 def _outcome(transfer: Transfer) -> str:

@@ -162,7 +162,7 @@ def _print(result: Any, *, as_json: bool) -> None:
     records = getattr(result, "records", None)
     if as_json:
         render.print_json(records() if records else result)
-    elif hasattr(result, "__rich__"):
+    elif hasattr(result, "__rich_console__") or hasattr(result, "__rich__"):
         render.print_rich(result)
     elif result is not None:
         click.echo(result)

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps
+from ctaflows.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import Transfer
+
+
+#: A terminal with fewer columns gets fewer of the table's.
+_WIDE = 112
 
 
 @dataclass(frozen=True)
@@ -128,56 +133,63 @@ class NightReport:
         in_place = f"{n_files - n_failed} of {n_files} files in place"
         return f"{in_place}, {n_verified} verified, {moved} moved{failed}"
 
-    def __rich__(self) -> RenderableType:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        lines = [Text(self.verdict(), style="bold red" if self.failed else "bold green")]
-        lines += [Text(f"failed   {line}", style="red") for line in self.failed]
+        yield self._table(is_narrow=options.max_width < _WIDE)
+        yield Text(self.verdict(), style="bold red" if self.failed else "bold green")
+        for line in self.failed:
+            yield Text(f"failed   {line}", style="red")
         if self.gaps.missing:
-            lines.append(Text(f"missing  {shortened(self.gaps.missing)}", style="yellow"))
+            yield Text(f"missing  {shortened(self.gaps.missing)}", style="yellow")
         if self.gaps.growing:
-            lines.append(Text(f"growing  {shortened(self.gaps.growing)}", style="yellow"))
+            yield Text(f"growing  {shortened(self.gaps.growing)}", style="yellow")
         if not self.dry_run:
-            lines.append(Text(f"manifest {self.manifest}"))
-        return Group(self._table(), *lines)
+            yield Text(f"manifest {self.manifest}")
 
-    def _table(self) -> Table:
+    def _table(self, *, is_narrow: bool) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        kinds = self._event_types()
+        kinds = [] if is_narrow else self._event_types()
         title = f"DL1 night {self.date}" + (f" {self.version}" if self.version else "")
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         table.add_column("file", overflow="fold")
         for heading in ("run", "subrun"):
             table.add_column(heading, justify="right", min_width=6)
-        table.add_column("bytes", justify="right", overflow="fold")
-        table.add_column("plan" if self.dry_run else "verified by", overflow="fold")
-        for heading in (*kinds, "duration / s", "rate / Hz") if self.inspections else ():
-            table.add_column(heading, justify="right", overflow="fold")
+        table.add_column("size" if is_narrow else "bytes", justify="right", no_wrap=is_narrow)
+        proof = "verified" if is_narrow else "verified by"
+        table.add_column("plan" if self.dry_run else proof, overflow="fold")
+        if self.inspections:
+            for heading in kinds or ["events"]:
+                table.add_column(heading, justify="right", overflow="fold")
+            for heading in ("t / s", "Hz") if is_narrow else ("duration / s", "rate / Hz"):
+                table.add_column(heading, justify="right", overflow="fold")
         for transfer in self.transfers:
             # as Text, since a name may hold what rich takes for markup
-            table.add_row(*map(Text, self._cells(transfer, kinds)))
+            table.add_row(*map(Text, self._cells(transfer, kinds, is_narrow=is_narrow)))
         return table
 
-    def _cells(self, transfer: Transfer, kinds: list[str]) -> list[str]:
+    def _cells(self, transfer: Transfer, kinds: list[str], *, is_narrow: bool) -> list[str]:
         name = parse_name(transfer.path)
-        size = "" if transfer.size_bytes is None else f"{transfer.size_bytes:,}"
+        size = transfer.size_bytes
+        shown = f"{size:,}" if size is not None and not is_narrow else human_bytes(size or 0)
         cells = [
-            name.kind if name else transfer.path.rpartition("/")[2],
+            name.kind if name else printable(transfer.path.rpartition("/")[2]),
             f"{name.run}" if name else "",
             f"{name.subrun:04d}" if name and name.subrun is not None else "",
-            size,
-            transfer.note or "" if self.dry_run else _proof(transfer),
+            "" if size is None else shown,
+            transfer.note or "" if self.dry_run else _proof(transfer, is_narrow=is_narrow),
         ]
         if not self.inspections:
             return cells
         looked = self.inspections.get(transfer.local)
         summary = looked.summary if looked else None
         counts = (summary.n_events_by_type if summary else None) or {}
-        cells += [f"{counts[k]:,}" if k in counts else "" for k in kinds]
+        n_events = summary.n_events if summary else None
+        total = "" if n_events is None else f"{n_events:,}"
+        cells += [f"{counts[k]:,}" if k in counts else "" for k in kinds] or [total]
         duration = summary.duration_s if summary else None
         rate = summary.rate_hz if summary else None
         return [
@@ -194,10 +206,12 @@ class NightReport:
         return list(found)
 
 
-def _proof(transfer: Transfer) -> str:
+def _proof(transfer: Transfer, *, is_narrow: bool) -> str:
     if transfer.error:
         return "failed"
     if transfer.verified and transfer.checksum:
+        if is_narrow:
+            return transfer.checksum.algorithm
         return f"{transfer.checksum.algorithm} {transfer.checksum.value[:16]}"
     return "unverified"
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from typing import TYPE_CHECKING, Self
 
-from ctaflows.errors import AlreadyExists, NotFound, ProtocolSurprise, UsageError
+from ctaflows.errors import (
+    AlreadyExists,
+    NetworkError,
+    NotFound,
+    ProtocolSurprise,
+    UsageError,
+)
 from ctaflows.storage import paths
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.propfind import BODY, MultistatusParser
-from ctaflows.transport import Transport
+from ctaflows.transport import Transport, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
     from ctaflows.transport import Answer, Stream, TokenSource
+
+log = logging.getLogger("ctaflows.storage")
 
 _XML = {"Content-Type": "application/xml; charset=utf-8"}
 
@@ -83,13 +92,17 @@ class Door:
             (DcacheDirectoryResource.getChildren, dCache 12.1).
         """
         path = self.normalise(path)
-        parser = MultistatusParser(path)
-        with self._propfind(path, "1") as stream:
-            for chunk in stream.chunks():
-                yield from parser.feed(chunk)
-            yield from parser.close()
-        if parser.itself is not None and not parser.itself.is_dir:
-            yield parser.itself
+        seen: set[int] = set()  # of names given before the connection broke
+        for attempt in range(1, self.settings.attempts + 1):
+            try:
+                for entry in self._listed(path):
+                    if hash(entry.path) not in seen:
+                        seen.add(hash(entry.path))
+                        yield entry
+            except NetworkError as why:
+                self._pause_or_raise(why, attempt)
+            else:
+                return
 
     def stat(self, path: str) -> Entry:
         """Describe one file or directory.
@@ -100,11 +113,16 @@ class Door:
             Nothing there.
         """
         path = self.normalise(path)
-        parser = MultistatusParser(path)
-        with self._propfind(path, "0") as stream:
-            for chunk in stream.chunks():
-                parser.feed(chunk)
-            parser.close()
+        for attempt in range(1, self.settings.attempts + 1):
+            parser = MultistatusParser(path)
+            try:
+                with self._propfind(path, "0") as stream:
+                    for chunk in stream.chunks():
+                        parser.feed(chunk)
+                    parser.close()
+                break
+            except NetworkError as why:
+                self._pause_or_raise(why, attempt)
         if parser.itself is None:
             raise ProtocolSurprise("The answer describes something else", where=self._url(path))
         return parser.itself
@@ -258,6 +276,23 @@ class Door:
                 "That is a directory", where=entry.path, hint="Ask for it to be removed with all."
             )
         self.transport.request("DELETE", self._url(entry.path) + ("/" if entry.is_dir else ""))
+
+    def _listed(self, path: str) -> Iterator[Entry]:
+        parser = MultistatusParser(path)
+        with self._propfind(path, "1") as stream:
+            for chunk in stream.chunks():
+                yield from parser.feed(chunk)
+            yield from parser.close()
+        if parser.itself is not None and not parser.itself.is_dir:
+            yield parser.itself
+
+    def _pause_or_raise(self, why: NetworkError, attempt: int) -> None:
+        """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
+        pause = pause_s(why, attempt, self.settings) if why.in_body else None
+        if pause is None:
+            raise why
+        log.warning("%s; listing it again in %.1f s", why, pause)
+        threading.Event().wait(pause)
 
     @contextlib.contextmanager
     def _propfind(self, path: str, depth: str) -> Iterator[Stream]:

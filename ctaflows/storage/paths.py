@@ -139,8 +139,8 @@ def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     name : str
         Path relative to the directory asked for.
     include, exclude : sequence of str
-        Shell patterns, matched against the whole relative path, against the file's name, and
-        (a word without a wildcard) against each directory of the path. No include means all.
+        Shell patterns, compared with the whole relative path, and with each part of it: the file's
+        name and the names of the directories. No include means all.
     """
     parts = name.split("/")
 

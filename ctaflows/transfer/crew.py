@@ -1,10 +1,17 @@
-"""Many calls at once in threads, that end cleanly on Ctrl-C."""
+"""Many calls at once in threads, that end cleanly on Ctrl-C.
+
+Ctrl-C reaches the main thread only, which may be waiting for another thread that waits for ours: so
+all work that can be stopped is known here.
+"""
 
 from __future__ import annotations
 
 import contextvars
+import weakref
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
+
+from ctaflows.errors import CtaflowsError
 
 if TYPE_CHECKING:
     import threading
@@ -12,6 +19,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Stopped(CtaflowsError):
+    """The work was asked to stop; what came so far is kept."""
+
+    exit_code = 130
+
+
+_stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+
+
+def stop_all() -> None:
+    """Let all work in this process end soon, as Ctrl-C asks for."""
+    for stop in list(_stops):
+        stop.set()
 
 
 def at_once(
@@ -35,6 +57,7 @@ def at_once(
     list
         The results in the order of the items.
     """
+    _stops.add(stop)
     with ThreadPoolExecutor(max(1, min(len(items), n_threads))) as pool:
         futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
         try:

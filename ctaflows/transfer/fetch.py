@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import (
-    CtaflowsError,
     DoorBusy,
     IntegrityError,
     Lost,
@@ -25,6 +24,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import Copy
+from ctaflows.transfer.crew import Stopped
 from ctaflows.transfer.part import Part, local_error
 from ctaflows.transfer.plan import Action, LocalState, decide
 
@@ -50,12 +50,6 @@ class Job:
 
     entry: Entry
     local: Path
-
-
-class Stopped(CtaflowsError):
-    """The transfer was asked to stop; what came so far is kept."""
-
-    exit_code = 130
 
 
 def fetch(
@@ -90,25 +84,32 @@ def fetch(
     """
     started = time.monotonic()
     entry = job.entry
+    door.normalise(entry.path)  # a name that can't be asked for leaves no part file behind
     action, why = look(entry, job.local, proof)
     if action is Action.SKIP:
-        progress.current().advance(entry.size_bytes or 0)
-        known = proof.checksum if proof is not None else None
-        checksum = sums.best(entry.checksums) or known
-        return Transfer(
-            path=entry.path,
-            local=str(job.local),
-            size_bytes=entry.size_bytes,
-            checksum=checksum,
-            verified=bool(entry.checksums),
-            skipped=True,
-            mtime=entry.mtime,
-            seconds=time.monotonic() - started,
-            note=why,
-        )
+        return _in_place(job, proof, why, started)
     with door.transfer_slots:
-        done = _fetch_checked(door, job, stop or threading.Event())
+        done = _fetch_checked(door, job, proof, stop or threading.Event())
     return replace(done, seconds=time.monotonic() - started)
+
+
+def _in_place(job: Job, proof: Transfer | None, why: str, started: float) -> Transfer:
+    """Make the record of a file that is here; an earlier proof of the same file still counts."""
+    entry = job.entry
+    progress.current().advance(entry.size_bytes or 0)
+    if proof is not None and (proof.size_bytes, proof.mtime) != (entry.size_bytes, entry.mtime):
+        proof = None
+    return Transfer(
+        path=entry.path,
+        local=str(job.local),
+        size_bytes=entry.size_bytes,
+        checksum=sums.best(entry.checksums) or (proof.checksum if proof else None),
+        verified=bool(entry.checksums) or (proof is not None and proof.verified),
+        skipped=True,
+        mtime=entry.mtime,
+        seconds=time.monotonic() - started,
+        note=why,
+    )
 
 
 def look(entry: Entry, local: Path, proof: Transfer | None = None) -> tuple[Action, str]:
@@ -132,28 +133,37 @@ def destination(dest: str | os.PathLike[str], name: str) -> Path:
         The file's name at the door.
     """
     local = Path(dest)
-    if not local.is_dir() and not os.fspath(dest).endswith(os.sep):
+    try:
+        is_folder = local.is_dir() or os.fspath(dest).endswith(os.sep)
+    except OSError as why:
+        raise local_error(why, local) from why
+    if not is_folder:
         return local
     if not is_safe_name(name):
         raise UsageError("This can't be a file's name here", where=repr(name))
     return local / name
 
 
-def _fetch_checked(door: Door, job: Job, stop: threading.Event) -> Transfer:
+def _fetch_checked(door: Door, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
     """Fetch; if the whole is wrong, look at the source again and fetch once more from zero."""
     try:
-        return _fetch_once(door, job, stop)
+        return _fetch_once(door, job, proof, stop)
     except IntegrityError as why:
         log.warning("%s; fetching it once more", why)
         again = Job(door.stat(job.entry.path), job.local)
-        done = _fetch_once(door, again, stop)
+        done = _fetch_once(door, again, proof, stop)
         return replace(done, retries=done.retries + 1)
 
 
-def _fetch_once(door: Door, job: Job, stop: threading.Event) -> Transfer:
-    entry = job.entry
+def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
+    entry, started = job.entry, time.monotonic()
     _refuse_offline(entry)
-    with Part(job.local, entry) as part:
+    with Part(job.local, entry, stop) as part:
+        if part.waited:  # another process was at the same file: perhaps it is done
+            action, why = look(entry, job.local, proof)
+            if action is Action.SKIP:
+                part.discard()
+                return _in_place(job, proof, why, started)
         copy = Copy(part, entry)
         if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end
             copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import CtaflowsError, NoSpace, error_text
+from ctaflows.errors import CtaflowsError, NoSpace, UsageError, error_text
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
+from ctaflows.transfer.part import local_error, part_path
 from ctaflows.transfer.plan import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ctaflows.storage.door import Door
     from ctaflows.transfer.manifest import Manifest
@@ -70,9 +73,12 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
     ------
     NoSpace
         What is to be fetched is larger than what is free here; nothing was fetched.
+    UsageError
+        Two files would get the same name here; nothing was fetched.
     """
     started = time.monotonic()
     stop = threading.Event()
+    _refuse_doubles(jobs)
     _check_space(jobs)
     progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
 
@@ -86,7 +92,10 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
             )
         known = done.skipped and proof is not None and proof.verified == done.verified
         if manifest and not known:
-            manifest.append(done)
+            try:
+                manifest.append(done)
+            except CtaflowsError as why:
+                done = replace(done, error=done.error or error_text(why))
         progress.current().finished(done)
         return done
 
@@ -94,19 +103,45 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
     return Report(tuple(transfers), time.monotonic() - started)
 
 
+def _refuse_doubles(jobs: Sequence[Job]) -> None:
+    """Refuse to let one file take the place of another."""
+    seen: dict[Path, str] = {}
+    for job in jobs:
+        other = seen.setdefault(job.local, job.entry.path)
+        if other != job.entry.path:
+            raise UsageError(
+                "Two files would get the same name here",
+                where=str(job.local),
+                said=f"{other} and {job.entry.path}",
+                hint="Fetch them into different folders.",
+            )
+
+
 def _check_space(jobs: Sequence[Job]) -> None:
     """Refuse at once what can't fit, rather than fill the disk first."""
     if not jobs:
         return
-    needed = sum(j.entry.size_bytes or 0 for j in jobs if not j.local.exists())
-    folder = jobs[0].local.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    try:
+        needed = sum(map(_missing_bytes, jobs))
+        folder = jobs[0].local.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+    except OSError as why:
+        raise local_error(why, jobs[0].local) from why
     if needed > free:
         raise NoSpace(
             "What is to be fetched does not fit here",
             where=str(folder),
             said=f"{needed:,} bytes needed, {free:,} free",
-            hint="Name another folder with --dest, or select fewer files.",
+            hint="Name another folder, or select fewer files.",
         )
+
+
+def _missing_bytes(job: Job) -> int:
+    """Say how much more disk a file needs: what is here of it, whole or in part, counts."""
+    size = job.entry.size_bytes or 0
+    if job.local.exists() and job.local.stat().st_size == size:
+        return 0
+    part = part_path(job.local)
+    return max(0, size - (part.stat().st_size if part.exists() else 0))

@@ -10,11 +10,13 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from io import FileIO
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError
 from ctaflows.model import utc_text
+from ctaflows.transfer.crew import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry
 
 _READ_BYTES = 1 << 20
+_GLANCE_S = 0.05
 _MAX_NAME_BYTES = 255 - len("..part.json.new")
 
 
@@ -35,9 +38,13 @@ class Part:
         The final name. Its folder is made.
     entry : Entry
         The source. Bytes that belong to another source are thrown away.
+    stop : threading.Event, optional
+        Ends the waiting for another process that holds the part.
 
     Attributes
     ----------
+    waited : bool
+        Was another process at the same file?
     size_bytes : int
         Bytes that are there and belong to the source.
 
@@ -49,13 +56,13 @@ class Part:
         The disk is full.
     """
 
-    def __init__(self, target: Path, entry: Entry) -> None:
+    def __init__(self, target: Path, entry: Entry, stop: threading.Event | None = None) -> None:
         self.target = target
-        self.path = target.with_name(f".{_short(target.name)}.part")
+        self.path = part_path(target)
         self._journal = self.path.with_name(self.path.name + ".json")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: FileIO = _locked(self.path)
+            self._stream, self.waited = _locked(self.path, stop or threading.Event())
         except OSError as why:
             raise local_error(why, target) from why
         try:
@@ -72,7 +79,9 @@ class Part:
 
     def _adopt(self, entry: Entry) -> None:
         wanted = _identity(entry)
-        if _read_journal(self._journal) == wanted:
+        # without a sum, a tag or a time nobody can tell whether the source is still the same
+        is_known = bool(entry.checksums or entry.etag or entry.mtime)
+        if is_known and _read_journal(self._journal) == wanted:
             self.size_bytes = self._stream.seek(0, os.SEEK_END)
             if entry.size_bytes is None or self.size_bytes <= entry.size_bytes:
                 return
@@ -110,6 +119,9 @@ class Part:
             if mtime is not None:
                 os.utime(self._stream.fileno(), (mtime, mtime))
             os.fsync(self._stream.fileno())
+            if os.fstat(self._stream.fileno()).st_ino != self.path.stat().st_ino:
+                # a file whose own name is that of our part
+                raise FileExistsError(errno.EEXIST, "another file took the part's place")
             self.path.replace(self.target)
             self._journal.unlink(missing_ok=True)
             _sync_folder(self.target.parent)
@@ -120,6 +132,11 @@ class Part:
         """Remove the bytes and the journal."""
         self.path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
+
+
+def part_path(target: Path) -> Path:
+    """Say where the bytes of a target lie as long as it is not whole."""
+    return target.with_name(f".{_short(target.name)}.part")
 
 
 def local_error(why: OSError, where: Path) -> CtaflowsError:
@@ -166,17 +183,21 @@ def _short(name: str) -> str:
     return os.fsdecode(raw[: _MAX_NAME_BYTES - 17]) + "~" + digest
 
 
-def _locked(path: Path) -> FileIO:
+def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
     """Open a part file and hold it; another process that fetches the same file is waited for."""
+    waited = False
     while True:
         stream = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-        fcntl.flock(stream, fcntl.LOCK_EX)
         try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
-                return stream
-        except FileNotFoundError:
-            pass  # it was finished or thrown away while we waited
+                return stream, waited
+        except (BlockingIOError, FileNotFoundError):
+            pass  # held, or finished or thrown away just now
         stream.close()
+        waited = True
+        if stop.wait(_GLANCE_S):
+            raise Stopped("Stopped while another process fetches this file", where=str(path))
 
 
 def _sync_folder(folder: Path) -> None:

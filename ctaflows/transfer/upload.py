@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import stat
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -16,6 +18,7 @@ from ctaflows.errors import (
     CtaflowsError,
     NetworkError,
     NotFound,
+    ProtocolSurprise,
     SizeMismatch,
     StorageError,
     UsageError,
@@ -25,7 +28,7 @@ from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress
-from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.crew import Stopped, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +43,14 @@ _BLOCK_BYTES = 1 << 20
 _CHECKSUM_TRIES = 5
 
 
-def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
+def upload(
+    door: Door,
+    local: Path,
+    remote: str,
+    *,
+    overwrite: bool = False,
+    stop: threading.Event | None = None,
+) -> Transfer:
     """Upload one file.
 
     Parameters
@@ -53,6 +63,8 @@ def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> 
         Final path; one that ends in ``/`` is completed with the file's name. Parents are made.
     overwrite : bool
         Replace a file that is there and differs.
+    stop : threading.Event, optional
+        Ends the upload soon after it is set.
 
     Returns
     -------
@@ -67,7 +79,7 @@ def upload(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> 
         What arrived is not what was sent. Nothing is left behind.
     """
     started = time.monotonic()
-    source = _Source(local)
+    source = _Source(local, stop or threading.Event())
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
     there = door.exists(target)
     if there is not None:
@@ -115,19 +127,19 @@ def upload_many(
     Report
         In the order of the pairs, failed ones with their error.
     """
-    started = time.monotonic()
+    started, stop = time.monotonic(), threading.Event()
     progress.current().expect(len(pairs), sum(_size(local) for local, _ in pairs))
 
     def one(pair: tuple[Path, str]) -> Transfer:
         local, remote = pair
         try:
-            done = upload(door, local, remote, overwrite=overwrite)
+            done = upload(door, local, remote, overwrite=overwrite, stop=stop)
         except CtaflowsError as why:
             done = Transfer(remote, str(local), _size(local), error=error_text(why))
         progress.current().finished(done)
         return done
 
-    transfers = at_once(one, pairs, door.settings.transfers, threading.Event())
+    transfers = at_once(one, pairs, door.settings.transfers, stop)
     return Report(tuple(transfers), time.monotonic() - started)
 
 
@@ -142,7 +154,17 @@ def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
         A directory at the door.
     """
     base = f"{remote.rstrip('/')}/{folder.resolve().name}"
-    found = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
+
+    def unreadable(why: OSError) -> None:
+        raise UsageError(
+            "A folder can't be read",
+            where=str(why.filename),
+            said=why.strerror,
+            hint="Nothing was uploaded. Leave the folder out, or get the right to read it.",
+        ) from None
+
+    walk = os.walk(folder, onerror=unreadable)
+    found = [Path(where) / name for where, _, names in walk for name in names]
     return [(f, f"{base}/{f.relative_to(folder).as_posix()}") for f in sorted(found)]
 
 
@@ -162,6 +184,7 @@ def _upload_new(
         server, retries, promised = _put(door, source, temporary)
         checksum, verified = _compare(door, source, temporary, promised)
         _move(door, temporary, target, checksum, overwrite=overwrite)
+        _check_name(door, source, target)
     except BaseException:
         _clean(door, temporary)
         raise
@@ -246,6 +269,19 @@ def _move(door: Door, temporary: str, target: str, checksum: Checksum, *, overwr
             raise
 
 
+def _check_name(door: Door, source: _Source, target: str) -> None:
+    """Look whether the file got its name: servers differ in how they read an odd one."""
+    if quote(target) == target:
+        return
+    there = door.exists(target)
+    if there is None or there.size_bytes != source.size_bytes:
+        raise ProtocolSurprise(
+            "The server gave the file another name",
+            where=target,
+            hint="It does not understand a character of this name: choose another one.",
+        )
+
+
 def _may_come_late(there: Entry) -> bool:
     """Is this a door that keeps checksums? Only dCache tells a locality."""
     return there.locality is not None
@@ -273,12 +309,16 @@ def _agreeing(there: Entry, source: _Source) -> Checksum | None:
 class _Source:
     """The file to be uploaded; its checksum is taken while it is read."""
 
-    def __init__(self, local: Path) -> None:
+    def __init__(self, local: Path, stop: threading.Event) -> None:
         self.local = local
+        self._stop = stop
         self.sent_bytes = 0
         self._sums: dict[str, Checksum] = {}
         try:
-            self.size_bytes = local.stat().st_size
+            about = local.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise IsADirectoryError(0, "it is no regular file")
+            self.size_bytes = about.st_size
             with local.open("rb"):
                 pass
         except FileNotFoundError:
@@ -297,6 +337,8 @@ class _Source:
         self.sent_bytes = 0
         with self.local.open("rb") as stream:
             while block := stream.read(_BLOCK_BYTES):
+                if self._stop.is_set():
+                    raise Stopped("Stopped; nothing is left behind", where=str(self.local))
                 hasher.update(block)
                 yield block
                 self.sent_bytes += len(block)

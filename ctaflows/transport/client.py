@@ -94,8 +94,12 @@ class Stream:
         NetworkError
             The connection broke, stalled, or ended before the promised length.
         """
-        with _translated(self.url):
-            yield from self._response.iter_raw()
+        try:
+            with _translated(self.url):
+                yield from self._response.iter_raw()
+        except NetworkError as why:
+            why.in_body = True
+            raise
 
 
 class Transport:

@@ -99,7 +99,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         code = done.exit_code
     except SystemExit as done:
         # click takes a closed pipe for a failure (click.core, BaseCommand.main: EPIPE)
-        is_closed_pipe = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        is_closed_pipe = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
         code = 0 if is_closed_pipe else done.code
     except (click.Abort, KeyboardInterrupt):
         click.echo("ctaflows: stopped; what is done is kept", err=True)

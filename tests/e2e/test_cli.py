@@ -336,3 +336,29 @@ def test_listing_loads_neither_prefect_nor_h5py(night: Path) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_odd_terminals(night: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
+    ok("get", file, "a.h5")
+    ok("inspect", "--tables", "a.h5", **ascii_only)
+    ok("run", "fetch-dl1", "--date", "20241114", **ascii_only)
+    assert "\x1b" not in run("ls", "nowhere", NO_COLOR="1", FORCE_COLOR="1").stderr
+    for command in ("ls -r -l cta | head -1", "ls cta >&-", "ls nowhere 2>&-"):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m ctaflows {command}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == (3 if "nowhere" in command else 0), command
+        assert "Traceback" not in done.stderr
+
+
+def test_patterns_that_match_nothing(night: Path) -> None:
+    assert "No file matches" in fails(3, "get", "-r", NIGHT, "out", "--include", "zzz*")
+
+
+def test_a_destination_that_can_not_be_looked_at(night: Path) -> None:
+    file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
+    assert "can't be written" in fails(2, "get", file, "x" * 300)
+    assert "can't be written" in fails(2, "get", "-r", NIGHT, "x" * 300)

@@ -307,3 +307,14 @@ def test_what_a_server_says_does_not_steer_the_terminal(box: Sandbox, door: Door
         door.stat("/a\u009b31m\u202e.h5")
     assert why.value.where is not None
     assert "\u009b" not in str(why.value)
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncate"])
+def test_a_listing_that_breaks_off_is_asked_for_again(box: Sandbox, door: Door, fault: str) -> None:
+    for i in range(300):
+        box.put(f"/d/{i:03}", b"x")
+    box.faults.add(fault, times=2, method="PROPFIND")
+    found = [e.name for e in door.list("/d")]
+    assert sorted(found) == [f"{i:03}" for i in range(300)], "each once"
+    box.faults.add(fault, times=2, method="PROPFIND")
+    assert door.stat("/d/000").size_bytes == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -421,3 +422,93 @@ def test_no_secret_is_logged(
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith("ctaflows.sandbox")]
     assert any("dcache-http-uuid" in line for line in ours), "the library does log addresses"
     assert not [line for line in ours if any(s in line for s in secrets)]
+
+
+def test_two_files_of_one_name_here_are_refused(box: Sandbox, door: Door, tmp_path: Path) -> None:
+    box.put("/x/a.h5", b"1")
+    box.put("/y/a.h5", b"2")
+    jobs = [job(door, path, tmp_path) for path in ("/x/a.h5", "/y/a.h5")]
+    with pytest.raises(UsageError, match="same name"):
+        many.fetch_many(door, jobs)
+    assert names(tmp_path) == []
+
+
+def test_who_waited_for_another_process_does_not_fetch_again(
+    box: Sandbox, door: Door, tmp_path: Path
+) -> None:
+    box.put("/a.h5", DATA)
+    box.faults.add("slow", times=1, server="pool", rate_bytes_s=600_000)
+    wanted = job(door, "/a.h5", tmp_path)
+    results: list[Transfer] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(fetch(door, wanted))) for _ in range(3)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sum(r.moved_bytes for r in results) == len(DATA)
+    assert [r.verified for r in results] == [True] * 3
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_an_earlier_proof_is_not_weakened(box: Sandbox, door: Door, tmp_path: Path) -> None:
+    """The listing has no checksum, the answer had one: a second run must not forget it."""
+    box.put("/a.h5", DATA)
+    entry = door.stat("/a.h5")
+    bare = Job(replace(entry, checksums=()), tmp_path / "a.h5")
+    manifest = Manifest(tmp_path / "manifest.jsonl")
+    assert many.fetch_many(door, [bare], manifest=manifest).transfers[0].verified
+    again = many.fetch_many(door, [bare], manifest=Manifest(manifest.file)).transfers[0]
+    assert again.skipped
+    assert again.verified
+    assert again.checksum is not None
+    assert again.checksum.algorithm == "adler32"
+
+
+def test_a_file_named_as_our_part_does_not_become_another_s_content(
+    box: Sandbox, door: Door, tmp_path: Path
+) -> None:
+    box.put("/.a.h5.part", b"other")
+    box.put("/a.h5", DATA)
+    stop = threading.Event()
+
+    class Meddle(Progress):
+        def advance(self, n_bytes: int) -> None:
+            if n_bytes > 0 and not stop.is_set():
+                stop.set()
+                other = tmp_path / "new"
+                other.write_bytes(b"other")
+                other.replace(tmp_path / ".a.h5.part")
+
+    with reported_to(Meddle()), pytest.raises(UsageError, match="part's place"):
+        fetch(door, job(door, "/a.h5", tmp_path))
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_manifest_that_can_not_be_written_spoils_no_report(
+    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = night(box, door, tmp_path, 3)
+
+    def full(self: Manifest, transfer: Transfer) -> None:
+        raise NoSpace("No space is left here")
+
+    monkeypatch.setattr(Manifest, "append", full)
+    report = many.fetch_many(door, jobs, manifest=Manifest(tmp_path / "m"))
+    assert [(t.error or "")[:7] for t in report.transfers] == ["NoSpace"] * 3
+
+
+def test_what_is_here_in_part_counts_against_the_space(
+    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("/a.h5", DATA)
+    wanted = job(door, "/a.h5", tmp_path)
+    interrupt(door, wanted, after=250_000)
+    monkeypatch.setattr(many.shutil, "disk_usage", lambda _: Small())
+    assert not many.fetch_many(door, [wanted]).failed
+
+
+class Small:
+    total = used = 0
+    free = 60_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +14,13 @@ from ctaflows.errors import (
     IntegrityError,
     NetworkError,
     NotFound,
+    ProtocolSurprise,
     StorageError,
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
+from ctaflows.transfer.crew import Stopped
 from ctaflows.transfer.upload import files_of, upload, upload_many
 
 if TYPE_CHECKING:
@@ -145,3 +148,41 @@ def test_a_tree_keeps_its_shape(box: Sandbox, door: Door, tmp_path: Path) -> Non
     assert left(box) == [
         "lst/results/tree/a.h5", "lst/results/tree/sub/b.h5", "lst/results/tree/sub/deep/c.h5",
     ]  # fmt: skip
+
+
+def test_a_folder_that_can_not_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree/locked").mkdir(parents=True)
+    real = os.scandir
+
+    def refuse(path: str) -> object:  # root may read everything, so this stands in for the system
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match="can't be read"):
+        files_of(tmp_path / "tree", "lst")
+
+
+def test_a_pipe_is_not_waited_for(door: Door, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        upload(door, tmp_path / "pipe", "/r.h5")
+
+
+def test_a_name_that_the_server_reads_otherwise_is_found(
+    box: Sandbox, door: Door, source: Path
+) -> None:
+    """The sandbox's WebDAV library takes a ? in a Destination for the end of the path."""
+    with pytest.raises(ProtocolSurprise, match="another name"):
+        upload(door, source, "/q?x.h5")
+
+
+def test_a_stop_leaves_nothing(box: Sandbox, door: Door, source: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        upload(door, source, "/r.h5", stop=stop)
+    assert left(box) == []

@@ -1,0 +1,76 @@
+"""Ctrl-C, SIGTERM and SIGKILL in the middle: an end within seconds, and the next run goes on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.sandbox.night import make_night
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctaflows.sandbox import Sandbox
+
+RUN = ["run", "fetch-dl1", "--date", "20241114", "--json"]
+GET = ["get", "-r", "cta/DL1/20241114", "there", "--json"]
+
+
+def final_names(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.h5") if not p.name.startswith("."))
+
+
+@pytest.mark.parametrize("words", [RUN, GET], ids=["run", "get"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_and_goes_on(
+    box: Sandbox, here: Path, words: list[str], number: signal.Signals
+) -> None:
+    written = make_night(box.storage, dt.date(2024, 11, 14), subruns=(4, 3))
+    box.faults.add("slow", times=None, server="pool", path="*Run11113*", rate_bytes_s=20_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ctaflows", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while not any(p.stat().st_size > 30_000 for p in here.rglob(".*.part")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(number)
+    code = process.wait(10)
+    assert code == (-9 if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        assert process.stderr is not None
+        assert b"stopped; what is done is kept" in process.stderr.read()
+    process.stderr and process.stderr.close()
+    sizes = {p.name: p.stat().st_size for p in written}
+    assert all(p.stat().st_size == sizes[p.name] for p in final_names(here)), "none is half"
+    box.faults.clear()
+    done = subprocess.run(
+        [sys.executable, "-m", "ctaflows", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert sum(r["resumed_bytes"] for r in records) > 30_000
+    assert all(r["verified"] for r in records)
+    found = {p.name: p.read_bytes() for p in final_names(here)}
+    assert found == {p.name: p.read_bytes() for p in written}
+
+
+def test_the_readme_s_unreliable_door(here: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ctaflows", "sandbox", "--fault", "503:3", "--fault", "reset:2",
+         "--", sys.executable, "-m", "ctaflows", "get", "-r", "cta/DL1/20241114", "night"],
+        env={**os.environ, "CTAFLOWS_BACKOFF_S": "0.01"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(final_names(here / "night")) == 14

@@ -41,7 +41,7 @@ lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS) \
+	  --generate-hashes --no-header $(LOCK_FLAGS) \
 	  --output-file requirements/dev.txt pyproject.toml
 
 clean:

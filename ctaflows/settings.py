@@ -41,6 +41,8 @@ class Settings:
         OpenID Connect issuer, without a trailing slash.
     client_id : str
         OAuth 2.0 client.
+    audience : str or None
+        Whom tokens are asked for, where the issuer wants to be told (WLCG profile, ``audience``).
     client_secret, client_secret_file : str or None, Path or None
         The client's secret, or the file that holds it. Never shown.
     ca_file : Path or None
@@ -76,6 +78,7 @@ class Settings:
     door_url: str = "https://dcache.cta.cscs.ch:2880"
     issuer_url: str = "https://keycloak.cta.cscs.ch/realms/master"
     client_id: str = "dcache-cta-cscs-ch-users"
+    audience: str | None = None
     client_secret: str | None = field(default=None, repr=False)
     client_secret_file: Path | None = None
     ca_file: Path | None = None

@@ -199,6 +199,8 @@ class Issuer:
         In a Basic header they would have to be encoded twice (RFC 6749 §2.3.1), and servers differ.
         """
         fields = {"client_id": self._settings.client_id, **form}
+        if self._settings.audience and "token" not in form:
+            fields["audience"] = self._settings.audience
         if known := secret.find(self._settings):
             fields["client_secret"] = known
         try:

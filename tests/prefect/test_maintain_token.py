@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serverkit import wait_until
+from serverkit import process, wait_until
 
 from ctaflows import list_dir
 from ctaflows.auth import block
@@ -134,6 +136,25 @@ def test_a_worker_without_the_home_takes_the_block(
         ).text  # what any client of the API can read
     assert kept["access_token"] in told
     assert kept["refresh_token"] not in told
+
+
+def test_it_is_served_on_one_machine(
+    prefect_server: Any, box: Sandbox, here: Path, tmp_path: Path
+) -> None:
+    from prefect.deployments import run_deployment
+
+    age(box, 350)
+    log = tmp_path / "serve.log"
+    with process([sys.executable, "-m", "flows.maintain_token"], log, env=dict(os.environ)):
+
+        def is_served() -> bool:
+            with prefect_server.client as client:
+                return any(d.name == "token" for d in client.read_deployments())
+
+        wait_until(is_served, "the served deployment")
+        run = run_deployment("maintain-token/token", timeout=60)
+        assert run.state.is_completed(), log.read_text()
+    assert refreshes(box) == 1
 
 
 def test_its_deployment_has_one_run_at_a_time(prefect_server: Any) -> None:

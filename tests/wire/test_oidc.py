@@ -738,3 +738,19 @@ def test_an_issuer_without_device_login(box: Sandbox, rewrite: Callable[..., Non
     rewrite("/openid-configuration", lambda v: v.pop("device_authorization_endpoint"))
     with pytest.raises(AuthError, match="no device login"):
         login(box, FakeTime(), Shown())
+
+
+def test_the_audience_is_asked_for_where_one_is_set(box: Sandbox) -> None:
+    bodies: list[str] = []
+    settings = box.settings(audience="https://door.example.org")
+    with Issuer(settings) as issuer:
+        request = issuer._transport.request
+
+        def watched(method: str, url: str, **how: Any) -> Any:
+            bodies.append((how.get("content") or b"").decode())
+            return request(method, url, **how)
+
+        issuer._transport.request = watched
+        issuer.begin_login()
+        issuer.refresh(box.tokens()["refresh_token"])
+    assert sum("audience=https%3A%2F%2Fdoor.example.org" in body for body in bodies) == 2

@@ -54,7 +54,7 @@ if __name__ == "__main__":
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
     maintain_token.serve(
-        name="token",
+        name="here",
         interval=240,
         # missed runs come all at once after a pause: one is enough
         global_limit=ConcurrencyLimitConfig(

@@ -149,10 +149,10 @@ def test_it_is_served_on_one_machine(
 
         def is_served() -> bool:
             with prefect_server.client as client:
-                return any(d.name == "token" for d in client.read_deployments())
+                return any(d.name == "here" for d in client.read_deployments())
 
         wait_until(is_served, "the served deployment")
-        run = run_deployment("maintain-token/token", timeout=60)
+        run = run_deployment("maintain-token/here", timeout=60)
         assert run.state.is_completed(), log.read_text()
     assert refreshes(box) == 1
 

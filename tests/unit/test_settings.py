@@ -97,6 +97,7 @@ def test_general_ca_variables_set_nothing_else(monkeypatch):
 
 
 ENVIRONMENT = {
+    "audience": ("https://door.example.org", "https://door.example.org"),
     "client_id": ("me", "me"),
     "client_secret": ("s3cr3t", "s3cr3t"),
     "client_secret_file": ("/run/secret", Path("/run/secret")),

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from shell import fails, ok, run
 
 from ctaflows.sandbox.night import make_night
 
@@ -21,36 +22,12 @@ NIGHT = "cta/DL1/20241114"
 RUNS = "cta/DL1/20241114/v0.1/tailcut84"
 
 
-def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `ctaflows` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "ctaflows", *words], text=True, capture_output=True, check=False,
-        env={**os.environ, **env}, timeout=60,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def night(box: Sandbox, here: Path) -> Path:
     import datetime as dt
 
     make_night(box.storage, dt.date(2024, 11, 14), subruns=(2, 1))
     return here
-
-
-def ok(*words: str, **env: str) -> str:
-    done = run(*words, **env)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def fails(code: int, *words: str, **env: str) -> str:
-    """Run a command that must fail, and give what it says."""
-    done = run(*words, **env)
-    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(("ctaflows: ", "Usage: ")), done.stderr
-    return done.stderr
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from shell import fails, ok, run
 
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox
@@ -28,29 +29,6 @@ if TYPE_CHECKING:
 
 CODE = re.compile(r"type the code\s+(?:\x1b\[1m\s*)?([A-Z0-9-]{4,})\s")
 BLOCKS = "▀▄█"
-
-
-def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ctaflows", *words], text=True, capture_output=True, check=False,
-        env={**os.environ, **env}, timeout=60, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def ok(*words: str, **env: str) -> str:
-    done = run(*words, **env)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def fails(code: int, *words: str, **env: str) -> str:
-    done = run(*words, **env)
-    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("ctaflows: "), done.stderr
-    assert done.stdout == ""
-    return done.stderr
 
 
 @pytest.fixture
@@ -405,3 +383,11 @@ def test_logout_while_the_issuer_is_away(box: Sandbox, logged_in: TokenSet) -> N
 @pytest.mark.parametrize("words", [["login"], ["logout"]])
 def test_an_unknown_profile(box: Sandbox, here: Path, words: list[str]) -> None:
     assert "no profile “nowhere”" in fails(2, "token", *words, "--profile", "nowhere")
+
+
+@pytest.mark.parametrize("words", [["print"], ["print", "--file"], ["status", "--json"]])
+def test_a_failure_prints_nothing_that_could_be_taken_for_a_token(
+    box: Sandbox, here: Path, words: list[str]
+) -> None:
+    done = run("token", *words)
+    assert (done.returncode, done.stdout) == (5, "")

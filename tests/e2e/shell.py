@@ -11,7 +11,7 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `ctaflows` without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "ctaflows", *words], text=True, capture_output=True, check=False,
-        env={**os.environ, **env}, timeout=60, stdin=subprocess.DEVNULL,
+        env={**os.environ, **env}, timeout=240, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 

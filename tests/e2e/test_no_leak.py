@@ -133,7 +133,7 @@ class Stage:
         helper = threading.Thread(target=self._let_in, args=(process,))
         if words[:2] == ("token", "login"):
             helper.start()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         if helper.ident:
             helper.join()
         assert process.returncode == code, (words, process.returncode, out, err)

@@ -50,7 +50,7 @@ def test_shell_lines(page: str, night: Path) -> None:
     assert sum(line.startswith("ctaflows ") for line in lines) >= 5
     for line in lines:
         done = subprocess.run(
-            line, shell=True, text=True, capture_output=True, check=False, timeout=60
+            line, shell=True, text=True, capture_output=True, check=False, timeout=240
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def wait_until(ask: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
-    """Ask until the answer is true; the server takes in task runs some time after they ended."""
+def wait_until(ask: Callable[[], Any], what: str, timeout_s: float = 240) -> Any:
+    """Ask until the answer is true; the server takes in task runs some time after they ended.
+
+    The limit only ends what hangs: a worker on a busy machine needs a minute to begin.
+    """
     deadline = time.monotonic() + timeout_s
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
@@ -77,15 +80,19 @@ class PrefectServer:
         runs = wait_until(ask, f"{n} finished task runs of {flow_run_id}")
         return sorted(runs, key=lambda run: run.name)
 
-    def finished(self, flow_run_id):
-        """Wait until a flow run is over; give it."""
+    def finished(self, flow_run_id, log: Path | None = None):
+        """Wait until a flow run is over; give it. Where it does not end, show the log."""
 
         def ask():
             with self.client as client:
                 run = client.read_flow_run(flow_run_id)
             return run.state and run.state.is_final() and run
 
-        return wait_until(ask, f"the end of flow run {flow_run_id}")
+        try:
+            return wait_until(ask, f"the end of flow run {flow_run_id}")
+        except AssertionError:
+            print(log.read_text() if log else "", file=sys.stderr)
+            raise
 
     def cli(self, *words: str, cwd: Path | None = None) -> str:
         """Run ``prefect WORDS``; give its output."""
@@ -94,7 +101,7 @@ class PrefectServer:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -74,7 +74,7 @@ def test_the_command_line_tracks_where_an_api_is_configured(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ctaflows", "run", "fetch-dl1", "--date", "20241114"],
-        text=True, capture_output=True, check=False, timeout=90,
+        text=True, capture_output=True, check=False, timeout=240,
         env={**os.environ, "PREFECT_API_URL": prefect_server.url},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_the_command_line_tracks_where_an_api_is_configured(
 def test_a_failing_run_shows_no_traceback(prefect_server: Any, night: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ctaflows", "run", "fetch-dl1", "--date", "20241115"],
-        text=True, capture_output=True, check=False, timeout=90,
+        text=True, capture_output=True, check=False, timeout=240,
         env={**os.environ, "PREFECT_API_URL": prefect_server.url},
     )  # fmt: skip
     assert done.returncode == 3
@@ -112,8 +112,8 @@ def test_the_deployment_runs_in_a_worker(
     )  # fmt: skip
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ctaflows"]
     log = tmp_path / "worker.log"
-    with process([*worker, "--run-once"], log, env=dict(os.environ)):
-        run = prefect_server.finished(newest(prefect_server).id)
+    with process(worker, log, env=dict(os.environ)):
+        run = prefect_server.finished(newest(prefect_server).id, log)
     assert run.state.is_completed(), log.read_text()
     assert run.name == "fetch-dl1-2024-11-14"
     assert len(list(night.rglob("*.h5"))) == 10

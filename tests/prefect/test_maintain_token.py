@@ -152,7 +152,7 @@ def test_it_is_served_on_one_machine(
                 return any(d.name == "here" for d in client.read_deployments())
 
         wait_until(is_served, "the served deployment")
-        run = run_deployment("maintain-token/here", timeout=60)
+        run = run_deployment("maintain-token/here", timeout=240)
         assert run.state.is_completed(), log.read_text()
     assert refreshes(box) == 1
 

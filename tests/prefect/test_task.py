@@ -195,6 +195,6 @@ def test_it_runs_in_the_background(prefect_server, project, sums):
     future = sums.double.delay(21)
     command = [sys.executable, "-m", "prefect", "task", "serve", "flows_of_mine/sums.py:double"]
     with process(command, prefect_server.home / "task-serve.log", cwd=project):
-        future.wait(timeout=60)
+        future.wait(timeout=240)
         assert future.state.is_completed(), (prefect_server.home / "task-serve.log").read_text()
     assert future.result() == 42

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ctaflows", *words],
-        text=True, capture_output=True, check=False, timeout=60,
+        text=True, capture_output=True, check=False, timeout=240,
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_two_started_at_once_are_one(box: Sandbox) -> None:
         )
         for _ in range(3)
     ]
-    said = {process.communicate(timeout=60)[0] for process in starts}
+    said = {process.communicate(timeout=240)[0] for process in starts}
     assert [process.returncode for process in starts] == [0, 0, 0]
     assert becomes(lambda: len(agents_of(box)) == 1), "the others end"
     assert len(said) == 1

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ctaflows import ctadata
     from ctaflows.errors import CtaflowsError, PartialFailure
     from ctaflows.model import Checksum, Entry, Report, Transfer
     from ctaflows.settings import Settings
@@ -47,6 +48,7 @@ __all__ = [
     "Settings",
     "Transfer",
     "__version__",
+    "ctadata",
     "fetch_dir",
     "fetch_file",
     "fetch_files",
@@ -77,6 +79,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "ctadata":
+        return importlib.import_module("ctaflows.ctadata")
     value = getattr(importlib.import_module(f"ctaflows.{_HOMES.get(name, 'tasks')}"), name)
     globals()[name] = value
     return value

@@ -6,9 +6,10 @@
     ├─ UsageError 2        ├─ NotFound 3          ├─ AlreadyExists 4
     ├─ AuthError 5         TokenMissing · TokenExpired · LoginNeeded · Refused
     ├─ FileOffline 6       Nearline · Lost
-    ├─ IntegrityError 7    SizeMismatch · ChecksumMismatch · Truncated · NotHDF5
+    ├─ IntegrityError 7    SizeMismatch · ChecksumMismatch · Truncated · SourceChanged · NotHDF5
     ├─ StorageError 8      DoorBusy · RateLimited · NoSpace · ListingUnreadable · ProtocolSurprise
-    ├─ NetworkError 9      └─ PartialFailure 10 (carries the Report)
+    ├─ NetworkError 9      ├─ PartialFailure 10 (carries the Report)
+    └─ Stopped 130
 
 The number is the exit code of the command line. Every error can be pickled (Prefect and Dask send
 them between processes) and passes its text through `redact`, so that none holds a secret.
@@ -201,6 +202,10 @@ class Truncated(IntegrityError):
     """The file (or the answer) ends before its end."""
 
 
+class SourceChanged(IntegrityError):
+    """The file at the storage was replaced while it was read."""
+
+
 class NotHDF5(IntegrityError):
     """The file's name says HDF5, its first bytes say something else."""
 
@@ -242,6 +247,12 @@ class NetworkError(CtaflowsError):
     retryable = True
     #: Did it break in the body of an answer, after the headers had come?
     in_body = False
+
+
+class Stopped(CtaflowsError):
+    """The work was asked to stop, as by Ctrl-C; what came so far is kept."""
+
+    exit_code = 130
 
 
 class PartialFailure(CtaflowsError):

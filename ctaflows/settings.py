@@ -51,6 +51,8 @@ class Settings:
         Where a night lies; ``{date}`` and ``{version}`` are filled in.
     transfers : int
         Files moved at once.
+    listings : int
+        Directories listed at once: for a door each is work in its name space and memory.
     attempts : int
         How often an idempotent request is tried in all.
     backoff_s : float
@@ -66,6 +68,8 @@ class Settings:
         Where tokens are looked for: ``auto`` (WLCG order, then our store, then ctadata's files and
         JupyterHub's variable), ``environment`` (WLCG order alone), ``store`` (our store alone), or
         ``block:NAME`` (a Prefect Secret block that `maintain-token` fills).
+    fast_bytes : bool
+        Move the bytes of files over libcurl; False leaves them to httpx, which is slower.
     allow_http_pools : bool
         Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
     origins : dict
@@ -85,11 +89,13 @@ class Settings:
     night_path: str = "cta/DL1/{date}/{version}"
     token_source: str = "auto"  # noqa: S105
     transfers: int = 8
+    listings: int = 2
     attempts: int = 5
     backoff_s: float = 0.5
     busy_s: float = 20.0
     connect_timeout_s: float = 30.0
     stall_timeout_s: float = 60.0
+    fast_bytes: bool = True
     allow_http_pools: bool = False
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -99,8 +105,9 @@ class Settings:
 
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in ("profile", "origins")}
-_INTS = {"transfers": 1, "attempts": 1}
+_INTS = {"transfers": 1, "listings": 1, "attempts": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s")
+_BOOLS = ("fast_bytes", "allow_http_pools")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "issuer_url")
 _TOKEN_SOURCE = re.compile(r"auto|environment|store|block:[a-z0-9-]+")
@@ -223,7 +230,7 @@ def _typed(key: str, value: Any) -> Any:
         return _number(value, int, _INTS[key])
     if key in _FLOATS:
         return _number(value, float, 0.0)
-    if key == "allow_http_pools":
+    if key in _BOOLS:
         return _boolean(value)
     if not isinstance(value, str | os.PathLike):
         raise ValueError("a text")

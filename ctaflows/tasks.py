@@ -24,6 +24,7 @@ from ctaflows.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
 from ctaflows.transfer import upload as _upload
+from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -282,8 +283,8 @@ def upload_dir(
     source = Path(local)
     if not source.is_dir():
         raise NotFound("There is no such directory here", where=str(local))
-    report = _upload.upload_many(
-        connect(profile), _upload.files_of(source, path), overwrite=overwrite
+    report = _uploads.upload_many(
+        connect(profile), _uploads.files_of(source, path), overwrite=overwrite
     )
     if report.failed:
         raise PartialFailure.of(report)

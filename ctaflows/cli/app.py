@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "Run a flow here and now, such as fetch-dl1.",
     "flows": "List the flows that can be run.",
     "token": "Log in; show, renew and end the login.",
+    "certificate": "Delegate a proxy certificate to the platform.",
     "start-agent": "Keep the token warm in the background.",
     "stop-agent": "Stop doing so.",
     "agent": "Tell how the agent is.",
@@ -88,12 +89,17 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the right code."""
+    run(cli, "ctaflows", args)
+
+
+def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
+    """Run a command as a console script of that name, and end the process with the right code."""
     _prepare_streams()
     color = False if os.environ.get("NO_COLOR") else None
     signal.signal(signal.SIGINT, _stopped)
     signal.signal(signal.SIGTERM, _stopped)
     try:
-        code = cli.main(args, prog_name="ctaflows", standalone_mode=False, color=color)
+        code = command.main(args, prog_name=name, standalone_mode=False, color=color)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
@@ -102,20 +108,20 @@ def main(args: list[str] | None = None) -> NoReturn:
         is_closed_pipe = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
         code = 0 if is_closed_pipe else done.code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("ctaflows: stopped; what is done is kept", err=True)
+        click.echo(f"{name}: stopped; what is done is kept", err=True)
         code = 130
     except click.ClickException as why:
         why.show()
         code = why.exit_code
     except CtaflowsError as why:
-        _show(why)
+        _show(why, name)
         code = why.exit_code
     except BrokenPipeError:
         # the reader of our output has gone (`ctaflows ls … | head`): nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as why:  # noqa: BLE001  the last resort
-        _show_fault(why)
+        _show_fault(why, name)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -145,25 +151,26 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _show(why: CtaflowsError) -> None:
+def _show(why: CtaflowsError, name: str) -> None:
     if _is_verbose():
         import traceback
 
         traceback.print_exception(why)
-    click.secho(f"ctaflows: {why}", fg=_red(), err=True)
+    click.secho(f"{name}: {why}", fg=_red(), err=True)
     if why.hint:
-        click.echo(f"          {why.hint}", err=True)
+        click.echo(f"{' ' * len(name)}  {why.hint}", err=True)
 
 
-def _show_fault(why: Exception) -> None:
+def _show_fault(why: Exception, name: str) -> None:
     from ctaflows.errors import redact
 
     if _is_verbose():
         import traceback
 
         click.echo(redact("".join(traceback.format_exception(why))), err=True)
-    click.secho(f"ctaflows: {type(why).__name__}: {redact(str(why))}", fg=_red(), err=True)
-    click.echo("          This should not happen. Run it again with -v and report it.", err=True)
+    click.secho(f"{name}: {type(why).__name__}: {redact(str(why))}", fg=_red(), err=True)
+    hint = "This should not happen. Run it again with -v and report it."
+    click.echo(f"{' ' * len(name)}  {hint}", err=True)
 
 
 def _red() -> str | None:

@@ -32,7 +32,7 @@ def command(
     """
     from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.upload import upload_alone, upload_many
+    from ctaflows.transfer.uploads import upload_alone, upload_many
 
     pairs = _pairs(paths, recursive)
     door = connect(profile)
@@ -56,7 +56,7 @@ def command(
 def _pairs(paths: tuple[str, ...], recursive: bool) -> list[tuple[Path, str]]:
     """Say which file goes where."""
     from ctaflows.errors import NotFound, UsageError
-    from ctaflows.transfer.upload import files_of
+    from ctaflows.transfer.uploads import files_of
 
     if len(paths) < 2:
         raise UsageError("Where to?", hint="Write: ctaflows put LOCAL... REMOTE")

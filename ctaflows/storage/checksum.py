@@ -10,14 +10,28 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import zlib
 from typing import TYPE_CHECKING, Protocol
 
 from ctaflows.model import Checksum
 
+try:  # five times as fast as zlib's, and as curl's own CPU for a byte it counts
+    from zlib_ng.zlib_ng import adler32
+except ImportError:  # no wheel for this machine: the same sum, slower
+    from zlib import adler32
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+__all__ = [
+    "Hasher",
+    "adler32",
+    "best",
+    "format_digest",
+    "joined_adler32",
+    "of_file",
+    "parse_digests",
+]
 
 #: What we ask a door for. Not Want-Repr-Digest: on dCache it wins over Want-Digest and can't carry
 #: adler32, so that a file with adler32 alone would get no digest at all (dCache commit b20368c27b).
@@ -28,10 +42,11 @@ PREFERENCE = ("sha512", "sha256", "md5", "adler32")
 _BYTES = {"adler32": 4, "md5": 16, "sha256": 32, "sha512": 64}
 _NAMES = {"adler32": "adler32", "md5": "md5", "sha-256": "sha256", "sha-512": "sha512"}
 _READ_BYTES = 1 << 20
+_ADLER_MODULUS = 65521
 
 
 class _Hasher(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | memoryview, /) -> None: ...
     def hexdigest(self) -> str: ...
 
 
@@ -39,8 +54,8 @@ class _Adler32:
     def __init__(self) -> None:
         self._value = 1
 
-    def update(self, data: bytes, /) -> None:
-        self._value = zlib.adler32(data, self._value)
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._value = adler32(data, self._value)
 
     def hexdigest(self) -> str:
         return f"{self._value:08x}"
@@ -61,13 +76,31 @@ class Hasher:
             _Adler32() if algorithm == "adler32" else hashlib.new(algorithm, usedforsecurity=False)
         )
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take in the next bytes."""
         self._inner.update(data)
 
     def checksum(self) -> Checksum:
         """Give the checksum of all bytes so far."""
         return Checksum(self.algorithm, self._inner.hexdigest())
+
+
+def joined_adler32(parts: Iterable[tuple[int, int]]) -> int:
+    """Give the adler32 of a file from those of its parts.
+
+    With A and B the two sums of RFC 1950 §8.2, modulo 65521: appending n bytes of sums a and b to
+    a text of sums A and B gives A + a - 1 and B + b + n (A - 1).
+
+    Parameters
+    ----------
+    parts : iterable of (int, int)
+        The adler32 of a part and its length in bytes, in order.
+    """
+    low, high = 1, 0
+    for value, n_bytes in parts:
+        high = (high + (value >> 16) + n_bytes * (low - 1)) % _ADLER_MODULUS
+        low = (low + (value & 0xFFFF) - 1) % _ADLER_MODULUS
+    return high << 16 | low
 
 
 def of_file(path: Path, algorithm: str) -> Checksum:

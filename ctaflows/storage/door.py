@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING, Self
 
 from ctaflows.errors import (
     AlreadyExists,
-    NetworkError,
     NotFound,
     ProtocolSurprise,
     UsageError,
 )
 from ctaflows.storage import paths
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
-from ctaflows.storage.propfind import BODY, MultistatusParser
-from ctaflows.transport import Transport, pause_s
+from ctaflows.storage.listing import Lister
+from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transport import Answer, Stream, TokenSource
-
-log = logging.getLogger("ctaflows.storage")
-
-_XML = {"Content-Type": "application/xml; charset=utf-8"}
+    from ctaflows.transport import Head, Sink, Source, Stream, TokenSource
 
 
 class Door:
@@ -46,13 +40,15 @@ class Door:
     Attributes
     ----------
     transfer_slots : threading.Semaphore
-        One slot for each file that may be moved at once, shared by all that use this door.
+        One slot for each file that may be moved at once, shared by all that use this door. So are
+        the slots for listings (``settings.listings``), which `list` and `batches` take themselves.
     """
 
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
         self.settings = settings
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
+        self._lister = Lister(self.transport, settings)
         self._redirects_writes: bool | None = None
 
     def close(self) -> None:
@@ -91,18 +87,21 @@ class Door:
             directory can't be told from an empty directory: dCache hides a listing it can't make
             (DcacheDirectoryResource.getChildren, dCache 12.1).
         """
+        for batch in self.batches(path):
+            yield from batch
+
+    def batches(self, path: str, *, stop: threading.Event | None = None) -> Iterator[list[Entry]]:
+        """Give the entries of a directory in lists, each as soon as it has arrived.
+
+        Parameters
+        ----------
+        path : str
+            As for `list`.
+        stop : threading.Event, optional
+            Ends the listing, with `Stopped`, soon after it is set.
+        """
         path = self.normalise(path)
-        seen: set[int] = set()  # of names given before the connection broke
-        for attempt in range(1, self.settings.attempts + 1):
-            try:
-                for entry in self._listed(path):
-                    if hash(entry.path) not in seen:
-                        seen.add(hash(entry.path))
-                        yield entry
-            except NetworkError as why:
-                self._pause_or_raise(why, attempt)
-            else:
-                return
+        return self._lister.batches(path, self._url(path), stop)
 
     def stat(self, path: str) -> Entry:
         """Describe one file or directory.
@@ -113,19 +112,7 @@ class Door:
             Nothing there.
         """
         path = self.normalise(path)
-        for attempt in range(1, self.settings.attempts + 1):
-            parser = MultistatusParser(path)
-            try:
-                with self._propfind(path, "0") as stream:
-                    for chunk in stream.chunks():
-                        parser.feed(chunk)
-                    parser.close()
-                break
-            except NetworkError as why:
-                self._pause_or_raise(why, attempt)
-        if parser.itself is None:
-            raise ProtocolSurprise("The answer describes something else", where=self._url(path))
-        return parser.itself
+        return self._lister.describe(path, self._url(path))
 
     def exists(self, path: str) -> Entry | None:
         """Describe what is at a path, or give None."""
@@ -140,10 +127,15 @@ class Door:
         Some dCache 8.2 and 9 releases give only POSIX attributes to PROPFIND (dCache PR #7329), so
         that no checksum in a listing does not mean that there is none.
         """
-        answer = self.transport.request(
+        return self.measure(path)[1]
+
+    def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
+        """Ask for a file's size and checksums by HEAD, the cheapest request there is."""
+        head = self.transport.exchange(
             "HEAD", self._url(self.normalise(path)), headers={"Want-Digest": WANT_DIGEST}
         )
-        return digests(answer.headers)
+        length = head.headers.get("content-length", "")
+        return int(length) if length.isdecimal() else None, digests(head.headers)
 
     @contextlib.contextmanager
     def open(self, path: str, *, start: int = 0, end: int | None = None) -> Iterator[Stream]:
@@ -169,15 +161,46 @@ class Door:
         ProtocolSurprise
             The answer is for another range.
         """
-        headers = {"Want-Digest": WANT_DIGEST}
-        if start or end is not None:
-            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        with self.transport.stream("GET", self._url(self.normalise(path)), headers=headers) as got:
+        url, headers = self._url(self.normalise(path)), _range(start, end)
+        with self.transport.stream("GET", url, headers=headers) as got:
             if got.status == 206:
                 _check_range(got, start)
             yield got
 
-    def put(self, path: str, content: Iterable[bytes], size_bytes: int) -> Answer:
+    def receive(
+        self,
+        path: str,
+        sink: Sink,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Head:
+        """Read a file, or a range of it, into a sink; the way in which files are moved.
+
+        Parameters
+        ----------
+        path, start, end
+            As for `open`. XRootD 5.5 gives no bytes for a range without an end.
+        sink : Sink
+            Hears of the answer, with status 200 (the whole file) or 206 (exactly the range), and
+            then takes its bytes.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
+
+        Raises
+        ------
+        ProtocolSurprise
+            The answer is for another range.
+        """
+        url = self._url(self.normalise(path))
+        return self.transport.receive(
+            url, _Ranged(sink, start), headers=_range(start, end), stop=stop
+        )
+
+    def put(
+        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
+    ) -> Head:
         """Write a file, replacing what is there; see `transfer.upload` for the safe way.
 
         A door sends the bytes to a pool only if nothing was sent to itself yet. A PUT of no bytes
@@ -187,25 +210,25 @@ class Door:
         ----------
         path : str
             The file. Parents are made by dCache, by other servers not.
-        content : iterable of bytes
-            Exactly ``size_bytes`` in all; it is iterated once.
-        size_bytes : int
-            Always said in Content-Length: without it dCache stores 0 bytes (dCache #6601).
+        content : bytes or Source
+            What to write. Its length is always said in Content-Length: without it dCache stores 0
+            bytes (dCache #6601). A `Source` is sent once only.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
         """
         url = self._url(self.normalise(path))
         headers = {"Want-Digest": WANT_DIGEST}
+        size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
         if size_bytes and self._redirects_writes is not False:
-            probe = {**headers, "Expect": "100-continue"}
-            with self.transport.stream(
-                "PUT", url, headers=probe, content=b"", redirects=False
-            ) as got:
-                location = got.headers.get("location") if 300 <= got.status < 400 else None
+            got = self.transport.exchange(
+                "PUT", url, headers={**headers, "Expect": "100-continue"}, content=b"",
+                redirects=False,
+            )  # fmt: skip
+            location = got.headers.get("location") if 300 <= got.status < 400 else None
             self._redirects_writes = location is not None
             if location is not None:
                 url = self.transport.redirect("PUT", url, location)
-        return self.transport.request(
-            "PUT", url, headers={**headers, "Content-Length": str(size_bytes)}, content=content
-        )
+        return self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory.
@@ -256,7 +279,7 @@ class Door:
         where = self._url(self.normalise(source))
         there = self._url(self.normalise(target))
         headers = {"Destination": there, "Overwrite": "T" if overwrite else "F"}
-        answer = self.transport.request("MOVE", where, headers=headers, expect=(409, 412))
+        answer = self.transport.exchange("MOVE", where, headers=headers, expect=(409, 412))
         if answer.status == 412:
             raise AlreadyExists("The target is there already", where=there)
         if answer.status == 409:
@@ -277,37 +300,6 @@ class Door:
             )
         self.transport.request("DELETE", self._url(entry.path) + ("/" if entry.is_dir else ""))
 
-    def _listed(self, path: str) -> Iterator[Entry]:
-        parser = MultistatusParser(path)
-        with self._propfind(path, "1") as stream:
-            for chunk in stream.chunks():
-                yield from parser.feed(chunk)
-            yield from parser.close()
-        if parser.itself is not None and not parser.itself.is_dir:
-            yield parser.itself
-
-    def _pause_or_raise(self, why: NetworkError, attempt: int) -> None:
-        """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
-        pause = pause_s(why, attempt, self.settings) if why.in_body else None
-        if pause is None:
-            raise why
-        log.warning("%s; listing it again in %.1f s", why, pause)
-        threading.Event().wait(pause)
-
-    @contextlib.contextmanager
-    def _propfind(self, path: str, depth: str) -> Iterator[Stream]:
-        headers = {"Depth": depth, "Brief": "t", "Accept": "text/plain, application/xml", **_XML}
-        with self.transport.stream(
-            "PROPFIND", self._url(path), headers=headers, content=BODY
-        ) as got:
-            if got.status != 207:
-                raise ProtocolSurprise(
-                    f"The answer to PROPFIND is {got.status}, not 207",
-                    where=got.url,
-                    hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL.",
-                )
-            yield got
-
     def _url(self, path: str) -> str:
         return paths.url(self.settings.door_url, path)
 
@@ -317,7 +309,28 @@ def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
 
 
-def _check_range(got: Stream, start: int) -> None:
+class _Ranged:
+    """Looks whether an answer is for the range that was asked for."""
+
+    def __init__(self, sink: Sink, start: int) -> None:
+        self._sink, self._start = sink, start
+        self.take = sink.take
+
+    def begin(self, head: Head) -> None:
+        if head.status == 206:
+            _check_range(head, self._start)
+        self._sink.begin(head)
+
+
+def _range(start: int, end: int | None) -> dict[str, str]:
+    """Say what is wanted of a file; nothing of a range where it is the whole."""
+    headers = {"Want-Digest": WANT_DIGEST}
+    if start or end is not None:
+        headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+    return headers
+
+
+def _check_range(got: Head | Stream, start: int) -> None:
     said = got.headers.get("content-range", "")
     if not said.startswith(f"bytes {start}-"):
         raise ProtocolSurprise(

@@ -4,19 +4,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import ChecksumMismatch, SizeMismatch, Truncated
+from ctaflows.errors import ChecksumMismatch, SizeMismatch, SourceChanged, Truncated
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
-from ctaflows.transfer import progress
+from ctaflows.transfer import progress, throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ctaflows.model import Checksum, Entry
     from ctaflows.transfer.part import Part
-    from ctaflows.transport import Stream
+    from ctaflows.transport import Head
+
+_MAX_BLOCK_BYTES = 1 << 20
+_MIN_BLOCK_BYTES = 1 << 14
+
+
+class Gather:
+    """Gathers the small pieces that TLS yields (16 KiB) into blocks worth a write.
+
+    Parameters
+    ----------
+    write : Callable
+        Takes a block; it must not keep it.
+    size_bytes : int or None
+        Of the whole file: a block is at most 1/256 of it, so that a kill costs little.
+    """
+
+    def __init__(self, write: Callable[[memoryview], None], size_bytes: int | None) -> None:
+        size = min(max((size_bytes or 0) >> 8, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
+        self._write = write
+        self._block = memoryview(bytearray(size))
+        self._size = size
+        self._n = 0
+
+    def take(self, data: bytes) -> None:
+        """Take in a piece."""
+        end = self._n + len(data)
+        if end > self._size:
+            self.flush()
+            end = len(data)
+            if end >= self._size:
+                self._write(memoryview(data))
+                return
+        self._block[self._n : end] = data
+        self._n = end
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        n, self._n = self._n, 0
+        if n:
+            self._write(self._block[:n])
 
 
 class Copy:
-    """The state of one file on its way.
+    """The state of one file that comes in one piece.
 
     Parameters
     ----------
@@ -50,15 +92,20 @@ class Copy:
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
         self._hasher: sums.Hasher | None = None
+        self._gather = Gather(self._write, entry.size_bytes)
+        self.take = self._gather.take
+        self.flush = self._gather.flush
         self.complete = False
         progress.current().advance(part.size_bytes)
 
-    def begin(self, stream: Stream) -> None:
+    def begin(self, head: Head) -> None:
         """Look at the headers of an answer, before its bytes."""
-        self.server = stream.headers.get("server") or self.server
+        self.server = head.headers.get("server") or self.server
         if self.promised is None:
-            self.promised = sums.best(digests(stream.headers))
-        if stream.status == 200 and self.part.size_bytes:  # the server ignores ranges
+            self.promised = sums.best(digests(head.headers))
+        if head.status == 206:
+            check_total(head, self.entry)
+        if head.status == 200 and self.part.size_bytes:  # the server ignores ranges
             progress.current().advance(-self.part.size_bytes)
             self.part.restart()
             self.resumed_bytes = 0
@@ -84,21 +131,21 @@ class Copy:
         for block in self.part.read_back():
             self._hasher.update(block)
 
-    def take(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
+    def _write(self, block: memoryview) -> None:
         size = self.entry.size_bytes
-        if size is not None and self.part.size_bytes + len(chunk) > size:
+        if size is not None and self.part.size_bytes + len(block) > size:
             self.part.discard()
             raise SizeMismatch(
                 "More bytes came than the listing promised",
                 where=self.entry.path,
                 said=f"{size} bytes promised",
             )
-        self.part.write(chunk)
+        self.part.write(block)
         assert self._hasher is not None  # noqa: S101  begin() made it
-        self._hasher.update(chunk)
-        self.moved_bytes += len(chunk)
-        progress.current().advance(len(chunk))
+        self._hasher.update(block)
+        self.moved_bytes += len(block)
+        progress.current().advance(len(block))
+        throttle.current().pay(len(block))
 
     def ended(self) -> None:
         """Say that an answer came to its end."""
@@ -120,14 +167,48 @@ class Copy:
             It is not the same.
         """
         assert self._hasher is not None  # noqa: S101
-        ours = self._hasher.checksum()
-        if self.promised is None:
-            return ours, False
-        if ours != self.promised:
-            raise ChecksumMismatch(
-                "The bytes are not those the storage holds",
-                where=self.entry.path,
-                said=f"{self.promised} promised, {ours.value} came",
-                hint="Try again; if it lasts, tell the site: the file may be damaged there.",
-            )
-        return ours, True
+        return proven(self.entry.path, self._hasher.checksum(), self.promised)
+
+
+def check_total(head: Head, entry: Entry) -> None:
+    """Compare the whole size that an answer for a range tells with the one that was listed.
+
+    Raises
+    ------
+    SourceChanged
+        They differ.
+    """
+    total = head.headers.get("content-range", "").rpartition("/")[2]
+    if total.isdecimal() and int(total) != entry.size_bytes:
+        raise SourceChanged(
+            "The file was replaced meanwhile",
+            where=entry.path,
+            said=f"{total} bytes now, {entry.size_bytes} before",
+        )
+
+
+def proven(path: str, ours: Checksum, promised: Checksum | None) -> tuple[Checksum, bool]:
+    """Compare a whole file's checksum with what the storage promised.
+
+    Returns
+    -------
+    ours : Checksum
+        Our own.
+    verified : bool
+        False where nothing was promised.
+
+    Raises
+    ------
+    ChecksumMismatch
+        They differ.
+    """
+    if promised is None:
+        return ours, False
+    if ours != promised:
+        raise ChecksumMismatch(
+            "The bytes are not those the storage holds",
+            where=path,
+            said=f"{promised} promised, {ours.value} came",
+            hint="Try again; if it lasts, tell the site: the file may be damaged there.",
+        )
+    return ours, True

@@ -7,24 +7,17 @@ all work that can be stopped is known here.
 from __future__ import annotations
 
 import contextvars
+import threading
 import weakref
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from ctaflows.errors import CtaflowsError
+from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Stopped(CtaflowsError):
-    """The work was asked to stop; what came so far is kept."""
-
-    exit_code = 130
 
 
 _stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
@@ -58,12 +51,44 @@ def at_once(
         The results in the order of the items.
     """
     _stops.add(stop)
-    with ThreadPoolExecutor(max(1, min(len(items), n_threads))) as pool:
-        futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(future.done() for future in futures):
+    queue = iter(enumerate(items))
+    taking = threading.Lock()
+    results: list[R | None] = [None] * len(items)
+    errors: list[BaseException] = []
+
+    def worker() -> None:
+        while not stop.is_set():
+            with taking:
+                index, item = next(queue, (-1, None))
+            if index < 0:
+                return
+            try:
+                results[index] = work(cast("T", item))
+            except BaseException as why:  # noqa: BLE001  raised again below
+                errors.append(why)
                 stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-        return [future.result() for future in futures]
+
+    _run(worker, max(1, min(len(items), n_threads)), stop)
+    if errors:
+        raise errors[0]
+    if stop.is_set():
+        raise Stopped("Stopped; what has come is kept")
+    return cast("list[R]", results)
+
+
+def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> None:
+    """Let threads work until all have ended; an interruption stops them first."""
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(worker,), daemon=True)
+        for _ in range(n_threads)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        if any(thread.is_alive() for thread in threads):  # interrupted
+            stop.set()
+            for thread in threads:
+                thread.join()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import (
+    ChecksumMismatch,
     DoorBusy,
     IntegrityError,
     Lost,
     Nearline,
     NetworkError,
+    SourceChanged,
     Truncated,
     UsageError,
 )
@@ -24,11 +26,14 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import Copy
-from ctaflows.transfer.crew import Stopped
 from ctaflows.transfer.part import Part, local_error
 from ctaflows.transfer.plan import Action, LocalState, decide
+from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
+from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
+from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
 if TYPE_CHECKING:
+    from ctaflows.model import Checksum
     from ctaflows.storage.door import Door
 
 log = logging.getLogger("ctaflows.transfer")
@@ -158,20 +163,19 @@ def _fetch_checked(door: Door, job: Job, proof: Transfer | None, stop: threading
 def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
     entry, started = job.entry, time.monotonic()
     _refuse_offline(entry)
+    if entry.size_bytes is not None and entry.size_bytes <= SMALL_BYTES:
+        done = fetch_small(door, entry, job.local, stop)
+        if done is not None:
+            return done
     with Part(job.local, entry, stop) as part:
         if part.waited:  # another process was at the same file: perhaps it is done
             action, why = look(entry, job.local, proof)
             if action is Action.SKIP:
                 part.discard()
                 return _in_place(job, proof, why, started)
-        copy = Copy(part, entry)
-        if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end
-            copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)
-        while not copy.complete:
-            _go_on(door, copy, stop)
         try:
-            checksum, verified = copy.proof()
-        except IntegrityError:
+            copy, checksum, verified = _received(door, part, entry, stop)
+        except (ChecksumMismatch, SourceChanged):
             part.discard()
             progress.current().advance(-part.size_bytes)
             raise
@@ -191,16 +195,47 @@ def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Ev
     )
 
 
+def _received(
+    door: Door, part: Part, entry: Entry, stop: threading.Event
+) -> tuple[Copy | RangedCopy, Checksum, bool]:
+    """Receive what is missing, and compare the whole."""
+    missing_bytes = (entry.size_bytes or 0) - part.size_bytes
+    may_range = door.settings.transfers > 1 and missing_bytes >= RANGES_FROM_BYTES
+    if may_range or part.ranges_path.exists():
+        try:
+            return _in_ranges(door, part, entry, stop)
+        except NoRanges as why:
+            log.info("%s; fetching it in one piece", why)
+            part.restart()
+    copy = Copy(part, entry)
+    if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end
+        copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)
+    while not copy.complete:
+        _go_on(door, copy, stop)
+    return copy, *copy.proof()
+
+
+def _in_ranges(
+    door: Door, part: Part, entry: Entry, stop: threading.Event
+) -> tuple[RangedCopy, Checksum, bool]:
+    with Ledger(part.ranges_path, entry.size_bytes or 0, part.size_bytes) as ledger:
+        copy = RangedCopy(part, ledger, entry)
+        if copy.promised is None and not copy.has_more:
+            copy.promised = sums.best(door.checksums(entry.path))
+        Crew(door, copy, stop).receive()
+        return copy, *copy.proof()
+
+
 def _go_on(door: Door, copy: Copy, stop: threading.Event) -> None:
     """Receive until the end or until the connection breaks; the caller comes again."""
     try:
-        with door.open(copy.entry.path, start=copy.part.size_bytes) as stream:
-            copy.retries += stream.retries
-            copy.begin(stream)
-            for chunk in stream.chunks():
-                copy.take(chunk)
-                if stop.is_set():
-                    raise Stopped("Stopped; the next run goes on from here", where=copy.entry.path)
+        start, size = copy.part.size_bytes, copy.entry.size_bytes
+        end = size if start else None  # XRootD 5.5 gives nothing for a range without an end
+        try:
+            head = door.receive(copy.entry.path, copy, start=start, end=end, stop=stop)
+            copy.retries += head.retries
+        finally:
+            copy.flush()
         copy.ended()
     except (NetworkError, Truncated) as why:
         copy.retries += 1

@@ -1,6 +1,7 @@
 """A file that is not whole yet: its bytes so far, and what a later run needs to go on.
 
-``.NAME.part`` lies beside the target, ``.NAME.part.json`` tells what source it belongs to.
+``.NAME.part`` lies beside the target, ``.NAME.part.json`` tells what source it belongs to. A file
+that comes in several ranges has ``.NAME.part.ranges`` too, which tells what is there of each.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import threading
 from io import FileIO
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.errors import CtaflowsError, NoSpace, UsageError
+from ctaflows.errors import CtaflowsError, NoSpace, Stopped, Truncated, UsageError
 from ctaflows.model import utc_text
-from ctaflows.transfer.crew import Stopped
+from ctaflows.transfer import folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 20
 _GLANCE_S = 0.05
-_MAX_NAME_BYTES = 255 - len("..part.json.new")
+_MAX_NAME_BYTES = 255 - len("..part.ranges.new")
 
 
 class Part:
@@ -60,6 +61,7 @@ class Part:
         self.target = target
         self.path = part_path(target)
         self._journal = self.path.with_name(self.path.name + ".json")
+        self.ranges_path = self.path.with_name(self.path.name + ".ranges")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._stream, self.waited = _locked(self.path, stop or threading.Event())
@@ -92,6 +94,7 @@ class Part:
 
     def restart(self) -> None:
         """Throw the bytes away."""
+        self.ranges_path.unlink(missing_ok=True)
         self._stream.seek(0)
         self._stream.truncate()
         self.size_bytes = 0
@@ -102,7 +105,27 @@ class Part:
         while block := self._stream.read(_READ_BYTES):
             yield block
 
-    def write(self, data: bytes) -> None:
+    def read_at(self, start: int, end: int) -> Iterator[bytes]:
+        """Give the bytes of a range, block by block."""
+        while start < end:
+            block = os.pread(self._stream.fileno(), min(_READ_BYTES, end - start), start)
+            if not block:
+                raise Truncated("The part file was cut by somebody else", where=str(self.path))
+            yield block
+            start += len(block)
+
+    def write_at(self, data: bytes | memoryview, where: int) -> None:
+        """Put bytes anywhere; for many threads at once."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                n_bytes = os.pwrite(self._stream.fileno(), rest, where)
+                where += n_bytes
+                rest = rest[n_bytes:]
+        except OSError as why:
+            raise local_error(why, self.target) from why
+
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes. They are the system's at once: a kill of this process loses none."""
         rest = memoryview(data)
         try:
@@ -123,14 +146,16 @@ class Part:
                 # a file whose own name is that of our part
                 raise FileExistsError(errno.EEXIST, "another file took the part's place")
             self.path.replace(self.target)
+            self.ranges_path.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
-            _sync_folder(self.target.parent)
+            folders.changed(self.target.parent)
         except OSError as why:
             raise local_error(why, self.target) from why
 
     def discard(self) -> None:
         """Remove the bytes and the journal."""
         self.path.unlink(missing_ok=True)
+        self.ranges_path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
 
 
@@ -198,11 +223,3 @@ def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
         waited = True
         if stop.wait(_GLANCE_S):
             raise Stopped("Stopped while another process fetches this file", where=str(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

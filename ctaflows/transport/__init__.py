@@ -3,8 +3,20 @@
 It takes a token source and knows nothing of where tokens come from.
 """
 
-from ctaflows.transport.client import Answer, Stream, TokenSource, Transport
+from ctaflows.transport.client import Stream, Transport
+from ctaflows.transport.message import Answer, Head, Sink, Source, TokenSource
 from ctaflows.transport.policy import origin, pause_s
 from ctaflows.transport.tls import ssl_context
 
-__all__ = ["Answer", "Stream", "TokenSource", "Transport", "origin", "pause_s", "ssl_context"]
+__all__ = [
+    "Answer",
+    "Head",
+    "Sink",
+    "Source",
+    "Stream",
+    "TokenSource",
+    "Transport",
+    "origin",
+    "pause_s",
+    "ssl_context",
+]

@@ -1,90 +1,59 @@
-"""HTTP as ctaflows speaks it, over httpx: the only module that knows that library.
+"""HTTP as ctaflows speaks it: retries, redirects by hand, a token that stays at its own origin.
 
-Redirects are followed by hand, so that the token stays at its own origin; httpx's exceptions turn
-into ours here and nowhere else.
+Control requests go over httpx, the bytes of files over libcurl; the rules are the same, and here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import ssl
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import httpx
-
-from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
-from ctaflows.transport.logs import redact_logs
-from ctaflows.transport.tls import ssl_context
+from ctaflows.transport.faults import NotSent
+from ctaflows.transport.httpx_wire import HttpxReply, HttpxWire
+from ctaflows.transport.message import Answer, Head, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
+    from ctaflows.transport.curl_wire import CurlWire
+    from ctaflows.transport.message import Reply, Sink, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
 
-_USER_AGENT = "ctaflows"
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SAID = 300
-_MAX_DRAINED_BYTES = 1 << 14
-#: `text/html` would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java).
-_ACCEPT = "text/plain, application/xml;q=0.9, */*;q=0.5"
+_HEADERS = {
+    "User-Agent": "ctaflows",
+    # text/html would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java)
+    "Accept": "text/plain, application/xml;q=0.9, */*;q=0.5",
+    "Accept-Encoding": "identity",
+}
 
-
-class TokenSource(Protocol):
-    """Gives bearer tokens; may renew one that a server rejected."""
-
-    def token(self) -> str:
-        """Give a token that is valid now."""
-
-    def renew(self, rejected: str) -> str | None:
-        """Give a newer token than the rejected one, or None where there is none to be had."""
+R = TypeVar("R", bound="Reply")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer whose body was read whole.
-
-    Attributes
-    ----------
-    status : int
-        HTTP status.
-    url : str
-        Where the answer came from, after redirects.
-    headers : Mapping
-        Caseless.
-    body : bytes
-        The body, at most 64 MiB.
-    retries : int
-        How often the request was repeated.
-    """
-
-    status: int
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    retries: int = 0
-
-
-@dataclass
 class Stream:
     """An answer whose body is still to be read.
 
     Attributes
     ----------
     status, url, headers, retries
-        As in `Answer`.
+        As in `Head`.
     """
 
     status: int
     url: str
     headers: Mapping[str, str]
     retries: int
-    _response: httpx.Response = field(repr=False)
+    _reply: HttpxReply = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
         """Give the bytes as they come.
@@ -94,12 +63,7 @@ class Stream:
         NetworkError
             The connection broke, stalled, or ended before the promised length.
         """
-        try:
-            with _translated(self.url):
-                yield from self._response.iter_raw()
-        except NetworkError as why:
-            why.in_body = True
-            raise
+        return self._reply.chunks()
 
 
 class Transport:
@@ -108,7 +72,7 @@ class Transport:
     Parameters
     ----------
     settings : Settings
-        CA, timeouts, number of tries.
+        CA, timeouts, number of tries; ``fast_bytes`` False leaves everything to httpx.
     home : str
         URL whose origin alone may see the token.
     tokens : TokenSource, optional
@@ -120,21 +84,16 @@ class Transport:
         self._home = policy.origin(home)
         self._tokens = tokens
         self._closing = threading.Event()
-        redact_logs()
-        self._client = httpx.Client(
-            verify=ssl_context(settings),
-            follow_redirects=False,
-            timeout=httpx.Timeout(
-                settings.stall_timeout_s, connect=settings.connect_timeout_s, pool=None
-            ),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            headers={"User-Agent": _USER_AGENT, "Accept": _ACCEPT, "Accept-Encoding": "identity"},
-        )
+        self._httpx = HttpxWire(settings, _HEADERS)
+        self._curl: CurlWire | None = None
+        self._curl_lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections; requests that wait to be repeated give up."""
         self._closing.set()
-        self._client.close()
+        self._httpx.close()
+        if self._curl is not None:
+            self._curl.close()
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +110,7 @@ class Transport:
         content: bytes | Iterable[bytes] | None = None,
         expect: tuple[int, ...] = (),
     ) -> Answer:
-        """Send a request and read the answer whole.
+        """Send a control request and read the answer whole.
 
         Parameters
         ----------
@@ -175,7 +134,7 @@ class Transport:
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
                     raise ProtocolSurprise("The answer has no end", where=stream.url)
-            return Answer(stream.status, stream.url, stream.headers, bytes(body), stream.retries)
+            return Answer(stream.status, stream.url, stream.headers, stream.retries, bytes(body))
 
     @contextlib.contextmanager
     def stream(
@@ -197,26 +156,122 @@ class Transport:
         method, url, headers, content, expect
             As for `request`.
         """
-        once = _Request(method, dict(headers or {}), content, expect, redirects)
-        response, retries = self._with_retries(url, once)
+        once = Request(method, dict(headers or {}), content, expect, redirects)
+        reply, retries = self._with_retries(url, once, self._httpx.send)
         try:
-            yield Stream(
-                response.status_code, str(response.url), response.headers, retries, response
-            )
+            yield Stream(reply.status, reply.url, reply.headers, retries, reply)
         finally:
-            response.close()
+            reply.close()
+
+    def receive(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        headers: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Head:
+        """Read a body into a sink, the fastest way there is.
+
+        Parameters
+        ----------
+        url : str
+            What to GET.
+        sink : Sink
+            Its ``begin`` is called once the headers of a good answer are there.
+        headers : Mapping, optional
+            Further headers.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
+
+        Raises
+        ------
+        CtaflowsError
+            As for `request`. Nothing is repeated once the sink has begun.
+        """
+        curl = self._fast()
+        if curl is None:
+            with self.stream("GET", url, headers=headers) as stream:
+                head = Head(stream.status, stream.url, stream.headers, stream.retries)
+                sink.begin(head)
+                for chunk in stream.chunks():
+                    sink.take(chunk)
+                    if stop is not None and stop.is_set():
+                        raise Stopped("Stopped", where=url)
+                return head
+        request = Request("GET", dict(headers or {}))
+        send = partial(curl.exchange, sink=sink, stop=stop)
+        reply, retries = self._with_retries(url, request, send)
+        return Head(reply.status, reply.url, reply.headers, retries)
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | Source | None = None,
+        expect: tuple[int, ...] = (),
+        redirects: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Head:
+        """Send a request that goes with a file's bytes (PUT, HEAD, MOVE), the fastest way there is.
+
+        Parameters
+        ----------
+        content : bytes or Source, optional
+            The body; a `Source` is sent once only.
+        method, url, headers, expect, redirects, stop
+            As for `stream` and `receive`.
+
+        Returns
+        -------
+        Head
+            The answer; its body is not kept.
+        """
+        curl = self._fast()
+        further = dict(headers or {})
+        if curl is None and content is not None and not isinstance(content, bytes):
+            further["Content-Length"] = str(content.size_bytes)
+        request = Request(method, further, content, expect, redirects)
+        reply: Reply
+        if curl is None:
+            reply, retries = self._with_retries(url, request, self._httpx.send)
+            reply.drain()
+        else:
+            reply, retries = self._with_retries(url, request, partial(curl.exchange, stop=stop))
+        return Head(reply.status, reply.url, reply.headers, retries)
 
     def redirect(self, method: str, here: str, location: str | None) -> str:
         """Say where a redirect leads, or refuse it; see `policy.next_hop`."""
         return policy.next_hop(method, here, location, allow_http=self._settings.allow_http_pools)
 
-    def _with_retries(self, url: str, request: _Request) -> tuple[httpx.Response, int]:
+    def _fast(self) -> CurlWire | None:
+        """Give the fast way, made on first use; None where it is switched off or not installed."""
+        if not self._settings.fast_bytes:
+            return None
+        with self._curl_lock:
+            if self._curl is None:
+                try:
+                    from ctaflows.transport.curl_wire import CurlWire
+                except ImportError as why:
+                    log.warning("Bytes go over httpx, which is slower: %s", why)
+                    self._settings = replace(self._settings, fast_bytes=False)
+                    return None
+                self._curl = CurlWire(self._settings, _HEADERS, self._closing)
+            return self._curl
+
+    def _with_retries(
+        self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
+    ) -> tuple[R, int]:
         attempt = 1
         while True:
             try:
-                return self._through_redirects(url, request), attempt - 1
+                return self._through_redirects(url, request, send), attempt - 1
             except CtaflowsError as error:
                 repeatable = request.idempotent or _had_no_effect(error)
+                if isinstance(error, NetworkError) and error.in_body:
+                    repeatable = False  # the caller has its first bytes, and goes on from there
                 pause = policy.pause_s(error, attempt, self._settings) if repeatable else None
                 if pause is None:
                     raise
@@ -231,129 +286,47 @@ class Transport:
                     raise
                 attempt += 1
 
-    def _through_redirects(self, url: str, request: _Request) -> httpx.Response:
+    def _through_redirects(
+        self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
+    ) -> R:
         for _ in range(policy.MAX_HOPS + 1):
-            response = self._authorised(url, request)
-            status = response.status_code
-            if status in policy.REDIRECTS and request.redirects:
-                location = response.headers.get("location")
-                _drain(response)
+            reply = self._authorised(url, request, send)
+            if request.leads_on(reply.status):
+                location = reply.headers.get("location")
+                reply.drain()
                 url = self.redirect(request.method, url, location)
                 continue
-            if response.is_success or status in request.expect or status in policy.REDIRECTS:
-                return response
-            raise _failure(response, request.method)
+            if request.accepts(reply.status) or reply.status in policy.REDIRECTS:
+                return reply
+            raise _failure(reply, request.method)
         raise ProtocolSurprise(f"More than {policy.MAX_HOPS} redirects in a row", where=url)
 
-    def _authorised(self, url: str, request: _Request) -> httpx.Response:
+    def _authorised(
+        self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
+    ) -> R:
         """Send once; after a 401 renew the token once, then stop (three 401s block an address)."""
         if self._tokens is None or policy.origin(url) != self._home:
-            return self._send(url, request, None)
+            return send(url, request, None)
         token = self._tokens.token()
-        response = self._send(url, request, token)
-        if response.status_code != 401 or not request.repeatable_body:
-            return response
+        reply = send(url, request, token)
+        if reply.status != 401 or not request.repeatable_body:
+            return reply
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
-            return response
-        _drain(response)
-        return self._send(url, request, newer)
-
-    def _send(self, url: str, request: _Request, token: str | None) -> httpx.Response:
-        headers = dict(request.headers)
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        with _translated(url):
-            built = self._client.build_request(
-                request.method, url, headers=headers, content=request.content
-            )
-            return self._client.send(built, stream=True)
-
-
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    headers: dict[str, str]
-    content: bytes | Iterable[bytes] | None
-    expect: tuple[int, ...]
-    redirects: bool
-
-    @property
-    def repeatable_body(self) -> bool:
-        return self.content is None or isinstance(self.content, bytes)
-
-    @property
-    def idempotent(self) -> bool:
-        return self.method in policy.IDEMPOTENT and self.repeatable_body
+            return reply
+        reply.drain()
+        return send(url, request, newer)
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:
     """Is it certain that the server did nothing?"""
-    return error.status == 429 or isinstance(error, _NotSent)
+    return error.status == 429 or isinstance(error, NotSent)
 
 
-class _NotSent(NetworkError):
-    """No connection came about, so nothing was sent."""
-
-
-def _drain(response: httpx.Response) -> bytes:
-    """Read a body that should be short and close: a connection whose body is left is lost."""
-    text = bytearray()
-    try:
-        for chunk in response.iter_raw():
-            text += chunk
-            if len(text) > _MAX_DRAINED_BYTES:
-                break
-    except httpx.HTTPError:
-        pass  # what came has to do
-    finally:
-        response.close()
-    return bytes(text)
-
-
-def _failure(response: httpx.Response, method: str) -> CtaflowsError:
+def _failure(reply: Reply, method: str) -> CtaflowsError:
     """Read what a failed answer says and close it."""
-    said = response.reason_phrase
-    first = _drain(response).decode("utf-8", "replace").strip().splitlines()
+    said = reply.reason
+    first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):
         said = first[0][:_MAX_SAID]
-    return policy.error_for(
-        response.status_code, response.headers, said, method=method, where=str(response.url)
-    )
-
-
-@contextlib.contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Turn httpx's exceptions into ours."""
-    try:
-        yield
-    except httpx.HTTPError as why:
-        raise _network_error(why, url) from None
-    except httpx.InvalidURL as why:
-        raise ProtocolSurprise("Not an address", where=url, said=str(why)) from None
-
-
-def _network_error(why: httpx.HTTPError, url: str) -> CtaflowsError:
-    cause: BaseException | None = why
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None:
-        error = NetworkError(
-            "The server's certificate is not one we trust",
-            where=url,
-            said=cause.verify_message,
-            hint="Name the site's CA in CTAFLOWS_CA_FILE. Verification can't be switched off.",
-        )
-        error.retryable = False
-        return error
-    said = redact(str(why)) or type(why).__name__
-    if isinstance(why, httpx.ConnectError | httpx.ConnectTimeout):
-        return _NotSent(
-            "The server can't be reached",
-            where=url,
-            said=said,
-            hint="Is the network up, and the address right?",
-        )
-    if isinstance(why, httpx.TimeoutException):
-        return NetworkError("The server went silent", where=url, said=said)
-    return NetworkError("The connection broke", where=url, said=said)
+    return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 GRID_CA_DIR = Path("/etc/grid-security/certificates")
 
 
+def ca_paths(settings: Settings) -> tuple[str | None, list[str]]:
+    """Say which bundle and which hashed folders hold the CAs, for libraries that read them.
+
+    Parameters
+    ----------
+    settings : Settings
+        As for `ssl_context`, which trusts the same CAs.
+    """
+    ca = settings.ca_file
+    if ca is not None:
+        return (None, [str(ca)]) if ca.is_dir() else (str(ca), [])
+    system = ssl.get_default_verify_paths()
+    folders = [folder for folder in (system.capath, str(GRID_CA_DIR)) if folder]
+    return system.cafile, [folder for folder in folders if Path(folder).is_dir()]
+
+
 def ssl_context(settings: Settings) -> ssl.SSLContext:
     """Make the context in which every connection is verified.
 

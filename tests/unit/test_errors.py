@@ -10,10 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctaflows import errors
-from ctaflows.errors import CtaflowsError, PartialFailure, error_text, redact
+from ctaflows.errors import CtaflowsError, PartialFailure, Stopped, error_text, redact
 from ctaflows.model import Checksum, Report, Transfer
-from ctaflows.transfer.fetch import Stopped
-from ctaflows.transport.client import _NotSent
+from ctaflows.transport.faults import NotSent as _NotSent
 
 EXIT_CODES = {
     "CtaflowsError": 1,
@@ -32,6 +31,7 @@ EXIT_CODES = {
     "SizeMismatch": 7,
     "ChecksumMismatch": 7,
     "Truncated": 7,
+    "SourceChanged": 7,
     "NotHDF5": 7,
     "StorageError": 8,
     "DoorBusy": 8,
@@ -41,11 +41,12 @@ EXIT_CODES = {
     "ProtocolSurprise": 8,
     "NetworkError": 9,
     "PartialFailure": 10,
+    "Stopped": 130,
 }
 RETRYABLE = {"DoorBusy", "RateLimited", "NetworkError"}
 CLASSES = [getattr(errors, name) for name in EXIT_CODES]
 PLAIN_CLASSES = [kind for kind in CLASSES if kind is not PartialFailure]
-LOCAL_CLASSES = [Stopped, _NotSent]
+LOCAL_CLASSES = [_NotSent]
 
 REPORT = Report(
     (

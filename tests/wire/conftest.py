@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
 
 
-@pytest.fixture
-def door(box: Sandbox) -> Iterator[Door]:
-    settings = box.settings()
+@pytest.fixture(params=["libcurl", "httpx"])
+def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Door]:
+    """The same rules hold whichever library carries the bytes."""
+    settings = box.settings(fast_bytes=request.param == "libcurl")
     with Door(settings, Keeper(settings)) as door:
         yield door

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from ctaflows.errors import (
 from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
+from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -266,12 +268,15 @@ def test_remove_asks_before_it_takes_a_tree(box: Sandbox, door: Door) -> None:
 
 @pytest.mark.parametrize("redirect", [True, False])
 @pytest.mark.parametrize("data", [b"", b"x", DATA])
-def test_put(tmp_path: Path, redirect: bool, data: bytes) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_put(tmp_path: Path, redirect: bool, data: bytes, fast: bool) -> None:
     with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
-        settings = box.settings()
+        settings = box.settings(fast_bytes=fast)
         with Door(settings, Keeper(settings)) as door:
-            door.put("/new/a.h5", iter([data[:100], data[100:]]), len(data))
-            door.put("/new/b.h5", iter([data]), len(data))
+            (tmp_path / "a.h5").write_bytes(data)
+            with LocalSource(tmp_path / "a.h5", threading.Event()) as source:
+                door.put("/new/a.h5", source)
+            door.put("/new/b.h5", data)
         assert (box.storage / "new/a.h5").read_bytes() == data
         assert (box.storage / "new/b.h5").read_bytes() == data
         puts = [r for r in box.requests if r.method == "PUT" and r.server == "pool"]
@@ -293,7 +298,7 @@ def test_connections_are_kept_over_redirects_and_refusals(box: Sandbox, door: Do
     """A door with many small files would otherwise pay a TLS handshake for each."""
     box.put("/a.h5", DATA)
     opened: list[object] = []
-    network = door.transport._client._transport._pool._network_backend
+    network = door.transport._httpx._client._transport._pool._network_backend
     connect_tcp = network.connect_tcp
     network.connect_tcp = lambda *a, **k: opened.append(a) or connect_tcp(*a, **k)
     for _ in range(5):

@@ -24,13 +24,14 @@ from ctaflows.errors import (
     NetworkError,
     NoSpace,
     ProtocolSurprise,
+    Stopped,
     Truncated,
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
 from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, Stopped, fetch
+from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 

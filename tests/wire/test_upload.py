@@ -15,13 +15,14 @@ from ctaflows.errors import (
     NetworkError,
     NotFound,
     ProtocolSurprise,
+    Stopped,
     StorageError,
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
-from ctaflows.transfer.crew import Stopped
-from ctaflows.transfer.upload import files_of, upload, upload_many
+from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import files_of, upload_many
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,267 @@
+"""One large file in several ranges at once, over as many connections as it helps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from ctaflows.errors import NetworkError, ProtocolSurprise, SourceChanged, Stopped, Truncated
+from ctaflows.model import Checksum
+from ctaflows.storage import checksum as sums
+from ctaflows.storage.door import digests
+from ctaflows.transfer import progress, throttle
+from ctaflows.transfer.copy import Gather, check_total, proven
+from ctaflows.transport import origin
+
+if TYPE_CHECKING:
+    from ctaflows.model import Entry
+    from ctaflows.storage.door import Door
+    from ctaflows.transfer.part import Part
+    from ctaflows.transfer.ranges import Ledger, Range
+    from ctaflows.transport import Head
+    from ctaflows.transport.policy import Origin
+
+log = logging.getLogger("ctaflows.transfer")
+
+_FIRST_STREAMS = 2
+_GLANCE_S = 0.05
+#: A client this busy (CPU seconds per second) gains nothing from more connections.
+_BUSY = 0.6
+
+
+class NoRanges(ProtocolSurprise):
+    """The server answers a request for a range with the whole file."""
+
+
+class RangedCopy:
+    """The state of one file that comes in ranges; used by many threads at once.
+
+    Parameters
+    ----------
+    part, ledger : Part, Ledger
+        Where the bytes go, and what is there of each range.
+    entry : Entry
+        The source; its size is known.
+
+    Attributes
+    ----------
+    moved_bytes, resumed_bytes, retries, server, promised
+        As for `copy.Copy`.
+    """
+
+    def __init__(self, part: Part, ledger: Ledger, entry: Entry) -> None:
+        self.part, self.entry = part, entry
+        self.ledger = ledger
+        self.resumed_bytes = sum(r.next - r.start for r in ledger.ranges)
+        self.moved_bytes = 0
+        self.retries = 0
+        self.server: str | None = None
+        self.promised = sums.best(entry.checksums)
+        self._waiting = [r for r in ledger.ranges if not r.is_complete]
+        self._adlers: dict[int, int] = {}
+        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
+        self._lock = threading.Lock()
+        self._hashing = threading.Lock()
+        self._hasher: sums.Hasher | None = None
+        self._hashed_bytes = 0
+        progress.current().advance(self.resumed_bytes)
+
+    @property
+    def uses_adler32(self) -> bool:
+        """Is the whole file's sum made of those of the ranges?"""
+        return self.promised is not None and self.promised.algorithm == "adler32"
+
+    def claim(self) -> Range | None:
+        """Give a range that nobody receives yet, in order."""
+        with self._lock:
+            return self._waiting.pop(0) if self._waiting else None
+
+    @property
+    def has_more(self) -> bool:
+        """Is there a range that nobody receives yet?"""
+        return bool(self._waiting)
+
+    def begin(self, head: Head, part: Range) -> None:
+        """Look at the headers of an answer: is it the same file as in the other ranges?"""
+        if head.status != 206 and part.end - part.next != self.entry.size_bytes:
+            raise NoRanges("The server knows no ranges", where=head.url)
+        check_total(head, self.entry)
+        with self._lock:
+            self.server = head.headers.get("server") or self.server
+            self.promised = self.promised or sums.best(digests(head.headers))
+            version = head.headers.get("etag"), head.headers.get("last-modified")
+            before = self._versions.setdefault(origin(head.url), version)
+        if version != before:
+            raise SourceChanged(
+                "The file was replaced meanwhile",
+                where=self.entry.path,
+                said=f"{version} now, {before} before",
+            )
+
+    def adler_of(self, part: Range) -> int:
+        """Give the adler32 of what is here of a range."""
+        if part.index not in self._adlers:
+            value = 1
+            for block in self.part.read_at(part.start, part.next):
+                value = sums.adler32(block, value)
+            self._adlers[part.index] = value
+        return self._adlers[part.index]
+
+    def write(self, part: Range, block: memoryview) -> None:
+        """Put bytes of a range in their place, and note it."""
+        if part.next + len(block) > part.end:
+            raise ProtocolSurprise("More bytes came than were asked for", where=self.entry.path)
+        self.part.write_at(block, part.next)
+        if self.uses_adler32:
+            self._adlers[part.index] = sums.adler32(block, self.adler_of(part))
+        part.next += len(block)
+        self.ledger.note(part)
+        with self._lock:
+            self.moved_bytes += len(block)
+        progress.current().advance(len(block))
+        throttle.current().pay(len(block))
+
+    def hash_what_is_whole(self, *, wait: bool = False) -> None:
+        """Bring the checksum of the file's beginning up to date, unless another thread is at it."""
+        if self.uses_adler32 or not self._hashing.acquire(blocking=wait):
+            return
+        try:
+            self._hasher = self._hasher or sums.Hasher(
+                self.promised.algorithm if self.promised else "sha256"
+            )
+            for part in self.ledger.ranges:
+                if not part.is_complete:
+                    break
+                for block in self.part.read_at(max(part.start, self._hashed_bytes), part.end):
+                    self._hasher.update(block)
+                    self._hashed_bytes += len(block)
+        finally:
+            self._hashing.release()
+
+    def proof(self) -> tuple[Checksum, bool]:
+        """Compare the whole file with what was promised, see `copy.proven`."""
+        if self.uses_adler32:
+            ranges = self.ledger.ranges
+            whole = sums.joined_adler32((self.adler_of(r), r.end - r.start) for r in ranges)
+            ours = Checksum("adler32", f"{whole:08x}")
+        else:
+            self.hash_what_is_whole(wait=True)
+            assert self._hasher is not None  # noqa: S101
+            ours = self._hasher.checksum()
+        return proven(self.entry.path, ours, self.promised)
+
+
+class _RangeSink:
+    """Takes in one answer for one range."""
+
+    def __init__(self, copy: RangedCopy, part: Range) -> None:
+        self._copy, self._part = copy, part
+        gather = Gather(lambda block: copy.write(part, block), copy.entry.size_bytes)
+        self.take, self.flush = gather.take, gather.flush
+
+    def begin(self, head: Head) -> None:
+        self._copy.begin(head, self._part)
+
+
+class Crew:
+    """The threads that receive the ranges of one file.
+
+    Parameters
+    ----------
+    door : Door
+        Where from. The first thread moves in its caller's transfer slot, each other takes one that
+        is free, so that all files together keep to the limit.
+    copy : RangedCopy
+        What to receive.
+    stop : threading.Event
+        Ends the transfer soon after it is set.
+    """
+
+    def __init__(self, door: Door, copy: RangedCopy, stop: threading.Event) -> None:
+        self._door, self._copy, self._stop = door, copy, stop
+        self._halt = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+
+    def receive(self) -> None:
+        """Receive all that is missing.
+
+        Raises
+        ------
+        CtaflowsError
+            What the first thread met that failed; the bytes that came are kept.
+        """
+        try:
+            self._start(is_first=True)
+            self._grow(_FIRST_STREAMS)
+            cpu_s, at = time.process_time(), time.monotonic()
+            while any(thread.is_alive() for thread in self._threads):
+                self._threads[0].join(_GLANCE_S)
+                if self._stop.is_set():
+                    self._halt.set()
+                is_busy = time.process_time() - cpu_s > _BUSY * (time.monotonic() - at)
+                cpu_s, at = time.process_time(), time.monotonic()
+                if not is_busy:
+                    self._grow(2 * len(self._threads))
+                self._threads.sort(key=threading.Thread.is_alive, reverse=True)
+        finally:
+            self._halt.set()
+            for thread in self._threads:
+                thread.join()
+        if self._errors:
+            raise self._errors[0]
+        if not all(part.is_complete for part in self._copy.ledger.ranges):
+            raise Stopped("Stopped; the next run goes on from here", where=self._copy.entry.path)
+
+    def _grow(self, n_threads: int) -> None:
+        """Let more threads begin, as long as there is work and a slot for each."""
+        while len(self._threads) < n_threads and self._copy.has_more and not self._halt.is_set():
+            if not self._door.transfer_slots.acquire(blocking=False):
+                return
+            self._start(is_first=False)
+
+    def _start(self, *, is_first: bool) -> None:
+        context = copy_context()
+        thread = threading.Thread(target=context.run, args=(self._work, is_first), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, is_first: bool) -> None:
+        try:
+            while not self._halt.is_set() and (part := self._copy.claim()):
+                self._receive(part)
+                self._copy.hash_what_is_whole()
+        except BaseException as why:  # noqa: BLE001  raised again by receive()
+            self._errors.append(why)
+            self._halt.set()
+        finally:
+            if not is_first:
+                self._door.transfer_slots.release()
+
+    def _receive(self, part: Range) -> None:
+        """Receive one range; where the connection breaks, go on from there."""
+        fruitless = 0
+        while not part.is_complete:
+            before, sink = part.next, _RangeSink(self._copy, part)
+            try:
+                try:
+                    head = self._door.receive(
+                        self._copy.entry.path, sink,
+                        start=part.next, end=part.end, stop=self._halt,
+                    )  # fmt: skip
+                    self._copy.retries += head.retries
+                finally:
+                    sink.flush()
+                if not part.is_complete:
+                    raise Truncated("The answer ended too early", where=self._copy.entry.path)
+            except (NetworkError, Truncated) as why:
+                fruitless = 1 if part.next > before else fruitless + 1
+                self._copy.retries += 1
+                hopeless = isinstance(why, NetworkError) and not why.retryable
+                if hopeless or fruitless >= self._door.settings.attempts:
+                    raise
+                log.warning("%s; going on from byte %d", why, part.next)
+                self._halt.wait(self._door.settings.backoff_s)

@@ -1,0 +1,132 @@
+"""What is there of a file that comes in several ranges, kept so that a kill loses nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from ctaflows.transfer.part import local_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Below this a file comes in one piece: another request costs more than it brings.
+RANGES_FROM_BYTES = 64 << 20
+_MIN_RANGE_BYTES = 32 << 20
+_MAX_RANGE_BYTES = 256 << 20
+_PER_FILE = 16
+_WIDTH = 20  # digits of a byte's number, one a line: a line is overwritten in place
+
+
+@dataclass(slots=True)
+class Range:
+    """One range of a file.
+
+    Attributes
+    ----------
+    index : int
+        Its place among the ranges.
+    start, end : int
+        First byte, and first byte that belongs to it no longer.
+    next : int
+        First byte that is not here yet.
+    """
+
+    index: int
+    start: int
+    end: int
+    next: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Is all of it here?"""
+        return self.next == self.end
+
+
+def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
+    """Cut a file into ranges.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Size of the file.
+    here_bytes : int
+        So many of its first bytes are here already.
+
+    Returns
+    -------
+    list of Range
+        Without gaps, in order, some 32 to 256 MiB each.
+    """
+    length = min(max(size_bytes // _PER_FILE, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
+    starts = range(0, size_bytes, length)
+    ends = [*starts[1:], size_bytes]
+    return [
+        Range(i, start, end, min(max(here_bytes, start), end))
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+class Ledger:
+    """The file that tells what is here of each range: a line a range, the number of its next byte.
+
+    Each line is as long as any other and is overwritten in place, by one write that the system has
+    taken before the next byte is asked for: a kill finds it old or new. After a crash of the system
+    it may promise more than reached the disk; the whole file's checksum finds that.
+
+    Parameters
+    ----------
+    file : Path
+        Where it lies. Made if it is not there, or is not of a file of this size.
+    size_bytes : int
+        Size of the file.
+    here_bytes : int
+        How many first bytes are here, where there is no ledger yet.
+    """
+
+    def __init__(self, file: Path, size_bytes: int, here_bytes: int) -> None:
+        self._file = file
+        try:
+            there = self._read(size_bytes)
+            self.ranges = self._made(size_bytes, here_bytes) if there is None else there
+            self._descriptor = os.open(file, os.O_WRONLY)
+        except OSError as why:
+            raise local_error(why, file) from why
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._descriptor)
+
+    def note(self, part: Range) -> None:
+        """Write down how far a range has come."""
+        line = f"{part.next:0{_WIDTH}d}\n".encode()
+        try:
+            os.pwrite(self._descriptor, line, part.index * len(line))
+        except OSError as why:
+            raise local_error(why, self._file) from why
+
+    def _read(self, size_bytes: int) -> list[Range] | None:
+        """Read a ledger; None where there is none. One that does not fit promises nothing."""
+        try:
+            numbers = [int(line) for line in self._file.read_bytes().split()]
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            numbers = []
+        ranges = cut(size_bytes)
+        fits = len(numbers) == len(ranges)
+        if not fits or not all(r.start <= n <= r.end for r, n in zip(ranges, numbers, strict=True)):
+            return self._made(size_bytes, 0)
+        for part, number in zip(ranges, numbers, strict=True):
+            part.next = number
+        return ranges
+
+    def _made(self, size_bytes: int, here_bytes: int) -> list[Range]:
+        ranges = cut(size_bytes, here_bytes)
+        temporary = self._file.with_name(self._file.name + ".new")
+        temporary.write_text("".join(f"{r.next:0{_WIDTH}d}\n" for r in ranges), encoding="ascii")
+        temporary.replace(self._file)
+        return ranges

@@ -1,0 +1,180 @@
+"""Small files: received into memory, proven there, then written in one go.
+
+No journal, since there is nothing worth resuming; a thousand of them must cost little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from ctaflows.errors import NetworkError, SizeMismatch, Truncated
+from ctaflows.model import Transfer
+from ctaflows.storage import checksum as sums
+from ctaflows.storage.door import digests
+from ctaflows.transfer import folders, progress, throttle
+from ctaflows.transfer.copy import proven
+from ctaflows.transfer.part import local_error, part_path
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+    from ctaflows.model import Checksum, Entry
+    from ctaflows.storage.door import Door
+    from ctaflows.transport import Head
+
+log = logging.getLogger("ctaflows.transfer")
+
+#: Up to this size a file is held in memory, once for each that is on its way.
+SMALL_BYTES = 1 << 18
+
+
+class _Whole:
+    """A small file as it comes."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.pieces: list[bytes] = []
+        self.n_bytes = 0
+        self.retries = 0
+        self.server: str | None = None
+        self.promised = sums.best(entry.checksums)
+
+    def begin(self, head: Head) -> None:
+        self.server = head.headers.get("server")
+        if self.promised is None:
+            self.promised = sums.best(digests(head.headers))
+
+    def take(self, data: bytes) -> None:
+        self.n_bytes += len(data)
+        if self.n_bytes > (self.entry.size_bytes or 0):
+            raise SizeMismatch(
+                "More bytes came than the listing promised",
+                where=self.entry.path,
+                said=f"{self.entry.size_bytes} bytes promised",
+            )
+        self.pieces.append(data)
+
+    def proof(self) -> tuple[bytes, Checksum, bool]:
+        """Give the bytes, and compare them with what was promised."""
+        data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        hasher = sums.Hasher(self.promised.algorithm if self.promised else "sha256")
+        hasher.update(data)
+        return data, *proven(self.entry.path, hasher.checksum(), self.promised)
+
+
+def fetch_small(door: Door, entry: Entry, local: Path, stop: threading.Event) -> Transfer | None:
+    """Fetch a small file.
+
+    Parameters
+    ----------
+    door, entry, local
+        Where from, what, and its final name.
+    stop : threading.Event
+        Ends the transfer soon after it is set.
+
+    Returns
+    -------
+    Transfer or None
+        None where another process is at the same file, or bytes of it lie here: the way for large
+        files knows what to do.
+    """
+    part = os.fspath(part_path(local))
+    if os.path.lexists(part):
+        return None
+    whole = _received(door, entry, stop)
+    data, checksum, verified = whole.proof()
+    try:
+        if not _placed(data, part, local, entry):
+            return None
+    except OSError as why:
+        raise local_error(why, local) from why
+    return Transfer(
+        path=entry.path,
+        local=str(local),
+        size_bytes=len(data),
+        moved_bytes=len(data),
+        checksum=checksum,
+        verified=verified,
+        retries=whole.retries,
+        mtime=entry.mtime,
+        server=whole.server,
+        note=None if verified else "the storage holds no checksum of this file",
+    )
+
+
+def _placed(data: bytes, part: str, local: Path, entry: Entry) -> bool:
+    """Write a file and give it its name; False where another process is at it."""
+    descriptor = _opened(part)
+    if descriptor is None:
+        return False
+    try:
+        _write(descriptor, data, entry)
+        os.replace(part, local)  # noqa: PTH105  a Path costs as much as the system's call
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)  # noqa: PTH108
+        raise
+    finally:
+        os.close(descriptor)
+    folders.changed(local.parent)
+    return True
+
+
+def _opened(part: str) -> int | None:
+    """Make the part file and hold it; None if it is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        try:
+            descriptor = os.open(part, flags, 0o644)
+        except FileNotFoundError:
+            folders.made(os.path.dirname(part))  # noqa: PTH120
+            descriptor = os.open(part, flags, 0o644)
+    except FileExistsError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # somebody found it in the moment before
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _received(door: Door, entry: Entry, stop: threading.Event) -> _Whole:
+    """Receive all of it; what breaks off begins anew."""
+    retries = 0
+    while True:
+        whole = _Whole(entry)
+        try:
+            whole.retries = retries + door.receive(entry.path, whole, stop=stop).retries
+            if whole.n_bytes < (entry.size_bytes or 0):
+                raise Truncated(
+                    "The answer ended too early",
+                    where=entry.path,
+                    said=f"{whole.n_bytes} of {entry.size_bytes} bytes",
+                )
+        except (NetworkError, Truncated) as why:
+            retries += 1
+            hopeless = isinstance(why, NetworkError) and not why.retryable
+            if hopeless or retries >= door.settings.attempts:
+                raise
+            log.warning("%s; fetching it anew", why)
+            stop.wait(door.settings.backoff_s)
+            continue
+        progress.current().advance(whole.n_bytes)
+        throttle.current().pay(whole.n_bytes)
+        return whole
+
+
+def _write(descriptor: int, data: bytes, entry: Entry) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    if entry.mtime is not None:
+        seconds = entry.mtime.timestamp()
+        os.utime(descriptor, (seconds, seconds))
+    os.fsync(descriptor)

@@ -1,0 +1,346 @@
+"""The bytes of files over libcurl: the only module that knows pycurl.
+
+httpx pays some 45 Python calls for each 16 KB that TLS yields; here it is one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import pycurl
+
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, redact
+from ctaflows.transport.faults import silent, unreachable, untrusted
+from ctaflows.transport.message import MAX_DRAINED_BYTES, Head
+from ctaflows.transport.tls import ca_paths
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+
+    from ctaflows.settings import Settings
+    from ctaflows.transport.message import Request, Sink, Source
+
+log = logging.getLogger("ctaflows.transport")
+
+#: libcurl reads so much at once from what it sends (its own default is 64 KiB).
+_SEND_BYTES = 1 << 19
+_NOT_SENT = {
+    pycurl.E_COULDNT_RESOLVE_PROXY,
+    pycurl.E_COULDNT_RESOLVE_HOST,
+    pycurl.E_COULDNT_CONNECT,
+    pycurl.E_SSL_CONNECT_ERROR,
+}
+
+
+class CurlWire:
+    """Sends one request and takes its answer in, by many threads at once.
+
+    Parameters
+    ----------
+    settings : Settings
+        CA and timeouts.
+    headers : Mapping
+        Sent with each request.
+    closing : threading.Event
+        Ends all transfers when it is set.
+    """
+
+    def __init__(
+        self, settings: Settings, headers: Mapping[str, str], closing: threading.Event
+    ) -> None:
+        self._settings = settings
+        self._headers = [f"{name}: {value}" for name, value in headers.items()]
+        self._closing = closing
+        self._idle: list[pycurl.Curl] = []  # each keeps its connections; last in, first out
+
+    def close(self) -> None:
+        """Close the connections that are idle; those in use close when they are given back."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def exchange(
+        self,
+        url: str,
+        request: Request,
+        token: str | None,
+        *,
+        sink: Sink | None = None,
+        stop: threading.Event | None = None,
+    ) -> CurlReply:
+        """Send a request and take in the whole answer.
+
+        Parameters
+        ----------
+        url, request, token
+            What to send. A body is bytes or a `Source`.
+        sink : Sink, optional
+            Where the body goes if the request accepts the answer's status; else the begin of it is
+            kept in the reply.
+        stop : threading.Event, optional
+            Ends the transfer within about a second.
+
+        Raises
+        ------
+        CtaflowsError
+            The network failed; ``in_body`` says that the sink has begun. Or what the sink raised.
+        """
+        handle = self._idle.pop() if self._idle else self._new()
+        exchange = _Exchange(url, request, sink, self._settings.stall_timeout_s)
+        exchange.stops = (self._closing, stop) if stop else (self._closing,)
+        try:
+            self._prepare(handle, exchange, token)
+            handle.perform()
+            exchange.ended()
+        except pycurl.error as why:
+            raise exchange.failure or _ours(why, handle, exchange) from None
+        finally:
+            self._give_back(handle)
+        return CurlReply(exchange)
+
+    def _new(self) -> pycurl.Curl:
+        handle = pycurl.Curl()
+        setopt = handle.setopt
+        ca_file, ca_dirs = ca_paths(self._settings)
+        # libcurl brings no CAs of its own; it splits several folders at the colon, as OpenSSL does
+        setopt(pycurl.CAINFO, ca_file) if ca_file else handle.unsetopt(pycurl.CAINFO)
+        setopt(pycurl.CAPATH, ":".join(ca_dirs)) if ca_dirs else handle.unsetopt(pycurl.CAPATH)
+        setopt(pycurl.SSL_VERIFYPEER, 1)
+        setopt(pycurl.SSL_VERIFYHOST, 2)
+        setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | pycurl.PROTO_HTTP)
+        setopt(pycurl.FOLLOWLOCATION, 0)
+        setopt(pycurl.PATH_AS_IS, 1)
+        setopt(pycurl.NOSIGNAL, 1)
+        setopt(pycurl.NOPROGRESS, 0)
+        setopt(pycurl.UPLOAD_BUFFERSIZE, _SEND_BYTES)
+        setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(self._settings.connect_timeout_s * 1000)))
+        setopt(pycurl.TCP_KEEPALIVE, 1)
+        return handle
+
+    def _prepare(self, handle: pycurl.Curl, exchange: _Exchange, token: str | None) -> None:
+        request = exchange.request
+        lines = self._headers + [f"{name}: {value}" for name, value in request.headers.items()]
+        if token is not None:
+            lines.append(f"Authorization: Bearer {token}")
+        body = request.content
+        setopt = handle.setopt
+        if body is None:
+            setopt(pycurl.HTTPGET, 1)
+            if request.method == "HEAD":
+                setopt(pycurl.NOBODY, 1)
+        else:
+            source = _Bytes(body) if isinstance(body, bytes) else body
+            source.rewind()  # type: ignore[union-attr]  # an iterable goes over httpx
+            exchange.source = source  # type: ignore[assignment]
+            setopt(pycurl.UPLOAD, 1)
+            setopt(pycurl.INFILESIZE_LARGE, exchange.source.size_bytes)
+            setopt(pycurl.READFUNCTION, exchange.read)
+            setopt(pycurl.SEEKFUNCTION, exchange.seek)
+            lines = [line for line in lines if not line.lower().startswith("content-length:")]
+            if "Expect" not in request.headers:
+                lines.append("Expect:")
+        setopt(pycurl.CUSTOMREQUEST, request.method)
+        setopt(pycurl.URL, _quoted(exchange.url))
+        setopt(pycurl.HTTPHEADER, [_header(line) for line in lines])
+        setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
+        setopt(pycurl.WRITEFUNCTION, exchange.write)
+        setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
+
+    def _give_back(self, handle: pycurl.Curl) -> None:
+        for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
+            handle.setopt(option, _nothing)  # an exchange is not kept alive by an idle handle
+        if self._closing.is_set():
+            handle.close()
+        else:
+            self._idle.append(handle)
+
+
+class CurlReply:
+    """An answer that has been taken in."""
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._kept = bytes(exchange.kept)
+        self.url = exchange.url
+        self.status, self.reason, self.headers = exchange.status, exchange.reason, exchange.headers
+
+    def drain(self) -> bytes:
+        """Give the begin of a body that went into no sink."""
+        return self._kept
+
+    def close(self) -> None:
+        """Do nothing: all is done."""
+
+
+class _Exchange:
+    """One request on its way, as libcurl's callbacks see it."""
+
+    def __init__(
+        self, url: str, request: Request, sink: Sink | None, stall_timeout_s: float
+    ) -> None:
+        self.url = url
+        self.request = request
+        self.lines: list[bytes] = []
+        self.kept = bytearray()
+        self.failure: BaseException | None = None
+        self.stops: tuple[threading.Event, ...] = ()
+        self.source: Source
+        self.status = 0
+        self.reason = ""
+        self.headers: Mapping[str, str] = {}
+        self.begun = False
+        self._sink = sink
+        self._take: Callable[[bytes], Any] | None = None
+        self._stall_timeout_s = stall_timeout_s
+        self._seen: Any = None
+        self._seen_at = time.monotonic()
+
+    def write(self, data: bytes) -> int | None:
+        """Take in bytes of the body; anything but None ends the transfer."""
+        try:
+            if self._take is None:
+                self._begin()
+            self._take(data)  # type: ignore[misc]
+        except BaseException as why:  # noqa: BLE001  raised again where perform() returns
+            self.failure = why
+            return -1
+        return None
+
+    def ended(self) -> None:
+        """Say that the answer is complete; one without a body begins here."""
+        if self._take is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.status, self.reason, self.headers = _head(self.lines)
+        self._take = self._keep
+        if self._sink is None or not self.request.accepts(self.status):
+            return
+        if not self.request.leads_on(self.status):
+            self.begun = True
+            self._sink.begin(Head(self.status, self.url, self.headers))
+            self._take = self._sink.take
+
+    def _keep(self, data: bytes) -> None:
+        if len(self.kept) < MAX_DRAINED_BYTES:
+            self.kept += data
+        elif len(self.kept) > MAX_DRAINED_BYTES << 8:
+            raise ProtocolSurprise("The answer has no end", where=self.url)
+
+    def read(self, n_bytes: int) -> bytes | int:
+        """Give libcurl the next bytes to send."""
+        try:
+            return self.source.read(n_bytes)
+        except BaseException as why:  # noqa: BLE001  raised again where perform() returns
+            self.failure = why
+            return int(pycurl.READFUNC_ABORT)
+
+    def seek(self, _offset: int, _origin: int) -> int:
+        """Begin the body anew: libcurl found a kept connection dead."""
+        try:
+            self.source.rewind()
+        except BaseException as why:  # noqa: BLE001  raised again where perform() returns
+            self.failure = why
+            return int(pycurl.SEEKFUNC_FAIL)
+        return int(pycurl.SEEKFUNC_OK)
+
+    def progress(self, *seen: Any) -> int:
+        """Hear of progress, at least once a second; anything but 0 ends the transfer."""
+        for stop in self.stops:
+            if stop.is_set():
+                self.failure = Stopped("Stopped", where=self.url)
+                return 1
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, time.monotonic()
+        elif time.monotonic() - self._seen_at > self._stall_timeout_s:
+            self.failure = silent(self.url, f"no byte for {self._stall_timeout_s:g} s")
+            self.failure.in_body = self.begun
+            return 1
+        return 0
+
+
+class _Bytes:
+    """A body in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size_bytes = len(data)
+        self._rest = self._all = memoryview(data)
+
+    def read(self, n_bytes: int) -> bytes:
+        block, self._rest = self._rest[:n_bytes], self._rest[n_bytes:]
+        return bytes(block)
+
+    def rewind(self) -> None:
+        self._rest = self._all
+
+
+class _Headers(dict[str, str]):
+    """Headers by their names in lower case; asked for in any."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
+
+
+def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
+    """Read the last head of an answer: before it may come those of 1xx."""
+    headers = _Headers()
+    status, reason = 0, ""
+    for raw in lines:
+        line = raw.decode("iso-8859-1").strip("\r\n")
+        if line.startswith("HTTP/"):
+            words = line.split(None, 2)
+            status, reason = int(words[1]), words[2] if len(words) > 2 else ""
+            headers.clear()
+            continue
+        name, colon, value = line.partition(":")
+        if colon:
+            key, value = name.strip().lower(), value.strip()
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return status, reason, headers
+
+
+def _header(line: str) -> bytes:
+    if any(c in line for c in "\r\n\0"):
+        raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
+    return line.encode("utf-8")
+
+
+def _quoted(url: str) -> str:
+    """Encode what no address may hold: XRootD 5.5 writes its Locations unencoded."""
+    if url.isascii() and url.isprintable() and " " not in url:
+        return url
+    return "".join(c if "!" <= c <= "~" else _percent(c) for c in url)
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def _nothing(*_: Any) -> None:
+    """Stand where a callback was."""
+
+
+def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> CtaflowsError:
+    """Turn libcurl's error into ours."""
+    code, said = why.args[0], redact(str(why.args[1]))
+    url = exchange.url
+    if code == pycurl.E_SSL_CACERT:
+        return untrusted(url, said)
+    if code == pycurl.E_URL_MALFORMAT:
+        return ProtocolSurprise("Not an address", where=url, said=said)
+    if code in _NOT_SENT:
+        return unreachable(url, said)
+    if code == pycurl.E_OPERATION_TIMEDOUT and not handle.getinfo(pycurl.PRETRANSFER_TIME):
+        return unreachable(url, said)
+    error = NetworkError("The connection broke", where=url, said=said)
+    error.in_body = exchange.begun
+    return error

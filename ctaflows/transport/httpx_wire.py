@@ -1,0 +1,140 @@
+"""Control requests over httpx: the only module that knows that library.
+
+Its exceptions turn into ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, cast
+
+import httpx
+
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
+from ctaflows.transport.faults import silent, unreachable, untrusted
+from ctaflows.transport.logs import redact_logs
+from ctaflows.transport.message import MAX_DRAINED_BYTES
+from ctaflows.transport.tls import ssl_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ctaflows.settings import Settings
+    from ctaflows.transport.message import Request, Source
+
+_BLOCK_BYTES = 1 << 20
+
+
+class HttpxWire:
+    """Sends one request and gives its answer, whatever it is.
+
+    Parameters
+    ----------
+    settings : Settings
+        CA and timeouts.
+    headers : Mapping
+        Sent with each request.
+    """
+
+    def __init__(self, settings: Settings, headers: Mapping[str, str]) -> None:
+        redact_logs()
+        self._client = httpx.Client(
+            verify=ssl_context(settings),
+            follow_redirects=False,
+            timeout=httpx.Timeout(
+                settings.stall_timeout_s, connect=settings.connect_timeout_s, pool=None
+            ),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            headers=dict(headers),
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def send(self, url: str, request: Request, token: str | None) -> HttpxReply:
+        """Send a request; the answer's body is still to be read."""
+        headers = dict(request.headers)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        with translated(url):
+            built = self._client.build_request(
+                request.method, url, headers=headers, content=_content(request.content)
+            )
+            return HttpxReply(self._client.send(built, stream=True))
+
+
+class HttpxReply:
+    """An answer whose body comes while it is read."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status: int = response.status_code
+        self.reason: str = response.reason_phrase
+        self.url = str(response.url)
+        self.headers: Mapping[str, str] = response.headers
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the bytes as they come; a NetworkError says that it broke in the body."""
+        try:
+            with translated(self.url):
+                yield from self._response.iter_raw()
+        except NetworkError as why:
+            why.in_body = True
+            raise
+
+    def drain(self) -> bytes:
+        """Give the begin of a body that should be short."""
+        text = bytearray()
+        try:
+            for chunk in self._response.iter_raw():
+                text += chunk
+                if len(text) > MAX_DRAINED_BYTES:
+                    break
+        except httpx.HTTPError:
+            pass  # what came has to do
+        finally:
+            self.close()
+        return bytes(text)
+
+    def close(self) -> None:
+        """Give the connection back; it is lost if the body was not read."""
+        self._response.close()
+
+
+def _content(body: bytes | Source | Iterable[bytes] | None) -> bytes | Iterable[bytes] | None:
+    if body is None or isinstance(body, bytes) or not hasattr(body, "read"):
+        return body
+    return _blocks(cast("Source", body))
+
+
+def _blocks(source: Source) -> Iterator[bytes]:
+    source.rewind()
+    while block := source.read(_BLOCK_BYTES):
+        yield block
+
+
+@contextlib.contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn httpx's exceptions into ours."""
+    try:
+        yield
+    except httpx.HTTPError as why:
+        raise _ours(why, url) from None
+    except httpx.InvalidURL as why:
+        raise ProtocolSurprise("Not an address", where=url, said=str(why)) from None
+
+
+def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
+    cause: BaseException | None = why
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return untrusted(url, cause.verify_message)
+    said = redact(str(why)) or type(why).__name__
+    if isinstance(why, httpx.ConnectError | httpx.ConnectTimeout):
+        return unreachable(url, said)
+    if isinstance(why, httpx.TimeoutException):
+        return silent(url, said)
+    return NetworkError("The connection broke", where=url, said=said)

@@ -17,9 +17,14 @@ from ctaflows.errors import CtaflowsError
 #: Command to what its line in the overview says. A command's module is loaded when it is used.
 COMMANDS = {
     "ls": "List a directory at the door.",
+    "find": "Find files by name, time and size.",
     "stat": "Describe files: size, time, checksums, locality.",
+    "du": "Tell how many bytes and files are where.",
     "get": "Fetch files, resumed and verified.",
     "put": "Upload files, verified before they get their name.",
+    "mkdir": "Make directories at the door.",
+    "mv": "Move or rename at the door.",
+    "rm": "Remove at the door; trees are shown first.",
     "inspect": "Tell what is in DL1 files.",
     "run": "Run a flow here and now, such as fetch-dl1.",
     "flows": "List the flows that can be run.",

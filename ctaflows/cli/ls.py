@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
-from ctaflows.errors import printable
+from ctaflows.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ctaflows.model import Entry
 
 
@@ -20,42 +16,41 @@ if TYPE_CHECKING:
 @click.argument("path", default="/")
 @click.option("-l", "--long", is_flag=True, help="Also size, time (UTC) and checksum.")
 @click.option("-r", "--recursive", is_flag=True, help="All below, too.")
+@click.option("-U", "--unsorted", is_flag=True, help="In the door's order, as they arrive.")
 @options.as_json
 @options.profile
 @options.verbose
-def command(path: str, *, long: bool, recursive: bool, as_json: bool, profile: str | None) -> None:
+def command(
+    path: str, *, long: bool, recursive: bool, unsorted: bool, as_json: bool, profile: str | None
+) -> None:
     """List a directory at the door: entries appear while the listing arrives.
 
-    An empty listing may mean that the door could not read the directory: it shows both alike.
+    Each directory is sorted by name, unless it has more than 10,000 entries: these come in the
+    door's order. An empty listing may mean that the door could not read the directory: it shows
+    both alike.
     """
+    from ctaflows.cli import listing
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.walk import walk
+    from ctaflows.storage.walk import in_order, walk_batches
 
     door = connect(profile)
-    entries = walk(door, path) if recursive else door.list(path)
-    if as_json:
-        render.print_json_array(entry.to_dict() for entry in entries)
-        return
-    base = door.normalise(path).rstrip("/") + "/"
-    if not _print(entries, base, long=long):
-        click.echo("(empty, or not readable for you: the door shows both alike)", err=True)
+    root = door.normalise(path)
+    base = root.rstrip("/") + "/"
+    sort = 0 if unsorted else listing.SORTED
+    doubts = listing.Doubts()
+    if recursive:
+        batches = walk_batches(door, root, sort=sort, on_empty=doubts)
+    else:
+        batches = in_order(door.batches(root), sort)
 
+    write_name = listing.name_writer()
 
-def _print(entries: Iterator[Entry], base: str, *, long: bool) -> bool:
-    found = False
-    for entry in entries:
-        found = True
-        shown = entry.path.removeprefix(base) if entry.path.startswith(base) else entry.name
-        if sys.stdout.isatty():
-            shown = printable(shown)
-        name = click.style(shown + "/", fg="blue") if entry.is_dir else shown
-        click.echo(f"{_details(entry)}  {name}" if long else name)
-    return found
+    def line(entry: Entry) -> str:
+        below = entry.path[len(base) :] if entry.path.startswith(base) else entry.name
+        name = write_name(below, entry.is_dir)
+        return f"{listing.details(entry)}  {name}" if long else name
 
-
-def _details(entry: Entry) -> str:
-    size = "-" if entry.size_bytes is None else f"{entry.size_bytes:,}"
-    time = f"{entry.mtime:%Y-%m-%d %H:%M:%S}" if entry.mtime else "-"
-    checksum = str(entry.checksums[0]) if entry.checksums else "-"
-    offline = f" {entry.locality}" if entry.locality not in (None, "ONLINE") else ""
-    return f"{size:>15}  {time:<19}  {checksum:<16}{offline}"
+    n_entries = listing.print_entries(batches) if as_json else listing.print_lines(batches, line)
+    if not recursive and not n_entries:
+        doubts(root)
+    doubts.tell()

@@ -27,16 +27,26 @@ live: Bar | None = None
 
 def print_json(values: Any) -> None:
     """Print values as JSON."""
-    click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+    click.echo(_encoder(indent=2).encode(values))
 
 
-def print_json_array(items: Iterable[Any]) -> None:
-    """Print a JSON array item by item, while they come."""
-    first = True
-    for item in items:
-        click.echo(("[\n" if first else ",\n") + json.dumps(item, ensure_ascii=False), nl=False)
-        first = False
-    click.echo("[]" if first else "\n]")
+def print_json_batches(batches: Iterable[Iterable[Any]]) -> int:
+    """Print a JSON array, each list of its items at once when it comes, and say how many came."""
+    encode = _encoder().encode
+    n_items = 0
+    for batch in batches:
+        lines = [encode(item) for item in batch]
+        if lines:
+            click.echo((",\n" if n_items else "[\n") + ",\n".join(lines), nl=False)
+        n_items += len(lines)
+    click.echo("\n]" if n_items else "[]")
+    return n_items
+
+
+def _encoder(indent: int | None = None) -> json.JSONEncoder:
+    """Write JSON with all letters where the output has them, else with escapes that JSON knows."""
+    has_letters = (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    return json.JSONEncoder(indent=indent, ensure_ascii=not has_letters)
 
 
 def print_rich(thing: Any) -> None:

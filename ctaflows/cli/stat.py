@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ctaflows.cli import options, render
+from ctaflows.errors import CtaflowsError, PartialFailure, error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @click.command("stat", epilog="Example: ctaflows stat --json cta/DL1/20241114")
@@ -13,14 +19,41 @@ from ctaflows.cli import options, render
 @options.profile
 @options.verbose
 def command(paths: tuple[str, ...], *, as_json: bool, profile: str | None) -> None:
-    """Describe files or directories at the door."""
+    """Describe files or directories at the door.
+
+    Of several, those that are there are described; what the others lack is told.
+    """
+    failed: list[str] = []
+    described = _described(paths, failed, profile)
+    if as_json:
+        render.print_json_batches([record] for record in described)
+    else:
+        for record in described:
+            _print(record)
+    if failed:
+        raise PartialFailure(
+            f"{len(failed)} of {len(paths)} could not be described, the first: {failed[0]}",
+            report=tuple(failed),
+        )
+
+
+def _described(
+    paths: tuple[str, ...], failed: list[str], profile: str | None
+) -> Iterator[dict[str, Any]]:
     from ctaflows.tasks import stat
 
-    records = [stat(path, profile=profile).to_dict() for path in paths]
-    if as_json:
-        render.print_json(records)
-        return
-    for record in records:
-        sums = " ".join(f"{a}:{v}" for a, v in record.pop("checksums").items())
-        for key, value in (*record.items(), ("checksums", sums or None)):
-            click.echo(f"{key:>10}: {'-' if value is None else value}")
+    for path in paths:
+        try:
+            yield stat(path, profile=profile).to_dict()
+        except CtaflowsError as why:
+            if len(paths) == 1:
+                raise
+            failed.append(f"{path}: {error_text(why)}")
+            click.echo(f"ctaflows: {render.one_line(failed[-1])}", err=True)
+
+
+def _print(record: dict[str, Any]) -> None:
+    sums = " ".join(f"{a}:{v}" for a, v in record.pop("checksums").items())
+    for key, value in (*record.items(), ("checksums", sums or None)):
+        shown = "-" if value is None else render.one_line(str(value))
+        click.echo(f"{key:>10}: {shown}")

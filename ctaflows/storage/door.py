@@ -18,7 +18,7 @@ from ctaflows.storage.listing import Lister
 from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
@@ -90,7 +90,9 @@ class Door:
         for batch in self.batches(path):
             yield from batch
 
-    def batches(self, path: str, *, stop: threading.Event | None = None) -> Iterator[list[Entry]]:
+    def batches(
+        self, path: str, *, stop: threading.Event | None = None
+    ) -> Iterator[Sequence[Entry]]:
         """Give the entries of a directory in lists, each as soon as it has arrived.
 
         Parameters
@@ -298,7 +300,20 @@ class Door:
             raise UsageError(
                 "That is a directory", where=entry.path, hint="Ask for it to be removed with all."
             )
-        self.transport.request("DELETE", self._url(entry.path) + ("/" if entry.is_dir else ""))
+        self.delete(entry.path, is_dir=entry.is_dir)
+
+    def delete(self, path: str, *, is_dir: bool) -> None:
+        """Remove what is known to be there: one request, never repeated.
+
+        Parameters
+        ----------
+        path : str
+            Normalised path.
+        is_dir : bool
+            A directory goes with all that is in it: dCache removes the children one by one, and
+            passes over those that it can't list (DeleteHelperImpl.java, Milton 2.7.3).
+        """
+        self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
 
     def _url(self, path: str) -> str:
         return paths.url(self.settings.door_url, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_NAME_BYTES = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: A path that is what `normalise` would make of it; no part of it begins with a dot.
+_NORMAL = re.compile(r"(?:/[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*)+")
 
 
 def normalise(text: str, door_url: str) -> str:
@@ -37,6 +41,8 @@ def normalise(text: str, door_url: str) -> str:
         A URL elsewhere, a ``..``, a character no path can hold.
     """
     path = text
+    if _NORMAL.fullmatch(text):
+        return text
     if text.startswith(("https://", "http://")):
         if not _is_at(door_url, text):
             raise UsageError(
@@ -44,7 +50,7 @@ def normalise(text: str, door_url: str) -> str:
             )
         path = unquote(urlsplit(text).path)
     parts = [p for p in path.split("/") if p not in ("", ".")]
-    if ".." in parts or any(ord(c) < 32 or ord(c) == 127 for c in path):
+    if ".." in parts or _CONTROL.search(path):
         raise UsageError("A remote path can't hold .. or control characters", where=repr(text))
     return "/" + "/".join(parts)
 

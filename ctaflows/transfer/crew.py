@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -18,6 +19,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+GLANCE_S = 0.02
+_FIRST = 2
+#: A process this busy (CPU seconds per second) gains nothing from more threads: they only wait for
+#: each other.
+_BUSY = 0.6
+
+
+class Pace:
+    """Decides how many threads are worth having: few where the CPU is the limit, more on a network.
+
+    Parameters
+    ----------
+    most : int
+        Never more than these.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cpu_s, self._at = time.process_time(), time.monotonic()
+
+    def n_wanted(self, n_now: int) -> int:
+        """Say how many there should be, from how busy this process was since it was asked last."""
+        cpu_s, at = time.process_time(), time.monotonic()
+        is_busy = cpu_s - self._cpu_s > _BUSY * (at - self._at)
+        self._cpu_s, self._at = cpu_s, at
+        if n_now == 0:
+            return min(_FIRST, self._most)
+        return n_now if is_busy else min(2 * n_now, self._most)
 
 
 _stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
@@ -82,12 +113,19 @@ def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> N
         threading.Thread(target=contextvars.copy_context().run, args=(worker,), daemon=True)
         for _ in range(n_threads)
     ]
-    for thread in threads:
-        thread.start()
+    begun: list[threading.Thread] = []
+    pace = Pace(n_threads)
     try:
-        for thread in threads:
-            thread.join()
+        while len(begun) < n_threads or any(map(threading.Thread.is_alive, begun)):
+            for thread in threads[len(begun) : pace.n_wanted(len(begun))]:
+                thread.start()
+                begun.append(thread)
+            waited_for = next(filter(threading.Thread.is_alive, begun), None)
+            if waited_for is None:
+                return  # all is done, by fewer than there might have been
+            waited_for.join(GLANCE_S if len(begun) < n_threads else None)
     finally:
+        threads = begun
         if any(thread.is_alive() for thread in threads):  # interrupted
             stop.set()
             for thread in threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -94,8 +95,7 @@ def fetch(
     if action is Action.SKIP:
         return _in_place(job, proof, why, started)
     with door.transfer_slots:
-        done = _fetch_checked(door, job, proof, stop or threading.Event())
-    return replace(done, seconds=time.monotonic() - started)
+        return _fetch_checked(door, job, proof, stop or threading.Event())
 
 
 def _in_place(job: Job, proof: Transfer | None, why: str, started: float) -> Transfer:
@@ -189,6 +189,7 @@ def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Ev
         verified=verified,
         retries=copy.retries,
         resumed_bytes=copy.resumed_bytes,
+        seconds=time.monotonic() - started,
         mtime=entry.mtime,
         server=copy.server,
         note=None if verified else _UNVERIFIED,
@@ -249,12 +250,12 @@ def _go_on(door: Door, copy: Copy, stop: threading.Event) -> None:
 
 def _here(local: Path) -> LocalState | None:
     try:
-        about = local.stat()
+        about = os.stat(local)  # noqa: PTH116  the cheapest
     except FileNotFoundError:
         return None
     except OSError as why:
         raise local_error(why, local) from why
-    if local.is_dir():
+    if stat.S_ISDIR(about.st_mode):
         raise local_error(IsADirectoryError(21, "there is a directory of that name"), local)
     return LocalState(about.st_size, about.st_mtime)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError, error_text
 from ctaflows.model import Report, Transfer
-from ctaflows.transfer import progress
+from ctaflows.transfer import folders, progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
 from ctaflows.transfer.part import local_error, part_path
@@ -18,7 +19,6 @@ from ctaflows.transfer.plan import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ctaflows.storage.door import Door
     from ctaflows.transfer.manifest import Manifest
@@ -99,15 +99,16 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
         progress.current().finished(done)
         return done
 
-    transfers = at_once(one, jobs, door.settings.transfers, stop)
+    with folders.synced_once():
+        transfers = at_once(one, jobs, door.settings.transfers, stop)
     return Report(tuple(transfers), time.monotonic() - started)
 
 
 def _refuse_doubles(jobs: Sequence[Job]) -> None:
     """Refuse to let one file take the place of another."""
-    seen: dict[Path, str] = {}
+    seen: dict[str, str] = {}
     for job in jobs:
-        other = seen.setdefault(job.local, job.entry.path)
+        other = seen.setdefault(os.fspath(job.local), job.entry.path)
         if other != job.entry.path:
             raise UsageError(
                 "Two files would get the same name here",
@@ -122,11 +123,13 @@ def _check_space(jobs: Sequence[Job]) -> None:
     if not jobs:
         return
     try:
-        needed = sum(map(_missing_bytes, jobs))
         folder = jobs[0].local.parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
+        needed = sum(job.entry.size_bytes or 0 for job in jobs)
+        if needed > free:  # only then is it worth a look at each file
+            needed = sum(map(_missing_bytes, jobs))
     except OSError as why:
         raise local_error(why, jobs[0].local) from why
     if needed > free:

@@ -161,7 +161,13 @@ class Part:
 
 def part_path(target: Path) -> Path:
     """Say where the bytes of a target lie as long as it is not whole."""
-    return target.with_name(f".{_short(target.name)}.part")
+    return target.with_name(part_name(target.name))
+
+
+def part_name(target: str) -> str:
+    """Say the same of a path as text."""
+    folder, slash, name = target.rpartition("/")
+    return f"{folder}{slash}.{_short(name)}.part"
 
 
 def local_error(why: OSError, where: Path) -> CtaflowsError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import Gather, check_total, proven
+from ctaflows.transfer.crew import GLANCE_S, Pace
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from ctaflows.transport.policy import Origin
 
 log = logging.getLogger("ctaflows.transfer")
-
-_FIRST_STREAMS = 2
-_GLANCE_S = 0.05
-#: A client this busy (CPU seconds per second) gains nothing from more connections.
-_BUSY = 0.6
 
 
 class NoRanges(ProtocolSurprise):
@@ -195,18 +190,14 @@ class Crew:
             What the first thread met that failed; the bytes that came are kept.
         """
         try:
+            pace = Pace(self._door.settings.transfers)
             self._start(is_first=True)
-            self._grow(_FIRST_STREAMS)
-            cpu_s, at = time.process_time(), time.monotonic()
-            while any(thread.is_alive() for thread in self._threads):
-                self._threads[0].join(_GLANCE_S)
+            self._grow(pace.n_wanted(0))
+            while alive := [thread for thread in self._threads if thread.is_alive()]:
+                alive[0].join(GLANCE_S)
                 if self._stop.is_set():
                     self._halt.set()
-                is_busy = time.process_time() - cpu_s > _BUSY * (time.monotonic() - at)
-                cpu_s, at = time.process_time(), time.monotonic()
-                if not is_busy:
-                    self._grow(2 * len(self._threads))
-                self._threads.sort(key=threading.Thread.is_alive, reverse=True)
+                self._grow(pace.n_wanted(len(self._threads)))
         finally:
             self._halt.set()
             for thread in self._threads:

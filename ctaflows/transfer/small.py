@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NetworkError, SizeMismatch, Truncated
@@ -17,7 +18,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import folders, progress, throttle
 from ctaflows.transfer.copy import proven
-from ctaflows.transfer.part import local_error, part_path
+from ctaflows.transfer.part import local_error, part_name
 
 if TYPE_CHECKING:
     import threading
@@ -83,7 +84,8 @@ def fetch_small(door: Door, entry: Entry, local: Path, stop: threading.Event) ->
         None where another process is at the same file, or bytes of it lie here: the way for large
         files knows what to do.
     """
-    part = os.fspath(part_path(local))
+    started = time.monotonic()
+    part = part_name(os.fspath(local))
     if os.path.lexists(part):
         return None
     whole = _received(door, entry, stop)
@@ -100,6 +102,7 @@ def fetch_small(door: Door, entry: Entry, local: Path, stop: threading.Event) ->
         moved_bytes=len(data),
         checksum=checksum,
         verified=verified,
+        seconds=time.monotonic() - started,
         retries=whole.retries,
         mtime=entry.mtime,
         server=whole.server,
@@ -150,7 +153,7 @@ def _received(door: Door, entry: Entry, stop: threading.Event) -> _Whole:
     while True:
         whole = _Whole(entry)
         try:
-            whole.retries = retries + door.receive(entry.path, whole, stop=stop).retries
+            whole.retries = retries + door.receive(entry.path, whole).retries
             if whole.n_bytes < (entry.size_bytes or 0):
                 raise Truncated(
                     "The answer ended too early",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlsplit
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
@@ -29,6 +31,7 @@ log = logging.getLogger("ctaflows.transport")
 
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SAID = 300
+_TOKEN_HELD_S = 0.5
 _HEADERS = {
     "User-Agent": "ctaflows",
     # text/html would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java)
@@ -82,7 +85,9 @@ class Transport:
     def __init__(self, settings: Settings, home: str, tokens: TokenSource | None = None) -> None:
         self._settings = settings
         self._home = policy.origin(home)
+        self._home_prefix = _prefix(home)
         self._tokens = tokens
+        self._last_token = ("", 0.0)
         self._closing = threading.Event()
         self._httpx = HttpxWire(settings, _HEADERS)
         self._curl: CurlWire | None = None
@@ -305,22 +310,38 @@ class Transport:
         self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
     ) -> R:
         """Send once; after a 401 renew the token once, then stop (three 401s block an address)."""
-        if self._tokens is None or policy.origin(url) != self._home:
+        is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
+        if self._tokens is None or not is_home:
             return send(url, request, None)
-        token = self._tokens.token()
+        token = self._token(self._tokens)
         reply = send(url, request, token)
         if reply.status != 401 or not request.repeatable_body:
             return reply
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
             return reply
+        self._last_token = ("", 0.0)
         reply.drain()
         return send(url, request, newer)
+
+    def _token(self, tokens: TokenSource) -> str:
+        """Ask for the token, at most twice a second: small files come by the hundred."""
+        token, until = self._last_token
+        if time.monotonic() > until:
+            token = tokens.token()
+            self._last_token = (token, time.monotonic() + _TOKEN_HELD_S)
+        return token
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:
     """Is it certain that the server did nothing?"""
     return error.status == 429 or isinstance(error, NotSent)
+
+
+def _prefix(home: str) -> str:
+    """Give the text that an address at home begins with, if it is written as home is."""
+    parts = urlsplit(home)
+    return f"{parts.scheme}://{parts.netloc}/"
 
 
 def _failure(reply: Reply, method: str) -> CtaflowsError:

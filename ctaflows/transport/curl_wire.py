@@ -6,7 +6,9 @@ httpx pays some 45 Python calls for each 16 KB that TLS yields; here it is one.
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pycurl
@@ -18,13 +20,14 @@ from ctaflows.transport.tls import ca_paths
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     from ctaflows.settings import Settings
     from ctaflows.transport.message import Request, Sink, Source
 
 log = logging.getLogger("ctaflows.transport")
 
+_END = b"\r\n"
 #: libcurl reads so much at once from what it sends (its own default is 64 KiB).
 _SEND_BYTES = 1 << 19
 _NOT_SENT = {
@@ -52,7 +55,7 @@ class CurlWire:
         self, settings: Settings, headers: Mapping[str, str], closing: threading.Event
     ) -> None:
         self._settings = settings
-        self._headers = [f"{name}: {value}" for name, value in headers.items()]
+        self._headers = [_header(f"{name}: {value}") for name, value in headers.items()]
         self._closing = closing
         self._idle: list[pycurl.Curl] = []  # each keeps its connections; last in, first out
 
@@ -80,7 +83,8 @@ class CurlWire:
             Where the body goes if the request accepts the answer's status; else the begin of it is
             kept in the reply.
         stop : threading.Event, optional
-            Ends the transfer within about a second.
+            Ends the transfer within about a second. Without it libcurl alone watches over the
+            transfer, which spares small ones a call for each step.
 
         Raises
         ------
@@ -89,7 +93,7 @@ class CurlWire:
         """
         handle = self._idle.pop() if self._idle else self._new()
         exchange = _Exchange(url, request, sink, self._settings.stall_timeout_s)
-        exchange.stops = (self._closing, stop) if stop else (self._closing,)
+        exchange.stops = (self._closing, stop) if stop else ()
         try:
             self._prepare(handle, exchange, token)
             handle.perform()
@@ -97,7 +101,7 @@ class CurlWire:
         except pycurl.error as why:
             raise exchange.failure or _ours(why, handle, exchange) from None
         finally:
-            self._give_back(handle)
+            self._give_back(handle, exchange)
         return CurlReply(exchange)
 
     def _new(self) -> pycurl.Curl:
@@ -115,7 +119,8 @@ class CurlWire:
         setopt(pycurl.FOLLOWLOCATION, 0)
         setopt(pycurl.PATH_AS_IS, 1)
         setopt(pycurl.NOSIGNAL, 1)
-        setopt(pycurl.NOPROGRESS, 0)
+        setopt(pycurl.LOW_SPEED_LIMIT, 1)
+        setopt(pycurl.LOW_SPEED_TIME, math.ceil(self._settings.stall_timeout_s) or 1)
         setopt(pycurl.UPLOAD_BUFFERSIZE, _SEND_BYTES)
         setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(self._settings.connect_timeout_s * 1000)))
         setopt(pycurl.TCP_KEEPALIVE, 1)
@@ -123,9 +128,10 @@ class CurlWire:
 
     def _prepare(self, handle: pycurl.Curl, exchange: _Exchange, token: str | None) -> None:
         request = exchange.request
-        lines = self._headers + [f"{name}: {value}" for name, value in request.headers.items()]
+        lines = self._headers.copy()
+        lines += [_header(f"{name}: {value}") for name, value in request.headers.items()]
         if token is not None:
-            lines.append(f"Authorization: Bearer {token}")
+            lines.append(_header(f"Authorization: Bearer {token}"))
         body = request.content
         setopt = handle.setopt
         if body is None:
@@ -140,19 +146,22 @@ class CurlWire:
             setopt(pycurl.INFILESIZE_LARGE, exchange.source.size_bytes)
             setopt(pycurl.READFUNCTION, exchange.read)
             setopt(pycurl.SEEKFUNCTION, exchange.seek)
-            lines = [line for line in lines if not line.lower().startswith("content-length:")]
+            lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
             if "Expect" not in request.headers:
-                lines.append("Expect:")
+                lines.append(b"Expect:")
         setopt(pycurl.CUSTOMREQUEST, request.method)
         setopt(pycurl.URL, _quoted(exchange.url))
-        setopt(pycurl.HTTPHEADER, [_header(line) for line in lines])
+        setopt(pycurl.HTTPHEADER, lines)
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
         setopt(pycurl.WRITEFUNCTION, exchange.write)
-        setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
+        setopt(pycurl.NOPROGRESS, 0 if exchange.stops else 1)
+        if exchange.stops:
+            setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
 
-    def _give_back(self, handle: pycurl.Curl) -> None:
-        for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
-            handle.setopt(option, _nothing)  # an exchange is not kept alive by an idle handle
+    def _give_back(self, handle: pycurl.Curl, exchange: _Exchange) -> None:
+        if exchange.stops:  # a large one is not kept alive by an idle handle
+            for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
+                handle.setopt(option, _nothing)
         if self._closing.is_set():
             handle.close()
         else:
@@ -277,39 +286,46 @@ class _Bytes:
         self._rest = self._all
 
 
-class _Headers(dict[str, str]):
+class _Headers(Mapping[str, str]):
     """Headers by their names in lower case; asked for in any."""
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name.lower(), default)
+    def __init__(self, lines: list[bytes]) -> None:
+        values: dict[bytes, bytes] = {}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if colon:
+                key, value = name.lower(), value.strip()
+                values[key] = values[key] + b", " + value if key in values else value
+        self._values = values
 
     def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
+        return self._values[name.lower().encode("iso-8859-1")].decode("iso-8859-1")
 
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(str(name).lower())
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self._values.get(name.lower().encode("iso-8859-1"))
+        return default if value is None else value.decode("iso-8859-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("iso-8859-1") for name in self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
     """Read the last head of an answer: before it may come those of 1xx."""
-    headers = _Headers()
-    status, reason = 0, ""
-    for raw in lines:
-        line = raw.decode("iso-8859-1").strip("\r\n")
-        if line.startswith("HTTP/"):
-            words = line.split(None, 2)
-            status, reason = int(words[1]), words[2] if len(words) > 2 else ""
-            headers.clear()
-            continue
-        name, colon, value = line.partition(":")
-        if colon:
-            key, value = name.strip().lower(), value.strip()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return status, reason, headers
+    first = 0
+    while _END in lines[first:-1]:  # trailers, or the head that follows one of 1xx
+        after = lines.index(_END, first) + 1
+        if not lines[after].startswith(b"HTTP/"):
+            break
+        first = after
+    words = lines[first].decode("iso-8859-1").split(None, 2)
+    return int(words[1]), words[2].strip() if len(words) > 2 else "", _Headers(lines[first + 1 :])
 
 
 def _header(line: str) -> bytes:
-    if any(c in line for c in "\r\n\0"):
+    if "\r" in line or "\n" in line or "\0" in line:
         raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
     return line.encode("utf-8")
 
@@ -339,8 +355,11 @@ def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> Ctaflo
         return ProtocolSurprise("Not an address", where=url, said=said)
     if code in _NOT_SENT:
         return unreachable(url, said)
-    if code == pycurl.E_OPERATION_TIMEDOUT and not handle.getinfo(pycurl.PRETRANSFER_TIME):
+    is_late = code == pycurl.E_OPERATION_TIMEDOUT
+    if is_late and not handle.getinfo(pycurl.PRETRANSFER_TIME):
         return unreachable(url, said)
-    error = NetworkError("The connection broke", where=url, said=said)
+    error = (
+        silent(url, said) if is_late else NetworkError("The connection broke", where=url, said=said)
+    )
     error.in_body = exchange.begun
     return error

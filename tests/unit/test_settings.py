@@ -112,6 +112,8 @@ ENVIRONMENT = {
     "busy_s": ("0.25", 0.25),
     "connect_timeout_s": ("2.5", 2.5),
     "stall_timeout_s": ("1e2", 100.0),
+    "fast_bytes": ("false", False),
+    "listings": ("4", 4),
     "allow_http_pools": ("true", True),
 }
 

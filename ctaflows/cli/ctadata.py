@@ -1,0 +1,185 @@
+"""The console scripts `ctadata` and `cta-data`, and what `cta-data-direct` shares with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ctaflows.cli import options, render
+
+if TYPE_CHECKING:
+    from ctaflows.ctadata.direct.api import APIClient as DirectClient
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whom a script asks.
+
+    Attributes
+    ----------
+    prefers : {"service", "storage", "storage only"}
+        The platform's download service, or the storage itself.
+    dev : bool
+        The storage's development instance.
+    """
+
+    prefers: Literal["service", "storage", "storage only"]
+    dev: bool = False
+
+    def client(self) -> Any:
+        """Make the client that files are asked of."""
+        if self.dev or self.prefers == "storage only":
+            return self.direct()
+        from ctaflows.ctadata import choice
+
+        if self.prefers == "service":
+            return choice.client({})
+        if choice.has_hub_token() and not choice.has_door_token():
+            client = choice.platform_client({})
+            click.echo(f"cta-data: asking the download service {client.downloadservice}", err=True)
+            return client
+        return self.direct()
+
+    def direct(self) -> DirectClient:
+        """Make the storage's own client."""
+        from ctaflows.ctadata.direct.api import APIClient
+
+        return APIClient(dev_instance=self.dev)
+
+
+@click.group("ctadata", context_settings=_HELP)
+@click.version_option(package_name="ctaflows")
+@click.pass_context
+def ctadata(ctx: click.Context) -> None:
+    """Files of the CTAO-CH data centre, through the download service of its JupyterHub platform.
+
+    With JUPYTERHUB_API_TOKEN the download service is asked (CTADS_URL names another one), else the
+    storage itself.
+    """
+    ctx.obj = Source("service")
+
+
+@click.group("cta-data", context_settings=_HELP)
+@click.option("-d", "--dev", is_flag=True, help="Use the development instance.")
+@click.version_option(package_name="ctaflows")
+@click.pass_context
+def cta_data(ctx: click.Context, *, dev: bool) -> None:
+    """Files of the CTAO-CH data centre, from its storage.
+
+    Where nobody has logged in to the storage, but JUPYTERHUB_API_TOKEN is set, the platform's
+    download service is asked. `cta-data-direct` always asks the storage, `ctadata` prefers the
+    service.
+    """
+    ctx.obj = Source("storage", dev)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+@click.command("list")
+@click.argument("path")
+@click.option("-r", "--recursive", is_flag=True, help="All below, too.")
+@options.verbose
+@click.pass_obj
+def list_(source: Source, *, path: str, recursive: bool) -> None:
+    """List contents of a directory."""
+    for entry in source.client().list_dir(path, recursive):
+        click.echo(render.one_line(str(entry)))
+
+
+@click.command("get")
+@click.argument("path")
+@click.option("-r", "--recursive", is_flag=True, help="A directory with all that is below it.")
+@options.verbose
+@click.pass_obj
+def get(source: Source, *, path: str, recursive: bool) -> None:
+    """Download a file or directory."""
+    from ctaflows.errors import PartialFailure
+
+    with render.progress_shown():
+        report = source.client().fetch(path, recursive=recursive)
+    render.print_report(report)
+    if report.failed:
+        raise PartialFailure.of(report)
+
+
+@click.command("put")
+@click.argument("local_path", type=click.Path(exists=True))
+@click.argument("path")
+@click.option("-r", "--recursive", is_flag=True, help="A directory with all that is below it.")
+@options.verbose
+@click.pass_obj
+def put(source: Source, *, local_path: str, path: str, recursive: bool) -> None:
+    """Upload a file or directory; where each came to lie is printed as JSON."""
+    from ctaflows.errors import UsageError
+
+    is_dir = Path(local_path).is_dir()
+    if is_dir and not recursive:
+        raise UsageError("That is a directory", where=local_path, hint="Upload it with -r.")
+    client = source.client()
+    with render.progress_shown():
+        answers = (
+            client.upload_dir(local_path, path)
+            if is_dir
+            else [client.upload_file(local_path, path)]
+        )
+    for answer in answers:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+
+
+# -- certificates ----------------------------------------------------------------------------------
+
+
+@click.command("upload-shared-certificate")
+@click.argument("local_cert_path", type=click.Path(exists=True, dir_okay=False))
+@options.verbose
+def upload_shared_certificate(*, local_cert_path: str) -> None:
+    """Replace the platform's shared certificate (administrators)."""
+    from ctaflows.ctadata.api import APIClient
+
+    click.echo(json.dumps(APIClient().upload_shared_certificate(local_cert_path)))
+
+
+@click.command("upload-personal-certificate")
+@click.argument("local_cert_path", type=click.Path(exists=True, dir_okay=False))
+@click.argument("certificate_key")
+@click.option("-u", "--user", help="Somebody else (administrators).")
+@options.verbose
+def upload_personal_certificate(
+    *, local_cert_path: str, certificate_key: str, user: str | None
+) -> None:
+    """Delegate your proxy certificate to the platform."""
+    from ctaflows.ctadata.api import APIClient
+
+    answer = APIClient().upload_personal_certificate(local_cert_path, certificate_key, user)
+    click.echo(json.dumps(answer))
+
+
+# -- scripts ---------------------------------------------------------------------------------------
+
+for _command in (list_, get, put, upload_shared_certificate, upload_personal_certificate):
+    ctadata.add_command(_command)
+    cta_data.add_command(_command)
+
+
+def ctadata_main() -> None:
+    """Be `ctadata`."""
+    from ctaflows.cli.app import run
+
+    run(ctadata, "ctadata")
+
+
+def cta_data_main() -> None:
+    """Be `cta-data`."""
+    from ctaflows.cli import ctadata_agent
+    from ctaflows.cli.app import run
+
+    for command in (ctadata_agent.start, ctadata_agent.stop, ctadata_agent.print_token):
+        cta_data.add_command(command)
+    run(cta_data, "cta-data")

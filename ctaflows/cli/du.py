@@ -1,0 +1,43 @@
+"""`ctaflows du`."""
+
+from __future__ import annotations
+
+import click
+
+from ctaflows.cli import options, render
+
+
+@click.command("du", epilog="Example: ctaflows du --depth 1 cta/DL1/20241114")
+@click.argument("path")
+@click.option("-s", "--summarize", is_flag=True, help="Only the total, as --depth 0.")
+@click.option("--depth", type=click.IntRange(min=0), help="Only so many levels of directories.")
+@options.as_json
+@options.profile
+@options.verbose
+def command(
+    path: str, *, summarize: bool, depth: int | None, as_json: bool, profile: str | None
+) -> None:
+    """Tell how many bytes and files are below each directory, itself included at the end."""
+    from ctaflows.cli.listing import Doubts
+    from ctaflows.dl1.report import human_bytes
+    from ctaflows.storage.connect import connect
+    from ctaflows.storage.usage import Tally
+    from ctaflows.storage.walk import walk_batches
+
+    door = connect(profile)
+    root = door.normalise(path)
+    doubts = Doubts()
+    tally = Tally(root, 0 if summarize else depth)
+    for batch in walk_batches(door, root, on_empty=doubts):
+        tally.add(batch)
+    usages = tally.usages()
+    if as_json:
+        render.print_json([usage.to_dict() for usage in usages])
+    else:
+        for usage in usages:
+            unknown = f"  ({usage.n_unknown:,} of unknown size)" if usage.n_unknown else ""
+            click.echo(
+                f"{human_bytes(usage.size_bytes):>8}  {usage.n_files:>9,} files  "
+                f"{render.one_line(usage.path)}{unknown}"
+            )
+    doubts.tell()

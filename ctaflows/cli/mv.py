@@ -1,0 +1,38 @@
+"""`ctaflows mv`."""
+
+from __future__ import annotations
+
+import click
+
+from ctaflows.cli import options
+from ctaflows.errors import UsageError
+
+
+@click.command("mv", epilog="Example: ctaflows mv lst/users/me/a.h5 lst/users/me/b.h5 lst/done/")
+@click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@options.as_json
+@options.profile
+@options.verbose
+def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: str | None) -> None:
+    """Move or rename files and directories at the door.
+
+    If TARGET is a directory (for several sources it must be one), they move into it and keep their
+    names. Directories are never replaced.
+    """
+    from ctaflows.cli.several import each
+    from ctaflows.storage.connect import connect
+    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.renaming import move
+
+    *sources, target = paths
+    if not sources:
+        raise UsageError("Where to?", hint="Write: ctaflows mv SOURCE... TARGET")
+    into = target if len(sources) == 1 or target.endswith("/") else target + "/"
+    door = connect(profile)
+
+    def rename(source: str) -> Outcome:
+        entry, path = move(door, source, into, overwrite=overwrite)
+        return Outcome(entry.path, entry.is_dir, path)
+
+    each(sources, rename, "moved", as_json=as_json)

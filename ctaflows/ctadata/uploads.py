@@ -1,0 +1,239 @@
+"""Uploads through the download service: written under the final name, then compared.
+
+Weaker than an upload to a dCache door: there is no MOVE, so that a reader can see a file that is
+not whole yet, and no DELETE, so that one which failed stays until it is uploaded again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.errors import (
+    ChecksumMismatch,
+    CtaflowsError,
+    Refused,
+    SizeMismatch,
+    Stopped,
+    StorageError,
+    UsageError,
+    error_text,
+)
+from ctaflows.model import Report, Transfer
+from ctaflows.storage import checksum as sums
+from ctaflows.transfer import progress
+from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.uploads import files_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from ctaflows.model import Checksum
+    from ctaflows.storage.downloadservice import DownloadService, Written
+
+log = logging.getLogger("ctaflows.ctadata")
+
+_BLOCK_BYTES = 1 << 20
+_AGAIN = "The service can't remove a file: upload it again, the name is the same."
+
+
+def upload(
+    service: DownloadService, local: Path, path: str, *, stop: threading.Event | None = None
+) -> tuple[dict[str, Any], Transfer]:
+    """Upload one file below one's own directory, replacing what is there.
+
+    Parameters
+    ----------
+    service : DownloadService
+        Where to.
+    local : Path
+        A regular file.
+    path : str
+        Below one's own directory; one that ends in ``/`` is completed with the file's name.
+    stop : threading.Event, optional
+        Ends the upload soon after it is set.
+
+    Returns
+    -------
+    answer : dict
+        The service's: ``path`` from the root, ``status``, ``total_written``.
+    transfer : Transfer
+        The proof.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file here.
+    IntegrityError
+        What the service stored is not what was sent; it stays there.
+    """
+    started = time.monotonic()
+    source = _Source(local, stop or threading.Event())
+    target = own_path(path + local.name if path.endswith("/") or not path else path)
+    progress.current().expect(1, source.size_bytes)
+    with service.transfer_slots:
+        written, retries = _put(service, source, target)
+        checksum, verified, note = _compare(service, source, written)
+    done = Transfer(
+        path=written.path,
+        local=str(local),
+        size_bytes=source.size_bytes,
+        moved_bytes=source.size_bytes,
+        seconds=time.monotonic() - started,
+        checksum=checksum,
+        verified=verified,
+        retries=retries,
+        note=note,
+    )
+    progress.current().finished(done)
+    return written.raw, done
+
+
+def upload_many(
+    service: DownloadService, pairs: Sequence[tuple[Path, str]]
+) -> tuple[list[dict[str, Any]], Report]:
+    """Upload many files at once; the report tells of failed ones."""
+    started, stop = time.monotonic(), threading.Event()
+
+    def one(pair: tuple[Path, str]) -> tuple[dict[str, Any] | None, Transfer]:
+        local, path = pair
+        try:
+            return upload(service, local, path, stop=stop)
+        except (CtaflowsError, OSError) as why:
+            failed = Transfer(path, str(local), error=error_text(why))
+            progress.current().finished(failed)
+            return None, failed
+
+    results = at_once(one, pairs, service.settings.transfers, stop)
+    report = Report(tuple(done for _, done in results), time.monotonic() - started)
+    return [answer for answer, _ in results if answer is not None], report
+
+
+def files_in(folder: str | os.PathLike[str], path: str) -> list[tuple[Path, str]]:
+    """Say where the files of a folder go: straight below ``path``, each in its sub-directory.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        There is no such folder here.
+    """
+    base = Path(folder)
+    if not base.exists():
+        raise FileNotFoundError(f"There is no such directory here: {folder}")
+    if not base.is_dir():
+        raise NotADirectoryError(f"That is no directory: {folder}")
+    root = path.rstrip("/")
+    return [(f, f"{root}/{f.relative_to(base).as_posix()}") for f, _ in files_of(base, root)]
+
+
+def own_path(path: str) -> str:
+    """Resolve the ``..`` of a path below one's own directory, and refuse to leave it. Pure.
+
+    The service takes no ``..`` at all; ctadata's HTTP library resolved them before it was asked.
+    """
+    done: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and not done:
+            raise UsageError("A path can't leave your own directory", where=repr(path))
+        if part == "..":
+            done.pop()
+        elif part not in ("", "."):
+            done.append(part)
+    if not done:
+        raise UsageError("A file needs a name", where=repr(path))
+    return "/".join(done)
+
+
+def _put(service: DownloadService, source: _Source, target: str) -> tuple[Written, int]:
+    """Write the bytes; after a fault write them anew, since each upload replaces the whole file."""
+    for attempt in range(1, service.settings.attempts + 1):
+        try:
+            return service.put(target, source, source.size_bytes), attempt - 1
+        except CtaflowsError as why:
+            if not why.retryable or attempt == service.settings.attempts:
+                raise
+            log.warning("%s; uploading it again under the same name", why)
+            progress.current().advance(-source.sent_bytes)
+            threading.Event().wait(
+                why.retry_after_s or service.settings.backoff_s * 2 ** (attempt - 1)
+            )
+    raise StorageError("The upload did not come about", where=target)
+
+
+def _compare(
+    service: DownloadService, source: _Source, written: Written
+) -> tuple[Checksum, bool, str | None]:
+    """Compare size and, where the storage tells it, checksum of what is there now."""
+    if written.size_bytes not in (None, source.size_bytes):
+        raise SizeMismatch(
+            "Not all bytes arrived",
+            where=written.path,
+            said=f"{written.size_bytes} of {source.size_bytes} written",
+            hint=_AGAIN,
+        )
+    try:
+        there = service.stat(written.path)
+    except Refused as why:
+        return source.checksum("sha256"), False, f"it can't be looked at: {why}"
+    if there.size_bytes != source.size_bytes:
+        raise SizeMismatch(
+            "Not all bytes are there",
+            where=written.path,
+            said=f"{there.size_bytes} of {source.size_bytes}",
+            hint=_AGAIN,
+        )
+    known = sums.best(there.checksums)
+    if known is None:
+        return source.checksum("sha256"), False, "the storage told only its size"
+    ours = source.checksum(known.algorithm)
+    if ours != known:
+        raise ChecksumMismatch(
+            "What is there is not what was sent",
+            where=written.path,
+            said=f"{ours} sent, {known.value} there",
+            hint=_AGAIN,
+        )
+    return ours, True, None
+
+
+class _Source:
+    """A file that can be read again from its beginning; its adler32 is taken on the way."""
+
+    def __init__(self, local: Path, stop: threading.Event) -> None:
+        self._local = local
+        self._stop = stop
+        self._sums: dict[str, Checksum] = {}
+        self.sent_bytes = 0
+        if not local.exists():
+            raise FileNotFoundError(f"There is no such file here: {local}")
+        if not local.is_file():
+            raise UsageError(
+                "Only regular files are uploaded",
+                where=str(local),
+                hint="For a directory use upload_dir, or -r.",
+            )
+        self.size_bytes = local.stat().st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        hasher = sums.Hasher("adler32")
+        self.sent_bytes = 0
+        with self._local.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                if self._stop.is_set():
+                    raise Stopped("Stopped", where=str(self._local), hint=_AGAIN)
+                hasher.update(block)
+                yield block
+                self.sent_bytes += len(block)
+                progress.current().advance(len(block))
+        if self.sent_bytes == self.size_bytes:
+            self._sums["adler32"] = hasher.checksum()
+
+    def checksum(self, algorithm: str) -> Checksum:
+        """Give the file's checksum, computed once."""
+        if algorithm not in self._sums:
+            self._sums[algorithm] = sums.of_file(self._local, algorithm)
+        return self._sums[algorithm]

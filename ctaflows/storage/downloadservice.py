@@ -1,0 +1,301 @@
+"""The JupyterHub platform's download service: a storage that is asked through a service.
+
+Weaker than a dCache door: no ranges, so that a transfer that broke begins anew; no length and no
+checksum in an answer, so that a file is proven by its size in the listing and, where the service
+lets PROPFIND through to the storage (``webdav/``), by the storage's checksum; no MOVE, so that an
+upload is written under its final name and compared afterwards. Observed: cta-epfl/downloadservice
+@ 6c84bcf, app.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ctaflows import settings as _settings
+from ctaflows.errors import CtaflowsError, NotFound, ProtocolSurprise
+from ctaflows.storage import paths
+from ctaflows.storage.jupyterhub import Service
+from ctaflows.storage.propfind import BODY, MultistatusParser
+from ctaflows.storage.servicelisting import Listed, path_at, read_listing, whole
+from ctaflows.transport import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ctaflows.model import Checksum, Entry
+    from ctaflows.settings import Settings
+    from ctaflows.transport import Sink, Stream
+
+log = logging.getLogger("ctaflows.storage")
+
+#: The service's own default (app.py, default_chunk_size).
+CHUNK_BYTES = 10 << 20
+#: After so many failures in a row the service is not asked for checksums any more.
+_MAX_UNTOLD = 3
+_XML = {"Content-Type": "application/xml; charset=utf-8", "Brief": "t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the service says of an upload.
+
+    Attributes
+    ----------
+    path : str
+        Where the file is, from the root.
+    size_bytes : int or None
+        How many bytes it wrote.
+    raw : dict
+        The whole answer.
+    """
+
+    path: str
+    size_bytes: int | None
+    raw: dict[str, Any]
+
+
+class DownloadService(Service):
+    """The download service as a `protocol.Storage`, and a place to write to.
+
+    Parameters
+    ----------
+    settings : Settings
+        CA, timeouts, limits.
+    url : str
+        The service.
+    token : str
+        The hub's token; sent in a header to this service alone.
+    chunk_bytes : int
+        In which pieces the service reads a file from the storage.
+    """
+
+    def __init__(
+        self, settings: Settings, url: str, token: str, *, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
+        super().__init__(settings, url, token)
+        self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
+        self._chunk_bytes = chunk_bytes
+        self._n_untold = 0
+
+    def normalise(self, path: str) -> str:
+        """Turn a path, or a URL at this service, into a path from the root."""
+        if path.startswith(("https://", "http://")):
+            path = path_at(self.url, path)
+        return paths.normalise(path, self.url)
+
+    def listing(self, path: str) -> list[Listed]:
+        """Give a directory's entries as the service has them, itself among them.
+
+        Raises
+        ------
+        NotFound
+            Nothing there.
+        ListingUnreadable
+            The answer is no listing.
+        """
+        path = self.normalise(path)
+        url = self._url("list", path)
+        return read_listing(path, self.ask("GET", url), where=url)
+
+    def list(self, path: str) -> Iterator[Entry]:
+        """Give the entries of a directory, with checksums where the storage tells them.
+
+        A file gives itself. An empty listing may also mean that the service could not read the
+        directory: the storage behind shows both alike.
+        """
+        path = self.normalise(path)
+        found = self.listing(path)
+        if len(found) == 1 and not found[0].entry.is_dir:
+            inside = [found[0].entry]
+        else:
+            inside = [one.entry for one in found if not one.is_itself]
+        told = self._told(path, "1") if any(not entry.is_dir for entry in inside) else {}
+        for entry in inside:
+            yield _completed(entry, told.get(entry.path))
+
+    def batches(
+        self, path: str, *, stop: threading.Event | None = None
+    ) -> Iterator[Sequence[Entry]]:
+        """Give what `list` gives in one piece, as it comes.
+
+        Parameters
+        ----------
+        path : str
+            A directory.
+        stop : threading.Event, optional
+            Not heeded: there is one answer.
+        """
+        yield [*self.list(path)]
+
+    def stat(self, path: str) -> Entry:
+        """Describe one file or directory, with checksums where the storage tells them.
+
+        Raises
+        ------
+        NotFound
+            Nothing there.
+        """
+        path = self.normalise(path)
+        itself = next((one.entry for one in self.listing(path) if one.is_itself), None)
+        if itself is None:
+            raise ProtocolSurprise(
+                "The listing describes something else", where=self._url("list", path)
+            )
+        return itself if itself.is_dir else _completed(itself, self._told(path, "0").get(path))
+
+    def exists(self, path: str) -> Entry | None:
+        """Describe what is at a path, or give None."""
+        try:
+            return self.stat(path)
+        except NotFound:
+            return None
+
+    def checksums(self, path: str) -> tuple[Checksum, ...]:
+        """Ask the storage behind the service for a file's checksums; empty if it tells none."""
+        path = self.normalise(path)
+        told = self._told(path, "0").get(path)
+        return told.checksums if told else ()
+
+    @contextlib.contextmanager
+    def open(self, path: str, *, start: int = 0, end: int | None = None) -> Iterator[Stream]:
+        """Open a file for reading: the whole one, since the service has no ranges.
+
+        Parameters
+        ----------
+        path : str
+            A file.
+        start, end : int, int or None
+            Not heeded; status 200 says that the whole file comes.
+
+        Yields
+        ------
+        Stream
+            Without a length. What the storage says of an error comes in place of the file, so that
+            the size must be compared with the listing's.
+        """
+        url = f"{self._url('fetch', self.normalise(path))}?chunk_size={self._chunk_bytes}"
+        with self.stream("GET", url) as got:
+            yield got
+
+    def receive(
+        self,
+        path: str,
+        sink: Sink,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Head:
+        """Read a file into a sink: the whole one, as for `open`.
+
+        Parameters
+        ----------
+        path : str
+            A file.
+        sink : Sink
+            Sees the headers, then the bytes.
+        start, end : int, int or None
+            Not heeded; status 200 says that the whole file comes.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
+        """
+        url = f"{self._url('fetch', self.normalise(path))}?chunk_size={self._chunk_bytes}"
+        if start or end is not None:  # who wants a part alone learns it before anything is asked
+            sink.begin(Head(200, url, {}))
+        return self.read_into(url, sink, stop=stop)
+
+    def put(self, path: str, content: Iterable[bytes], size_bytes: int) -> Written:
+        """Write a file below one's own directory, replacing what is there.
+
+        Parameters
+        ----------
+        path : str
+            Below ``lst/users/<name>/`` (or ``cta/users/…``), which the service puts before it.
+            Parents are made.
+        content : iterable of bytes
+            Exactly ``size_bytes`` in all.
+        size_bytes : int
+            Said in Content-Length.
+        """
+        url = self._url("upload", self.normalise(path))
+        headers = {"Content-Length": str(size_bytes)}
+        answer = self.ask("POST", url, headers=headers, content=content)
+        where = answer.get("path") if isinstance(answer, dict) else None
+        if not isinstance(where, str):
+            raise ProtocolSurprise(
+                "The service does not say where it wrote the file", where=url, said=repr(answer)
+            )
+        return Written(self.normalise(where), whole(answer.get("total_written")), answer)
+
+    def _told(self, path: str, depth: str) -> dict[str, Entry]:
+        """Ask the storage itself for what a listing lacks; give nothing where it does not answer.
+
+        The service hands PROPFIND on as it is (app.py, webdav), and dCache tells a file's checksum
+        and locality to who names them.
+        """
+        if self._n_untold >= _MAX_UNTOLD:
+            return {}
+        root = urlsplit(self.url).path + "/webdav"
+        parser = MultistatusParser((root + path).rstrip("/"))
+        found: list[Entry] = []
+        try:
+            with self.stream(
+                "PROPFIND",
+                self._url("webdav", path),
+                headers={**_XML, "Depth": depth},
+                content=BODY,
+            ) as got:
+                for chunk in got.chunks():
+                    found += parser.feed(chunk)
+                found += parser.close()
+        except CtaflowsError as why:
+            log.info("The download service tells no checksums: %s", why)
+            self._n_untold += 1 if why.retryable else _MAX_UNTOLD
+            return {}
+        self._n_untold = 0
+        found += [parser.itself] if parser.itself else []
+        told = (replace(entry, path=entry.path.removeprefix(root)) for entry in found)
+        return {entry.path: entry for entry in told}
+
+    def _url(self, endpoint: str, path: str) -> str:
+        return paths.url(f"{self.url}/{endpoint}", path).rstrip("/")
+
+
+def _completed(entry: Entry, told: Entry | None) -> Entry:
+    """Add what the storage told, if it is of the same file."""
+    if told is None or told.size_bytes != entry.size_bytes:
+        return entry
+    return replace(entry, checksums=told.checksums, locality=told.locality, etag=told.etag)
+
+
+_services: dict[tuple[int, int, str, str, int], tuple[Settings, DownloadService]] = {}
+_lock = threading.Lock()
+
+
+def connect(
+    url: str, token: str, *, chunk_bytes: int = CHUNK_BYTES, profile: str | None = None
+) -> DownloadService:
+    """Give the service of an address and a token, with the connections it has.
+
+    Parameters
+    ----------
+    url, token, chunk_bytes
+        As for `DownloadService`.
+    profile : str, optional
+        Where CA, timeouts and limits come from, see `settings.load`.
+    """
+    settings = _settings.load(profile)
+    key = (os.getpid(), hash(settings), url, token, chunk_bytes)
+    with _lock:
+        if key not in _services or _services[key][0] != settings:
+            _services[key] = (
+                settings,
+                DownloadService(settings, url, token, chunk_bytes=chunk_bytes),
+            )
+        return _services[key][1]

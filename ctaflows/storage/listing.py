@@ -1,0 +1,174 @@
+"""Listings of one directory: streamed, taken up again where they broke off, a few at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from array import array
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
+from ctaflows.storage.propfind import BODY, MultistatusParser
+from ctaflows.storage.slots import Slot, Slots
+from ctaflows.transport import pause_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ctaflows.model import Entry
+    from ctaflows.settings import Settings
+    from ctaflows.transport import Stream, Transport
+
+log = logging.getLogger("ctaflows.storage")
+
+_HEADERS = {
+    "Content-Type": "application/xml; charset=utf-8",
+    "Accept": "text/plain, application/xml",
+    "Brief": "t",  # dCache leaves out what it does not know (Milton 2.7.3, patched for dCache)
+}
+
+
+class Lister:
+    """Asks a WebDAV server what is there.
+
+    Parameters
+    ----------
+    transport : Transport
+        The way to the server.
+    settings : Settings
+        ``attempts`` and pauses between them; ``listings``.
+
+    Attributes
+    ----------
+    slots : Slots
+        One for each directory that may be listed at once.
+    """
+
+    def __init__(self, transport: Transport, settings: Settings) -> None:
+        self.slots = Slots(settings.listings)
+        self._transport = transport
+        self._settings = settings
+
+    def batches(
+        self, path: str, url: str, stop: threading.Event | None = None
+    ) -> Iterator[list[Entry]]:
+        """Give the entries of a directory in lists, as they arrive.
+
+        A connection that breaks, or that the door closes because its reader takes a long time, is
+        taken up again, as long as each brings something new; what was given is not given again.
+
+        Parameters
+        ----------
+        path, url : str
+            A directory, normalised, and its URL; for a file the one entry is the file itself.
+        stop : threading.Event, optional
+            Ends the listing soon after it is set.
+
+        Raises
+        ------
+        Stopped
+            It was set.
+        """
+        given = _Names()
+        attempt = 1
+        while True:
+            n_before = len(given)
+            try:
+                for batch in self._once(path, url, stop):
+                    if fresh := given.add(batch):
+                        yield fresh
+            except NetworkError as why:
+                attempt = 1 if len(given) > n_before else attempt
+                self._pause_or_raise(why, attempt, stop)
+                attempt += 1
+                given.close()
+            else:
+                return
+
+    def describe(self, path: str, url: str) -> Entry:
+        """Give the entry of one file or directory."""
+        for attempt in range(1, self._settings.attempts + 1):
+            parser = MultistatusParser(path)
+            try:
+                with self._propfind(url, "0") as stream:
+                    for chunk in stream.chunks():
+                        parser.feed(chunk)
+                    parser.close()
+                break
+            except NetworkError as why:
+                self._pause_or_raise(why, attempt)
+        if parser.itself is None:
+            raise ProtocolSurprise("The answer describes something else", where=url)
+        return parser.itself
+
+    def _once(self, path: str, url: str, stop: threading.Event | None) -> Iterator[list[Entry]]:
+        parser = MultistatusParser(path)
+        slot = Slot()
+        self.slots.take(slot, stop)
+        try:
+            with self._propfind(url, "1") as stream:
+                for chunk in stream.chunks():
+                    if batch := parser.feed(chunk):
+                        self.slots.lend(slot)
+                        yield batch
+                        self.slots.take(slot, stop)
+                    if stop is not None and stop.is_set():
+                        raise Stopped("The listing was stopped")
+                last = parser.close()
+        finally:
+            self.slots.give(slot)
+        if parser.itself is not None and not parser.itself.is_dir:
+            last.append(parser.itself)
+        if last:
+            yield last
+
+    @contextlib.contextmanager
+    def _propfind(self, url: str, depth: str) -> Iterator[Stream]:
+        headers = {**_HEADERS, "Depth": depth}
+        with self._transport.stream("PROPFIND", url, headers=headers, content=BODY) as got:
+            if got.status != 207:
+                raise ProtocolSurprise(
+                    f"The answer to PROPFIND is {got.status}, not 207",
+                    where=got.url,
+                    hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL.",
+                )
+            yield got
+
+    def _pause_or_raise(
+        self, why: NetworkError, attempt: int, stop: threading.Event | None = None
+    ) -> None:
+        """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
+        pause = pause_s(why, attempt, self._settings) if why.in_body else None
+        if pause is None:
+            raise why
+        log.warning("%s; listing it again in %.1f s", why, pause)
+        (stop or threading.Event()).wait(pause)
+
+
+class _Names:
+    """Which names were given: 8 bytes for each, so that a million are no burden."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._closed = array("q")  # sorted, of the tries that broke
+
+    def __len__(self) -> int:
+        return len(self._hashes) + len(self._closed)
+
+    def add(self, batch: Iterable[Entry]) -> list[Entry]:
+        """Give those that no earlier try had, and remember them."""
+        fresh = [e for e in batch if not self._closed or not self._had(e)]
+        self._hashes.extend([hash(entry.path) for entry in fresh])
+        return fresh
+
+    def close(self) -> None:
+        """Say that what was given so far may come again."""
+        self._closed = array("q", sorted([*self._closed, *self._hashes]))
+        self._hashes = array("q")
+
+    def _had(self, entry: Entry) -> bool:
+        value = hash(entry.path)
+        place = bisect_left(self._closed, value)
+        return place < len(self._closed) and self._closed[place] == value

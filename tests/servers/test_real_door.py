@@ -1,0 +1,222 @@
+"""The door's operations on real servers. Where one can't do a thing, its quirk is named."""
+
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.errors import AlreadyExists, CtaflowsError, NotFound, UsageError
+from ctaflows.model import Checksum
+from ctaflows.storage.walk import files_below, walk
+
+if TYPE_CHECKING:
+    from conftest import Place
+
+    from ctaflows.storage.door import Door
+
+DATA = bytes(range(256)) * 400
+ODD_NAMES = [
+    "a b", "100%", "%41", "a#b", "a+b", "a&b", "é–ü", "星", "a?b", "a;b", "a=b", "a:b", "a@b", "'a'",
+    "[a]", "a~", "a\\b", "a<b>", '"a"', " a", "a ", "a,b", "-a", ".a", "$a", "(a)", "a!b*", "a|b", "a^b`",
+]  # fmt: skip
+
+
+def read(door: Door, path: str, **span: int | None) -> bytes:
+    with door.open(path, **span) as stream:
+        return b"".join(stream.chunks())
+
+
+def test_list(place: Place, door: Door) -> None:
+    place.put("a.h5", DATA)
+    place.put("sub/b.h5", b"b")
+    found = {e.name: e for e in door.list(place.at)}
+    assert set(found) == {"a.h5", "sub"}
+    file = found["a.h5"]
+    assert (file.path, file.size_bytes, file.is_dir) == (f"{place.at}/a.h5", len(DATA), False)
+    assert file.mtime is not None
+    assert file.mtime.timestamp() == int((place.folder / "a.h5").stat().st_mtime)
+    assert found["sub"].is_dir
+    assert found["sub"].size_bytes is None
+
+
+def test_an_empty_directory_and_a_file_list_right(place: Place, door: Door) -> None:
+    (place.folder / "empty").mkdir()
+    path = place.put("a.h5", b"x")
+    assert list(door.list(f"{place.at}/empty")) == []
+    assert [e.path for e in door.list(path)] == [path]
+
+
+def test_a_large_directory(place: Place, door: Door) -> None:
+    for i in range(2000):
+        (place.folder / f"{i:04}.h5").write_bytes(b"")
+    assert sorted(e.name for e in door.list(place.at)) == [f"{i:04}.h5" for i in range(2000)]
+
+
+def test_stat(place: Place, door: Door) -> None:
+    path = place.put("a.h5", DATA)
+    entry = door.stat(path)
+    assert (entry.path, entry.size_bytes, entry.is_dir) == (path, len(DATA), False)
+    assert door.stat(place.at).is_dir
+    assert door.stat(place.at + "/").is_dir
+    assert door.stat("/").is_dir
+
+
+def test_nothing_there(place: Place, door: Door) -> None:
+    gone = f"{place.at}/gone"
+    assert door.exists(gone) is None
+    for ask in (door.stat, door.remove, lambda p: list(door.list(p)), lambda p: read(door, p)):
+        with pytest.raises(NotFound):
+            ask(gone)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names(place: Place, door: Door, name: str) -> None:
+    path = place.put(name, DATA)
+    listed = [e.path for e in door.list(place.at)]
+    if place.server.name == "nginx" and name.startswith("."):
+        assert listed == []  # nginx-dav-ext 3.0 hides them, and finds them where asked by name
+    else:
+        assert listed == [path]
+    assert door.stat(path).size_bytes == len(DATA)
+    assert read(door, path) == DATA
+    door.put(f"{path}.2", b"two")
+    door.move(f"{path}.2", f"{path}.3")
+    assert place.files() == {name: DATA, f"{name}.3": b"two"}
+    door.mkdir(f"{path}.d")
+    (place.folder / f"{name}.d" / "x").write_bytes(b"x")
+    assert [e.path for e in door.list(f"{path}.d")] == [f"{path}.d/x"]
+    door.remove(path)
+    assert set(place.files()) == {f"{name}.3", f"{name}.d/x"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 10), (5, 17), (100, None), (len(DATA) - 1, None), (0, len(DATA))]
+)
+def test_ranges(place: Place, door: Door, start: int, end: int | None) -> None:
+    path = place.put("a.h5", DATA)
+    assert read(door, path, start=start, end=end) == DATA[start:end]
+
+
+def test_checksums(place: Place, door: Door) -> None:
+    path = place.put("a.h5", DATA)
+    said = door.checksums(path)
+    if place.server.name == "xrootd":
+        assert said == (Checksum("adler32", f"{zlib.adler32(DATA):08x}"),)
+    else:  # nginx 1.22 and Apache 2.4 know no Want-Digest
+        assert said == ()
+
+
+def test_mkdir(place: Place, door: Door) -> None:
+    new = f"{place.at}/x"
+    door.mkdir(new)
+    assert (place.folder / "x").is_dir()
+    with pytest.raises(AlreadyExists):
+        door.mkdir(new)
+    door.mkdir(new, exist_ok=True)
+    door.mkdir(f"{place.at}/a/b/c", parents=True)
+    assert (place.folder / "a/b/c").is_dir()
+    door.mkdir(f"{place.at}/a/b/c", parents=True, exist_ok=True)
+    path = place.put("file", b"x")
+    # Apache 2.4 answers 400 to a file's name with a slash
+    refused = CtaflowsError if place.server.name == "apache" else AlreadyExists
+    with pytest.raises(refused):
+        door.mkdir(path, exist_ok=True)
+    assert (place.folder / "file").read_bytes() == b"x"
+
+
+def test_mkdir_without_parents(place: Place, door: Door) -> None:
+    if place.server.name == "xrootd":  # XRootD 5.5 makes them unasked
+        door.mkdir(f"{place.at}/no/such/dir")
+        assert (place.folder / "no/such/dir").is_dir()
+    else:
+        with pytest.raises(NotFound):
+            door.mkdir(f"{place.at}/no/such/dir")
+        assert not (place.folder / "no").exists()
+
+
+def test_move(place: Place, door: Door) -> None:
+    one, two = place.put("one", b"1"), place.put("two", b"2")
+    door.move(one, f"{place.at}/three")
+    assert place.files() == {"three": b"1", "two": b"2"}
+    door.move(f"{place.at}/three", two, overwrite=True)
+    assert place.files() == {"two": b"1"}
+    with pytest.raises(NotFound):
+        door.move(one, f"{place.at}/four")
+    assert place.files() == {"two": b"1"}
+
+
+def test_move_does_not_replace_unasked(place: Place, door: Door) -> None:
+    one, two = place.put("one", b"1"), place.put("two", b"2")
+    with pytest.raises(AlreadyExists):
+        door.move(one, two)
+    assert place.files() == {"one": b"1", "two": b"2"}
+
+
+def test_move_into_a_missing_directory(place: Place, door: Door) -> None:
+    one = place.put("one", b"1")
+    if place.server.name == "nginx":  # nginx 1.22 makes it, with create_full_put_path
+        door.move(one, f"{place.at}/no/such/one")
+        assert place.files() == {"no/such/one": b"1"}
+        return
+    # Apache 2.4 answers 500
+    with pytest.raises(CtaflowsError if place.server.name == "apache" else NotFound):
+        door.move(one, f"{place.at}/no/such/one")
+    assert place.files() == {"one": b"1"}
+
+
+def test_remove(place: Place, door: Door) -> None:
+    door.remove(place.put("a", b"1"))
+    place.put("x/a", b"a")
+    place.put("x/y/b", b"b")
+    with pytest.raises(UsageError):
+        door.remove(f"{place.at}/x")
+    assert set(place.files()) == {"x/a", "x/y/b"}
+    door.remove(f"{place.at}/x", recursive=True)
+    assert list(place.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"x", DATA])
+def test_put(place: Place, door: Door, data: bytes) -> None:
+    door.put(f"{place.at}/a.h5", data)
+    assert place.files() == {"a.h5": data}
+    door.put(f"{place.at}/a.h5", b"new")
+    assert place.files() == {"a.h5": b"new"}
+
+
+def test_put_into_a_missing_directory(place: Place, door: Door) -> None:
+    path = f"{place.at}/no/such/a.h5"
+    if place.server.name == "apache":  # mod_dav keeps to RFC 4918 §9.7.1
+        with pytest.raises(NotFound):
+            door.put(path, b"x")
+        assert not (place.folder / "no").exists()
+    else:
+        door.put(path, b"x")
+        assert place.files() == {"no/such/a.h5": b"x"}
+
+
+def test_walk(place: Place, door: Door) -> None:
+    names = [f"{a}/{b}/{c}.h5" for a in "xyz" for b in "pq" for c in "12"]
+    for name in names:
+        place.put(name, name.encode())
+    (place.folder / "x/empty").mkdir()
+    found = [e.path.removeprefix(place.at + "/") for e in files_below(door, place.at)]
+    assert sorted(found) == names
+    directories = [e.name for e in walk(door, place.at) if e.is_dir]
+    assert sorted(directories) == ["empty", *"pppqqqxyz"]
+
+
+def test_a_file_that_may_not_be_read_is_an_error(place: Place, door: Door) -> None:
+    path = f"{place.at}/loop"
+    (place.folder / "loop").symlink_to("loop")
+    with pytest.raises(CtaflowsError):
+        read(door, path)
+
+
+def test_many_threads_share_a_door(place: Place, door: Door) -> None:
+    paths = [place.put(f"{i}", bytes([i]) * 5000) for i in range(40)]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda p: read(door, p), paths))
+    assert found == [bytes([i]) * 5000 for i in range(40)]

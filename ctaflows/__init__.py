@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Entry, Report, Transfer
     from ctaflows.settings import Settings
     from ctaflows.tasks import (
+        disk_usage,
         fetch_dir,
         fetch_file,
         fetch_files,
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
         keep_token,
         list_dir,
         list_night,
+        make_dir,
+        move,
         refresh_token,
+        remove,
         stat,
         upload_dir,
         upload_file,
@@ -49,6 +53,7 @@ __all__ = [
     "Transfer",
     "__version__",
     "ctadata",
+    "disk_usage",
     "fetch_dir",
     "fetch_file",
     "fetch_files",
@@ -59,7 +64,10 @@ __all__ = [
     "keep_token",
     "list_dir",
     "list_night",
+    "make_dir",
+    "move",
     "refresh_token",
+    "remove",
     "stat",
     "upload_dir",
     "upload_file",

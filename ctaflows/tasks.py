@@ -18,11 +18,15 @@ from ctaflows.dl1.report import Inspection
 from ctaflows.errors import CtaflowsError, NotFound, PartialFailure, UsageError, error_text
 from ctaflows.model import Entry, Report, Transfer
 from ctaflows.storage import paths as _paths
+from ctaflows.storage import renaming as _renaming
 from ctaflows.storage.connect import connect
-from ctaflows.storage.walk import files_below
+from ctaflows.storage.outcome import Outcome, failure
+from ctaflows.storage.usage import Tally, Usage
+from ctaflows.storage.walk import files_below, walk_batches
 from ctaflows.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
+from ctaflows.transfer import removal as _removal
 from ctaflows.transfer import upload as _upload
 from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer.manifest import Manifest
@@ -116,6 +120,147 @@ def stat(path: str, *, profile: str | None = None) -> Entry:
     if not entry.is_dir and not entry.checksums:
         entry = replace(entry, checksums=door.checksums(path))
     return entry
+
+
+@task(name="disk-usage", tags=["ctaflows"])
+def disk_usage(path: str, *, depth: int | None = None, profile: str | None = None) -> list[Usage]:
+    """Tell how many bytes and files are below each directory.
+
+    Parameters
+    ----------
+    path : str
+        Where to begin.
+    depth : int, optional
+        Levels of sub-directories that are told apart; 0 gives the total alone, None all.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of Usage
+        Sub-directories before the one that holds them, ``path`` itself last. What the door could
+        not read counts as empty: it shows both alike.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+    """
+    door = connect(profile)
+    tally = Tally(door.normalise(path), depth)
+    for batch in walk_batches(door, path):
+        tally.add(batch)
+    return tally.usages()
+
+
+@task(name="make-dir", tags=["ctaflows"])
+def make_dir(path: str, *, parents: bool = False, profile: str | None = None) -> str:
+    """Make a directory.
+
+    Parameters
+    ----------
+    path : str
+        A path at the door.
+    parents : bool
+        Make missing parents too; a directory that is there already is then no error.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    str
+        The directory's path from the door's root.
+
+    Raises
+    ------
+    AlreadyExists
+        Something is there.
+    NotFound
+        The directory above is missing.
+    """
+    door = connect(profile)
+    where = door.normalise(path)
+    door.mkdir(where, parents=parents, exist_ok=parents)
+    return where
+
+
+@task(name="move", tags=["ctaflows"])
+def move(source: str, target: str, *, overwrite: bool = False, profile: str | None = None) -> str:
+    """Move or rename a file or directory.
+
+    Parameters
+    ----------
+    source : str
+        What to move.
+    target : str
+        Its new path, or a directory to move it into; one that ends in ``/`` must be there.
+    overwrite : bool
+        Replace a file that is there. Directories are never replaced.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    str
+        The new path from the door's root.
+
+    Raises
+    ------
+    NotFound, AlreadyExists
+        There is no source or no such directory; the place is taken.
+    UsageError
+        A directory would be moved into itself.
+    """
+    return _renaming.move(connect(profile), source, target, overwrite=overwrite)[1]
+
+
+@task(name="remove", tags=["ctaflows"])
+def remove(
+    path: str, *, recursive: bool = False, missing_ok: bool = False, profile: str | None = None
+) -> list[Outcome]:
+    """Remove a file, or with ``recursive`` a directory with all that is below it now.
+
+    Nobody is asked. Only what a listing shows is removed: a directory into which something comes
+    meanwhile stays, and is told as failed.
+
+    Parameters
+    ----------
+    path : str
+        A path at the door, never its root.
+    recursive : bool
+        Is a directory meant?
+    missing_ok : bool
+        Is it right if nothing is there?
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of Outcome
+        One for each file and directory that is gone.
+
+    Raises
+    ------
+    UsageError
+        The root, or a directory without ``recursive``.
+    NotFound
+        There is nothing at the path.
+    PartialFailure
+        Some of it is still there; ``report`` tells what. The rest is gone.
+    """
+    door = connect(profile)
+    entry = door.exists(path)
+    if entry is None:
+        if missing_ok:
+            return []
+        raise NotFound("There is nothing at this path", where=door.normalise(path))
+    if entry.is_dir and not recursive:
+        raise UsageError("That is a directory", where=entry.path, hint="Say recursive=True.")
+    doomed = _removal.doom(door, [entry])
+    outcomes = [o for batch in _removal.remove_all(door, doomed) for o in batch]
+    if failed := [o for o in outcomes if not o.ok]:
+        raise failure(failed, len(outcomes), "removed")
+    return outcomes
 
 
 @task(name="fetch-file", tags=["ctaflows"])

@@ -22,6 +22,7 @@ COMMANDS = {
     "du": "Tell how many bytes and files are where.",
     "get": "Fetch files, resumed and verified.",
     "put": "Upload files, verified before they get their name.",
+    "verify": "Compare a folder with the proofs of its transfers.",
     "mkdir": "Make directories at the door.",
     "mv": "Move or rename at the door.",
     "rm": "Remove at the door; trees are shown first.",

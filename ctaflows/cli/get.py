@@ -3,94 +3,241 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ctaflows.cli import options, render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ctaflows.storage.door import Door
     from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.manifest import Manifest
 
 _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-@click.command("get", epilog="Example: ctaflows get -r cta/DL1/20241114 . --exclude datacheck")
-@click.argument("paths", nargs=-1, required=True, metavar="REMOTE... [DEST]")
+@click.command(
+    "get",
+    epilog="""\b
+Examples:
+  ctaflows get -r cta/DL1/20241114 . --exclude datacheck
+  ctaflows get -r cta/DL1/20241114 . --check size --transfers 4 --bwlimit 50M
+  ctaflows get --retry 20241114/manifest.jsonl""",
+)
+@click.argument("paths", nargs=-1, metavar="REMOTE... [DEST]")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch directories with all below them.")
 @options.patterns
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--check",
+    type=click.Choice(["checksum", "size"]),
+    default="checksum",
+    show_default=True,
+    help="What a file that is here must share with the one there to be left alone.",
+)
+@click.option("--delete", is_flag=True, help="With -r: delete files here that are not there.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the proofs there [default with -r: DEST/NAME/manifest.jsonl].",
+)
+@click.option("--no-manifest", is_flag=True, help="Write no proofs.")
+@click.option(
+    "--retry",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="MANIFEST",
+    help="Fetch just the files that failed, says the manifest.",
+)
+@options.pace
 @options.as_json
 @options.profile
 @options.verbose
-def command(
-    paths: tuple[str, ...],
-    *,
-    recursive: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    profile: str | None,
-) -> None:
+def command(paths: tuple[str, ...], **wanted: Any) -> None:
     """Fetch files from the door.
 
     With two or more arguments the last one is the destination here: a folder, or for a single file
     its new name. A directory becomes DEST/NAME. A file that is here and has the storage's checksum
     is not moved again; one that was interrupted goes on where it stopped; none appears under its
-    name before it is proven.
+    name before it is proven. Ends with 10 if some files of many failed.
     """
-    from ctaflows.errors import NotFound
-    from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.many import fetch_alone, fetch_many, plan
+    from ctaflows.transfer.throttle import limited_to
 
+    door = connect(wanted["profile"], transfers=wanted["transfers"])
+    if wanted["retry"]:
+        trees = [_failed(door, wanted["retry"], paths)]
+    else:
+        trees = _trees(door, paths, wanted)
+    with limited_to(wanted["bwlimit"]):
+        _carry_out(door, trees, wanted)
+
+
+class _Tree:
+    """What one argument asks for: files, and where it is a directory, its place here."""
+
+    def __init__(self, jobs: list[Job], folder: Path | None = None) -> None:
+        self.jobs = jobs
+        self.folder = folder
+        self.manifest: Manifest | None = None
+        self.superfluous: list[str] = []
+
+
+def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
+    from ctaflows.errors import NotFound, UsageError
+
+    if not paths:
+        raise UsageError("What is to be fetched?", hint="Write: ctaflows get REMOTE... [DEST]")
+    if wanted["delete"] and not wanted["recursive"]:
+        raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
     remotes, dest = (paths[:-1], paths[-1]) if len(paths) > 1 else (paths, ".")
-    door = connect(profile)
-    jobs: list[Job] = []
-    for remote in remotes:
-        jobs += _jobs(door, remote, dest, len(remotes) > 1, recursive, (include, exclude))
-    if not jobs and (include or exclude):
+    trees = [_tree(door, remote, dest, len(remotes) > 1, wanted) for remote in remotes]
+    if not any(tree.jobs for tree in trees) and (wanted["include"] or wanted["exclude"]):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
         )
-    report, failure = Report(tuple(plan(jobs))) if dry_run else Report(), None
+    return trees
+
+
+def _tree(door: Door, remote: str, dest: str, several: bool, wanted: dict[str, Any]) -> _Tree:
+    """Look at what is asked for, and say which files go where."""
+    from ctaflows.errors import UsageError
+    from ctaflows.storage.paths import selected
+    from ctaflows.transfer.fetch import Job, destination
+
+    patterns: _Patterns = (wanted["include"], wanted["exclude"])
+    entry = door.stat(remote)
+    if entry.is_dir:
+        if not wanted["recursive"]:
+            raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
+        return _folder(door, entry.path, Path(dest) / entry.name, patterns, wanted)
+    folder = dest if not several or dest.endswith("/") else dest + "/"
+    jobs = [Job(entry, destination(folder, entry.name))] if selected(entry.name, *patterns) else []
+    tree = _Tree(jobs)
+    tree.manifest = _manifest(wanted["manifest"])
+    return tree
+
+
+def _folder(
+    door: Door, path: str, here: Path, patterns: _Patterns, wanted: dict[str, Any]
+) -> _Tree:
+    from ctaflows.storage.paths import local_path, selected
+    from ctaflows.storage.walk import walk
+    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.manifest import NAME
+
+    empty: list[str] = []
+    base = path.rstrip("/") + "/"
+    entries = walk(door, path, ordered=True, on_empty=empty.append)
+    files = [entry for entry in entries if not entry.is_dir]
+    names = [entry.path.removeprefix(base) for entry in files]
+    tree = _Tree(
+        [
+            Job(entry, local_path(entry.path, path, here))
+            for entry, name in zip(files, names, strict=True)
+            if selected(name, *patterns)
+        ],
+        here,
+    )
+    if not wanted["no_manifest"] and not wanted["dry_run"]:
+        tree.manifest = _manifest(wanted["manifest"] or (None if NAME in names else here / NAME))
+    if wanted["delete"]:
+        there = [name.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for name in empty]
+        tree.superfluous = _superfluous(here, names, there, patterns)
+    return tree
+
+
+def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patterns) -> list[str]:
+    from ctaflows.transfer.sync import files_here, superfluous
+
+    extra, protected = superfluous(files_here(here), names, empty, *patterns)
+    if protected:
+        click.echo(
+            f"ctaflows: {len(protected)} files stay, since the door shows their directory empty, "
+            f"as it shows one that it can't read: {render.one_line(protected[0])}",
+            err=True,
+        )
+    return extra
+
+
+def _manifest(file: Path | None) -> Manifest | None:
+    from ctaflows.transfer.manifest import Manifest
+
+    return Manifest(file) if file else None
+
+
+def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
+    """Read which files failed."""
+    from ctaflows.errors import UsageError
+    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.manifest import Manifest
+
+    if paths:
+        raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
+    manifest = Manifest(file)
+    failed = [proof for proof in manifest.proofs.values() if proof.error]
+    tree = _Tree([Job(door.stat(proof.path), Path(proof.local)) for proof in failed])
+    tree.manifest = manifest
+    return tree
+
+
+def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
+    """Fetch, or say what would be fetched; then delete; then report."""
+    from ctaflows.model import Report, Transfer
+    from ctaflows.transfer.many import fetch_alone, fetch_many, plan
+
+    check: Literal["checksum", "size"] = wanted["check"]
+    jobs = [job for tree in trees for job in tree.jobs]
+    if wanted["dry_run"]:
+        planned = [t for tree in trees for t in plan(tree.jobs, check=check)]
+        _print_plan(planned, trees, as_json=wanted["as_json"])
+        return
+    report, failure = Report(), None
     with render.progress_shown():
-        if len(jobs) == 1 and not dry_run:
+        if len(jobs) == 1 and not any(tree.manifest for tree in trees):
             untold = Report((Transfer(jobs[0].entry.path, str(jobs[0].local)),))
-            report, failure = render.settle(untold, lambda: fetch_alone(door, jobs[0]))
-        elif not dry_run:
-            report, failure = render.settle(fetch_many(door, jobs))
-    if as_json:
+            report, failure = render.settle(untold, lambda: fetch_alone(door, jobs[0], check=check))
+        else:
+            for tree in trees:
+                report += fetch_many(door, tree.jobs, manifest=tree.manifest, check=check)
+            report, failure = render.settle(report)
+    if failure is None:
+        _delete(trees)
+    elif report.failed and len(jobs) > 1:
+        failure.hint = _retry_hint(trees)
+    if wanted["as_json"]:
         render.print_json([t.to_dict() for t in report.transfers])
-    elif dry_run:
-        for transfer in report.transfers:
-            click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
     else:
         render.print_report(report)
     if failure is not None:
         raise failure
 
 
-def _jobs(
-    door: Door, remote: str, dest: str, several: bool, recursive: bool, patterns: _Patterns
-) -> list[Job]:
-    """Look at what is asked for, and say which files go where."""
-    from ctaflows.errors import UsageError
-    from ctaflows.storage.paths import local_path, selected
-    from ctaflows.storage.walk import files_below
-    from ctaflows.transfer.fetch import Job, destination
+def _retry_hint(trees: Iterable[_Tree]) -> str:
+    files = [str(tree.manifest.file) for tree in trees if tree.manifest]
+    if not files:
+        return "The same command again goes on with the files that failed."
+    return "Just these again: " + "; ".join(f"ctaflows get --retry {file}" for file in files)
 
-    entry = door.stat(remote)
-    if not entry.is_dir:
-        wanted = selected(entry.name, *patterns)
-        folder = dest if not several or dest.endswith("/") else dest + "/"
-        return [Job(entry, destination(folder, entry.name))] if wanted else []
-    if not recursive:
-        raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
-    folder_here = Path(dest) / entry.name
-    return [
-        Job(found, local_path(found.path, entry.path, folder_here))
-        for found in files_below(door, entry.path, *patterns)
-    ]
+
+def _delete(trees: Iterable[_Tree]) -> None:
+    from ctaflows.transfer.sync import remove_here
+
+    for tree in trees:
+        if tree.folder and tree.superfluous:
+            remove_here(tree.folder, tree.superfluous)
+            click.echo(f"{len(tree.superfluous)} files deleted in {tree.folder}", err=True)
+
+
+def _print_plan(planned: list[Any], trees: list[_Tree], *, as_json: bool) -> None:
+    if as_json:
+        render.print_json([t.to_dict() for t in planned])
+        return
+    for transfer in planned:
+        click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+    for tree in trees:
+        for name in tree.superfluous:
+            click.echo(f"delete {tree.folder}/{render.one_line(name)}")

@@ -90,3 +90,41 @@ def patterns(command: F) -> F:
     return click.option(
         "--include", multiple=True, metavar="GLOB", help="Only such files, e.g. '*.h5'."
     )(command)
+
+
+def pace(command: F) -> F:
+    """Add --transfers and --bwlimit."""
+    command = click.option(
+        "--bwlimit",
+        type=Rate(),
+        metavar="RATE",
+        help="Not more bytes per second in all, e.g. 50M [default: no limit].",
+    )(command)
+    return click.option(
+        "--transfers",
+        type=click.IntRange(1, 64),
+        metavar="N",
+        help="Files, and ranges of large ones, at once [default: 8].",
+    )(command)
+
+
+class Rate(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click
+    """Bytes per second: a number, with k, M or G for powers of 1000."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Turn ``50M`` into 50000000.0."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip().removesuffix("/s").removesuffix("B")
+        factor = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:], 1.0)
+        try:
+            number = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            number = 0.0
+        if not 1 <= number < float("inf"):
+            self.fail(f"{value!r} is no rate such as 50M or 500k.", param, ctx)
+        return number

@@ -3,49 +3,141 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ctaflows.cli import options, render
 
+if TYPE_CHECKING:
+    from ctaflows.model import Transfer
+    from ctaflows.storage.door import Door
 
-@click.command("put", epilog="Example: ctaflows put dl2_LST-1.Run11111.h5 lst/users/me/results/")
-@click.argument("paths", nargs=-1, required=True, metavar="LOCAL... REMOTE")
+_Pairs = list[tuple[Path, str]]
+
+
+@click.command(
+    "put",
+    epilog="""\b
+Examples:
+  ctaflows put dl2_LST-1.Run11111.h5 lst/users/me/results/
+  ctaflows put -r results lst/users/me --exclude '*.log' --manifest put.jsonl""",
+)
+@click.argument("paths", nargs=-1, metavar="LOCAL... REMOTE")
 @click.option("-r", "--recursive", is_flag=True, help="Upload directories with all below them.")
 @click.option("--overwrite", is_flag=True, help="Replace other files that are there.")
+@options.patterns
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--delete", is_flag=True, help="With -r: delete files there that are not here.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the proofs there.",
+)
+@click.option(
+    "--retry",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="MANIFEST",
+    help="Upload just the files that failed, says the manifest.",
+)
+@options.pace
 @options.as_json
 @options.profile
 @options.verbose
-def command(
-    paths: tuple[str, ...],
-    *,
-    recursive: bool,
-    overwrite: bool,
-    as_json: bool,
-    profile: str | None,
-) -> None:
+def command(paths: tuple[str, ...], **wanted: Any) -> None:
     """Upload files to the door.
 
     REMOTE is the new name of a single file; one that ends in a slash is a directory, which is made
     if need be. Each file goes up under a temporary name, is compared there, and then gets its own.
-    The same file is not moved twice.
+    The same file is not moved twice. Ends with 10 if some files of many failed.
     """
-    from ctaflows.model import Report, Transfer
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.uploads import upload_alone, upload_many
+    from ctaflows.transfer.throttle import limited_to
 
-    pairs = _pairs(paths, recursive)
-    door = connect(profile)
+    pairs, folders = _wanted(paths, wanted)
+    door = connect(wanted["profile"], transfers=wanted["transfers"])
+    with limited_to(wanted["bwlimit"]):
+        _carry_out(door, pairs, folders, wanted)
+
+
+def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, list[str]]:
+    """Say which file goes where, and which directories at the door are mirrored."""
+    from ctaflows.errors import UsageError
+    from ctaflows.transfer.manifest import Manifest
+
+    if wanted["retry"]:
+        if paths:
+            raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
+        proofs = Manifest(wanted["retry"]).proofs.values()
+        wanted["manifest"] = wanted["manifest"] or wanted["retry"]
+        return [(Path(proof.local), proof.path) for proof in proofs if proof.error], []
+    if len(paths) < 2:
+        raise UsageError("Where to?", hint="Write: ctaflows put LOCAL... REMOTE")
+    if wanted["delete"] and not wanted["recursive"]:
+        raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
+    *sources, remote = paths
+    if len(sources) > 1 and not remote.endswith("/"):
+        raise UsageError("Several files need a directory to go to", hint=f"Write it as {remote}/")
+    pairs: _Pairs = []
+    folders: list[str] = []
+    for source in map(Path, sources):
+        _add(source, remote, pairs, folders, wanted)
+    return pairs, folders
+
+
+def _add(
+    source: Path, remote: str, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]
+) -> None:
+    from ctaflows.errors import NotFound, UsageError
+    from ctaflows.storage.paths import selected
+    from ctaflows.transfer.uploads import files_of
+
+    patterns = wanted["include"], wanted["exclude"]
+    if not source.exists():
+        raise NotFound("There is no such file here", where=str(source))
+    if not source.is_dir():
+        if selected(source.name, *patterns):
+            pairs.append((source, remote + source.name if remote.endswith("/") else remote))
+    elif wanted["recursive"]:
+        base = f"{remote.rstrip('/')}/{source.resolve().name}"
+        folders.append(base)
+        found = files_of(source, remote)
+        wanted.setdefault("here", {})[base] = [p.removeprefix(base + "/") for _, p in found]
+        pairs += [(f, p) for f, p in found if selected(p.removeprefix(base + "/"), *patterns)]
+    else:
+        raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
+
+
+def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
+    from ctaflows.model import Report, Transfer
+    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.uploads import plan, upload_alone, upload_many
+
+    overwrite: bool = wanted["overwrite"]
+    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else []
+    if wanted["dry_run"]:
+        _print_plan(plan(door, pairs, overwrite=overwrite), surplus, as_json=wanted["as_json"])
+        return
+    manifest = Manifest(wanted["manifest"]) if wanted["manifest"] else None
     with render.progress_shown():
-        if len(pairs) == 1:
+        if len(pairs) == 1 and manifest is None:
             local, remote = pairs[0]
             untold = Report((Transfer(remote, str(local)),))
             report, failure = render.settle(
                 untold, lambda: upload_alone(door, local, remote, overwrite=overwrite)
             )
         else:
-            report, failure = render.settle(upload_many(door, pairs, overwrite=overwrite))
-    if as_json:
+            report, failure = render.settle(
+                upload_many(door, pairs, overwrite=overwrite, manifest=manifest)
+            )
+    if failure is None and surplus:
+        for path in surplus:
+            door.remove(path)
+        click.echo(f"{len(surplus)} files deleted at the door", err=True)
+    elif failure is not None and manifest is not None and len(pairs) > 1:
+        failure.hint = f"Just these again: ctaflows put --retry {manifest.file}"
+    if wanted["as_json"]:
         render.print_json([t.to_dict() for t in report.transfers])
     else:
         render.print_report(report)
@@ -53,24 +145,28 @@ def command(
         raise failure
 
 
-def _pairs(paths: tuple[str, ...], recursive: bool) -> list[tuple[Path, str]]:
-    """Say which file goes where."""
-    from ctaflows.errors import NotFound, UsageError
-    from ctaflows.transfer.uploads import files_of
+def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> list[str]:
+    """Say which files there are not here; what can't be listed is not deleted, and told."""
+    from ctaflows.storage.walk import walk
+    from ctaflows.transfer.sync import superfluous
 
-    if len(paths) < 2:
-        raise UsageError("Where to?", hint="Write: ctaflows put LOCAL... REMOTE")
-    *sources, remote = paths
-    if len(sources) > 1 and not remote.endswith("/"):
-        raise UsageError("Several files need a directory to go to", hint=f"Write it as {remote}/")
-    pairs: list[tuple[Path, str]] = []
-    for source in map(Path, sources):
-        if not source.exists():
-            raise NotFound("There is no such file here", where=str(source))
-        if not source.is_dir():
-            pairs.append((source, remote + source.name if remote.endswith("/") else remote))
-        elif recursive:
-            pairs += files_of(source, remote)
-        else:
-            raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
-    return pairs
+    found: list[str] = []
+    for folder in folders:
+        base = door.normalise(folder) + "/"
+        if door.exists(folder) is None:
+            continue
+        there = [e.path.removeprefix(base) for e in walk(door, folder) if not e.is_dir]
+        here = wanted["here"][folder]
+        extra, _ = superfluous(there, here, (), wanted["include"], wanted["exclude"])
+        found += [base + name for name in extra]
+    return found
+
+
+def _print_plan(planned: list[Transfer], surplus: list[str], *, as_json: bool) -> None:
+    if as_json:
+        render.print_json([t.to_dict() for t in planned])
+        return
+    for transfer in planned:
+        click.echo(f"{transfer.local} -> {transfer.path}  ({transfer.note})")
+    for path in surplus:
+        click.echo(f"delete {render.one_line(path)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.auth.keeper import Keeper
@@ -17,7 +17,7 @@ _doors: dict[tuple[int, int], tuple[Settings, Door]] = {}
 _lock = threading.Lock()
 
 
-def connect(profile: str | None = None) -> Door:
+def connect(profile: str | None = None, **flags: Any) -> Door:
     """Give the door of a profile.
 
     The settings are read at each call; the connections are kept as long as the settings stay the
@@ -27,8 +27,10 @@ def connect(profile: str | None = None) -> Door:
     ----------
     profile : str, optional
         See `settings.load`.
+    **flags : Any
+        Settings that win over all others, such as ``transfers``; those that are None do not count.
     """
-    settings = _settings.load(profile)
+    settings = _settings.load(profile, **flags)
     key = (os.getpid(), hash(settings))
     with _lock:
         if key not in _doors or _doors[key][0] != settings:

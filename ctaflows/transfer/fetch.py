@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ctaflows.errors import (
     ChecksumMismatch,
@@ -63,6 +63,7 @@ def fetch(
     job: Job,
     *,
     proof: Transfer | None = None,
+    check: Literal["checksum", "size"] = "checksum",
     stop: threading.Event | None = None,
 ) -> Transfer:
     """Fetch one file, unless it is here and proven.
@@ -75,6 +76,8 @@ def fetch(
         What and where to.
     proof : Transfer, optional
         What a manifest says of an earlier transfer.
+    check : {"checksum", "size"}
+        See `plan.decide`.
     stop : threading.Event, optional
         Ends the transfer soon after it is set.
 
@@ -91,14 +94,20 @@ def fetch(
     started = time.monotonic()
     entry = job.entry
     door.normalise(entry.path)  # a name that can't be asked for leaves no part file behind
-    action, why = look(entry, job.local, proof)
+    action, why = look(entry, job.local, proof, check)
     if action is Action.SKIP:
-        return _in_place(job, proof, why, started)
+        return _in_place(job, proof, why, started, check)
     with door.transfer_slots:
         return _fetch_checked(door, job, proof, stop or threading.Event())
 
 
-def _in_place(job: Job, proof: Transfer | None, why: str, started: float) -> Transfer:
+def _in_place(
+    job: Job,
+    proof: Transfer | None,
+    why: str,
+    started: float,
+    check: Literal["checksum", "size"] = "checksum",
+) -> Transfer:
     """Make the record of a file that is here; an earlier proof of the same file still counts."""
     entry = job.entry
     progress.current().advance(entry.size_bytes or 0)
@@ -109,7 +118,8 @@ def _in_place(job: Job, proof: Transfer | None, why: str, started: float) -> Tra
         local=str(job.local),
         size_bytes=entry.size_bytes,
         checksum=sums.best(entry.checksums) or (proof.checksum if proof else None),
-        verified=bool(entry.checksums) or (proof is not None and proof.verified),
+        verified=(bool(entry.checksums) and check == "checksum")
+        or (proof is not None and proof.verified),
         skipped=True,
         mtime=entry.mtime,
         seconds=time.monotonic() - started,
@@ -117,9 +127,14 @@ def _in_place(job: Job, proof: Transfer | None, why: str, started: float) -> Tra
     )
 
 
-def look(entry: Entry, local: Path, proof: Transfer | None = None) -> tuple[Action, str]:
+def look(
+    entry: Entry,
+    local: Path,
+    proof: Transfer | None = None,
+    check: Literal["checksum", "size"] = "checksum",
+) -> tuple[Action, str]:
     """Look at what is here and decide: fetch or skip, and why; see `plan.decide`."""
-    action, why = decide(entry, _here(local), proof)
+    action, why = decide(entry, _here(local), proof, check=check)
     if action is not Action.COMPARE:
         return action, why
     if _same(local, entry):

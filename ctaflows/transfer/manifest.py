@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.model import Transfer
@@ -32,15 +33,22 @@ class Manifest:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._folder = _prefix(file)
         self.proofs, self._is_cut = _read(file)
         self._lock = threading.Lock()
 
     def append(self, transfer: Transfer) -> None:
         """Add the line of a file that has finished."""
-        line = json.dumps(transfer.to_dict(), ensure_ascii=False) + "\n"
+        values = transfer.to_dict()
+        values["local"] = self._relative(transfer.local)
+        line = json.dumps(values, ensure_ascii=False) + "\n"
         with self._lock:
             self._append(line.encode("utf-8", "surrogateescape"))
         self.proofs[transfer.path] = transfer
+
+    def _relative(self, local: str) -> str:
+        """Write a path below the manifest's folder relative to it: folders are moved about."""
+        return local.removeprefix(self._folder) if self._folder != "/" else local
 
     def _append(self, line: bytes) -> None:
         rest = b"\n" + line if self._is_cut else line
@@ -59,6 +67,12 @@ class Manifest:
             raise local_error(why, self.file) from why
 
 
+def _prefix(file: Path) -> str:
+    """Give what the paths below a manifest's folder begin with."""
+    folder = os.fspath(file.parent)
+    return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
+
+
 def _read(file: Path) -> tuple[dict[str, Transfer], bool]:
     """Read what is there, and tell whether the last line was cut short, as by a kill.
 
@@ -71,11 +85,16 @@ def _read(file: Path) -> tuple[dict[str, Transfer], bool]:
         return found, False
     except OSError as why:
         raise local_error(why, file) from why
+    folder = _prefix(file)
     for line in content.split(b"\n"):
         try:
             transfer = Transfer.from_dict(json.loads(line.decode("utf-8", "surrogateescape")))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             continue
-        if isinstance(transfer.path, str):
-            found[transfer.path] = transfer
+        if isinstance(transfer.path, str) and isinstance(transfer.local, str):
+            found[transfer.path] = (
+                replace(transfer, local=folder + transfer.local)
+                if (transfer.local and not transfer.local.startswith("/"))
+                else transfer
+            )
     return found, bool(content) and not content.endswith(b"\n")

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError, error_text
 from ctaflows.model import Report, Transfer
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from ctaflows.transfer.manifest import Manifest
 
 
-def plan(jobs: Sequence[Job], *, manifest: Manifest | None = None) -> list[Transfer]:
+def plan(
+    jobs: Sequence[Job],
+    *,
+    manifest: Manifest | None = None,
+    check: Literal["checksum", "size"] = "checksum",
+) -> list[Transfer]:
     """Say what `fetch_many` would do, without doing it: the reason stands in ``note``."""
     planned = []
     for job in jobs:
         proof = manifest.proofs.get(job.entry.path) if manifest else None
-        action, why = look(job.entry, job.local, proof)
+        action, why = look(job.entry, job.local, proof, check)
         planned.append(
             Transfer(
                 job.entry.path,
@@ -43,16 +48,24 @@ def plan(jobs: Sequence[Job], *, manifest: Manifest | None = None) -> list[Trans
     return planned
 
 
-def fetch_alone(door: Door, job: Job) -> Transfer:
+def fetch_alone(
+    door: Door, job: Job, *, check: Literal["checksum", "size"] = "checksum"
+) -> Transfer:
     """Fetch one file as `fetch` does, and tell the listener of it."""
     _check_space([job])
     progress.current().expect(1, job.entry.size_bytes or 0)
-    done = fetch(door, job)
+    done = fetch(door, job, check=check)
     progress.current().finished(done)
     return done
 
 
-def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = None) -> Report:
+def fetch_many(
+    door: Door,
+    jobs: Sequence[Job],
+    *,
+    manifest: Manifest | None = None,
+    check: Literal["checksum", "size"] = "checksum",
+) -> Report:
     """Fetch many files at once.
 
     Parameters
@@ -63,6 +76,8 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
         What and where to.
     manifest : Manifest, optional
         Gets a line for each file as it finishes, unless it holds the same proof already.
+    check : {"checksum", "size"}
+        See `plan.decide`.
 
     Returns
     -------
@@ -85,7 +100,7 @@ def fetch_many(door: Door, jobs: Sequence[Job], *, manifest: Manifest | None = N
     def one(job: Job) -> Transfer:
         proof = manifest.proofs.get(job.entry.path) if manifest else None
         try:
-            done = fetch(door, job, proof=proof, stop=stop)
+            done = fetch(door, job, proof=proof, check=check, stop=stop)
         except CtaflowsError as why:
             done = Transfer(
                 job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,11 @@ class LocalState:
 
 
 def decide(
-    entry: Entry, here: LocalState | None, proof: Transfer | None = None
+    entry: Entry,
+    here: LocalState | None,
+    proof: Transfer | None = None,
+    *,
+    check: Literal["checksum", "size"] = "checksum",
 ) -> tuple[Action, str]:
     """Decide what to do with a file, and say why.
 
@@ -52,6 +56,9 @@ def decide(
         The file here, if there is one.
     proof : Transfer or None
         What the manifest says of an earlier transfer to the same place.
+    check : {"checksum", "size"}
+        What a file that is here must share with the one there; the size alone is quick, and blind
+        to damage.
 
     Returns
     -------
@@ -64,6 +71,8 @@ def decide(
         return Action.FETCH, "not here"
     if here.size_bytes != entry.size_bytes:
         return Action.FETCH, f"size differs: {here.size_bytes} here, {entry.size_bytes} there"
+    if check == "size":
+        return Action.SKIP, "same size"
     same_time = entry.mtime is not None and abs(entry.mtime.timestamp() - here.mtime) < _SAME_TIME_S
     if entry.checksums:
         proven = proof is not None and proof.verified and proof.checksum in entry.checksums

@@ -80,10 +80,27 @@ def upload_many(
     return Report(tuple(transfers), time.monotonic() - started)
 
 
-def look_there(door: Door, remotes: Sequence[str]) -> dict[str, Entry | None]:
+def plan(door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> list[Transfer]:
+    """Say what `upload_many` would do, without doing it: the reason stands in ``note``."""
+    there = look_there(door, [remote for _, remote in pairs], make=False)
+    planned = []
+    for local, remote in pairs:
+        entry = there[remote] if remote in there else door.exists(remote)
+        same = entry is not None and entry.size_bytes == _size(local)
+        if entry is None:
+            note = "upload: not there"
+        elif same and entry.checksums:
+            note = "compare: same size, checksum to be compared"
+        else:
+            note = "replace: it differs" if overwrite else "refuse: another file is there"
+        planned.append(Transfer(remote, str(local), _size(local), note=note))
+    return planned
+
+
+def look_there(door: Door, remotes: Sequence[str], *, make: bool = True) -> dict[str, Entry | None]:
     """Look what is there of many files, with one request a directory.
 
-    A directory that is missing is made: not all servers make it on the first PUT.
+    A directory that is missing is made, if ``make``: not all servers make it on the first PUT.
 
     Returns
     -------
@@ -104,7 +121,8 @@ def look_there(door: Door, remotes: Sequence[str]) -> dict[str, Entry | None]:
             there = {e.path: e for e in door.list(folder or "/") if e.path in wanted}
         except NotFound:
             with contextlib.suppress(CtaflowsError):  # the first upload will say what is wrong
-                door.mkdir(folder, parents=True, exist_ok=True)
+                if make:
+                    door.mkdir(folder, parents=True, exist_ok=True)
         found |= {path: there.get(full) for full, path in wanted.items()}
     return found
 

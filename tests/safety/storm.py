@@ -37,7 +37,7 @@ MIX = {
     "door 503": 8,
     "door 429": 7,
 }
-_PATIENCE_S = 0.3  # for an interruption that waits for a request which does not come
+_PATIENCE_S = 0.2  # for an interruption that waits for a request which does not come
 _GAVE_UP = (8, 9, 10)  # exit codes with which a run may give up in a storm
 
 
@@ -107,6 +107,12 @@ class Storm:
         self.n_planned = len(cards)
         self.happened: Counter[str] = Counter()
         self.since = time.monotonic()
+
+    def share(self) -> float:
+        """Tell how much of the storm is over, from 0 to 1."""
+        with self._lock:
+            n = self.happened.total()
+            return n / max(1, n + len(self._cards))
 
     @property
     def card(self) -> Card | None:
@@ -280,7 +286,7 @@ class Driver:
                     return None
             else:
                 self._arm(card)
-                if time.monotonic() - max(self._storm.since, begun + 0.7) > _PATIENCE_S:
+                if time.monotonic() - max(self._storm.since, begun + 0.5) > _PATIENCE_S:
                     self._gate.cut(None)
                     card.is_armed = False
                     self._storm.prefer_a_kill()

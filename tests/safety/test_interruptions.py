@@ -173,8 +173,8 @@ def uploaded(
     def feed() -> None:
         """Give more where the uploads are behind the storm: an upload can't go on, only begin."""
         arrived = sum(p.stat().st_size for p in there.rglob("[!.]*") if p.is_file())
-        passed = place.storm.happened.total() / N_INTERRUPTIONS
-        place.gate.allow(4 << 20 if arrived < 0.9 * passed * total else 64 << 10)
+        behind = int(place.storm.share() * 0.9 * total) - arrived
+        place.gate.allow(min(max(behind, 64 << 10), 4 << 20))
 
     jobs: list[dict[str, Any]] = [
         {"words": ["put", "-r", "night", "lst/users/me"]},

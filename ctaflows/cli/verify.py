@@ -1,0 +1,39 @@
+"""`ctaflows verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ctaflows.cli import options, render
+
+
+@click.command("verify", epilog="Example: ctaflows verify 20241114")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@options.as_json
+@options.verbose
+def command(folder: Path, *, as_json: bool) -> None:
+    """Compare a folder with the proofs that its transfers left.
+
+    Reads each manifest.jsonl in DIR and below, and computes size and checksum of every file that
+    they name. Ends with 7 if a file is damaged or missing. DIR may be a manifest.
+    """
+    from ctaflows.errors import IntegrityError
+    from ctaflows.transfer.verify import verify
+
+    with render.progress_shown():
+        verdicts = verify(folder)
+    bad = [v for v in verdicts if not v.ok]
+    if as_json:
+        render.print_json([v.to_dict() for v in verdicts])
+    else:
+        for v in bad:
+            click.echo(f"{v.verdict:<10} {render.one_line(v.local)}  ({v.said})")
+    click.echo(f"{len(verdicts) - len(bad)} of {len(verdicts)} files intact", err=True)
+    if bad:
+        raise IntegrityError(
+            f"{len(bad)} of {len(verdicts)} files are not what was proven",
+            where=str(folder),
+            hint="The command that fetched them fetches those again, and only those.",
+        )

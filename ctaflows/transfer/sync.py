@@ -1,0 +1,88 @@
+"""What a destination holds too much: decided purely, carried out on request only."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ctaflows.storage.paths import selected
+from ctaflows.transfer.manifest import NAME
+from ctaflows.transfer.part import local_error
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+
+def superfluous(
+    here: Iterable[str],
+    there: Collection[str],
+    empty: Collection[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> tuple[list[str], list[str]]:
+    """Say which files of a mirror its source does not have.
+
+    Parameters
+    ----------
+    here : iterable of str
+        Files of the mirror, relative to it, with ``/``.
+    there : collection of str
+        Files of the source, likewise, whatever the patterns say of them.
+    empty : collection of str
+        Directories of the source that were shown empty, likewise; "" is the source itself. A dCache
+        door shows one that it can't list like this, so nothing below it is superfluous.
+    include, exclude : sequence of str
+        Files that are not selected are left alone.
+
+    Returns
+    -------
+    superfluous, protected : list of str
+        To be deleted; not to be deleted, since what the source has there can't be told.
+    """
+    known, unknown = set(there), set(empty)
+    extra: list[str] = []
+    protected: list[str] = []
+    for name in here:
+        if name in known or _is_ours(name) or not selected(name, include, exclude):
+            continue
+        (protected if _parents(name) & unknown else extra).append(name)
+    return extra, protected
+
+
+def _parents(name: str) -> set[str]:
+    parts = name.split("/")[:-1]
+    return {"/".join(parts[:n]) for n in range(len(parts) + 1)}
+
+
+def _is_ours(name: str) -> bool:
+    """Is it a manifest, or what a transfer left to go on from?"""
+    last = name.rpartition("/")[2]
+    is_part = last.startswith(".") and (last.endswith(".part") or ".part." in last)
+    return last == NAME or is_part
+
+
+def files_here(folder: Path) -> Iterator[str]:
+    """Give all files below a folder, relative to it; links are not followed."""
+
+    def unreadable(why: OSError) -> None:
+        raise local_error(why, folder) from why
+
+    for where, _, names in os.walk(folder, onerror=unreadable if folder.exists() else None):
+        base = os.path.relpath(where, folder)
+        for name in names:
+            yield name if base == "." else f"{base}/{name}"
+
+
+def remove_here(folder: Path, names: Iterable[str]) -> None:
+    """Delete files below a folder, and the folders that become empty by it."""
+    try:
+        for name in names:
+            file = folder / name
+            file.unlink(missing_ok=True)
+            for parent in file.parents:
+                if parent == folder or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+    except OSError as why:
+        raise local_error(why, folder) from why

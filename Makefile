@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test check format lock clean
+.PHONY: help env demo test check format bench bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
+	@echo "make bench   transfers beside those of other tools; make bench-tools installs these (Debian)"
 	@echo "make lock    renew requirements/*.txt (needs the package registry)"
 
 env: $(VENV)/.ready
@@ -34,6 +35,13 @@ check: env
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# WORK="get-small put-large:nginx" chooses works, BENCH="--quick" or "--write-docs" how they are done
+bench: env
+	$(BIN)/python -m benchmarks.transfers $(WORK) $(BENCH)
+
+bench-tools:
+	sh benchmarks/install-tools.sh
 
 # LOCK_FLAGS=--upgrade takes the newest of everything; without it what is locked stays
 # --universal: one file for every Python the project supports; no address is written into it

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         stat,
         upload_dir,
         upload_file,
+        verify_dir,
     )
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ __all__ = [
     "stat",
     "upload_dir",
     "upload_file",
+    "verify_dir",
 ]
 
 _HOMES = {

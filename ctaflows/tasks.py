@@ -29,6 +29,7 @@ from ctaflows.transfer import many as _many
 from ctaflows.transfer import removal as _removal
 from ctaflows.transfer import upload as _upload
 from ctaflows.transfer import uploads as _uploads
+from ctaflows.transfer import verify as _verify
 from ctaflows.transfer.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ctaflows.auth.keeper import Keeper
     from ctaflows.auth.token import TokenInfo
     from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.transfer.verify import Verdict
 
 StrPath = str | os.PathLike[str]
 
@@ -299,6 +301,7 @@ def fetch_files(
     *,
     base: str | None = None,
     manifest: StrPath | None = None,
+    check: Literal["checksum", "size"] = "checksum",
     on_error: Literal["raise", "report"] = "raise",
     profile: str | None = None,
 ) -> Report:
@@ -315,6 +318,8 @@ def fetch_files(
         None means the deepest directory that holds all files.
     manifest : path, optional
         File to which a line of proof is appended for each file.
+    check : {"checksum", "size"}
+        What a file that is here must share with the one at the door to be left alone.
     on_error : {"raise", "report"}
         With ``report`` failed files are told in the report alone.
     profile : str, optional
@@ -336,7 +341,8 @@ def fetch_files(
         _refuse_directory(entry)
     root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
     jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
-    report = _many.fetch_many(door, jobs, manifest=Manifest(Path(manifest)) if manifest else None)
+    proofs = Manifest(Path(manifest)) if manifest else None
+    report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -350,6 +356,7 @@ def fetch_dir(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     manifest: StrPath | None = None,
+    check: Literal["checksum", "size"] = "checksum",
     profile: str | None = None,
 ) -> Report:
     """Fetch a directory with all that is below it, into ``dest/<name of the directory>``.
@@ -362,7 +369,7 @@ def fetch_dir(
         Folder here.
     include, exclude : sequence of str
         As for `find`.
-    manifest, profile
+    manifest, check, profile
         As for `fetch_files`.
 
     Raises
@@ -374,8 +381,36 @@ def fetch_dir(
     found = find(path, include=include, exclude=exclude, profile=profile)
     root = door.normalise(path)
     return fetch_files(
-        found, Path(dest) / root.rpartition("/")[2], base=root, manifest=manifest, profile=profile
+        found,
+        Path(dest) / root.rpartition("/")[2],
+        base=root,
+        manifest=manifest,
+        check=check,
+        profile=profile,
     )
+
+
+@task(name="verify-dir", tags=["ctaflows"])
+def verify_dir(path: StrPath) -> list[Verdict]:
+    """Compare a folder with the proofs that its transfers left in ``manifest.jsonl``.
+
+    Parameters
+    ----------
+    path : path
+        A folder with a manifest in it or below, or a manifest.
+
+    Returns
+    -------
+    list of Verdict
+        One for each file that a manifest names: ``intact``, ``damaged``, ``missing``,
+        ``unreadable`` or ``failed``.
+
+    Raises
+    ------
+    NotFound
+        There is no manifest.
+    """
+    return _verify.verify(Path(path))
 
 
 @task(name="upload-file", tags=["ctaflows"])

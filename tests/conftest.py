@@ -19,7 +19,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let no test see the settings or tokens of who runs it."""
     for name in list(os.environ):
         if name.startswith(
-            ("CTAFLOWS_", "BEARER_TOKEN", "SSL_CERT", "X509_", "HTTP_PROXY", "HTTPS_PROXY")
+            (
+                "CTAFLOWS_",
+                "CTADS_",
+                "CTACS_",
+                "JUPYTERHUB_",
+                "BEARER_TOKEN",
+                "SSL_CERT",
+                "X509_",
+                "HTTP_PROXY",
+                "HTTPS_PROXY",
+            )
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

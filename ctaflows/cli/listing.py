@@ -33,7 +33,7 @@ def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]
 
 def print_entries(batches: Iterable[Sequence[Entry]]) -> int:
     """Print entries as a JSON array, each list of them at once, and say how many there were."""
-    return render.print_json_batches([e.to_dict() for e in batch] for batch in batches)
+    return render.print_json_batches((e.to_dict() for e in batch) for batch in batches)
 
 
 def details(entry: Entry) -> str:

@@ -55,6 +55,7 @@ def command(
     """
     from ctaflows.sandbox import Quirks, Sandbox
     from ctaflows.sandbox.faults import NAMES
+    from ctaflows.sandbox.hub import Hub
 
     if list_faults:
         click.echo("\n".join(sorted(NAMES)))
@@ -63,13 +64,17 @@ def command(
         values = dataclasses.asdict(Quirks())
         click.echo("\n".join(f"{name}={str(v).lower()}" for name, v in values.items()))
         return
-    with Sandbox(
-        folder, quirks=parse_quirks(quirks), faults=faults, token_lifetime_s=lifetime_s
-    ) as box:
+    with (
+        Sandbox(
+            folder, quirks=parse_quirks(quirks), faults=faults, token_lifetime_s=lifetime_s
+        ) as box,
+        Hub(box) as hub,
+    ):
         files = fill(box, date, subruns, events)
         if words:
             raise click.exceptions.Exit(_with_command(box, words))
-        _present(box, date, files, as_json=as_json)
+        platform = hub.environment(hub.add_user("you@example.org"))
+        _present(box, date, files, platform, as_json=as_json)
         _until_stopped()
 
 
@@ -137,7 +142,9 @@ def _with_command(box: Sandbox, words: tuple[str, ...]) -> int:
         raise UsageError("The command can't be run", where=words[0], said=why.strerror) from why
 
 
-def _present(box: Sandbox, date: str, files: list[Path], *, as_json: bool) -> None:
+def _present(
+    box: Sandbox, date: str, files: list[Path], platform: dict[str, str], *, as_json: bool
+) -> None:
     size = sum(file.stat().st_size for file in files)
     if as_json:
         render.print_json(
@@ -148,6 +155,7 @@ def _present(box: Sandbox, date: str, files: list[Path], *, as_json: bool) -> No
                 "ca_file": str(box.ca_file),
                 "config_dir": str(box.config_dir),
                 "storage": str(box.storage),
+                "platform": platform,
                 "n_files": len(files),
                 "size_bytes": size,
             }
@@ -161,6 +169,9 @@ def _present(box: Sandbox, date: str, files: list[Path], *, as_json: bool) -> No
         click.echo(f"  export CTAFLOWS_CONFIG_DIR={box.config_dir}")
         click.echo(f"  ctaflows ls -r cta/DL1/{date}")
         click.echo(f"  ctaflows run fetch-dl1 --date {date}")
+        click.echo("\nAs in a session of the JupyterHub platform, for `ctadata`:")
+        for name, value in platform.items():
+            click.echo(f"  export {name}={value}")
         click.echo("\nCtrl-C ends it.")
     sys.stdout.flush()
 

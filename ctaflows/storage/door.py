@@ -50,6 +50,8 @@ class Door:
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
         self._lister = Lister(self.transport, settings)
         self._redirects_writes: bool | None = None
+        #: Is it known whether PROPFIND tells where a file's bytes are, as dCache does alone?
+        self.tells_locality: bool | None = None
 
     def close(self) -> None:
         """Close all connections."""

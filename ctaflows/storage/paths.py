@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MAX_NAME_BYTES = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: A path that is what `normalise` would make of it; no part of it begins with a dot.
-_NORMAL = re.compile(r"(?:/[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*)+")
+_NORMAL = re.compile(r"(?:/[^./\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*)+")
 
 
 def normalise(text: str, door_url: str) -> str:
@@ -49,6 +49,10 @@ def normalise(text: str, door_url: str) -> str:
                 "That address is not at this profile's door", where=text, hint=f"It is {door_url}."
             )
         path = unquote(urlsplit(text).path)
+    try:  # an argument on a terminal without letters comes as bytes in disguise (PEP 383)
+        path = path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise UsageError("That is no text", where=ascii(text)) from None
     parts = [p for p in path.split("/") if p not in ("", ".")]
     if ".." in parts or _CONTROL.search(path):
         raise UsageError("A remote path can't hold .. or control characters", where=repr(text))

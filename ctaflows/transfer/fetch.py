@@ -222,6 +222,7 @@ def _received(
             return _in_ranges(door, part, entry, stop)
         except NoRanges as why:
             log.info("%s; fetching it in one piece", why)
+            progress.current().advance(-part.size_bytes)
             part.restart()
     copy = Copy(part, entry)
     if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end

@@ -50,7 +50,7 @@ class RangedCopy:
     def __init__(self, part: Part, ledger: Ledger, entry: Entry) -> None:
         self.part, self.entry = part, entry
         self.ledger = ledger
-        self.resumed_bytes = sum(r.next - r.start for r in ledger.ranges)
+        self.resumed_bytes = part.size_bytes = sum(r.next - r.start for r in ledger.ranges)
         self.moved_bytes = 0
         self.retries = 0
         self.server: str | None = None
@@ -116,6 +116,7 @@ class RangedCopy:
         self.ledger.note(part)
         with self._lock:
             self.moved_bytes += len(block)
+            self.part.size_bytes += len(block)
         progress.current().advance(len(block))
         throttle.current().pay(len(block))
 

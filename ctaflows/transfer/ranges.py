@@ -61,7 +61,7 @@ def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
     """
     length = min(max(size_bytes // _PER_FILE, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
     starts = range(0, size_bytes, length)
-    ends = [*starts[1:], size_bytes]
+    ends = [min(start + length, size_bytes) for start in starts]
     return [
         Range(i, start, end, min(max(here_bytes, start), end))
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))

@@ -163,7 +163,9 @@ def _put(
     """Write the bytes; after a fault look what is there, and begin anew under the same name."""
     for attempt in range(1, door.settings.attempts + 1):
         try:
-            answer = door.put(temporary, source.body(), stop=source.stop)
+            body = source.body()
+            stop = None if isinstance(body, bytes) else source.stop
+            answer = door.put(temporary, body, stop=stop)
             return answer.headers.get("server"), attempt - 1, digests(answer.headers)
         except NotFound:  # servers other than dCache make no parents
             door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
@@ -254,8 +256,10 @@ def _check_name(door: Door, source: LocalSource, target: str) -> None:
 
 
 def _may_come_late(door: Door, path: str) -> bool:
-    """Is this a door that keeps checksums? Only dCache tells a locality."""
-    return door.stat(path).locality is not None
+    """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door."""
+    if door.tells_locality is None:
+        door.tells_locality = door.stat(path).locality is not None
+    return door.tells_locality
 
 
 def _clean(door: Door, temporary: str) -> None:

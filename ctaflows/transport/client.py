@@ -6,6 +6,7 @@ Control requests go over httpx, the bytes of files over libcurl; the rules are t
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import threading
 import time
@@ -349,5 +350,6 @@ def _failure(reply: Reply, method: str) -> CtaflowsError:
     said = reply.reason
     first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):
-        said = first[0][:_MAX_SAID]
+        is_usual = said.lower() == http.client.responses.get(reply.status, "").lower()
+        said = (first[0] if is_usual or not said else f"{said}: {first[0]}")[:_MAX_SAID]
     return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import realservers
+from serverplace import Place, known_bug, new_place, settings_for
 
 from ctaflows.auth.keeper import Keeper
-from ctaflows.settings import Settings
 from ctaflows.storage.door import Door
 
 if TYPE_CHECKING:
@@ -20,41 +18,17 @@ if TYPE_CHECKING:
 
     from realservers import CA, Server
 
-#: What the servers are sent as a token, and what must be seen at no other server.
-TOKEN = "a-token.for-the-door.alone"
-#: Set by .ci/run once it has installed the servers: from then on nothing is skipped.
+    from ctaflows.settings import Settings
+
+#: Set by .ci/run where it has installed the servers: then nothing is skipped.
 REQUIRED = os.environ.get("STORAGE_SERVERS") == "required"
+#: Door.put asks for a redirect without sending a byte. XRootD 5.5 says 100 to that and then waits
+#: for ever, so that each upload ends with the stall timeout, which is made short here.
+PUT_HANGS = {"xrootd"}
 
-_numbers = itertools.count(1)
 
-
-@dataclass
-class Place:
-    """A folder of a test's own at a server.
-
-    Attributes
-    ----------
-    at : str
-        Its path at the door.
-    folder : Path
-        The same where the server keeps it.
-    """
-
-    server: Server
-    at: str
-    folder: Path
-
-    def put(self, name: str, data: bytes = b"x") -> str:
-        """Lay a file down behind the server's back; give its path at the door."""
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        return f"{self.at}/{name}"
-
-    def files(self) -> dict[str, bytes]:
-        """Give all files that are there, hidden ones too."""
-        found = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
-        return {p.relative_to(self.folder).as_posix(): p.read_bytes() for p in found}
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "uploads: writes to the server through ctaflows")
 
 
 def started(make: Callable[..., Server], *args: object, **kwargs: object) -> Server:
@@ -65,6 +39,12 @@ def started(make: Callable[..., Server], *args: object, **kwargs: object) -> Ser
         if REQUIRED:
             raise
         pytest.skip(str(why))
+
+
+@pytest.fixture
+def start_server() -> Callable[..., Server]:
+    """Starts a server by its name; skips the test where it is not installed."""
+    return lambda name, *where: started(getattr(realservers, name), *where)
 
 
 @pytest.fixture(scope="session")
@@ -96,34 +76,26 @@ def place(server: Server) -> Place:
     return new_place(server)
 
 
-def new_place(server: Server) -> Place:
-    name = f"place-{next(_numbers)}"
-    (server.root / name).mkdir()
-    return Place(server, f"/{name}", server.root / name)
-
-
-def settings_for(
-    server: Server, monkeypatch: pytest.MonkeyPatch, url: str | None = None
+@pytest.fixture
+def settings(
+    server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Settings:
-    """Give the settings for a door, which are those of new processes too."""
-    values = {"DOOR_URL": url or server.url, "CA_FILE": str(server.ca_file), "BACKOFF_S": "0.01"}
-    for name, value in values.items():
-        monkeypatch.setenv(f"CTAFLOWS_{name}", value)
-    monkeypatch.setenv("BEARER_TOKEN", TOKEN)
-    return Settings(door_url=values["DOOR_URL"], ca_file=server.ca_file, backoff_s=0.01)
+    """The server's door, for this process and those it starts."""
+    if server.name in PUT_HANGS and request.node.get_closest_marker("uploads"):
+        known_bug(request, "Door.put hangs on XRootD, which waits after 100 Continue")
+        return settings_for(server, monkeypatch, STALL_TIMEOUT_S="0.5", ATTEMPTS="1")
+    return settings_for(server, monkeypatch)
 
 
 @pytest.fixture
-def door(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
-    settings = settings_for(server, monkeypatch)
+def door(settings: Settings) -> Iterator[Door]:
     with Door(settings, Keeper(settings)) as door:
         yield door
 
 
 @pytest.fixture
-def here(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def here(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The server is the profile in use, and the working folder is a new one."""
-    settings_for(server, monkeypatch)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

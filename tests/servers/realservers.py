@@ -37,6 +37,8 @@ __all__ = [
 ]  # fmt: skip
 
 HERE = Path(__file__).parent
+#: A manager asked over IPv6 sends nobody to a data server that it knows by an IPv4 address.
+XROOTD_FLAGS = ("-I", "v4")
 MODULES = {"nginx": Path("/usr/lib/nginx/modules"), "apache": Path("/usr/lib/apache2/modules")}
 
 
@@ -163,7 +165,7 @@ def xrootd(home: Path, root: Path, ca: CA) -> Server:
         server = _server("xrootd", _version([binary, "-v"]), https, home, root, ca)
         server.xroot_url = f"root://localhost:{port}"
         server.logs["door"] = home / "door.out"
-        return _up(server, {"door": [binary, "-c", str(config), "-n", "door"]}, ca)
+        return _up(server, {"door": [binary, *XROOTD_FLAGS, "-c", str(config), "-n", "door"]}, ca)
 
     return _tried(once)
 
@@ -193,7 +195,7 @@ def xrootd_cluster(home: Path, root: Path, ca: CA, *, trace: bool = False) -> Se
 
         def commands(what: str) -> dict[str, list[str]]:
             return {
-                f"{name}-{what}": [binaries[what], "-c", str(config), "-n", name]
+                f"{name}-{what}": [binaries[what], *XROOTD_FLAGS, "-c", str(config), "-n", name]
                 for name, config in configs.items()
             }
 

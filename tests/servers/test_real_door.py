@@ -5,23 +5,29 @@ from __future__ import annotations
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
+from serverplace import known_bug
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, NotFound, UsageError
 from ctaflows.model import Checksum
 from ctaflows.storage.walk import files_below, walk
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from serverplace import Place
 
     from ctaflows.storage.door import Door
 
 DATA = bytes(range(256)) * 400
 ODD_NAMES = [
-    "a b", "100%", "%41", "a#b", "a+b", "a&b", "é–ü", "星", "a?b", "a;b", "a=b", "a:b", "a@b", "'a'",
-    "[a]", "a~", "a\\b", "a<b>", '"a"', " a", "a ", "a,b", "-a", ".a", "$a", "(a)", "a!b*", "a|b", "a^b`",
+    "a b", "100%", "%41", "a#b", "a+b", "a&b", "é–ü", "星", "a?b", "a;b", "a=b", "a:b", "a@b",
+    "'a'", "[a]", "a~", "a\\b", "a<b>", '"a"', " a", "a ", "a,b", "-a", ".a", "$a", "(a)", "a!b*",
+    "a|b",
 ]  # fmt: skip
+#: XRootD 5.5 writes names into listings as they are, so that one that looks encoded is decoded, and
+#: an outer space is taken for layout; and it cuts a path at a question mark, encoded or not.
+UNREADABLE_ON_XROOTD = {"%41", "a ", " a", "a?b"}
 
 
 def read(door: Door, path: str, **span: int | None) -> bytes:
@@ -67,13 +73,22 @@ def test_stat(place: Place, door: Door) -> None:
 def test_nothing_there(place: Place, door: Door) -> None:
     gone = f"{place.at}/gone"
     assert door.exists(gone) is None
-    for ask in (door.stat, door.remove, lambda p: list(door.list(p)), lambda p: read(door, p)):
+    for ask in (door.stat, door.remove, door.checksums, lambda p: list(door.list(p))):
         with pytest.raises(NotFound):
             ask(gone)
 
 
+def test_nothing_there_to_read(place: Place, door: Door, request: pytest.FixtureRequest) -> None:
+    if place.server.name == "xrootd":  # xrootd #2018, until 5.6
+        known_bug(request, "a 500 of XRootD to GET with Want-Digest of no file is told as busy")
+    with pytest.raises(NotFound):
+        read(door, f"{place.at}/gone")
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(place: Place, door: Door, name: str) -> None:
+    if place.server.name == "xrootd" and name in UNREADABLE_ON_XROOTD:
+        pytest.skip(f"XRootD {place.server.version} neither lists nor takes such names right")
     path = place.put(name, DATA)
     listed = [e.path for e in door.list(place.at)]
     if place.server.name == "nginx" and name.startswith("."):
@@ -82,20 +97,37 @@ def test_odd_names(place: Place, door: Door, name: str) -> None:
         assert listed == [path]
     assert door.stat(path).size_bytes == len(DATA)
     assert read(door, path) == DATA
-    door.put(f"{path}.2", b"two")
-    door.move(f"{path}.2", f"{path}.3")
-    assert place.files() == {name: DATA, f"{name}.3": b"two"}
     door.mkdir(f"{path}.d")
     (place.folder / f"{name}.d" / "x").write_bytes(b"x")
     assert [e.path for e in door.list(f"{path}.d")] == [f"{path}.d/x"]
     door.remove(path)
-    assert set(place.files()) == {f"{name}.3", f"{name}.d/x"}
+    assert place.files() == {f"{name}.d/x": b"x"}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_move_to_odd_names(place: Place, door: Door, name: str) -> None:
+    path = place.put("plain", DATA)
+    door.move(path, f"{place.at}/{name}")
+    # XRootD 5.5 does not decode the Destination
+    there = quote(name) if place.server.name == "xrootd" else name
+    assert place.files() == {there: DATA}
+
+
+@pytest.mark.uploads
+@pytest.mark.parametrize("name", ["a b", "100%", "%41", "a#b", "é–ü", "a;b", "a+b&c=d"])
+def test_put_odd_names(place: Place, door: Door, name: str) -> None:
+    door.put(f"{place.at}/{name}", b"new")
+    assert place.files() == {name: b"new"}
 
 
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 10), (5, 17), (100, None), (len(DATA) - 1, None), (0, len(DATA))]
 )
-def test_ranges(place: Place, door: Door, start: int, end: int | None) -> None:
+def test_ranges(
+    place: Place, door: Door, start: int, end: int | None, request: pytest.FixtureRequest
+) -> None:
+    if place.server.name == "xrootd" and end is None:
+        known_bug(request, "Door.open gives no bytes and no error for XRootD's empty 206 to N-")
     path = place.put("a.h5", DATA)
     assert read(door, path, start=start, end=end) == DATA[start:end]
 
@@ -113,18 +145,25 @@ def test_mkdir(place: Place, door: Door) -> None:
     new = f"{place.at}/x"
     door.mkdir(new)
     assert (place.folder / "x").is_dir()
-    with pytest.raises(AlreadyExists):
-        door.mkdir(new)
     door.mkdir(new, exist_ok=True)
     door.mkdir(f"{place.at}/a/b/c", parents=True)
     assert (place.folder / "a/b/c").is_dir()
     door.mkdir(f"{place.at}/a/b/c", parents=True, exist_ok=True)
+
+
+def test_mkdir_of_what_is_there(place: Place, door: Door) -> None:
+    door.mkdir(f"{place.at}/x")
+    if place.server.name == "xrootd":  # XRootD 5.5 answers 201 where the mode is the same
+        door.mkdir(f"{place.at}/x")
+    else:
+        with pytest.raises(AlreadyExists):
+            door.mkdir(f"{place.at}/x")
     path = place.put("file", b"x")
     # Apache 2.4 answers 400 to a file's name with a slash
     refused = CtaflowsError if place.server.name == "apache" else AlreadyExists
     with pytest.raises(refused):
         door.mkdir(path, exist_ok=True)
-    assert (place.folder / "file").read_bytes() == b"x"
+    assert place.files() == {"file": b"x"}
 
 
 def test_mkdir_without_parents(place: Place, door: Door) -> None:
@@ -148,7 +187,11 @@ def test_move(place: Place, door: Door) -> None:
     assert place.files() == {"two": b"1"}
 
 
-def test_move_does_not_replace_unasked(place: Place, door: Door) -> None:
+def test_move_does_not_replace_unasked(
+    place: Place, door: Door, request: pytest.FixtureRequest
+) -> None:
+    if place.server.name == "xrootd":
+        known_bug(request, "Door.move trusts XRootD 5.5 with Overwrite: F, which it does not heed")
     one, two = place.put("one", b"1"), place.put("two", b"2")
     with pytest.raises(AlreadyExists):
         door.move(one, two)
@@ -157,18 +200,26 @@ def test_move_does_not_replace_unasked(place: Place, door: Door) -> None:
 
 def test_move_into_a_missing_directory(place: Place, door: Door) -> None:
     one = place.put("one", b"1")
-    if place.server.name == "nginx":  # nginx 1.22 makes it, with create_full_put_path
+    if place.server.name in ("nginx", "xrootd"):  # nginx 1.22 and XRootD 5.5 make it
         door.move(one, f"{place.at}/no/such/one")
         assert place.files() == {"no/such/one": b"1"}
         return
-    # Apache 2.4 answers 500
-    with pytest.raises(CtaflowsError if place.server.name == "apache" else NotFound):
+    with pytest.raises(CtaflowsError):  # Apache 2.4 answers 500
         door.move(one, f"{place.at}/no/such/one")
     assert place.files() == {"one": b"1"}
 
 
 def test_remove(place: Place, door: Door) -> None:
+    place.put("b", b"2")
+    (place.folder / "empty").mkdir()
     door.remove(place.put("a", b"1"))
+    door.remove(f"{place.at}/empty", recursive=True)
+    assert [p.name for p in place.folder.iterdir()] == ["b"]
+
+
+def test_remove_a_tree(place: Place, door: Door, request: pytest.FixtureRequest) -> None:
+    if place.server.name == "xrootd":
+        known_bug(request, "Door.remove leaves a tree to XRootD 5.5, which takes empty ones only")
     place.put("x/a", b"a")
     place.put("x/y/b", b"b")
     with pytest.raises(UsageError):
@@ -178,7 +229,14 @@ def test_remove(place: Place, door: Door) -> None:
     assert list(place.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"x", DATA])
+def test_put_nothing(place: Place, door: Door) -> None:
+    path = place.put("a.h5", b"old")
+    door.put(path, b"")
+    assert place.files() == {"a.h5": b""}
+
+
+@pytest.mark.uploads
+@pytest.mark.parametrize("data", [b"x", DATA])
 def test_put(place: Place, door: Door, data: bytes) -> None:
     door.put(f"{place.at}/a.h5", data)
     assert place.files() == {"a.h5": data}
@@ -186,10 +244,11 @@ def test_put(place: Place, door: Door, data: bytes) -> None:
     assert place.files() == {"a.h5": b"new"}
 
 
+@pytest.mark.uploads
 def test_put_into_a_missing_directory(place: Place, door: Door) -> None:
     path = f"{place.at}/no/such/a.h5"
-    if place.server.name == "apache":  # mod_dav keeps to RFC 4918 §9.7.1
-        with pytest.raises(NotFound):
+    if place.server.name == "apache":  # mod_dav answers 409, RFC 4918 §9.7.1
+        with pytest.raises(CtaflowsError):
             door.put(path, b"x")
         assert not (place.folder / "no").exists()
     else:

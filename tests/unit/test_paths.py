@@ -117,6 +117,13 @@ def test_normalise_refuses(text):
         normalise(text, DOOR)
 
 
+def test_an_argument_on_a_terminal_without_letters_is_the_same_path():
+    assert normalise("/cta/n\udcc3\udca9.h5", DOOR) == "/cta/né.h5"
+    assert normalise("/cta/\udcff.h5", DOOR) == "/cta/\udcff.h5"
+    with pytest.raises(UsageError):
+        normalise("/cta/\ud800", DOOR)
+
+
 @pytest.mark.parametrize("name", ["a\u00a0b", "a\u3000b", "a\u2009b"])
 def test_a_name_with_another_kind_of_space_can_be_asked_for(name):
     # a listing gives it, so it must be possible to get it

@@ -107,13 +107,13 @@ ENVIRONMENT = {
     "night_path": ("x/{date}", "x/{date}"),
     "token_source": ("store", "store"),
     "transfers": ("3", 3),
+    "listings": ("1", 1),
     "attempts": ("1", 1),
     "backoff_s": ("0", 0.0),
     "busy_s": ("0.25", 0.25),
     "connect_timeout_s": ("2.5", 2.5),
     "stall_timeout_s": ("1e2", 100.0),
     "fast_bytes": ("false", False),
-    "listings": ("4", 4),
     "allow_http_pools": ("true", True),
 }
 

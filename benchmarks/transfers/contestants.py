@@ -1,0 +1,357 @@
+"""What is typed for each tool. TLS is verified by all, but for root://, which is in clear.
+
+A tool is a class, an act one of its methods: it gives the command for a job, where ``at_once`` is
+how many files, connections or threads it is told to use.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READY_LIST = ", on a ready list"
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done, the same for all tools.
+
+    Attributes
+    ----------
+    url, xroot_url : str
+        The server, without a slash at the end.
+    ca_file, ca_dir : Path
+        Its CA as a bundle and as a hashed folder.
+    remote : str
+        Path at the server of the file or folder that is read or, of a folder, written into.
+    local : Path
+        Folder that is written into, or file or folder that is read.
+    names : list of str
+        Relative paths of the files, for tools that can't walk.
+    home : Path
+        Scratch space.
+    """
+
+    url: str
+    ca_file: Path
+    ca_dir: Path
+    remote: str
+    local: Path
+    names: list[str]
+    home: Path
+    xroot_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is typed.
+
+    Attributes
+    ----------
+    label : str
+        What it is called in the table.
+    words : list of str
+        Program and arguments.
+    env : dict
+        What it finds in its environment besides the usual.
+    exit_codes : tuple of int
+        Those that don't tell of a failure; whether it is one is told by what arrived.
+    """
+
+    label: str
+    words: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    exit_codes: tuple[int, ...] = (0,)
+
+
+class Tool:
+    """What all tools have.
+
+    Attributes
+    ----------
+    package : str
+        Where it comes from, on Debian or from the package index.
+    """
+
+    package: ClassVar[str]
+
+
+class Ctaflows(Tool):
+    """The command line as a user has it, in a profile made by the environment."""
+
+    package = "ctaflows"
+    _program: ClassVar[str] = str(Path(sys.executable).with_name("ctaflows"))
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "get", [job.remote, f"{job.local}/"])
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "get -r", [job.remote, f"{job.local}/"])
+
+    def put_file(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "put", [str(job.local), f"{job.remote}/"])
+
+    def put_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "put -r", [str(job.local), f"{job.remote}/"])
+
+    def list_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "ls -l -r", [job.remote])
+
+    def list_folder(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "ls -l", [job.remote])
+
+    def start(self, job: Job, at_once: int) -> Command:
+        return self._command(job, at_once, "ls", [job.remote])
+
+    def _command(self, job: Job, at_once: int, act: str, paths: list[str]) -> Command:
+        shown = f"{act} --transfers {at_once}" if at_once > 1 else act
+        env = {
+            "CTAFLOWS_DOOR_URL": job.url,
+            "CTAFLOWS_CA_FILE": str(job.ca_file),
+            "CTAFLOWS_CONFIG_DIR": str(job.home / "config"),
+            "BEARER_TOKEN": "any-token",
+        }
+        return Command(f"ctaflows {shown}", [self._program, *shown.split(), *paths], env)
+
+
+class Curl(Tool):
+    """Can't walk: it is given the list of all URLs and names."""
+
+    package = "curl"
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        target = str(job.local / _name(job.remote))
+        return Command("curl", [*self._words(job), "--output", target, job.url + job.remote])
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        pairs = (
+            (f"url = {_quoted(url)}", f"output = {_quoted(job.local / name)}")
+            for name, url in _urls(job)
+        )
+        return self._parallel(job, at_once, pairs)
+
+    def put_file(self, job: Job, at_once: int) -> Command:
+        url = f"{job.url}{job.remote}/{job.local.name}"
+        return Command("curl", [*self._words(job), "--upload-file", str(job.local), url])
+
+    def put_tree(self, job: Job, at_once: int) -> Command:
+        pairs = (
+            (f"upload-file = {_quoted(job.local / name)}", f"url = {_quoted(url)}")
+            for name, url in _urls(job)
+        )
+        return self._parallel(job, at_once, pairs)
+
+    def _words(self, job: Job) -> list[str]:
+        return ["curl", "--fail", "--silent", "--show-error", "--cacert", str(job.ca_file)]
+
+    def _parallel(self, job: Job, at_once: int, pairs: Iterable[tuple[str, str]]) -> Command:
+        listed = _write(job.home / "curl.list", (line for pair in pairs for line in pair))
+        words = ["--parallel", "--parallel-max", str(at_once), "--create-dirs", "--config", listed]
+        return Command(f"curl -Z{at_once}{READY_LIST}", [*self._words(job), *words])
+
+
+class Davix(Tool):
+    """Recursive only for davs://: with https:// it ends at once, having fetched nothing."""
+
+    package = "davix"
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        words = [_davs(job) + job.remote, str(job.local / _name(job.remote))]
+        return self._command(job, "davix-get", words)
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(
+            job, f"davix-get -r {at_once}", [_davs(job) + job.remote, str(job.local)]
+        )
+
+    def put_file(self, job: Job, at_once: int) -> Command:
+        target = f"{_davs(job)}{job.remote}/{job.local.name}"
+        return self._command(job, "davix-put", [str(job.local), target])
+
+    def put_tree(self, job: Job, at_once: int) -> Command:
+        target = f"{_davs(job)}{job.remote}/{job.local.name}"
+        made = self._command(job, f"davix-put -r {at_once}", [str(job.local), target])
+        return replace(made, exit_codes=(0, 255))  # davix 0.8 gives 255 when all went well
+
+    def list_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, f"davix-ls -l -r {at_once}", [_davs(job) + job.remote])
+
+    def list_folder(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "davix-ls -l", [_davs(job) + job.remote])
+
+    def _command(self, job: Job, act: str, paths: list[str]) -> Command:
+        return Command(act, [*act.split(), "--capath", str(job.ca_dir), *paths])
+
+
+class Rclone(Tool):
+    """Its WebDAV backend, set by the environment."""
+
+    package = "rclone"
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        target = str(job.local / _name(job.remote))
+        return self._command(job, "copyto", [f"door:{job.remote}", target])
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(
+            job, f"copy --transfers {at_once}", [f"door:{job.remote}", str(job.local)]
+        )
+
+    def put_file(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "copyto", [str(job.local), f"door:{job.remote}/{job.local.name}"])
+
+    def put_tree(self, job: Job, at_once: int) -> Command:
+        target = f"door:{job.remote}/{job.local.name}"
+        return self._command(job, f"copy --transfers {at_once}", [str(job.local), target])
+
+    def list_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "lsjson -R", [f"door:{job.remote}"])
+
+    def list_folder(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "lsjson", [f"door:{job.remote}"])
+
+    def _command(self, job: Job, act: str, paths: list[str]) -> Command:
+        env = {
+            "RCLONE_CONFIG": _write(job.home / "rclone.conf", []),
+            "RCLONE_CONFIG_DOOR_TYPE": "webdav",
+            "RCLONE_CONFIG_DOOR_URL": job.url,
+            "RCLONE_CONFIG_DOOR_VENDOR": "other",
+            "RCLONE_CA_CERT": str(job.ca_file),
+        }
+        return Command(f"rclone {act}", ["rclone", *act.split(), *paths], env)
+
+
+class Aria2(Tool):
+    """Several connections a file; can't walk."""
+
+    package = "aria2"
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        many = [f"-x{at_once}", f"-s{at_once}"]
+        target = [f"--dir={job.local}", f"--out={_name(job.remote)}", job.url + job.remote]
+        return Command(f"aria2c -x{at_once}", [*self._words(job), *many, *target])
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        lines = (
+            line for name, url in _urls(job) for line in (url, f" dir={job.local}", f" out={name}")
+        )
+        listed = _write(job.home / "aria2.list", lines)
+        words = [f"-j{at_once}", f"--input-file={listed}"]
+        return Command(f"aria2c -j{at_once}{READY_LIST}", [*self._words(job), *words])
+
+    def _words(self, job: Job) -> list[str]:
+        # of itself it asks for sha alone, to which XRootD 5.5 answers 500
+        told = ["--no-conf", "--file-allocation=none", "--header=Want-Digest: adler32"]
+        quiet = ["--console-log-level=error", "--summary-interval=0", "--download-result=hide"]
+        return ["aria2c", *told, *quiet, f"--ca-certificate={job.ca_file}"]
+
+
+class Xrdcp(Tool):
+    """XRootD's own protocol, in clear."""
+
+    package = "xrootd-client"
+    scheme = "root"
+
+    def get_file(self, job: Job, at_once: int) -> Command:
+        return self._command(job, [self._url(job), str(job.local / _name(job.remote))])
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, ["--recursive", self._url(job), str(job.local)])
+
+    def put_file(self, job: Job, at_once: int) -> Command:
+        return self._command(job, [str(job.local), f"{self._url(job)}/{job.local.name}"])
+
+    def _command(self, job: Job, words: list[str]) -> Command:
+        secure = "" if self.scheme == "roots" else ", in clear"
+        label = f"xrdcp {self.scheme}://{secure}"
+        quiet = ["xrdcp", "--nopbar", "--silent", "--force"]
+        return Command(label, [*quiet, *words], {"X509_CERT_DIR": str(job.ca_dir)})
+
+    def _url(self, job: Job) -> str:
+        return f"{(job.xroot_url or '').replace('root:', f'{self.scheme}:')}/{job.remote}"
+
+
+class XrdcpTls(Xrdcp):
+    """The same over TLS."""
+
+    scheme = "roots"
+
+
+class Webdav4(Tool):
+    """A script around its client."""
+
+    package = "webdav4"
+
+    def get_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "get", at_once)
+
+    def put_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "put", at_once)
+
+    def list_tree(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "list", at_once)
+
+    def list_folder(self, job: Job, at_once: int) -> Command:
+        return self._command(job, "list", at_once)
+
+    def _command(self, job: Job, act: str, at_once: int) -> Command:
+        label = "webdav4" if at_once == 1 else f"webdav4, {at_once} threads"
+        place = [job.url, str(job.ca_file), job.remote, str(job.local), str(at_once)]
+        return Command(label, [sys.executable, str(_HERE / "webdav4_peer.py"), act, *place])
+
+
+class Python(Tool):
+    """The interpreter alone, which each command of ours has to start."""
+
+    package = "python3"
+
+    def start(self, job: Job, at_once: int) -> Command:
+        return Command("python -c pass", [sys.executable, "-c", "pass"])
+
+
+TOOLS: dict[str, Tool] = {
+    "ctaflows": Ctaflows(),
+    "curl": Curl(),
+    "davix": Davix(),
+    "rclone": Rclone(),
+    "aria2c": Aria2(),
+    "xrdcp": Xrdcp(),
+    "xrdcp-tls": XrdcpTls(),
+    "webdav4": Webdav4(),
+    "python": Python(),
+}
+
+
+def command(tool: str, act: str, job: Job, at_once: int) -> Command:
+    """Say what is typed."""
+    made: Command = getattr(TOOLS[tool], act)(job, at_once)
+    return made
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _davs(job: Job) -> str:
+    return job.url.replace("https:", "davs:")
+
+
+def _urls(job: Job) -> Iterable[tuple[str, str]]:
+    """Give each file's relative path and its URL, there to be read or to be written."""
+    base = job.url + job.remote
+    return ((name, f"{base}/{name}") for name in job.names)
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"'
+
+
+def _write(file: Path, lines: Iterable[str]) -> str:
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return str(file)

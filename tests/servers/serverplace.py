@@ -1,0 +1,77 @@
+"""What the tests on real servers share: a folder there, settings for its door, known bugs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import storedsums
+
+from ctaflows.settings import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from realservers import Server
+
+    from ctaflows.settings import Settings
+
+#: What the servers are sent as a token, and what must be seen at no other server.
+TOKEN = "a-token.for-the-door.alone"
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Place:
+    """A folder of a test's own at a server.
+
+    Attributes
+    ----------
+    at : str
+        Its path at the door.
+    folder : Path
+        The same where the server keeps it.
+    """
+
+    server: Server
+    at: str
+    folder: Path
+
+    def put(self, name: str, data: bytes = b"x") -> str:
+        """Lay a file down behind the server's back; give its path at the door."""
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        storedsums.store(file)
+        return f"{self.at}/{name}"
+
+    def files(self) -> dict[str, bytes]:
+        """Give all files that are there, hidden ones too."""
+        found = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
+        return {p.relative_to(self.folder).as_posix(): p.read_bytes() for p in found}
+
+
+def new_place(server: Server) -> Place:
+    """Make a folder that no other test uses."""
+    name = f"place-{next(_numbers)}"
+    (server.root / name).mkdir()
+    return Place(server, f"/{name}", server.root / name)
+
+
+def settings_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, url: str | None = None, **more: str
+) -> Settings:
+    """Put the settings for a door into the environment, and give them."""
+    values = {"DOOR_URL": url or server.url, "CA_FILE": str(server.ca_file), "BACKOFF_S": "0.01"}
+    for name, value in (values | more).items():
+        monkeypatch.setenv(f"CTAFLOWS_{name}", value)
+    monkeypatch.setenv("BEARER_TOKEN", TOKEN)
+    return load()
+
+
+def known_bug(request: pytest.FixtureRequest, reason: str) -> None:
+    """Expect the test to fail, and want to be told when it no longer does."""
+    request.applymarker(pytest.mark.xfail(strict=True, reason=f"bug: {reason}"))

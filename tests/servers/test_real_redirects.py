@@ -1,0 +1,144 @@
+"""XRootD as sites run it: a manager that sends each request on to a data server."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from serverplace import TOKEN, Place, known_bug, new_place, settings_for
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.errors import CtaflowsError, NotFound
+from ctaflows.model import Entry
+from ctaflows.storage.door import Door
+from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.upload import upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from realservers import Server
+
+DATA = os.urandom(300_000)
+
+
+@pytest.fixture
+def place(cluster: Server) -> Place:
+    return new_place(cluster)
+
+
+@pytest.fixture
+def door(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    settings = settings_for(cluster, monkeypatch)
+    with Door(settings, Keeper(settings)) as door:
+        yield door
+
+
+@pytest.fixture
+def seen(cluster: Server) -> Callable[[], str]:
+    """Give what the data server has been sent since the test began."""
+    log = cluster.logs["data"]
+    begin = log.stat().st_size
+
+    def read() -> str:
+        with log.open(errors="replace") as stream:
+            stream.seek(begin)
+            return "".join(re.findall(r"got hdr line: (.+\n)", stream.read()))
+
+    return read
+
+
+def fetched(door: Door, path: str, size_bytes: int, folder: Path) -> Path:
+    """Fetch a file that no listing told of."""
+    local = folder / path.rpartition("/")[2]
+    fetch(door, Job(Entry(path, is_dir=False, size_bytes=size_bytes), local))
+    return local
+
+
+def test_read_at_the_data_server_without_the_token(
+    place: Place, door: Door, seen: Callable[[], str]
+) -> None:
+    path = place.put("a.h5", DATA)
+    with door.open(path) as stream:
+        assert b"".join(stream.chunks()) == DATA
+    assert f"GET {path}" in seen()
+    assert "uthorization" not in seen()
+    assert TOKEN not in seen()
+
+
+def test_fetch_at_the_data_server_without_the_token(
+    place: Place, door: Door, seen: Callable[[], str], tmp_path: Path
+) -> None:
+    path = place.put("a.h5", DATA)
+    assert fetched(door, path, len(DATA), tmp_path).read_bytes() == DATA
+    assert f"GET {path}" in seen()
+    assert TOKEN not in seen()
+
+
+def test_put_at_the_data_server_without_the_token(
+    place: Place, door: Door, seen: Callable[[], str]
+) -> None:
+    path = f"{place.at}/new/a.h5"
+    door.put(path, DATA)
+    assert place.files() == {"new/a.h5": DATA}
+    assert seen().count(f"PUT {path}") == 1, "the manager takes no bytes"
+    assert "uthorization" not in seen()
+    assert TOKEN not in seen()
+
+
+def test_a_token_at_the_data_server_would_be_seen(
+    place: Place, cluster: Server, seen: Callable[[], str]
+) -> None:
+    path = place.put("a.h5")
+    context = ssl.create_default_context(cafile=cluster.ca_file)
+    manager = http.client.HTTPSConnection("localhost", cluster.port, context=context)
+    manager.request("GET", path)
+    there = urlsplit(manager.getresponse().headers["Location"])
+    data = http.client.HTTPSConnection(there.netloc, context=context)
+    data.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert data.getresponse().status == 200
+    assert TOKEN in seen()
+    for connection in (manager, data):
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["a b", "é–ü", "a+b", "a;b", "a&b=c"])
+def test_odd_names(place: Place, door: Door, name: str, tmp_path: Path) -> None:
+    path = place.put(name, DATA)
+    assert fetched(door, path, len(DATA), tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", ["%41", "A#b"])
+def test_a_location_that_is_read_as_another_name_is_noticed(
+    place: Place, door: Door, name: str, tmp_path: Path
+) -> None:
+    """XRootD 5.5 writes the path into Location as it is: %41 is read as A, and # ends it."""
+    place.put("A", DATA[::-1])
+    path = place.put(name, DATA)
+    with pytest.raises(CtaflowsError):
+        fetched(door, path, len(DATA), tmp_path)
+    assert not (tmp_path / name).exists()
+
+
+def test_nothing_there(place: Place, door: Door) -> None:
+    with pytest.raises(NotFound), door.open(f"{place.at}/gone"):
+        pass
+
+
+def test_describe_and_upload(
+    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    known_bug(request, "a redirect of PROPFIND, HEAD, MKCOL, MOVE or DELETE is refused")
+    (tmp_path / "r.h5").write_bytes(DATA)
+    upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
+    assert place.files() == {"r.h5": DATA}
+    assert [e.name for e in door.list(place.at)] == ["r.h5"]
+    assert door.stat(f"{place.at}/r.h5").size_bytes == len(DATA)
+    door.remove(f"{place.at}/r.h5")
+    assert place.files() == {}

@@ -1,0 +1,128 @@
+"""A hundred thousand entries pass, and the memory does not grow with them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from ctaflows.model import Entry
+from ctaflows.settings import Settings
+from ctaflows.storage import ahead, connect, listing
+from ctaflows.storage.walk import walk
+
+BLOCK = 50
+HEAD = (
+    '<?xml version="1.0" encoding="utf-8"?>\n<d:multistatus xmlns:d="DAV:" '
+    'xmlns:n="http://www.dcache.org/2013/webdav" '
+    'xmlns:s="http://srm.lbl.gov/StorageResourceManager">\n'
+)
+
+
+def directory(href):
+    return (
+        f"<d:response><d:href>{href}</d:href><d:propstat><d:prop><d:resourcetype><d:collection/>"
+        "</d:resourcetype></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>\n"
+    )
+
+
+def file(href, i):
+    return (
+        f"<d:response><d:href>{href}</d:href><d:propstat><d:prop>"
+        f"<d:getcontentlength>{i}</d:getcontentlength>"
+        f"<d:getlastmodified>Fri, 15 Nov 2024 12:{i // 60 % 60:02}:{i % 60:02} GMT"
+        f"</d:getlastmodified><d:resourcetype/><d:getetag>{i:09X}</d:getetag>"
+        f"<n:Checksums>adler32={i:08x}</n:Checksums><s:FileLocality>ONLINE</s:FileLocality>"
+        "</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>\n"
+    )
+
+
+class Door:
+    """A door that makes its listings up while they are read: /t/N/ with so many files each."""
+
+    def __init__(self, n_dirs, n_files):
+        self.settings = Settings(listings=2)
+        self.n_dirs, self.n_files = n_dirs, n_files
+        self._lister = listing.Lister(SimpleNamespace(stream=self.stream), self.settings)
+
+    def normalise(self, path):
+        return "/" + path.strip("/")
+
+    def batches(self, path, *, stop=None):
+        return self._lister.batches(path, path, stop)
+
+    def list(self, path):
+        return (e for batch in self.batches(path) for e in batch)
+
+    @contextlib.contextmanager
+    def stream(self, method, url, **_):
+        yield SimpleNamespace(status=207, url=url, chunks=lambda: self.chunks(url))
+
+    def chunks(self, path):
+        yield (HEAD + directory(path + "/")).encode()
+        if path == "/t":
+            lines = (directory(f"{path}/{i}/") for i in range(self.n_dirs))
+        else:
+            lines = (file(f"{path}/f{i}", i) for i in range(self.n_files))
+        block = []
+        for line in lines:
+            block.append(line)
+            if len(block) == BLOCK:
+                yield "".join(block).encode()
+                block = []
+        yield ("".join(block) + "</d:multistatus>").encode()
+
+
+def blocks_per_entry(entries, early, late):
+    """How many more objects are alive after ``late`` entries than after ``early``, for each."""
+    counted = {}
+    for n, _ in enumerate(entries, 1):
+        if n in (early, late):
+            gc.collect()
+            counted[n] = sys.getallocatedblocks()
+    assert n >= late
+    return (counted[late] - counted[early]) / (late - early)
+
+
+def test_a_tree_of_a_hundred_thousand(monkeypatch):
+    monkeypatch.setattr(ahead, "HELD_ENTRIES", 500)
+    assert blocks_per_entry(walk(Door(200, 500), "/t"), 20_000, 100_000) < 0.2
+
+
+def test_one_directory_of_a_hundred_thousand():
+    assert blocks_per_entry(walk(Door(1, 100_000), "/t/0"), 20_000, 100_000) < 0.2
+
+
+def test_what_a_listing_remembers_is_eight_bytes_a_name():
+    given = listing._Names()
+    for start in range(0, 100_000, 50):
+        given.add([Entry(f"/t/f{i}") for i in range(start, start + 50)])
+    assert sys.getsizeof(given._hashes) < 100_000 * 8 * 1.2
+    given.close()
+    assert sys.getsizeof(given._closed) < 100_000 * 8 * 1.2
+    again = [Entry(f"/t/f{i}") for i in range(99_990, 100_010)]
+    assert [e.name for e in given.add(again)] == [f"f{i}" for i in range(100_000, 100_010)]
+    assert len(given) == 100_010
+
+
+@pytest.mark.parametrize(
+    "words", [["ls", "-r", "--json", "t"], ["find", "t", "--json"], ["du", "-s", "--json", "t"]]
+)
+def test_commands_over_twenty_thousand(words, monkeypatch):
+    import importlib
+
+    monkeypatch.setattr(connect, "connect", lambda _profile: Door(20, 1000))
+    command = importlib.import_module(f"ctaflows.cli.{words[0]}").command
+    done = CliRunner().invoke(command, words[1:], catch_exceptions=False)
+    assert done.exit_code == 0
+    records = json.load(io.StringIO(done.stdout))
+    if words[0] == "du":
+        assert records[0]["n_files"] == 20_000
+    else:
+        assert len(records) == 20_020

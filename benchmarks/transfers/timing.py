@@ -105,7 +105,7 @@ def _last_line(file: Path) -> str:
 def middle(costs: Sequence[Cost]) -> Cost:
     """Give the median of each figure."""
     return Cost(
-        max(c.wall_s for c in costs),
+        median(c.wall_s for c in costs),
         median(c.cpu_s for c in costs),
         median(c.peak_mb for c in costs),
     )

@@ -21,6 +21,7 @@ from ctaflows.sandbox.faults import Fault, FaultBook
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping, Sequence
+
     from onlooker import Onlooker
 
     from ctaflows.sandbox import Sandbox

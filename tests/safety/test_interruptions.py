@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from onlooker import Onlooker, digest, files
 from pacing import Gate, PacedPool
-from storm import KILL, MIX, Driver, Outcome, Storm, StormBook, deal
+from storm import MIX, Driver, Outcome, Storm, StormBook, deal
 
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.night import make_night

@@ -45,7 +45,9 @@ class Direction:
 
     async def carry(self, not_before: float) -> None:
         """Carry all there is; an end is passed on as such."""
-        await asyncio.gather(self._take(not_before), self._give())
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._take(not_before))
+            both.create_task(self._give())
 
     async def _take(self, not_before: float) -> None:
         free_at = not_before  # when the path takes the next byte
@@ -96,13 +98,14 @@ async def connection(near: socket.socket, port: int, rtt_s: float, rate: float) 
         for each in (near, far):
             each.setblocking(False)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError):
+        try:
             await loop.sock_connect(far, ("127.0.0.1", port))
             opened = loop.time() + rtt_s
-            await asyncio.gather(
-                Direction(near, far, rtt_s / 2, rate).carry(opened),
-                Direction(far, near, rtt_s / 2, rate).carry(0.0),
-            )
+            async with asyncio.TaskGroup() as both:
+                both.create_task(Direction(near, far, rtt_s / 2, rate).carry(opened))
+                both.create_task(Direction(far, near, rtt_s / 2, rate).carry(0.0))
+        except* OSError:
+            pass  # it broke on one side, and now does on the other
 
 
 async def relay(port: int, to_port: int, rtt_s: float, rate: float) -> None:

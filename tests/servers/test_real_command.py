@@ -52,18 +52,15 @@ def test_get_a_tree_and_again(place: Place, here: Path) -> None:
 def test_put_a_tree_and_again(place: Place, here: Path, request: pytest.FixtureRequest) -> None:
     if place.server.name == "apache":
         known_bug(request, "upload makes directories on NotFound; Apache's 409 to PUT is none")
-    files = {
-        name.replace(" ", "-"): data for name, data in FILES.items()
-    }  # see test_real_transfers
+    files = {name.replace(" ", "-"): data for name, data in FILES.items()}
     for name, data in files.items():
         file = here / "night" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     ok("put", "-r", "night", f"{place.at}/")
-    assert place.files() == {f"night/{name}": data for name, data in FILES.items()}
-    if (
-        place.server.name == "xrootd"
-    ):  # the others have no checksum that tells that they are the same
+    assert place.files() == {f"night/{name}": data for name, data in files.items()}
+    if place.server.name == "xrootd":  # without checksums nothing tells that they are the same
+        known_bug(request, "upload looks for the checksum in the listing, where XRootD has none")
         again = json.loads(ok("put", "-r", "--json", "night", f"{place.at}/"))
         assert sum(t["moved_bytes"] for t in again) == 0
 

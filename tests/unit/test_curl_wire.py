@@ -57,7 +57,7 @@ def test_a_trailer_is_no_header() -> None:
 
 
 def test_names_are_caseless_and_repeated_headers_are_joined() -> None:
-    headers = _Headers(lines("Digest: adler32=1", "ETag:  \"x\" ", "DIGEST: md5=2", "no colon", ""))
+    headers = _Headers(lines("Digest: adler32=1", 'ETag:  "x" ', "DIGEST: md5=2", "no colon", ""))
     assert headers["digest"] == headers["Digest"] == headers["DIGEST"] == "adler32=1, md5=2"
     assert headers.get("etag") == headers.get("ETag") == '"x"'
     assert "eTAG" in headers

@@ -7,6 +7,7 @@ import os
 import threading
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import pytest
@@ -521,3 +522,17 @@ def test_no_manifest(tmp_path) -> None:
         verify(tmp_path)
     with pytest.raises(NotFound):
         verify(tmp_path / "nothing")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a path from the working folder is read as one from the manifest's folder"
+)
+@pytest.mark.parametrize("where", ["proofs", "absolute"])
+def test_a_manifest_in_another_folder_than_its_files(tmp_path, monkeypatch, where: str) -> None:
+    """As of `ctaflows get -r n there --manifest proofs/n.jsonl`."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("proofs") if where == "proofs" else tmp_path / "proofs"
+    Path("there").mkdir()
+    Path("there/a.h5").write_bytes(b"a")
+    Manifest(folder / "n.jsonl").append(Transfer("/n/a.h5", "there/a.h5", 1))
+    assert verdicts(folder / "n.jsonl") == {"a.h5": "intact"}

@@ -121,7 +121,7 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
             assert grants == [200], f"round {number}"
             door.stat("/a")
             assert {r.status for r in box.requests if r.server == "door"} == {207}
-    print(f"{ROUNDS} rounds: {time.monotonic() - started:.1f} s, of it {ready_s:.1f} s to start")  # noqa: T201
+    print(f"{ROUNDS} rounds: {time.monotonic() - started:.1f} s, of it {ready_s:.1f} s to start")
 
 
 def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
@@ -210,7 +210,7 @@ def forker(here: Path) -> Iterator[Forker]:
 
 def test_a_refresher_that_is_killed_at_any_moment(box: Sandbox, forker: Forker) -> None:
     seed = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed} (CTAFLOWS_TEST_SEED repeats it)")  # noqa: T201
+    print(f"seed {seed} (CTAFLOWS_TEST_SEED repeats it)")
     chance = random.Random(seed)
     store = Store(box.settings())
     lock = store.file.with_suffix(".lock")
@@ -253,7 +253,7 @@ def test_a_refresher_that_is_killed_at_any_moment(box: Sandbox, forker: Forker) 
         # what is left behind is private, and nobody takes it for the store
         for file in store.file.parent.iterdir():
             assert file.stat().st_mode & 0o077 == 0
-    print(f"killed {n_killed}, old {n_old}, new {n_new}; a whole refresh takes {whole_s:.3f} s")  # noqa: T201
+    print(f"killed {n_killed}, old {n_old}, new {n_new}; a whole refresh takes {whole_s:.3f} s")
     assert n_killed > KILLS / 3
     assert n_old > 20
     assert n_new > 5

@@ -40,6 +40,10 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctaflows.transfer.ranges._MAX_RANGE_BYTES", RANGE_BYTES)
 
 
+#: Where the library that carries the bytes makes no difference.
+once = pytest.mark.parametrize("door", ["libcurl"], indirect=True)
+
+
 def job(door: Door, folder: Path, path: str = "/a.h5") -> Job:
     entry = door.stat(path)
     return Job(entry, folder / entry.name)
@@ -108,11 +112,13 @@ def test_it_comes_whole_and_proven_in_several_ranges(
     assert all_slots_are_free(door)
 
 
+@once
 def test_its_record_tells_its_size(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     assert fetch(door, job(door, tmp_path)).size_bytes == len(DATA)
 
 
+@once
 def test_its_manifest_lets_it_be_verified(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     many.fetch_many(door, [job(door, tmp_path)], manifest=Manifest(tmp_path / "manifest.jsonl"))
@@ -158,6 +164,7 @@ def test_after_a_stop_only_what_is_missing_moves(box: Sandbox, door: Door, tmp_p
     assert names(tmp_path) == ["a.h5"]
 
 
+@once
 def test_what_came_in_one_piece_is_gone_on_with_in_ranges(
     box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +180,7 @@ def test_what_came_in_one_piece_is_gone_on_with_in_ranges(
     assert (tmp_path / "a.h5").read_bytes() == DATA
 
 
+@once
 def test_what_came_in_ranges_is_gone_on_with_by_one_connection(
     box: Sandbox, door: Door, tmp_path: Path
 ) -> None:
@@ -229,6 +237,7 @@ def write_ledger(folder: Path) -> None:
     (folder / ".a.h5.part.ranges").write_text("".join(f"{n:020d}\n" for n in ends))
 
 
+@once
 def test_ranges_whose_part_was_removed_by_hand(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
@@ -241,6 +250,7 @@ def test_ranges_whose_part_was_removed_by_hand(box: Sandbox, door: Door, tmp_pat
     strict=True, reason="each try ends with Truncated, and keeps the part: no run ever mends it"
 )
 @pytest.mark.parametrize("n_bytes", [0, 1_000_000])
+@once
 def test_a_ledger_that_promises_more_than_the_part_holds(
     box: Sandbox, door: Door, tmp_path: Path, n_bytes: int
 ) -> None:
@@ -254,6 +264,7 @@ def test_a_ledger_that_promises_more_than_the_part_holds(
     assert names(tmp_path) == ["a.h5"]
 
 
+@once
 def test_a_ledger_that_promises_bytes_that_never_came_is_found_out(
     box: Sandbox, door: Door, tmp_path: Path
 ) -> None:
@@ -325,6 +336,7 @@ def test_a_flipped_byte_is_found_and_the_file_fetched_again(
     assert done.retries == 1
 
 
+@once
 def test_a_file_damaged_at_the_storage_is_reported(
     box: Sandbox, door: Door, tmp_path: Path
 ) -> None:
@@ -351,7 +363,10 @@ def test_the_source_replaced_in_between_is_noticed(
     assert names(tmp_path) == ["a.h5"]
 
 
-@pytest.mark.xfail(strict=True, reason="416 is an unexpected answer, not a source that was replaced")
+@once
+@pytest.mark.xfail(
+    strict=True, reason="416 is an unexpected answer, not a source that was replaced"
+)
 def test_a_source_that_became_shorter_is_noticed(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     listed = job(door, tmp_path)
@@ -361,6 +376,7 @@ def test_a_source_that_became_shorter_is_noticed(box: Sandbox, door: Door, tmp_p
     assert (tmp_path / "a.h5").read_bytes() == b"short"
 
 
+@once
 def test_ranges_of_another_version_are_not_used(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
@@ -372,6 +388,7 @@ def test_ranges_of_another_version_are_not_used(box: Sandbox, door: Door, tmp_pa
 
 
 @pytest.mark.parametrize("fault", [None, "flip", "ignore_range"])
+@once
 def test_progress_ends_at_the_whole(
     box: Sandbox, door: Door, tmp_path: Path, fault: str | None
 ) -> None:
@@ -414,6 +431,7 @@ def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transf
     assert all((tmp_path / f"{name}.h5").read_bytes() == DATA for name in "abc")
 
 
+@once
 def test_two_at_the_same_file_fetch_it_once(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)

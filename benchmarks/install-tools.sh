@@ -10,5 +10,5 @@ if [ ! -e "$policy" ]; then
   chmod 755 "$policy"
 fi
 apt-get update -qq
-apt-get install -qq -y --no-install-recommends openssl nginx-extras libnginx-mod-http-dav-ext \
+apt-get -o DPkg::Lock::Timeout=60 install -qq -y --no-install-recommends openssl nginx-extras libnginx-mod-http-dav-ext \
   xrootd-server xrootd-plugins xrootd-server-plugins xrootd-client davix rclone aria2 curl

@@ -27,7 +27,7 @@ class Job:
     url, xroot_url : str
         The server, without a slash at the end.
     ca_file, ca_dir : Path
-        Its CA as a bundle and as a hashed folder.
+        Its CA as a file and as a hashed folder.
     remote : str
         Path at the server of the file or folder that is read or, of a folder, written into.
     local : Path
@@ -186,7 +186,8 @@ class Davix(Tool):
         return self._command(job, "davix-ls -l", [_davs(job) + job.remote])
 
     def _command(self, job: Job, act: str, paths: list[str]) -> Command:
-        return Command(act, [*act.split(), "--capath", str(job.ca_dir), *paths])
+        # else OpenSSL reads all CAs of the system for each session, and davix-put has one a file
+        return Command(act, [*act.split(), *paths], {"SSL_CERT_FILE": str(job.ca_file)})
 
 
 class Rclone(Tool):

@@ -130,7 +130,7 @@ def _real_servers() -> ModuleType:
 
 
 def _hashed(ca_file: Path, folder: Path) -> None:
-    """Make a hashed folder, as davix and xrdcp want it."""
+    """Make a hashed folder, as xrdcp wants it."""
     folder.mkdir()
     words = ["openssl", "x509", "-hash", "-noout", "-in", str(ca_file)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

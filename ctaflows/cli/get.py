@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
@@ -84,6 +86,7 @@ class _Tree:
         self.folder = folder
         self.manifest: Manifest | None = None
         self.superfluous: list[str] = []
+        self.lost: list[Transfer] = []  # failed before, and not there any more
 
 
 def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
@@ -95,6 +98,13 @@ def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
     remotes, dest = (paths[:-1], paths[-1]) if len(paths) > 1 else (paths, ".")
     trees = [_tree(door, remote, dest, len(remotes) > 1, wanted) for remote in remotes]
+    folders = [tree.folder for tree in trees if tree.folder]
+    if len(folders) > len(set(folders)):
+        raise UsageError(
+            "Two directories would become the same one here",
+            where=", ".join(remotes),
+            hint="Fetch them into different folders.",
+        )
     if not any(tree.jobs for tree in trees) and (wanted["include"] or wanted["exclude"]):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
@@ -146,7 +156,9 @@ def _folder(
         tree.manifest = _manifest(wanted["manifest"] or (None if NAME in names else here / NAME))
     if wanted["delete"]:
         there = [name.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for name in empty]
-        tree.superfluous = _superfluous(here, names, there, patterns)
+        extra = _superfluous(here, names, there, patterns)
+        kept = wanted["manifest"].resolve() if wanted["manifest"] else None
+        tree.superfluous = [name for name in extra if (here / name).resolve() != kept]
     return tree
 
 
@@ -171,7 +183,7 @@ def _manifest(file: Path | None) -> Manifest | None:
 
 def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
     """Read which files failed."""
-    from ctaflows.errors import UsageError
+    from ctaflows.errors import NotFound, UsageError, error_text
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
 
@@ -179,7 +191,12 @@ def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
         raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
     manifest = Manifest(file)
     failed = [proof for proof in manifest.proofs.values() if proof.error]
-    tree = _Tree([Job(door.stat(proof.path), Path(proof.local)) for proof in failed])
+    tree = _Tree([])
+    for proof in failed:
+        try:
+            tree.jobs.append(Job(door.stat(proof.path), Path(proof.local)))
+        except NotFound as why:
+            tree.lost.append(replace(proof, error=error_text(why)))
     tree.manifest = manifest
     return tree
 
@@ -203,6 +220,7 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
         else:
             for tree in trees:
                 report += fetch_many(door, tree.jobs, manifest=tree.manifest, check=check)
+                report += Report(tuple(tree.lost))
             report, failure = render.settle(report)
     if failure is None:
         _delete(trees)

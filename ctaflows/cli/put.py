@@ -101,6 +101,8 @@ def _add(
             pairs.append((source, remote + source.name if remote.endswith("/") else remote))
     elif wanted["recursive"]:
         base = f"{remote.rstrip('/')}/{source.resolve().name}"
+        if base in folders:
+            raise UsageError("Two directories would become the same one there", where=base)
         folders.append(base)
         found = files_of(source, remote)
         wanted.setdefault("here", {})[base] = [p.removeprefix(base + "/") for _, p in found]

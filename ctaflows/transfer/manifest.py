@@ -47,8 +47,13 @@ class Manifest:
         self.proofs[transfer.path] = transfer
 
     def _relative(self, local: str) -> str:
-        """Write a path below the manifest's folder relative to it: folders are moved about."""
-        return local.removeprefix(self._folder) if self._folder != "/" else local
+        """Write a path below the manifest's folder relative to it: folders are moved about.
+
+        Any other is written whole, since it is read as seen from there.
+        """
+        if not self._folder or (self._folder != "/" and local.startswith(self._folder)):
+            return local.removeprefix(self._folder)
+        return os.path.join(os.getcwd(), local)  # noqa: PTH109, PTH118
 
     def _append(self, line: bytes) -> None:
         rest = b"\n" + line if self._is_cut else line

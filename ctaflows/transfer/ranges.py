@@ -88,7 +88,7 @@ class Ledger:
     def __init__(self, file: Path, size_bytes: int, here_bytes: int) -> None:
         self._file = file
         try:
-            there = self._read(size_bytes)
+            there = self._read(size_bytes, here_bytes)
             self.ranges = self._made(size_bytes, here_bytes) if there is None else there
             self._descriptor = os.open(file, os.O_WRONLY)
         except OSError as why:
@@ -108,7 +108,7 @@ class Ledger:
         except OSError as why:
             raise local_error(why, self._file) from why
 
-    def _read(self, size_bytes: int) -> list[Range] | None:
+    def _read(self, size_bytes: int, here_bytes: int) -> list[Range] | None:
         """Read a ledger; None where there is none. One that does not fit promises nothing."""
         try:
             numbers = [int(line) for line in self._file.read_bytes().split()]
@@ -118,7 +118,10 @@ class Ledger:
             numbers = []
         ranges = cut(size_bytes)
         fits = len(numbers) == len(ranges)
-        if not fits or not all(r.start <= n <= r.end for r, n in zip(ranges, numbers, strict=True)):
+        if not fits or not all(
+            r.start <= n <= max(r.start, min(r.end, here_bytes))
+            for r, n in zip(ranges, numbers, strict=True)
+        ):
             return self._made(size_bytes, 0)
         for part, number in zip(ranges, numbers, strict=True):
             part.next = number

@@ -108,7 +108,7 @@ def _upload(
                 where=target,
                 hint=f"To upload into it, write {target}/ with a slash at the end.",
             )
-        ours = _agreeing(there, source)
+        ours = _agreeing(door, there, source)
         if ours is not None:
             return source.proof(target, ours, started, skipped=True, note="it is there already")
         if not overwrite:
@@ -167,7 +167,9 @@ def _put(
             stop = None if isinstance(body, bytes) else source.stop
             answer = door.put(temporary, body, stop=stop)
             return answer.headers.get("server"), attempt - 1, digests(answer.headers)
-        except NotFound:  # servers other than dCache make no parents
+        except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
+            if why.status not in (404, 409) or attempt > 1:  # Apache 2.4 says 409
+                raise
             door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
         except (NetworkError, StorageError) as why:
             if not why.retryable or attempt == door.settings.attempts:
@@ -272,10 +274,13 @@ def _clean(door: Door, temporary: str) -> None:
         log.warning("A temporary file may be left at the door: %s", why)
 
 
-def _agreeing(there: Entry, source: LocalSource) -> Checksum | None:
+def _agreeing(door: Door, there: Entry, source: LocalSource) -> Checksum | None:
     """Give the checksum by which the file there is ours, or None."""
-    known = sums.best(there.checksums)
-    if known is None or there.size_bytes != source.size_bytes:
+    if there.size_bytes != source.size_bytes:
+        return None
+    # XRootD 5.5 tells checksums to HEAD alone
+    known = sums.best(there.checksums or door.checksums(there.path))
+    if known is None:
         return None
     ours = source.checksum(known.algorithm)
     return ours if ours == known else None

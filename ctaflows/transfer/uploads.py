@@ -70,6 +70,8 @@ def upload_many(
             seen = there.get(remote, Unknown.LOOK)
             done = upload(door, local, remote, overwrite=overwrite, there=seen, stop=stop)
         except CtaflowsError as why:
+            with contextlib.suppress(CtaflowsError):
+                remote = door.normalise(remote)  # as the record of a success names it
             done = Transfer(remote, str(local), _size(local), error=error_text(why))
         if manifest and not done.skipped:
             manifest.append(done)

@@ -299,17 +299,25 @@ class _Headers(Mapping[str, str]):
         self._values = values
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower().encode("iso-8859-1")].decode("iso-8859-1")
+        return _text(self._values[name.lower().encode("iso-8859-1")])
 
     def get(self, name: str, default: Any = None) -> Any:
         value = self._values.get(name.lower().encode("iso-8859-1"))
-        return default if value is None else value.decode("iso-8859-1")
+        return default if value is None else _text(value)
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("iso-8859-1") for name in self._values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _text(value: bytes) -> str:
+    """Read a header: UTF-8 as XRootD 5.5 writes a path in its Location, else what HTTP says."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("iso-8859-1")
 
 
 def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
@@ -320,8 +328,10 @@ def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
         if not lines[after].startswith(b"HTTP/"):
             break
         first = after
+    end = lines.index(_END, first) if _END in lines[first:] else len(lines)
     words = lines[first].decode("iso-8859-1").split(None, 2)
-    return int(words[1]), words[2].strip() if len(words) > 2 else "", _Headers(lines[first + 1 :])
+    reason = words[2].strip() if len(words) > 2 else ""
+    return int(words[1]), reason, _Headers(lines[first + 1 : end])
 
 
 def _header(line: str) -> bytes:

@@ -6,7 +6,7 @@ import email.utils
 import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from ctaflows.errors import (
     CtaflowsError,
@@ -17,6 +17,7 @@ from ctaflows.errors import (
     ProtocolSurprise,
     RateLimited,
     Refused,
+    SourceChanged,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
     if not location:
         raise ProtocolSurprise("A redirect without a location", where=here)
     try:
-        target = urljoin(here, location)
+        target = urljoin(here, _as_written(here, location))
         parts = urlsplit(target)
         there = origin(target)
     except ValueError:
@@ -94,6 +95,24 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
             f"Refused a redirect of {method} to another server", where=f"{here} to {target}"
         )
     return target
+
+
+def _as_written(here: str, location: str) -> str:
+    """Encode the path in a Location as it was in the request, where the server decoded it.
+
+    XRootD 5.5 writes the path into Location as it is on disk: of ``/%2541`` it makes ``/%41``, which
+    is another file, and what follows a ``#`` would be lost.
+    """
+    asked = urlsplit(here).path
+    raw = unquote(asked, errors="surrogateescape")
+    if raw == asked:
+        return location
+    scheme, mark, rest = location.rpartition("://")
+    at = rest.find("/") if mark else 0
+    server, path = rest[:at], rest[at:]
+    if at < 0 or not path.startswith(raw):
+        return location
+    return f"{scheme}{mark}{server}{asked}{path[len(raw) :]}"
 
 
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
@@ -173,6 +192,11 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
     503: _BUSY,
     504: _BUSY,
     # dCache 12.1, webdav.properties: after three 401s an address is blocked, 20 s by default
+    416: (
+        SourceChanged,
+        "The file has become shorter since it was looked at",
+        "The same command again takes the new one.",
+    ),
     429: (
         RateLimited,
         "The server asks to slow down",

@@ -174,7 +174,6 @@ def test_just_the_failed_ones_again(box: Sandbox, night: Path) -> None:
     assert "manifest" in fails(2, *retry, "n", "there")
 
 
-@pytest.mark.xfail(strict=True, reason="the first that is gone ends the whole retry")
 def test_one_that_is_gone_keeps_no_other_from_being_retried(box: Sandbox, night: Path) -> None:
     gone = {"path": "/n/gone.h5", "local": "gone.h5", "error": "NetworkError: it broke"}
     still = {"path": "/n/a.h5", "local": "a.h5", "error": "NetworkError: it broke"}
@@ -185,14 +184,12 @@ def test_one_that_is_gone_keeps_no_other_from_being_retried(box: Sandbox, night:
     assert (night / "a.h5").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="only a manifest.jsonl is known as ours")
 def test_a_manifest_of_another_name_is_not_deleted(mirror: Path) -> None:
     write(mirror, "proofs.jsonl")
     get("--delete", "--manifest", "there/n/proofs.jsonl")
     assert (mirror / "proofs.jsonl").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="each is mirrored to the same place, and deletes the other")
 def test_two_directories_of_one_name_do_not_delete_each_other(box: Sandbox, mirror: Path) -> None:
     box.put("/other/n/z.h5", b"x")
     write(mirror, "z.h5")
@@ -267,7 +264,6 @@ def test_put_deletes_nothing_if_a_file_failed(up: Path, here: Path) -> None:
     assert tree(up) == FILES | {"old.h5": b"x"}
 
 
-@pytest.mark.xfail(strict=True, reason="each is mirrored to the same place, and deletes the other")
 def test_two_folders_of_one_name_do_not_delete_each_other(up: Path, here: Path) -> None:
     write(up)
     write(up, "z.h5")
@@ -297,10 +293,6 @@ def test_put_just_the_failed_ones_again(box: Sandbox, up: Path, here: Path) -> N
     assert tree(up) == {name: data for name, data in FILES.items() if name != "a.h5"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a failed upload is noted as up/…, a good one as /up/…: two lines, two files",
-)
 def test_what_was_retried_well_has_not_failed_any_more(box: Sandbox, up: Path) -> None:
     put_in_part(box)
     ok("put", "--retry", "put.jsonl")

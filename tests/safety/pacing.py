@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import socket
 import struct
 import threading
 import time
@@ -17,6 +16,7 @@ from ctaflows.sandbox.messages import Hangup
 from ctaflows.sandbox.pool import Pool
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Iterator
 
     from ctaflows.sandbox.messages import Request, Response

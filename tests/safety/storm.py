@@ -38,7 +38,7 @@ MIX = {
     "door 503": 8,
     "door 429": 7,
 }
-_PATIENCE_S = 0.2  # for an interruption that waits for a request which does not come
+_PATIENCE_S = 0.15  # for an interruption that waits for a request while nothing moves
 _GAVE_UP = (8, 9, 10)  # exit codes with which a run may give up in a storm
 
 
@@ -60,6 +60,7 @@ class Card:
     fault: Fault | None = None
     n_spared: int = 0
     is_armed: bool = field(default=False, compare=False)
+    n_waits: int = field(default=0, compare=False)
 
 
 def deal(rng: random.Random, n: int, method: str) -> list[Card]:
@@ -83,7 +84,11 @@ def deal(rng: random.Random, n: int, method: str) -> list[Card]:
 def _fault(rng: random.Random, kind: str, method: str) -> Fault | None:
     if kind == "pool gone":  # nobody listens there, or it dies when it is asked
         refused = Fault("redirect_elsewhere", server="door", method=method)
-        return rng.choice([refused, Fault("lost", server="pool", method=method)])
+        dies = Fault("lost" if method == "GET" else "reset", server="pool", method=method)
+        return rng.choice([refused, dies])
+    if kind == "connection reset" and method == "PUT" and rng.random() < 0.4:
+        # all is done, and the client does not hear of it
+        return Fault("lost", method=rng.choice(["PUT", "MOVE", "MOVE"]))
     if kind == "door 503":
         return Fault(
             "503", server=rng.choice(["door", "pool"]), retry_after_s=rng.choice([None, 0])
@@ -100,6 +105,8 @@ class Storm:
     ----------
     happened : Counter
         How often each kind has really struck.
+    alive_at : float
+        When the client last asked or moved something, on the monotonic clock.
     """
 
     def __init__(self, cards: Sequence[Card]) -> None:
@@ -107,7 +114,7 @@ class Storm:
         self._lock = threading.Lock()
         self.n_planned = len(cards)
         self.happened: Counter[str] = Counter()
-        self.since = time.monotonic()
+        self.alive_at = 0.0
 
     def share(self) -> float:
         """Tell how much of the storm is over, from 0 to 1."""
@@ -127,7 +134,6 @@ class Storm:
             self.happened[card.kind] += 1
             if self._cards and self._cards[0] is card:
                 self._cards.popleft()
-                self.since = time.monotonic()
 
     def prefer_a_kill(self) -> None:
         """Put a kill before an interruption whose occasion does not come."""
@@ -138,7 +144,6 @@ class Storm:
             else:
                 self._cards.remove(kill)
             self._cards.appendleft(kill)
-            self.since = time.monotonic()
 
 
 class StormBook(FaultBook):
@@ -155,6 +160,7 @@ class StormBook(FaultBook):
         self, server: str, method: str, path: str, suits: Callable[[Fault], bool]
     ) -> Fault | None:
         card = self._storm.card
+        self._storm.alive_at = time.monotonic()
         if card is None:
             return None
         if card.kind == TOKEN and card.is_armed and server == "issuer" and method == "POST":
@@ -231,6 +237,7 @@ class Driver:
         jobs: Sequence[dict[str, Any]], feed: Callable[[], None], env: Mapping[str, str],
         cwd: Path, onlooker: Onlooker,
     ) -> None:  # fmt: skip
+        gate.after = lambda _: setattr(storm, "alive_at", time.monotonic())
         self._box, self._gate, self._storm, self._rng = box, gate, storm, rng
         self._jobs, self._feed = jobs, feed
         self._env, self._cwd, self._onlooker = env, cwd, onlooker
@@ -287,11 +294,21 @@ class Driver:
                     return None
             else:
                 self._arm(card)
-                if time.monotonic() - max(self._storm.since, begun + 0.5) > _PATIENCE_S:
-                    self._gate.cut(None)
-                    card.is_armed = False
-                    self._storm.prefer_a_kill()
+                self._wait_for(card, begun)
         return client
+
+    def _wait_for(self, card: Card, begun: float) -> None:
+        """Where the occasion for an interruption does not come, bring about a new run."""
+        now, alive_at = time.monotonic(), self._storm.alive_at
+        patience_s = _PATIENCE_S * 2**card.n_waits if alive_at > begun else 20
+        if now - max(alive_at, begun) < patience_s:
+            return
+        card.n_waits += 1
+        if card.n_waits > 2:  # perhaps it takes a file that comes to its end
+            self._feed()
+        self._gate.cut(None)
+        card.is_armed = False
+        self._storm.prefer_a_kill()
 
     def _is_time(self, card: Card, begun: float) -> bool:
         """Decide when a kill comes: at any time, or soon after bytes have begun to move."""
@@ -343,7 +360,7 @@ class Driver:
         if card.is_armed:
             return
         card.is_armed = True
-        if card.kind in ("connection reset", "body cut short"):
+        if card.fault is None and card.kind in ("connection reset", "body cut short"):
             self._gate.cut(
                 Cut(
                     card.kind == "connection reset",

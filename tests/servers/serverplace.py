@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +53,19 @@ class Place:
     def files(self) -> dict[str, bytes]:
         """Give all files that are there, hidden ones too."""
         found = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
-        return {p.relative_to(self.folder).as_posix(): p.read_bytes() for p in found}
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            return {p.relative_to(self.folder).as_posix(): p.read_bytes() for p in found}
+        return self.files()
+
+    def comes_to_hold(self, files: dict[str, bytes]) -> bool:
+        """Tell whether these files are all, once the server has cleared up what was cut.
+
+        Apache 2.4 removes its own `.davfs.tmp` only when it notices that the client is gone.
+        """
+        deadline = time.monotonic() + 60
+        while self.files() != files and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.files() == files
 
 
 def new_place(server: Server) -> Place:

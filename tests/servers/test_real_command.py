@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from serverplace import TOKEN, known_bug
+from serverplace import TOKEN
 
 from ctaflows import tasks
 
@@ -49,9 +49,7 @@ def test_get_a_tree_and_again(place: Place, here: Path) -> None:
 
 
 @pytest.mark.uploads
-def test_put_a_tree_and_again(place: Place, here: Path, request: pytest.FixtureRequest) -> None:
-    if place.server.name == "apache":
-        known_bug(request, "upload makes directories on NotFound; Apache's 409 to PUT is none")
+def test_put_a_tree_and_again(place: Place, here: Path) -> None:
     files = {name.replace(" ", "-"): data for name, data in FILES.items()}
     for name, data in files.items():
         file = here / "night" / name
@@ -60,7 +58,6 @@ def test_put_a_tree_and_again(place: Place, here: Path, request: pytest.FixtureR
     ok("put", "-r", "night", f"{place.at}/")
     assert place.files() == {f"night/{name}": data for name, data in files.items()}
     if place.server.name == "xrootd":  # without checksums nothing tells that they are the same
-        known_bug(request, "upload looks for the checksum in the listing, where XRootD has none")
         again = json.loads(ok("put", "-r", "--json", "night", f"{place.at}/"))
         assert sum(t["moved_bytes"] for t in again) == 0
 

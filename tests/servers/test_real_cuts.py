@@ -70,7 +70,7 @@ def test_a_cut_upload_is_made_good(
             done = upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert cutter.n_cuts == 2
     assert done.retries >= 1
-    assert place.files() == {"r.h5": DATA}
+    assert place.comes_to_hold({"r.h5": DATA})
 
 
 @pytest.mark.uploads
@@ -84,4 +84,4 @@ def test_an_upload_cut_for_good_leaves_the_old_file_alone(
         with Door(settings, Keeper(settings)) as door, pytest.raises(NetworkError):
             upload(door, tmp_path / "r.h5", path, overwrite=True)
     assert cutter.n_cuts >= 2, "it is the bytes that were cut"
-    assert place.files() == {"r.h5": b"old"}
+    assert place.comes_to_hold({"r.h5": b"old"})

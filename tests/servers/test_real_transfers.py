@@ -201,7 +201,7 @@ def test_a_stopped_upload_leaves_nothing(place: Place, door: Door, tmp_path: Pat
         lambda stop: upload(door, tmp_path / "r.h5", path, overwrite=True, stop=stop),
         len(DATA) // 2,
     )
-    assert place.files() == {"r.h5": b"old"}
+    assert place.comes_to_hold({"r.h5": b"old"})
 
 
 def test_an_upload_that_is_refused_leaves_nothing(place: Place, door: Door, tmp_path: Path) -> None:

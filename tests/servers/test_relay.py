@@ -48,6 +48,10 @@ def test_bytes_pass_both_ways_unchanged(server: Server, tmp_path: Path) -> None:
         assert exchange(connection, "GET", "/relayed")[0] == DATA
 
 
+ONE = pytest.mark.parametrize("server", ["nginx"], indirect=True)
+
+
+@ONE
 def test_each_way_takes_half_a_round_trip(server: Server, tmp_path: Path) -> None:
     (server.root / "small").write_bytes(b"x")
     with realservers.delayed(tmp_path, server, 100.0) as relayed:
@@ -58,6 +62,7 @@ def test_each_way_takes_half_a_round_trip(server: Server, tmp_path: Path) -> Non
             assert exchange(connection, "GET", "/small")[1] >= 0.1
 
 
+@ONE
 def test_slow_start(server: Server, tmp_path: Path) -> None:
     """14,600 bytes at first, doubled each time: 2 MB need eight round trips."""
     (server.root / "large").write_bytes(DATA)
@@ -67,6 +72,7 @@ def test_slow_start(server: Server, tmp_path: Path) -> None:
         assert seconds >= 7 * 0.05
 
 
+@ONE
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_the_cap_is_a_connection_s_own(server: Server, tmp_path: Path, method: str) -> None:
     (server.root / "large").write_bytes(DATA)
@@ -78,6 +84,7 @@ def test_the_cap_is_a_connection_s_own(server: Server, tmp_path: Path, method: s
         assert exchange(connection, method, "/large", body)[1] >= len(DATA) / 10e6 * 0.9
 
 
+@ONE
 def test_a_relay_s_end_is_not_the_server_s(server: Server, tmp_path: Path) -> None:
     (server.root / "small").write_bytes(b"x")
     with realservers.delayed(tmp_path, server, 1.0) as relayed:

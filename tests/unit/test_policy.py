@@ -17,6 +17,7 @@ from ctaflows.errors import (
     ProtocolSurprise,
     RateLimited,
     Refused,
+    SourceChanged,
     TokenExpired,
 )
 from ctaflows.settings import Settings
@@ -245,7 +246,7 @@ KINDS = {
     409: ProtocolSurprise,
     410: NotFound,
     412: ProtocolSurprise,
-    416: ProtocolSurprise,
+    416: SourceChanged,
     418: ProtocolSurprise,
     429: RateLimited,
     500: DoorBusy,

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.transfers import contestants, data, timing
+from benchmarks.transfers.job import Job
 from benchmarks.transfers.results import Outcome, Row
 from benchmarks.transfers.stage import Stage, Unavailable
 from benchmarks.transfers.workloads import Peer, Work, title
@@ -124,7 +125,7 @@ class _Contest:
             wrong = data.difference(self.source, self.target, self.names)
         return None if wrong is None else f"wrong: {wrong}"
 
-    def _job(self) -> contestants.Job:
+    def _job(self) -> Job:
         is_file = self.work.act.endswith("_file")
         there = "/arrived" if self.is_put else "/data"
         here = self.source if self.is_put else self.target
@@ -132,7 +133,7 @@ class _Contest:
             here /= self.names[0]
         elif is_file:
             there += f"/{self.names[0]}"
-        return contestants.Job(
+        return Job(
             url=self.server.url, ca_file=self.stage.ca_file, ca_dir=self.stage.ca_dir,
             remote=there, local=here, names=self.names, home=self.stage.scratch,
             xroot_url=self.server.xroot_url,

@@ -7,79 +7,19 @@ how many files, connections or threads it is told to use.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from benchmarks.transfers.job import Command, Tool, davs, last_part, quoted, urls, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from benchmarks.transfers.job import Job
+
 READY_LIST = ", on a ready list"
 _HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done, the same for all tools.
-
-    Attributes
-    ----------
-    url, xroot_url : str
-        The server, without a slash at the end.
-    ca_file, ca_dir : Path
-        Its CA as a file and as a hashed folder.
-    remote : str
-        Path at the server of the file or folder that is read or, of a folder, written into.
-    local : Path
-        Folder that is written into, or file or folder that is read.
-    names : list of str
-        Relative paths of the files, for tools that can't walk.
-    home : Path
-        Scratch space.
-    """
-
-    url: str
-    ca_file: Path
-    ca_dir: Path
-    remote: str
-    local: Path
-    names: list[str]
-    home: Path
-    xroot_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What is typed.
-
-    Attributes
-    ----------
-    label : str
-        What it is called in the table.
-    words : list of str
-        Program and arguments.
-    env : dict
-        What it finds in its environment besides the usual.
-    exit_codes : tuple of int
-        Those that don't tell of a failure; whether it is one is told by what arrived.
-    """
-
-    label: str
-    words: list[str]
-    env: dict[str, str] = field(default_factory=dict)
-    exit_codes: tuple[int, ...] = (0,)
-
-
-class Tool:
-    """What all tools have.
-
-    Attributes
-    ----------
-    package : str
-        Where it comes from, on Debian or from the package index.
-    """
-
-    package: ClassVar[str]
 
 
 class Ctaflows(Tool):
@@ -126,13 +66,13 @@ class Curl(Tool):
     package = "curl"
 
     def get_file(self, job: Job, at_once: int) -> Command:
-        target = str(job.local / _name(job.remote))
+        target = str(job.local / last_part(job.remote))
         return Command("curl", [*self._words(job), "--output", target, job.url + job.remote])
 
     def get_tree(self, job: Job, at_once: int) -> Command:
         pairs = (
-            (f"url = {_quoted(url)}", f"output = {_quoted(job.local / name)}")
-            for name, url in _urls(job)
+            (f"url = {quoted(url)}", f"output = {quoted(job.local / name)}")
+            for name, url in urls(job)
         )
         return self._parallel(job, at_once, pairs)
 
@@ -142,8 +82,8 @@ class Curl(Tool):
 
     def put_tree(self, job: Job, at_once: int) -> Command:
         pairs = (
-            (f"upload-file = {_quoted(job.local / name)}", f"url = {_quoted(url)}")
-            for name, url in _urls(job)
+            (f"upload-file = {quoted(job.local / name)}", f"url = {quoted(url)}")
+            for name, url in urls(job)
         )
         return self._parallel(job, at_once, pairs)
 
@@ -151,7 +91,7 @@ class Curl(Tool):
         return ["curl", "--fail", "--silent", "--show-error", "--cacert", str(job.ca_file)]
 
     def _parallel(self, job: Job, at_once: int, pairs: Iterable[tuple[str, str]]) -> Command:
-        listed = _write(job.home / "curl.list", (line for pair in pairs for line in pair))
+        listed = write(job.home / "curl.list", (line for pair in pairs for line in pair))
         words = ["--parallel", "--parallel-max", str(at_once), "--create-dirs", "--config", listed]
         return Command(f"curl -Z{at_once}{READY_LIST}", [*self._words(job), *words])
 
@@ -162,28 +102,28 @@ class Davix(Tool):
     package = "davix"
 
     def get_file(self, job: Job, at_once: int) -> Command:
-        words = [_davs(job) + job.remote, str(job.local / _name(job.remote))]
+        words = [davs(job) + job.remote, str(job.local / last_part(job.remote))]
         return self._command(job, "davix-get", words)
 
     def get_tree(self, job: Job, at_once: int) -> Command:
         return self._command(
-            job, f"davix-get -r {at_once}", [_davs(job) + job.remote, str(job.local)]
+            job, f"davix-get -r {at_once}", [davs(job) + job.remote, str(job.local)]
         )
 
     def put_file(self, job: Job, at_once: int) -> Command:
-        target = f"{_davs(job)}{job.remote}/{job.local.name}"
+        target = f"{davs(job)}{job.remote}/{job.local.name}"
         return self._command(job, "davix-put", [str(job.local), target])
 
     def put_tree(self, job: Job, at_once: int) -> Command:
-        target = f"{_davs(job)}{job.remote}/{job.local.name}"
+        target = f"{davs(job)}{job.remote}/{job.local.name}"
         made = self._command(job, f"davix-put -r {at_once}", [str(job.local), target])
         return replace(made, exit_codes=(0, 255))  # davix 0.8 gives 255 when all went well
 
     def list_tree(self, job: Job, at_once: int) -> Command:
-        return self._command(job, f"davix-ls -l -r {at_once}", [_davs(job) + job.remote])
+        return self._command(job, f"davix-ls -l -r {at_once}", [davs(job) + job.remote])
 
     def list_folder(self, job: Job, at_once: int) -> Command:
-        return self._command(job, "davix-ls -l", [_davs(job) + job.remote])
+        return self._command(job, "davix-ls -l", [davs(job) + job.remote])
 
     def _command(self, job: Job, act: str, paths: list[str]) -> Command:
         # else OpenSSL reads all CAs of the system for each session, and davix-put has one a file
@@ -196,7 +136,7 @@ class Rclone(Tool):
     package = "rclone"
 
     def get_file(self, job: Job, at_once: int) -> Command:
-        target = str(job.local / _name(job.remote))
+        target = str(job.local / last_part(job.remote))
         return self._command(job, "copyto", [f"door:{job.remote}", target])
 
     def get_tree(self, job: Job, at_once: int) -> Command:
@@ -219,7 +159,7 @@ class Rclone(Tool):
 
     def _command(self, job: Job, act: str, paths: list[str]) -> Command:
         env = {
-            "RCLONE_CONFIG": _write(job.home / "rclone.conf", []),
+            "RCLONE_CONFIG": write(job.home / "rclone.conf", []),
             "RCLONE_CONFIG_DOOR_TYPE": "webdav",
             "RCLONE_CONFIG_DOOR_URL": job.url,
             "RCLONE_CONFIG_DOOR_VENDOR": "other",
@@ -235,14 +175,14 @@ class Aria2(Tool):
 
     def get_file(self, job: Job, at_once: int) -> Command:
         many = [f"-x{at_once}", f"-s{at_once}"]
-        target = [f"--dir={job.local}", f"--out={_name(job.remote)}", job.url + job.remote]
+        target = [f"--dir={job.local}", f"--out={last_part(job.remote)}", job.url + job.remote]
         return Command(f"aria2c -x{at_once}", [*self._words(job), *many, *target])
 
     def get_tree(self, job: Job, at_once: int) -> Command:
         lines = (
-            line for name, url in _urls(job) for line in (url, f" dir={job.local}", f" out={name}")
+            line for name, url in urls(job) for line in (url, f" dir={job.local}", f" out={name}")
         )
-        listed = _write(job.home / "aria2.list", lines)
+        listed = write(job.home / "aria2.list", lines)
         words = [f"-j{at_once}", f"--input-file={listed}"]
         return Command(f"aria2c -j{at_once}{READY_LIST}", [*self._words(job), *words])
 
@@ -260,7 +200,7 @@ class Xrdcp(Tool):
     scheme = "root"
 
     def get_file(self, job: Job, at_once: int) -> Command:
-        return self._command(job, [self._url(job), str(job.local / _name(job.remote))])
+        return self._command(job, [self._url(job), str(job.local / last_part(job.remote))])
 
     def get_tree(self, job: Job, at_once: int) -> Command:
         return self._command(job, ["--recursive", self._url(job), str(job.local)])
@@ -333,26 +273,3 @@ def command(tool: str, act: str, job: Job, at_once: int) -> Command:
     """Say what is typed."""
     made: Command = getattr(TOOLS[tool], act)(job, at_once)
     return made
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _davs(job: Job) -> str:
-    return job.url.replace("https:", "davs:")
-
-
-def _urls(job: Job) -> Iterable[tuple[str, str]]:
-    """Give each file's relative path and its URL, there to be read or to be written."""
-    base = job.url + job.remote
-    return ((name, f"{base}/{name}") for name in job.names)
-
-
-def _quoted(value: object) -> str:
-    return f'"{value}"'
-
-
-def _write(file: Path, lines: Iterable[str]) -> str:
-    file.write_text("".join(f"{line}\n" for line in lines))
-    return str(file)

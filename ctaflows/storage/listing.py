@@ -44,10 +44,13 @@ class Lister:
     ----------
     slots : Slots
         One for each directory that may be listed at once.
+    server : str or None
+        What the server called itself, empty where it has no name; None before the first answer.
     """
 
     def __init__(self, transport: Transport, settings: Settings) -> None:
         self.slots = Slots(settings.listings)
+        self.server: str | None = None
         self._transport = transport
         self._settings = settings
 
@@ -128,6 +131,7 @@ class Lister:
     def _propfind(self, url: str, depth: str) -> Iterator[Stream]:
         headers = {**_HEADERS, "Depth": depth}
         with self._transport.stream("PROPFIND", url, headers=headers, content=BODY) as got:
+            self.server = got.headers.get("server", "")
             if got.status != 207:
                 raise ProtocolSurprise(
                     f"The answer to PROPFIND is {got.status}, not 207",

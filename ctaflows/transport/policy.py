@@ -100,8 +100,8 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
 def _as_written(here: str, location: str) -> str:
     """Encode the path in a Location as it was in the request, where the server decoded it.
 
-    XRootD 5.5 writes the path into Location as it is on disk: of ``/%2541`` it makes ``/%41``, which
-    is another file, and what follows a ``#`` would be lost.
+    XRootD 5.5 writes the path into Location as it is on disk: of ``/%2541`` it makes ``/%41``,
+    which is another file, and what follows a ``#`` would be lost.
     """
     asked = urlsplit(here).path
     raw = unquote(asked, errors="surrogateescape")

@@ -60,7 +60,6 @@ class Card:
     fault: Fault | None = None
     n_spared: int = 0
     is_armed: bool = field(default=False, compare=False)
-    n_waits: int = field(default=0, compare=False)
 
 
 def deal(rng: random.Random, n: int, method: str) -> list[Card]:
@@ -88,7 +87,7 @@ def _fault(rng: random.Random, kind: str, method: str) -> Fault | None:
         return rng.choice([refused, dies])
     if kind == "connection reset" and method == "PUT" and rng.random() < 0.4:
         # all is done, and the client does not hear of it
-        return Fault("lost", method=rng.choice(["PUT", "MOVE", "MOVE"]))
+        return Fault("lost", server="door")
     if kind == "door 503":
         return Fault(
             "503", server=rng.choice(["door", "pool"]), retry_after_s=rng.choice([None, 0])
@@ -300,12 +299,8 @@ class Driver:
     def _wait_for(self, card: Card, begun: float) -> None:
         """Where the occasion for an interruption does not come, bring about a new run."""
         now, alive_at = time.monotonic(), self._storm.alive_at
-        patience_s = _PATIENCE_S * 2**card.n_waits if alive_at > begun else 20
-        if now - max(alive_at, begun) < patience_s:
+        if now - max(alive_at, begun) < (_PATIENCE_S if alive_at > begun else 20):
             return
-        card.n_waits += 1
-        if card.n_waits > 2:  # perhaps it takes a file that comes to its end
-            self._feed()
         self._gate.cut(None)
         card.is_armed = False
         self._storm.prefer_a_kill()

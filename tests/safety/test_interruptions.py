@@ -31,7 +31,7 @@ SEED = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randran
 NIGHT = "cta/DL1/20241114"
 #: Sizes beside the night's small files, so that kills land inside of files.
 GET_SIZES = [24 << 20] * 7 + [5 << 20] * 16 + [300_000] * 20
-PUT_SIZES = [4 << 20] * 3 + [600_000] * 40 + [150_000] * 60
+PUT_SIZES = [1_500_000] * 6 + [600_000] * 40 + [150_000] * 60
 
 
 def write_files(folder: Path, sizes: list[int], rng: random.Random) -> None:

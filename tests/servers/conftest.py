@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import realservers
-from serverplace import Place, known_bug, new_place, settings_for
+from serverplace import Place, new_place, settings_for
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.storage.door import Door
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 #: Set by .ci/run where it has installed the servers: then nothing is skipped.
 REQUIRED = os.environ.get("STORAGE_SERVERS") == "required"
-#: Door.put asks for a redirect without sending a byte. XRootD 5.5 says 100 to that and then waits
-#: for ever, so that each upload ends with the stall timeout, which is made short here.
-PUT_HANGS = {"xrootd"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,9 +78,6 @@ def settings(
     server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Settings:
     """The server's door, for this process and those it starts."""
-    if server.name in PUT_HANGS and request.node.get_closest_marker("uploads"):
-        known_bug(request, "Door.put hangs on XRootD, which waits after 100 Continue")
-        return settings_for(server, monkeypatch, STALL_TIMEOUT_S="0.5", ATTEMPTS="1")
     return settings_for(server, monkeypatch)
 
 

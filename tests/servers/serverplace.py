@@ -80,6 +80,8 @@ def settings_for(
 ) -> Settings:
     """Put the settings for a door into the environment, and give them."""
     values = {"DOOR_URL": url or server.url, "CA_FILE": str(server.ca_file), "BACKOFF_S": "0.01"}
+    # the answer to a HEAD that makes XRootD compute a checksum may never come, see `storedsums`
+    values["STALL_TIMEOUT_S"] = "15"
     for name, value in (values | more).items():
         monkeypatch.setenv(f"CTAFLOWS_{name}", value)
     monkeypatch.setenv("BEARER_TOKEN", TOKEN)

@@ -105,7 +105,7 @@ XROOTD_DOOR = Template(
 oss.localroot $root
 xrd.protocol XrdHttp:$https libXrdHttp.so
 http.header2cgi Authorization authz
-xrootd.chksum max 4 adler32 crc32 md5
+xrootd.chksum max 64 adler32 crc32 md5
 xrd.timeout idle 60m
 """
 )
@@ -136,7 +136,7 @@ if exec xrootd
 xrd.protocol XrdHttp:$port libXrdHttp.so
 $trace
 fi
-xrootd.chksum max 4 adler32 md5
+xrootd.chksum max 64 adler32 md5
 cms.delay startup 1 servers 1 lookup 1
 """
 )

@@ -143,35 +143,24 @@ def test_a_file_goes_up_whole(place: Place, door: Door, tmp_path: Path, data: by
     assert done.verified is (place.server.name == "xrootd")
 
 
-def test_an_empty_file_goes_up(
-    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if place.server.name == "apache":  # Apache 2.4 gives no Content-Length to HEAD of such a file
-        known_bug(request, "upload takes no length of an empty file for another length")
+def test_an_empty_file_goes_up(place: Place, door: Door, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(b"")
     upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert place.files() == {"r.h5": b""}
 
 
 @pytest.mark.uploads
-def test_upload_into_new_directories(
-    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if place.server.name == "apache":
-        known_bug(request, "upload makes directories on NotFound; Apache's 409 to PUT is none")
+def test_upload_into_new_directories(place: Place, door: Door, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(DATA)
     upload(door, tmp_path / "r.h5", f"{place.at}/one/two/")
     assert place.files() == {"one/two/r.h5": DATA}
 
 
 @pytest.mark.uploads
-def test_the_same_file_is_not_sent_twice(
-    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_same_file_is_not_sent_twice(place: Place, door: Door, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(DATA)
     upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     if place.server.name == "xrootd":
-        known_bug(request, "upload looks for the checksum in the listing, where XRootD has none")
         again = upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
         assert again.skipped
     else:  # without a checksum nothing tells that it is the same
@@ -235,11 +224,7 @@ def test_upload_of_odd_names(
 
 
 @pytest.mark.uploads
-def test_many_go_up(
-    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if place.server.name == "apache":
-        known_bug(request, "upload makes directories on NotFound; Apache's 409 to PUT is none")
+def test_many_go_up(place: Place, door: Door, tmp_path: Path) -> None:
     files = {f"{sub}{i:02}.h5": DATA[: i * 9973] for sub in ("", "x/", "x/y/") for i in range(7)}
     for name, data in files.items():
         file = tmp_path / "night" / name

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.transfers import contestants, data, results, table, timing, workloads
+from benchmarks.transfers.job import Job
 from benchmarks.transfers.results import Outcome, Results, Row
 from benchmarks.transfers.timing import Cost
 
@@ -124,7 +125,7 @@ def test_works_are_chosen_with_their_server():
 @pytest.mark.parametrize("work", workloads.WORKS, ids=lambda work: work.key)
 def test_each_tool_can_do_what_it_takes_part_in(work, tmp_path):
     names = work.quick.names()
-    job = contestants.Job(
+    job = Job(
         "https://localhost:1", tmp_path, tmp_path, "/d", tmp_path / "f", names, tmp_path,
         "root://localhost:2",
     )  # fmt: skip

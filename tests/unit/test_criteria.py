@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
@@ -121,6 +121,7 @@ def test_what_is_no_size(text):
 
 
 @given(st.text(max_size=12))
+@settings(deadline=None)
 def test_rubbish_is_a_usage_error(text):
     for parse in (parse_size, lambda t: parse_moment(t, NOW)):
         with contextlib.suppress(UsageError):

@@ -89,10 +89,10 @@ def test_what_is_noted_is_read_back(file) -> None:
         for part, n_bytes in zip(ledger.ranges, [5, 0, 32 * MIB, 1], strict=True):
             part.next += n_bytes
             ledger.note(part)
-            assert nexts(file, SIZE) == [r.next for r in ledger.ranges], (
-                "a kill now would lose nothing"
+            assert nexts(file, here_bytes=SIZE) == [r.next for r in ledger.ranges], (
+                "a kill loses nothing"
             )
-    assert nexts(file, SIZE) == [5, 32 * MIB, 96 * MIB, 96 * MIB + 1]
+    assert nexts(file, here_bytes=SIZE) == [5, 32 * MIB, 96 * MIB, 96 * MIB + 1]
 
 
 def test_the_order_of_notes_does_not_matter(file) -> None:
@@ -101,7 +101,9 @@ def test_the_order_of_notes_does_not_matter(file) -> None:
             for part in reversed(ledger.ranges[:3]):
                 part.next = part.start + n_bytes
                 ledger.note(part)
-    assert nexts(file, SIZE) == [n * 32 * MIB + 10_000_000 for n in range(3)] + [96 * MIB]
+    assert nexts(file, here_bytes=SIZE) == [n * 32 * MIB + 10_000_000 for n in range(3)] + [
+        96 * MIB
+    ]
 
 
 def test_a_prefix_that_came_in_one_piece_is_taken_over(file) -> None:
@@ -124,7 +126,7 @@ def test_an_unfit_ledger_promises_nothing(file, content: bytes) -> None:
 
 def test_a_ledger_of_another_size_promises_nothing(file) -> None:
     assert nexts(file, 50 * MIB, here_bytes=50 * MIB) == [32 * MIB, 50 * MIB]
-    assert nexts(file, SIZE) == [r.start for r in cut(SIZE)]
+    assert nexts(file, here_bytes=SIZE) == [r.start for r in cut(SIZE)]
 
 
 def test_a_ledger_that_can_not_be_made(tmp_path) -> None:

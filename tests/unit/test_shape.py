@@ -81,6 +81,13 @@ def test_kinds_that_alternate_are_read_by_their_shapes():
     assert n_parsed(text) < len(text) / 50
 
 
+_LONG = "p" * 40  # longer than what is looked for to cut a body into responses
+_INNER = (
+    file("n1")
+    .replace("d:response>", f"{_LONG}:response>")
+    .replace(f"<{_LONG}:response>", f'<{_LONG}:response xmlns:{_LONG}="DAV:">')
+)
+
 #: What stands between or within responses and must not be mistaken for another one.
 ODD = [
     file("a&amp;b"),
@@ -122,6 +129,10 @@ ODD = [
     f"<!-- {file()} -->",
     f"<!-- {file()}",
     "<!-- </d:response> -->",
+    f"<!-- </d:response></d:response>{file()} -->",
+    f"<d:response>{_INNER.strip()}</d:response>",
+    f"{_INNER.strip()}</d:response>",
+    f"<d:response><d:href>/x/o</d:href>{file('n1')}{file('n2')}{file('n3')}</d:response>",
     f"<![CDATA[{file()}]]>",
     f"<?pi {file()} ?>",
     f"<d:response>{file()}</d:response>",
@@ -149,7 +160,7 @@ def test_odd_things_among_many_alike(odd, size):
     st.lists(st.sampled_from([file("f1"), file("f2", "77"), directory(), *ODD]), max_size=20),
     st.sampled_from([None, 1, 50, 333]),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_document_is_read_the_same(pieces, size):
     both_ways(HEAD + "".join(pieces) + TAIL, size)
 
@@ -158,7 +169,7 @@ def test_any_document_is_read_the_same(pieces, size):
     st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=3, max_size=12),
     st.text("<>/dresponse:h! -&;[]'\"", max_size=12),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @example([("a", "1")] * 4, "</d:href>")
 def test_any_values_are_read_the_same(values, cut):
     both_ways(HEAD + "".join(file(name, size) for name, size in values) + cut + TAIL)
@@ -167,7 +178,7 @@ def test_any_values_are_read_the_same(values, cut):
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_byte_changed_anywhere_is_read_the_same(data):
     text = (HEAD + file("f1") + directory() + file("f2") + file("f3") + file("f4") + TAIL).encode()
     place = data.draw(st.integers(0, len(text) - 1))
@@ -181,6 +192,12 @@ def test_the_same_tags_mean_something_else_in_another_document():
     other = one.replace('xmlns:d="DAV:"', 'xmlns:d="urn:other"')
     assert len(read(one)[0]) == 5
     assert read(other) == ([], ListingUnreadable)
+
+
+def test_a_response_within_another_is_no_example():
+    within = f"<d:response>{_INNER.strip()}</d:response>"
+    both_ways(HEAD + 4 * within + TAIL)
+    both_ways(HEAD + 4 * within + f"{_INNER.strip()}</d:response>" + TAIL)
 
 
 def test_names_that_lead_elsewhere_are_refused_among_many_alike():
@@ -233,6 +250,7 @@ def mail_date(text):
 
 
 @given(st.integers(-30_000_000_000, 253_402_300_799))
+@settings(deadline=None)
 def test_usual_dates(epoch_s):
     moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=epoch_s)
     text = email.utils.format_datetime(moment, usegmt=True)
@@ -240,7 +258,7 @@ def test_usual_dates(epoch_s):
 
 
 @given(
-    st.text("ABCdefJanFeb", min_size=2, max_size=4),
+    st.sampled_from(["Fri", "Xxx", "fri", "Fr", "Frid", "F i"]),
     st.sampled_from(["01", "31", "32", "00", "9", "٣١"]),
     st.sampled_from(["Jan", "Feb", "Nov", "jan", "Xyz"]),
     st.sampled_from(["2024", "0024", "0000", "9999", "99", "20245"]),
@@ -249,7 +267,9 @@ def test_usual_dates(epoch_s):
     ),
     st.sampled_from(["GMT", "UTC", "+0100", ""]),
 )
-@settings(max_examples=300)
+@example("Fri", "01", "Jan", "0024", "12:00:00", "GMT")
+@example("Fri", "01", "Jan", "2024", "23:59:60", "GMT")
+@settings(max_examples=300, deadline=None)
 def test_unusual_dates(day, number, month, year, clock, zone):
     text = f"{day}, {number} {month} {year} {clock} {zone}"
     assert http_date(text) == mail_date(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctaflows.model import Entry
@@ -27,6 +27,7 @@ def entries_of(files, root):
     st.sampled_from(["/", "/x", "/x/y z"]),
     st.none() | st.integers(0, 4),
 )
+@settings(deadline=None)
 def test_each_directory_has_all_below_it(files, root, depth):
     entries = entries_of(files, root)
     tally = Tally(root, depth)

@@ -287,6 +287,7 @@ def test_the_context_of_the_caller_is_that_of_the_helpers():
 
 
 @given(st.lists(st.lists(names, max_size=4), max_size=5), st.integers(0, 12))
+@settings(deadline=None)
 def test_few_entries_are_sorted_and_many_stream(batches, most):
     given_ = [[Entry(f"/{name}") for name in batch] for batch in batches]
     found = [e for batch in in_order(given_, most) for e in batch]

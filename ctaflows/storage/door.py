@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from ctaflows.errors import (
     AlreadyExists,
+    CtaflowsError,
     NotFound,
     ProtocolSurprise,
     UsageError,
@@ -238,6 +239,9 @@ class Door:
         dCache redirects only what expects 100; XRootD 5.5 answers that with 100 and then waits for
         ever for a body of no bytes, and redirects without.
         """
+        if self._lister.server is None:
+            with contextlib.suppress(CtaflowsError):  # whatever it answers, it says its name
+                self.stat("/")
         server = self._lister.server
         is_other = server is not None and "dcache" not in server.lower()
         return {} if is_other else {"Expect": "100-continue"}

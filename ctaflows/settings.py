@@ -64,6 +64,9 @@ class Settings:
         Longest wait for a connection, in seconds.
     stall_timeout_s : float
         Longest wait for the next bytes, in seconds. The length of a whole transfer has no limit.
+    listing_timeout_s : float
+        The same for a listing: a dCache door makes it whole before it sends the first byte
+        (DefaultWebDavResponseHandler.java, Milton 2.7.3).
     token_source : str
         Where tokens are looked for: ``auto`` (WLCG order, then our store, then ctadata's files and
         JupyterHub's variable), ``environment`` (WLCG order alone), ``store`` (our store alone), or
@@ -95,6 +98,7 @@ class Settings:
     busy_s: float = 20.0
     connect_timeout_s: float = 30.0
     stall_timeout_s: float = 60.0
+    listing_timeout_s: float = 300.0
     fast_bytes: bool = True
     allow_http_pools: bool = False
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -106,7 +110,7 @@ class Settings:
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in ("profile", "origins")}
 _INTS = {"transfers": 1, "listings": 1, "attempts": 1}
-_FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s")
+_FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
 _BOOLS = ("fast_bytes", "allow_http_pools")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "issuer_url")

@@ -188,6 +188,7 @@ class Sandbox:
             busy_s=0.05,
             connect_timeout_s=5.0,
             stall_timeout_s=5.0,
+            listing_timeout_s=5.0,
         )
         return settings.replace(**changes)
 

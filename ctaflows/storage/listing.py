@@ -130,7 +130,9 @@ class Lister:
     @contextlib.contextmanager
     def _propfind(self, url: str, depth: str) -> Iterator[Stream]:
         headers = {**_HEADERS, "Depth": depth}
-        with self._transport.stream("PROPFIND", url, headers=headers, content=BODY) as got:
+        with self._transport.stream(
+            "PROPFIND", url, headers=headers, content=BODY, wait_s=self._wait_s(depth)
+        ) as got:
             self.server = got.headers.get("server", "")
             if got.status != 207:
                 raise ProtocolSurprise(
@@ -139,6 +141,9 @@ class Lister:
                     hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL.",
                 )
             yield got
+
+    def _wait_s(self, depth: str) -> float | None:
+        return self._settings.listing_timeout_s if depth == "1" else None
 
     def _pause_or_raise(
         self, why: NetworkError, attempt: int, stop: threading.Event | None = None

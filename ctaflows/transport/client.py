@@ -152,6 +152,7 @@ class Transport:
         content: bytes | Iterable[bytes] | None = None,
         expect: tuple[int, ...] = (),
         redirects: bool = True,
+        wait_s: float | None = None,
     ) -> Iterator[Stream]:
         """Send a request and give its answer once the headers are there.
 
@@ -159,10 +160,12 @@ class Transport:
         ----------
         redirects : bool
             Follow redirects; with False a redirect is given to the caller as any other answer.
+        wait_s : float, optional
+            Longest wait for the next bytes, if not ``stall_timeout_s``.
         method, url, headers, content, expect
             As for `request`.
         """
-        once = Request(method, dict(headers or {}), content, expect, redirects)
+        once = Request(method, dict(headers or {}), content, expect, redirects, wait_s)
         reply, retries = self._with_retries(url, once, self._httpx.send)
         try:
             yield Stream(reply.status, reply.url, reply.headers, retries, reply)

@@ -39,12 +39,11 @@ class HttpxWire:
 
     def __init__(self, settings: Settings, headers: Mapping[str, str]) -> None:
         redact_logs()
+        self._settings = settings
         self._client = httpx.Client(
             verify=ssl_context(settings),
             follow_redirects=False,
-            timeout=httpx.Timeout(
-                settings.stall_timeout_s, connect=settings.connect_timeout_s, pool=None
-            ),
+            timeout=self._timeout(settings.stall_timeout_s),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             headers=dict(headers),
         )
@@ -53,6 +52,10 @@ class HttpxWire:
         """Close all connections."""
         self._client.close()
 
+    def _timeout(self, wait_s: float) -> httpx.Timeout:
+        connect_s = self._settings.connect_timeout_s
+        return httpx.Timeout(wait_s, connect=connect_s, pool=None)
+
     def send(self, url: str, request: Request, token: str | None) -> HttpxReply:
         """Send a request; the answer's body is still to be read."""
         headers = dict(request.headers)
@@ -60,8 +63,9 @@ class HttpxWire:
             headers["Authorization"] = f"Bearer {token}"
         with translated(url):
             built = self._client.build_request(
-                request.method, url, headers=headers, content=_content(request.content)
-            )
+                request.method, url, headers=headers, content=_content(request.content),
+                timeout=self._timeout(request.wait_s or self._settings.stall_timeout_s),
+            )  # fmt: skip
             return HttpxReply(self._client.send(built, stream=True))
 
 

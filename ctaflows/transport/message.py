@@ -94,6 +94,8 @@ class Request:
         Statuses beside 2xx that are no error for the caller.
     redirects : bool
         Follow redirects; with False a redirect is an answer as any other.
+    wait_s : float or None
+        Longest wait for the next bytes of the answer, if not the usual one; httpx alone heeds it.
     """
 
     method: str
@@ -101,6 +103,7 @@ class Request:
     content: bytes | Source | Iterable[bytes] | None = None
     expect: tuple[int, ...] = ()
     redirects: bool = True
+    wait_s: float | None = None
 
     @property
     def repeatable_body(self) -> bool:

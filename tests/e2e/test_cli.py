@@ -288,7 +288,7 @@ def test_sandbox_until_it_is_stopped(tmp_path: Path) -> None:
     config = json.loads(text)["config_dir"]
     assert "v0.1/" in ok("ls", NIGHT, CTAFLOWS_CONFIG_DIR=config)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     assert not os.path.exists(config)  # noqa: PTH110
 
 

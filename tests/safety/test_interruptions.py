@@ -140,18 +140,19 @@ def test_nothing_else_is_left_here(fetched: tuple[Any, dict[str, Path], dict[str
 def test_hardly_a_byte_moved_twice(
     fetched: tuple[Outcome, dict[str, Path], dict[str, Path]],
 ) -> None:
-    """At most 1 % of the bytes that the clients took from the system's buffers came before.
+    """At most 1 % of the bytes of the night came twice after 500 interruptions.
 
     The pool counts each piece (at most 16 KiB) that the system has taken for sending. Whenever a
     client is killed it is stopped first, and what then lies unread in the buffers of its sockets
     is subtracted: no client could have kept it. Everything else a client has read, and must find
-    again on disk.
+    again on disk. Fewer interruptions may cost less: their share of the 1 %, and 0.4 % at least,
+    for a single kill on a busy machine can cost more than its share.
     """
     outcome, truth, _ = fetched
     total = sum(p.stat().st_size for p in truth.values())
     twice = outcome.read_bytes - total
     print(f"{twice} bytes of {total} moved twice: {100 * twice / total:.2f} %")
-    assert abs(twice) <= total // 100
+    assert abs(twice) <= total * max(0.01 * outcome.happened.total() / 500, 0.004)
 
 
 # -- put -r ----------------------------------------------------------------------------------------

@@ -447,7 +447,7 @@ def test_who_waited_for_a_part_that_was_finished_begins_a_new_one(target):
         inode = first.path.stat().st_ino
         first.finish(None)
         first._stream.close()
-        n_bytes, its_inode = waiting.result(timeout=10)
+        n_bytes, its_inode = waiting.result(timeout=60)
     assert n_bytes == 0
     assert its_inode != inode
     assert target.read_bytes() == b"0123456789"

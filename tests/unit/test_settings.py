@@ -113,6 +113,7 @@ ENVIRONMENT = {
     "busy_s": ("0.25", 0.25),
     "connect_timeout_s": ("2.5", 2.5),
     "stall_timeout_s": ("1e2", 100.0),
+    "listing_timeout_s": ("1e3", 1000.0),
     "fast_bytes": ("false", False),
     "allow_http_pools": ("true", True),
 }

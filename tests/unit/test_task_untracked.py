@@ -117,7 +117,7 @@ def test_submit_runs_in_a_thread_with_the_context_of_the_caller():
 
     @task
     def where() -> tuple[str, str]:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return variable.get(), threading.current_thread().name
 
     variable.set("set")
@@ -127,7 +127,7 @@ def test_submit_runs_in_a_thread_with_the_context_of_the_caller():
     with pytest.raises(TimeoutError):
         future.result(timeout=0.01)
     go_on.set()
-    value, thread = future.result(timeout=10)
+    value, thread = future.result(timeout=60)
     assert value == "set"
     assert thread.startswith("ctaflows")
     assert future.state.is_completed()
@@ -185,9 +185,9 @@ def test_tasks_that_wait_for_tasks_do_not_stand_still():
 
 def test_what_has_not_begun_can_be_cancelled():
     go_on = threading.Event()
-    waits = task(lambda _: go_on.wait(10))
+    waits = task(lambda _: go_on.wait(60))
     futures = waits.map(range(200))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not futures[0].state.is_running():
         assert time.monotonic() < deadline
     assert not futures[0].cancel()

@@ -116,6 +116,22 @@ def test_left_out_directories_are_spared_without_losing_a_file(tree, exclude):
     assert all(enter(Entry(path)) for path in storage.begun if path != "/")
 
 
+@pytest.mark.parametrize(
+    ("exclude", "found", "listed"),
+    [
+        ("a", ["/d/a!"], ["/", "/d"]),
+        ("a/b", ["/a/b/c", "/d/a!"], ["/", "/a", "/a/b", "/d"]),
+        ("b", ["/d/a!"], ["/", "/a", "/d"]),
+        ("*/*", [], ["/", "/a", "/a/b", "/d"]),
+        ("*", [], ["/"]),
+    ],
+)
+def test_only_a_name_that_fits_spares_a_directory(exclude, found, listed):
+    storage = Tree({"a": {"b": {"c": None}}, "d": {"a!": None}})
+    assert [e.path for e in files_below(storage, "/", exclude=[exclude])] == found
+    assert sorted(storage.begun) == listed
+
+
 def test_empty_directories_are_told():
     doubtful = []
     tree = {"full": {"f": None}, "empty": {}, "deep": {"empty": {}}}
@@ -253,6 +269,36 @@ def test_an_error_comes_in_its_turn_and_stops_the_rest(where, listings, monkeypa
     assert found[200:] == [f"/d{i}/f" for i in range(int(where[2:]))]
     wait_for(lambda: not helpers())
     assert len(storage.begun) < 100
+
+
+def test_after_an_error_nothing_is_begun_that_comes_later():
+    storage = Tree({f"d{i}": {"f": None} for i in range(1000)}, listings=2)
+    failed, go_on = threading.Event(), threading.Event()
+
+    def fail(stop):
+        failed.set()
+        raise NotFound("gone")
+
+    storage.at = {
+        "/d0": lambda stop: go_on.wait(DEADLINE_S),
+        "/d1": fail,
+        "/d2": lambda stop: failed.wait(DEADLINE_S),
+    }
+    entries, caught = walk(storage, "/"), []
+
+    def consume():
+        with pytest.raises(NotFound) as why:
+            list(entries)
+        caught.append(why)
+
+    reader = threading.Thread(target=consume)
+    reader.start()
+    assert failed.wait(DEADLINE_S)
+    wait_for(lambda: len(helpers()) <= 1)  # one may be at d0
+    assert len(storage.begun) < 500
+    go_on.set()
+    reader.join(DEADLINE_S)
+    assert len(caught) == 1
 
 
 def test_a_listing_in_one_piece_will_do():

@@ -319,7 +319,7 @@ def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
 
         def ask() -> None:
             with Door(settings, Keeper(settings)) as door:
-                barrier.wait(10)
+                barrier.wait(60)
                 sizes.append(door.stat("/a").size_bytes)
 
         threads = [threading.Thread(target=ask) for _ in range(8)]

@@ -147,7 +147,7 @@ def test_a_walk_that_is_left_early_leaves_nothing(box: Sandbox, door: Door) -> N
 def test_a_door_that_falls_silent_does_not_hold_up_the_end(box: Sandbox) -> None:
     fill(box, 6, 2)
     box.faults.add("hang", times=None, method="PROPFIND", path="/t/d00[2-5]*", hang_s=DEADLINE_S)
-    with open_door(box, stall_timeout_s=3.0, attempts=1) as door:
+    with open_door(box, listing_timeout_s=3.0, attempts=1) as door:
         entries = walk(door, "t")
         for _ in range(7):
             next(entries)
@@ -155,6 +155,19 @@ def test_a_door_that_falls_silent_does_not_hold_up_the_end(box: Sandbox) -> None
         entries.close()
         assert time.monotonic() - began < 2.5, "the end waited for the silent door"
         wait_for(lambda: not helpers())
+
+
+def test_a_listing_may_take_longer_to_begin_than_a_file(box: Sandbox) -> None:
+    fill(box, 2, 1)
+    box.faults.add("hang", times=1, method="PROPFIND", hang_s=2.0)
+    with open_door(box, stall_timeout_s=0.5, listing_timeout_s=60, attempts=1) as door:
+        with pytest.raises(NetworkError) as why:
+            list(door.list("t"))
+        assert "silent" not in str(why.value), "the door ended it, not we"
+    box.faults.add("hang", times=1, method="PROPFIND", hang_s=DEADLINE_S)
+    with open_door(box, stall_timeout_s=60, listing_timeout_s=0.5, attempts=1) as door:
+        with pytest.raises(NetworkError, match="silent"):
+            list(door.list("t"))
 
 
 def test_an_error_below_is_raised_and_the_rest_stopped(box: Sandbox) -> None:

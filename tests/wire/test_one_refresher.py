@@ -99,11 +99,11 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
             barrier = threading.Barrier(THREADS + 1)
 
             def ask(barrier: threading.Barrier = barrier) -> str:
-                barrier.wait(30)
+                barrier.wait(120)
                 return Keeper(settings).token()
 
             futures = [pool.submit(ask) for _ in range(THREADS)]
-            barrier.wait(30)
+            barrier.wait(120)
             for process in processes:
                 assert process.stdin is not None
                 process.stdin.write("go\n")

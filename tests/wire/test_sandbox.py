@@ -65,7 +65,7 @@ class Talker:
             if parts.scheme == "https":
                 made = http.client.HTTPSConnection(parts.netloc, timeout=10, context=self.tls)
             else:
-                made = http.client.HTTPConnection(parts.netloc, timeout=10)
+                made = http.client.HTTPConnection(parts.netloc, timeout=60)
             self.connections[origin] = made
         return self.connections[origin]
 
@@ -374,7 +374,7 @@ def test_block_after_401(make):
     assert reply.status == 429
     assert reply.body.startswith(b"Server is busy")
     assert reply.headers["retry-after"] == "1"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while talk.door("GET", PATH).status == 429 and time.monotonic() < deadline:
         pass
     assert talk.door("GET", PATH).status == 302
@@ -733,7 +733,7 @@ def test_put_in_chunks(make):
 
 def raw_put(url: str, tls: ssl.SSLContext, headers: str) -> ssl.SSLSocket:
     parts = urlsplit(url)
-    sock = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    sock = socket.create_connection((parts.hostname, parts.port), timeout=60)
     sock = tls.wrap_socket(sock, server_hostname="localhost")
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     sock.sendall(f"PUT {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{headers}\r\n".encode())
@@ -797,7 +797,7 @@ def test_short_upload_leaves_nothing(make, where, deletes_first):
         sock.sendall(b"x" * 10)
         sock.shutdown(socket.SHUT_WR)
     place = talk.box.storage / PATH[1:]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while 400 not in [s.status for s in talk.box.requests]:
         assert time.monotonic() < deadline
     assert place.exists() is not deletes_first

@@ -11,6 +11,7 @@ from ctaflows.errors import (
     CtaflowsError,
     NotFound,
     ProtocolSurprise,
+    Refused,
     UsageError,
 )
 from ctaflows.storage import paths
@@ -239,12 +240,16 @@ class Door:
         dCache redirects only what expects 100; XRootD 5.5 answers that with 100 and then waits for
         ever for a body of no bytes, and redirects without.
         """
+        server = self._server()
+        return {"Expect": "100-continue"} if server in ("", "?") or "dcache" in server else {}
+
+    def _server(self) -> str:
+        """Give the server's own name in lower case; ``?`` where it does not even answer."""
         if self._lister.server is None:
-            with contextlib.suppress(CtaflowsError):  # whatever it answers, it says its name
+            self._lister.server = "?"
+            with contextlib.suppress(CtaflowsError):
                 self.stat("/")
-        server = self._lister.server
-        is_other = server is not None and "dcache" not in server.lower()
-        return {} if is_other else {"Expect": "100-continue"}
+        return self._lister.server.lower()
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory.
@@ -265,12 +270,16 @@ class Door:
         """
         path = self.normalise(path)
         url = self._url(path) + "/"  # nginx wants the slash
-        answer = self.transport.request("MKCOL", url, expect=(405, 409))
+        answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
         if answer.status == 409 and parents and path != "/":
             self.mkdir(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
-            answer = self.transport.request("MKCOL", url, expect=(405, 409))
+            answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
         if answer.status == 409:
             raise NotFound("The directory above is missing", where=self._url(path))
+        if answer.status == 403:  # Apache 2.4 says so to the later of two at the same moment
+            found = self.exists(path)
+            if found is None or not (exist_ok and found.is_dir):
+                raise Refused("Not allowed to make this", where=self._url(path), said="403")
         if answer.status == 405:
             there = self.stat(path)
             if not (exist_ok and there.is_dir):
@@ -294,6 +303,9 @@ class Door:
         """
         where = self._url(self.normalise(source))
         there = self._url(self.normalise(target))
+        # XRootD 5.5 replaces the target whatever Overwrite says
+        if not overwrite and "xrootd" in self._server() and self.exists(target) is not None:
+            raise AlreadyExists("The target is there already", where=there)
         headers = {"Destination": there, "Overwrite": "T" if overwrite else "F"}
         answer = self.transport.exchange("MOVE", where, headers=headers, expect=(409, 412))
         if answer.status == 412:

@@ -74,13 +74,8 @@ def place(server: Server) -> Place:
 
 
 @pytest.fixture
-def settings(
-    server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Settings:
+def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The server's door, for this process and those it starts."""
-    if server.name == "apache" and request.node.get_closest_marker("uploads"):
-        # see test_many_threads_make_the_same_directories
-        return settings_for(server, monkeypatch, TRANSFERS="1")
     return settings_for(server, monkeypatch)
 
 

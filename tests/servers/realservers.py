@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from serverprocess import (
     program,
     start,
     status,
+    version_of,
     wait_for,
 )
 from serversettings import APACHE, NGINX, XROOTD_DATA, XROOTD_DOOR, XROOTD_MANAGER
@@ -36,7 +36,6 @@ __all__ = [
     "xrootd_cluster",
 ]  # fmt: skip
 
-HERE = Path(__file__).parent
 #: A manager asked over IPv6 sends nobody to a data server that it knows by an IPv4 address.
 XROOTD_FLAGS = ("-I", "v4")
 MODULES = {"nginx": Path("/usr/lib/nginx/modules"), "apache": Path("/usr/lib/apache2/modules")}
@@ -128,10 +127,10 @@ def nginx(home: Path, root: Path, ca: CA) -> Server:
         values = _values(home, root, ca, modules=MODULES["nginx"], http=http, https=https)
         config = _write(home / "nginx.conf", NGINX, values)
         command = [binary, "-c", str(config), "-e", str(home / "nginx.log"), "-p", str(home)]
-        server = _server("nginx", _version([binary, "-v"]), https, home, root, ca)
+        server = _server("nginx", version_of([binary, "-v"]), https, home, root, ca)
         server.http_url = f"http://localhost:{http}"
         server.logs["nginx"] = home / "nginx.log"
-        return _up(server, {"nginx": command}, ca)
+        return _up(server, {"nginx": command})
 
     return _tried(once)
 
@@ -146,15 +145,15 @@ def apache(home: Path, root: Path, ca: CA) -> Server:
         (https,) = free_ports(1)
         config = _write(home / "apache.conf", APACHE, _values(home, root, ca, https=https))
         command = [binary, "-f", str(config), "-DFOREGROUND"]
-        server = _server("apache", _version([binary, "-v"]), https, home, root, ca)
+        server = _server("apache", version_of([binary, "-v"]), https, home, root, ca)
         server.logs["apache"] = home / "apache.log"
-        return _up(server, {"apache": command}, ca)
+        return _up(server, {"apache": command})
 
     return _tried(once)
 
 
 def xrootd(home: Path, root: Path, ca: CA) -> Server:
-    """Start one XRootD door: adler32 on ``Want-Digest``, no redirects."""
+    """Start one XRootD door: adler32 on ``Want-Digest`` (see `storedsums`), no redirects."""
     binary = _xrootd_program("xrootd")
     _folders(home, root)
 
@@ -162,10 +161,10 @@ def xrootd(home: Path, root: Path, ca: CA) -> Server:
         port, https = free_ports(2)
         values = _values(home, root, ca, name="door", port=port, https=https)
         config = _write(home / "door.cfg", XROOTD_DOOR, values)
-        server = _server("xrootd", _version([binary, "-v"]), https, home, root, ca)
+        server = _server("xrootd", version_of([binary, "-v"]), https, home, root, ca)
         server.xroot_url = f"root://localhost:{port}"
         server.logs["door"] = home / "door.out"
-        return _up(server, {"door": [binary, *XROOTD_FLAGS, "-c", str(config), "-n", "door"]}, ca)
+        return _up(server, {"door": [binary, *XROOTD_FLAGS, "-c", str(config), "-n", "door"]})
 
     return _tried(once)
 
@@ -199,7 +198,7 @@ def xrootd_cluster(home: Path, root: Path, ca: CA, *, trace: bool = False) -> Se
                 for name, config in configs.items()
             }
 
-        version = _version([binaries["xrootd"], "-v"])
+        version = version_of([binaries["xrootd"], "-v"])
         server = _server("xrootd-cluster", version, https, home, root, ca)
         server.xroot_url = f"root://localhost:{port}"
         server.logs = {"manager": home / "manager-xrootd.out", "data": home / "data-xrootd.out"}
@@ -210,7 +209,7 @@ def xrootd_cluster(home: Path, root: Path, ca: CA, *, trace: bool = False) -> Se
         # a manager asked before it is active lets the one who asks wait 5 s
         active = home / "manager-cmsd.out"
         _start(server, commands("xrootd"), lambda: "changed to active" in active.read_text())
-        return _up(server, {}, ca)
+        return _up(server, {})
 
     return _tried(once)
 
@@ -221,26 +220,24 @@ def delayed(home: Path, server: Server, rtt_ms: float, mb_per_s: float | None = 
     The answer has the same certificate; stopping it leaves the server itself alone. A redirect
     leads around the relay, so an `xrootd_cluster` is delayed at its manager only.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    _folders(home)
 
     def once() -> Server:
         (port,) = free_ports(1)
-        command = [
-            sys.executable, str(HERE / "relay.py"), str(port), str(server.port), str(rtt_ms),
-            str(mb_per_s or 0),
-        ]  # fmt: skip
+        numbers = map(str, (port, server.port, rtt_ms, mb_per_s or 0))
+        command = [sys.executable, str(Path(__file__).with_name("relay.py")), *numbers]
         relayed = replace(
             server, name=f"{server.name}+{rtt_ms:g}ms", url=f"https://localhost:{port}", home=home,
             xroot_url=None, http_url=None, processes=[], logs={**server.logs},
         )  # fmt: skip
-        return _up(relayed, {f"relay-{port}": command}, server)
+        return _up(relayed, {f"relay-{port}": command})
 
     return _tried(once)
 
 
-def _up(server: Server, commands: Mapping[str, list[str]], ca: CA | Server) -> Server:
+def _up(server: Server, commands: Mapping[str, list[str]]) -> Server:
     """Start the processes and wait until a listing of the root is answered."""
-    _start(server, commands, lambda: _answers(server, ca.ca_file))
+    _start(server, commands, lambda: _answers(server))
     return server
 
 
@@ -255,10 +252,10 @@ def _start(server: Server, commands: Mapping[str, list[str]], ready: Callable[[]
         raise
 
 
-def _answers(server: Server, ca_file: Path) -> bool:
+def _answers(server: Server) -> bool:
     """Say whether it lists; a cluster's manager sends on to the data server, once it knows it."""
     ready = 307 if server.name.startswith("xrootd-cluster") else 207
-    return status(server.port, ca_file, "PROPFIND", "/") == ready
+    return status(server.port, server.ca_file, "PROPFIND", "/") == ready
 
 
 def _tried(once: Callable[[], Server]) -> Server:
@@ -276,9 +273,9 @@ def _server(name: str, version: str, port: int, home: Path, root: Path, ca: CA) 
     return Server(name, version, f"https://localhost:{port}", root, ca.ca_file, home)
 
 
-def _folders(home: Path, root: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    root.mkdir(parents=True, exist_ok=True)
+def _folders(*folders: Path) -> None:
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _values(home: Path, root: Path, ca: CA, **more: object) -> dict[str, object]:
@@ -301,9 +298,3 @@ def _xrootd_program(name: str) -> str:
     if not any(Path("/usr/lib").glob("**/libXrdHttp-5.so")):
         raise Missing("xrootd-server-plugins", "libXrdHttp-5.so")
     return found
-
-
-def _version(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
-    return said.group() if said else "unknown"

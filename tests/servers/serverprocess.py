@@ -6,6 +6,7 @@ import atexit
 import http.client
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -44,6 +45,13 @@ def program(name: str, package: str) -> str:
     if found is None:
         raise Missing(package, name)
     return found
+
+
+def version_of(command: list[str]) -> str:
+    """Give the version that a program prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return said.group() if said else "unknown"
 
 
 def free_ports(n: int) -> list[int]:

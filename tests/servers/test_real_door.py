@@ -187,11 +187,7 @@ def test_move(place: Place, door: Door) -> None:
     assert place.files() == {"two": b"1"}
 
 
-def test_move_does_not_replace_unasked(
-    place: Place, door: Door, request: pytest.FixtureRequest
-) -> None:
-    if place.server.name == "xrootd":
-        known_bug(request, "Door.move trusts XRootD 5.5 with Overwrite: F, which it does not heed")
+def test_move_does_not_replace_unasked(place: Place, door: Door) -> None:
     one, two = place.put("one", b"1"), place.put("two", b"2")
     with pytest.raises(AlreadyExists):
         door.move(one, two)
@@ -281,12 +277,7 @@ def test_many_threads_share_a_door(place: Place, door: Door) -> None:
     assert found == [bytes([i]) * 5000 for i in range(40)]
 
 
-def test_many_threads_make_the_same_directories(
-    place: Place, door: Door, request: pytest.FixtureRequest
-) -> None:
-    if place.server.name == "apache":  # a race, which mostly shows
-        known_bug(request, "Apache 2.4's 403 to the slower of two MKCOLs is told", strict=False)
-
+def test_many_threads_make_the_same_directories(place: Place, door: Door) -> None:
     def make(path: str) -> None:
         door.mkdir(path, parents=True, exist_ok=True)
 

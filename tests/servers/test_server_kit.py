@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import signal
-import ssl
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import realservers
 import serverprocess
-import storedsums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,21 +104,3 @@ def test_a_port_that_was_taken_is_left(
         monkeypatch.setattr(realservers, "free_ports", lambda n: next(ports, None) or pick(n))
         with realservers.nginx(tmp_path / "2", tmp_path / "root", authority) as second:
             assert second.port != first.port
-
-
-@pytest.mark.parametrize("data", [b"", b"x" * 100_000])
-def test_stored_sums_are_what_xrootd_would_store(
-    data: bytes, tmp_path: Path, authority: CA, start_server: Callable[..., Server]
-) -> None:
-    with start_server("xrootd", tmp_path / "home", tmp_path / "root", authority) as server:
-        file = server.root / "a.h5"
-        file.write_bytes(data)
-        context = ssl.create_default_context(cafile=server.ca_file)
-        connection = http.client.HTTPSConnection("localhost", server.port, context=context)
-        connection.request("HEAD", "/a.h5", headers={"Want-Digest": "adler32"})
-        assert connection.getresponse().headers["Digest"] == f"adler32={zlib.adler32(data):08x}"
-        connection.close()
-        its_own = os.getxattr(file, "user.XrdCks.adler32")
-        os.removexattr(file, "user.XrdCks.adler32")
-        storedsums.store_all(server.root)
-        assert os.getxattr(file, "user.XrdCks.adler32") == its_own

@@ -62,7 +62,7 @@ class Door:
 
     @contextlib.contextmanager
     def stream(self, method, url, **_):
-        yield SimpleNamespace(status=207, url=url, chunks=lambda: self.chunks(url))
+        yield SimpleNamespace(status=207, url=url, headers={}, chunks=lambda: self.chunks(url))
 
     def chunks(self, path):
         yield (HEAD + directory(path + "/")).encode()

@@ -177,7 +177,7 @@ def test_a_profile_can_not_move_the_folder_it_stands_in(folder, config):
     try:
         settings = load()
     except UsageError as error:
-        assert "config_dir" in str(error)  # noqa: PT017
+        assert "config_dir" in str(error)
     else:
         assert settings.config_dir == folder
         assert settings.origins["config_dir"] == "environment"

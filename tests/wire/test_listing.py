@@ -165,9 +165,9 @@ def test_a_listing_may_take_longer_to_begin_than_a_file(box: Sandbox) -> None:
             list(door.list("t"))
         assert "silent" not in str(why.value), "the door ended it, not we"
     box.faults.add("hang", times=1, method="PROPFIND", hang_s=DEADLINE_S)
-    with open_door(box, stall_timeout_s=60, listing_timeout_s=0.5, attempts=1) as door:
-        with pytest.raises(NetworkError, match="silent"):
-            list(door.list("t"))
+    impatient = {"stall_timeout_s": 60, "listing_timeout_s": 0.5, "attempts": 1}
+    with open_door(box, **impatient) as door, pytest.raises(NetworkError, match="silent"):
+        list(door.list("t"))
 
 
 def test_an_error_below_is_raised_and_the_rest_stopped(box: Sandbox) -> None:
@@ -244,7 +244,8 @@ class Cut:
     """An answer that breaks after so many bytes."""
 
     def __init__(self, stream: Any, n_bytes: int) -> None:
-        self.status, self.url, self._stream, self._n_bytes = 207, stream.url, stream, n_bytes
+        self.status, self.url, self.headers = 207, stream.url, stream.headers
+        self._stream, self._n_bytes = stream, n_bytes
 
     def chunks(self) -> Iterator[bytes]:
         body = b"".join(self._stream.chunks())

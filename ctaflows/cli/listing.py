@@ -39,7 +39,7 @@ def print_entries(batches: Iterable[Sequence[Entry]]) -> int:
 def details(entry: Entry) -> str:
     """Write size, time, checksum, and where the file is if it is not on disk."""
     size = "-" if entry.size_bytes is None else f"{entry.size_bytes:,}"
-    time = f"{entry.mtime:%Y-%m-%d %H:%M:%S}" if entry.mtime else "-"
+    time = entry.mtime.isoformat(" ")[:19] if entry.mtime else "-"
     checksum = str(entry.checksums[0]) if entry.checksums else "-"
     offline = f" {entry.locality}" if entry.locality not in (None, "ONLINE") else ""
     return f"{size:>15}  {time:<19}  {checksum:<16}{offline}"

@@ -247,7 +247,9 @@ class MultistatusParser:
     ) -> None:
         """Make an entry of what was read; fifty thousand times for a large directory."""
         self.n_responses += 1
-        path = href if self._is_plain_child(href) else paths.child(self.path, href)
+        path: str | None = href
+        if not (href.startswith(self._base) and _PLAIN_NAME(href, self._n_base)):
+            path = paths.child(self.path, href)
         has_size = not is_dir and size.isdecimal() and size.isascii() and len(size) < 19
         entry = Entry(
             path or self.path,
@@ -263,17 +265,9 @@ class MultistatusParser:
         else:
             self._ready.append(entry)
 
-    def _is_plain_child(self, href: str) -> bool:
-        """Would `paths.child` give this back as it is?"""
-        name = href[self._n_base :]
-        return (
-            href.startswith(self._base)
-            and _PLAIN_NAME(name) is not None
-            and name not in (".", "..")
-        )
 
-
-_PLAIN_NAME = re.compile("[ !-$&-.0-~]{1,255}").fullmatch
+#: The names that `paths.child` gives back as they are: nothing to decode, no dots alone.
+_PLAIN_NAME = re.compile(r"(?!\.\.?\Z)[ !-$&-.0-~]{1,255}").fullmatch
 _ADLER32 = re.compile("adler32=[0-9a-f]{8}").fullmatch
 
 

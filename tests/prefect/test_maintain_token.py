@@ -39,7 +39,7 @@ def age(box: Sandbox, seconds: float) -> None:
 
 
 def newest(server: Any) -> Any:
-    return max(server.flow_runs(), key=lambda run: run.created)
+    return max(server.flow_runs(auto_scheduled=False), key=lambda run: run.created)
 
 
 def events(server: Any, name: str, since: Any) -> list[Any]:

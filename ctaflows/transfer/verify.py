@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.errors import NotFound
+from ctaflows.errors import ChecksumMismatch, CtaflowsError, NotFound
 from ctaflows.storage import checksum as sums
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import at_once
@@ -48,6 +49,11 @@ class Verdict:
         """Is the file intact?"""
         return self.verdict == "intact"
 
+    @property
+    def is_damaged(self) -> bool:
+        """Is the file there, but not what it was?"""
+        return self.verdict == "damaged"
+
     def to_dict(self) -> dict[str, Any]:
         """Give it as JSON-ready values."""
         return {name: getattr(self, name) for name in self.__slots__}
@@ -55,6 +61,8 @@ class Verdict:
 
 def verify(where: Path) -> list[Verdict]:
     """Compare all files that the manifests in a folder tell of with what they tell.
+
+    What is damaged is noted in its manifest, so that the next fetch, or ``get --retry``, mends it.
 
     Parameters
     ----------
@@ -78,9 +86,22 @@ def verify(where: Path) -> list[Verdict]:
             where=str(where),
             hint="`ctaflows get -r` and fetch-dl1 write one into the folder they fetch to.",
         )
-    proofs = [proof for file in files for proof in Manifest(file).proofs.values()]
+    manifests = [Manifest(file) for file in files]
+    proofs = [proof for manifest in manifests for proof in manifest.proofs.values()]
     progress.current().expect(len(proofs), sum(p.size_bytes or 0 for p in proofs))
-    return at_once(_look, proofs, os.cpu_count() or 1, threading.Event())
+    verdicts = at_once(_look, proofs, os.cpu_count() or 1, threading.Event())
+    damaged = {v.path: f"{ChecksumMismatch.__name__}: {v.said}" for v in verdicts if v.is_damaged}
+    for manifest in manifests:
+        _note(manifest, damaged)
+    return verdicts
+
+
+def _note(manifest: Manifest, damaged: dict[str, str]) -> None:
+    """Write down what is damaged: else its proof and unchanged time would spare it a new fetch."""
+    for path, proof in list(manifest.proofs.items()):
+        if path in damaged and not proof.error:
+            with contextlib.suppress(CtaflowsError):  # a folder that can't be written can be read
+                manifest.append(replace(proof, verified=False, error=damaged[path]))
 
 
 def _look(proof: Transfer) -> Verdict:
@@ -89,7 +110,7 @@ def _look(proof: Transfer) -> Verdict:
     def verdict(word: str, said: str | None = None) -> Verdict:
         return Verdict(proof.local, proof.path, word, checksum, said)
 
-    if proof.error:
+    if proof.error and proof.checksum is None:  # one that has a checksum was whole once
         return verdict("failed", proof.error)
     try:
         size_bytes = Path(proof.local).stat().st_size

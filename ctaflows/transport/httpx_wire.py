@@ -66,7 +66,9 @@ class HttpxWire:
                 request.method, url, headers=headers, content=_content(request.content),
                 timeout=self._timeout(request.wait_s or self._settings.stall_timeout_s),
             )  # fmt: skip
-            return HttpxReply(self._client.send(built, stream=True))
+            response = self._client.send(built, stream=True)
+            self._client.cookies.clear()  # a port is no part of a cookie's origin: a pool's is not
+            return HttpxReply(response)
 
 
 class HttpxReply:

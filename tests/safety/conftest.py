@@ -1,0 +1,62 @@
+"""A little door that lies on demand, and the client aimed at it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from littledoor import LittleDoor
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.storage.door import Door
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ctaflows.sandbox import Sandbox
+
+
+@pytest.fixture
+def little(tmp_path: Path) -> Iterator[LittleDoor]:
+    with LittleDoor(tmp_path) as little:
+        yield little
+
+
+@pytest.fixture
+def trusted(little: LittleDoor, box: Sandbox, tmp_path: Path) -> Path:
+    """The CAs of the little door and of the sandbox, whose issuer renews the tokens."""
+    bundle = tmp_path / "both.pem"
+    bundle.write_text(little.ca_file.read_text() + box.ca_file.read_text())
+    return bundle
+
+
+@pytest.fixture(params=["httpx", "libcurl"])
+def wire(request: pytest.FixtureRequest) -> str:
+    """Which library moves the bytes."""
+    return str(request.param)
+
+
+@pytest.fixture
+def aimed(
+    little: LittleDoor, trusted: Path, here: Path, wire: str, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The environment aims the client at the little door; gives the working folder."""
+    monkeypatch.setenv("CTAFLOWS_DOOR_URL", little.url)
+    monkeypatch.setenv("CTAFLOWS_CA_FILE", str(trusted))
+    monkeypatch.setenv("CTAFLOWS_FAST_BYTES", str(wire == "libcurl").lower())
+    monkeypatch.setenv("CTAFLOWS_TRACK", "never")
+    (here.parent / "home").mkdir(exist_ok=True)
+    assert os.environ["HOME"] == str(here.parent / "home")
+    return here
+
+
+@pytest.fixture
+def door(little: LittleDoor, trusted: Path, box: Sandbox, wire: str) -> Iterator[Door]:
+    """The little door as the library sees it."""
+    settings = box.settings(
+        door_url=little.url, ca_file=trusted, fast_bytes=wire == "libcurl", attempts=3
+    )
+    with Door(settings, Keeper(settings)) as door:
+        yield door

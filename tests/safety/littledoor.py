@@ -1,0 +1,418 @@
+"""A door and its pools of our own, over TLS, that note all they are told and can be made to lie.
+
+It knows just enough of WebDAV for our client. What it should answer otherwise is set by a hook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import re
+import socket
+import ssl
+import threading
+import zlib
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import trustme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Hook = Callable[["Handler"], bool | None]
+
+_PIECE_BYTES = 1 << 16
+
+
+@dataclass
+class Heard:
+    """One request, as it came.
+
+    Attributes
+    ----------
+    origin : str
+        ``door``, ``pool`` or the name of another server.
+    method, target : str
+        As sent.
+    headers : list of (str, str)
+        In order, repeated ones too.
+    """
+
+    origin: str
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes = field(default=b"", repr=False)
+
+    def text(self) -> str:
+        """Give all that was said, but the body."""
+        lines = [f"{self.method} {self.target}", *(f"{k}: {v}" for k, v in self.headers)]
+        return "\n".join(lines)
+
+    def values(self, name: str) -> list[str]:
+        """Give the values of a header."""
+        return [v for k, v in self.headers if k.lower() == name.lower()]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request; hooks use its methods."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "dCache/11.2.0 (little)"
+    sys_version = ""
+    timeout = 60
+    server: Server
+
+    def setup(self) -> None:
+        self.server.place.connections[self.server.name] += 1
+        if self.server.context is not None:
+            self.request.settimeout(self.timeout)
+            self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+    @property
+    def place(self) -> LittleDoor:
+        return self.server.place
+
+    @property
+    def name(self) -> str:
+        """Decoded path without the query."""
+        return unquote(urlsplit(self.path).path, errors="surrogateescape")
+
+    def _answer(self) -> None:
+        heard = Heard(self.server.name, self.command, self.path, self.headers.items())
+        self.place.heard.append(heard)
+        self._unread = int(self.headers.get("content-length") or 0)
+        for hook in list(self.place.hooks):
+            if hook(self):
+                return
+        if self.server.name == "door":
+            getattr(self, "_door_" + self.command.lower(), self._unknown)()
+        else:
+            getattr(self, "_pool_" + self.command.lower(), self._unknown)()
+
+    def body(self) -> bytes:
+        """Read what is left of the request's body."""
+        data, self._unread = self.rfile.read(self._unread), 0
+        self.place.heard[-1].body = data
+        return data
+
+    def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> bool:
+        """Send a whole answer."""
+        if self._unread and "100-continue" not in self.headers.get("expect", ""):
+            self.body()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        for name, value in self.place.always:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        if self.headers.get("expect"):
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        return True
+
+    def raw(self, head: str, blocks: Any = ()) -> bool:
+        """Send bytes that need be no HTTP, as long as anybody reads; then close."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(head.encode("latin-1"))
+            for block in blocks:
+                self.wfile.write(block)
+                self.place.poured_bytes += len(block)
+        return True
+
+    def handle_expect_100(self) -> bool:
+        """Leave it to the answer: a door redirects before it has a byte."""
+        return True
+
+    def _unknown(self) -> None:
+        self.reply(501)
+
+    # -- the door --------------------------------------------------------------------------------
+
+    def _door_propfind(self) -> None:
+        self.body()
+        path = "/" + self.name.strip("/")
+        files = self.place.files
+        below = path.rstrip("/") + "/"
+        responses = []
+        if path in files:
+            responses = [self.place.response(path)]
+        elif path == "/" or any(name.startswith(below) for name in files):
+            responses = [self.place.response(below, is_dir=True)]
+            if self.headers.get("depth") != "0":
+                for name in sorted({below + f[len(below) :].split("/")[0] for f in files
+                                    if f.startswith(below)}):  # fmt: skip
+                    responses.append(self.place.response(name, is_dir=name not in files))
+        if not responses:
+            self.reply(404)
+            return
+        self.reply(207, {"Content-Type": "application/xml"}, multistatus("".join(responses)))
+
+    def _door_head(self) -> None:
+        data = self.place.files.get(self.name)
+        if data is None:
+            self.reply(404)
+            return
+        self.send_response(200)
+        for name, value in {**self.place.validators(self.name), **self.place.digest(self.name),
+                            "Content-Length": str(len(data))}.items():  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _to_pool(self, status: int) -> None:
+        self.reply(status, {"Location": f"{self.place.pool_url}{self.path}?dcache-http-uuid=cap"})
+
+    def _door_get(self) -> None:
+        if self.name in self.place.files:
+            self._to_pool(302)
+        else:
+            self.reply(404)
+
+    def _door_put(self) -> None:
+        if self.headers.get("expect"):
+            self._to_pool(307)
+        else:
+            self._pool_put()
+
+    def _door_mkcol(self) -> None:
+        self.reply(201)
+
+    def _door_move(self) -> None:
+        target = unquote(urlsplit(self.headers["destination"]).path)
+        self.place.files[target] = self.place.files.pop(self.name)
+        self.reply(201)
+
+    def _door_delete(self) -> None:
+        self.reply(204 if self.place.files.pop(self.name, None) is not None else 404)
+
+    # -- the pool --------------------------------------------------------------------------------
+
+    def _pool_get(self) -> None:
+        data = self.place.files.get(self.name)
+        if data is None:
+            self.reply(404)
+            return
+        headers = self.place.digest(self.name)
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
+        if not found:
+            self.reply(200, headers, data)
+            return
+        start, last = int(found[1]), min(int(found[2] or len(data)), len(data) - 1)
+        headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
+        self.reply(206, headers, data[start : last + 1])
+
+    def _pool_put(self) -> None:
+        if self.headers.get("expect"):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        data = self.place.on_its_way(self.body())
+        self.place.files[self.name] = data
+        self.reply(201, self.place.digest(self.name), f"{len(data)} bytes uploaded\r\n".encode())
+
+
+class Server(ThreadingHTTPServer):
+    """One origin."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, name: str, place: LittleDoor, context: ssl.SSLContext | None) -> None:
+        self.name = name
+        self.place = place
+        self.context = context
+        place.connections[name] = 0
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that go away are what it is for."""
+
+
+class LittleDoor:
+    """A door on one port of localhost, its pool on another.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the CA's certificate is written.
+
+    Attributes
+    ----------
+    files : dict of str to bytes
+        Path to content.
+    heard : list of Heard
+        All requests at all origins.
+    hooks : list of callable
+        Each is asked in turn, and may answer instead; it says so by True.
+    always : list of (str, str)
+        Headers of every answer.
+    connections : dict
+        How many connections came to each origin.
+    poured_bytes : int
+        Bytes that `Handler.raw` could get rid of.
+    on_its_way : callable
+        What becomes of an upload's bytes.
+    authority : trustme.CA
+        Who vouches for its servers.
+    has_sums, has_tags : bool
+        Does it tell checksums, and ETags?
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files: dict[str, bytes] = {}
+        self.heard: list[Heard] = []
+        self.hooks: list[Hook] = []
+        self.always: list[tuple[str, str]] = []
+        self.connections: dict[str, int] = {}
+        self.poured_bytes = 0
+        self.on_its_way: Callable[[bytes], bytes] = lambda data: data
+        self.has_sums = self.has_tags = True
+        self.authority = trustme.CA()
+        self.ca_file = folder / "little-ca.pem"
+        self.authority.cert_pem.write_to_path(str(self.ca_file))
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("localhost", "127.0.0.1").configure_cert(self.context)
+        self._servers: list[Server] = []
+        self.url = f"https://localhost:{self.server('door').port}"
+        self.pool_url = f"https://localhost:{self.server('pool').port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def server(self, name: str, *, tls: bool = True) -> Server:
+        """Open one more origin, which answers as a pool does."""
+        server = Server(name, self, self.context if tls else None)
+        self._servers.append(server)
+        return server
+
+    def when(self, method: str, answer: Hook, *, origin: str = "door", times: int = -1) -> None:
+        """Answer requests of a method otherwise, as often as said, or always."""
+        left = [times]
+
+        def hook(handler: Handler) -> bool:
+            if handler.server.name != origin or handler.command != method or not left[0]:
+                return False
+            left[0] -= 1
+            return answer(handler) is not False
+
+        self.hooks.append(hook)
+
+    def validators(self, path: str) -> dict[str, str]:
+        """Give what tells versions of a file apart; the time is always the same."""
+        tag = hashlib.sha256(self.files[path]).hexdigest()[:16]
+        known = {"Last-Modified": formatdate(1_700_000_000, usegmt=True)}
+        return known | ({"ETag": f'"{tag}"'} if self.has_tags else {})
+
+    def digest(self, path: str) -> dict[str, str]:
+        """Give the header with a file's checksum, if there are any."""
+        return {"Digest": digest(self.files[path])} if self.has_sums else {}
+
+    def response(self, path: str, *, is_dir: bool = False, href: str | None = None) -> str:
+        """Write what a listing says of a file or a directory."""
+        properties = "<d:resourcetype><d:collection/></d:resourcetype>"
+        if not is_dir:
+            data = self.files[path]
+            known = self.validators(path)
+            properties = (
+                f"<d:resourcetype/><d:getcontentlength>{len(data)}</d:getcontentlength>"
+                f"<d:getlastmodified>{known['Last-Modified']}</d:getlastmodified>"
+            )
+            if self.has_tags:
+                properties += f"<d:getetag>{escape(known['ETag'])}</d:getetag>"
+            if self.has_sums:
+                properties += f"<c:Checksums>{digest(data)}</c:Checksums>"
+        return response(quote(path) if href is None else href, properties)
+
+
+def response(href: str, properties: str) -> str:
+    """Write one response of a multistatus."""
+    return (
+        f"<d:response><d:href>{escape(href)}</d:href><d:propstat><d:prop>{properties}</d:prop>"
+        "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+    )
+
+
+HEAD = '<?xml version="1.0" encoding="utf-8"?>'
+OPEN = '<d:multistatus xmlns:d="DAV:" xmlns:c="http://www.dcache.org/2013/webdav">'
+
+
+def multistatus(responses: str) -> bytes:
+    """Write a multistatus."""
+    return f"{HEAD}{OPEN}{responses}</d:multistatus>".encode()
+
+
+def digest(data: bytes) -> str:
+    """Write the Digest header that dCache would."""
+    return f"adler32={zlib.adler32(data):08x}"
+
+
+class Tunnel:
+    """A CONNECT proxy that notes what it is told and passes the rest on."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._pass, args=(client,), daemon=True).start()
+
+    def _pass(self, client: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (more := client.recv(4096)):
+            head += more
+        self.heads.append(head.decode("latin-1"))
+        where = head.split()[1].decode()
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            host, _, port = where.rpartition(":")
+            server = socket.create_connection((host, int(port)))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pour, args=(server, client), daemon=True)
+            back.start()
+            _pour(client, server)
+            back.join()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(_PIECE_BYTES):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)

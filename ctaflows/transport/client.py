@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import logging
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -32,7 +31,6 @@ log = logging.getLogger("ctaflows.transport")
 
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SAID = 300
-_TOKEN_HELD_S = 0.5
 _HEADERS = {
     "User-Agent": "ctaflows",
     # text/html would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java)
@@ -88,7 +86,6 @@ class Transport:
         self._home = policy.origin(home)
         self._home_prefix = _prefix(home)
         self._tokens = tokens
-        self._last_token = ("", 0.0)
         self._closing = threading.Event()
         self._httpx = HttpxWire(settings, _HEADERS)
         self._curl: CurlWire | None = None
@@ -317,24 +314,15 @@ class Transport:
         is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
         if self._tokens is None or not is_home:
             return send(url, request, None)
-        token = self._token(self._tokens)
+        token = self._tokens.token()
         reply = send(url, request, token)
         if reply.status != 401 or not request.repeatable_body:
             return reply
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
             return reply
-        self._last_token = ("", 0.0)
         reply.drain()
         return send(url, request, newer)
-
-    def _token(self, tokens: TokenSource) -> str:
-        """Ask for the token, at most twice a second: small files come by the hundred."""
-        token, until = self._last_token
-        if time.monotonic() > until:
-            token = tokens.token()
-            self._last_token = (token, time.monotonic() + _TOKEN_HELD_S)
-        return token
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:

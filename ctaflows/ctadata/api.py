@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ctaflows.ctadata.entries import ListedEntry, RemotePath, remote_path
 from ctaflows.ctadata.errors import (
@@ -23,7 +23,6 @@ from ctaflows.storage.downloadservice import CHUNK_BYTES, DownloadService, conne
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.certificates import CertificateService
-    from ctaflows.storage.door import Door
 
 __all__ = [
     "APIClient",
@@ -132,7 +131,7 @@ class APIClient:
         entry = service.stat(remote_path(path))
         if not entry.is_dir:
             return self._fetched_file(entry)
-        storage = cast("Door", service)
+        storage = service
         jobs = [
             Job(found, local_path(found.path, "/", Path()))
             for found in files_below(storage, entry.path)
@@ -241,7 +240,7 @@ class APIClient:
             )
         job = Job(entry, destination(save_to_fn or ".", entry.name))
         try:
-            done = fetch_alone(cast("Door", service), job)
+            done = fetch_alone(service, job)
         except IntegrityError as why:
             raise StorageException.of(why, hint=why.hint or _HIDDEN) from why
         return Report((done,), done.seconds)

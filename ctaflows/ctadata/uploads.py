@@ -17,7 +17,6 @@ from ctaflows.errors import (
     CtaflowsError,
     Refused,
     SizeMismatch,
-    Stopped,
     StorageError,
     UsageError,
     error_text,
@@ -26,11 +25,12 @@ from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.source import LocalSource
 from ctaflows.transfer.uploads import files_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ctaflows.model import Checksum
     from ctaflows.storage.downloadservice import DownloadService, Written
@@ -72,23 +72,17 @@ def upload(
         What the service stored is not what was sent; it stays there.
     """
     started = time.monotonic()
-    source = _Source(local, stop or threading.Event())
     target = own_path(path + local.name if path.endswith("/") or not path else path)
-    progress.current().expect(1, source.size_bytes)
-    with service.transfer_slots:
+    if not local.exists():  # as ctadata says it
+        raise FileNotFoundError(f"There is no such file here: {local}")
+    with LocalSource(local, stop or threading.Event()) as source, service.transfer_slots:
+        progress.current().expect(1, source.size_bytes)
         written, retries = _put(service, source, target)
         checksum, verified, note = _compare(service, source, written)
-    done = Transfer(
-        path=written.path,
-        local=str(local),
-        size_bytes=source.size_bytes,
-        moved_bytes=source.size_bytes,
-        seconds=time.monotonic() - started,
-        checksum=checksum,
-        verified=verified,
-        retries=retries,
-        note=note,
-    )
+        done = source.proof(
+            written.path, checksum, started,
+            verified=verified, moved_bytes=source.size_bytes, retries=retries, note=note,
+        )  # fmt: skip
     progress.current().finished(done)
     return written.raw, done
 
@@ -148,7 +142,7 @@ def own_path(path: str) -> str:
     return "/".join(done)
 
 
-def _put(service: DownloadService, source: _Source, target: str) -> tuple[Written, int]:
+def _put(service: DownloadService, source: LocalSource, target: str) -> tuple[Written, int]:
     """Write the bytes; after a fault write them anew, since each upload replaces the whole file."""
     for attempt in range(1, service.settings.attempts + 1):
         try:
@@ -157,7 +151,6 @@ def _put(service: DownloadService, source: _Source, target: str) -> tuple[Writte
             if not why.retryable or attempt == service.settings.attempts:
                 raise
             log.warning("%s; uploading it again under the same name", why)
-            progress.current().advance(-source.sent_bytes)
             threading.Event().wait(
                 why.retry_after_s or service.settings.backoff_s * 2 ** (attempt - 1)
             )
@@ -165,7 +158,7 @@ def _put(service: DownloadService, source: _Source, target: str) -> tuple[Writte
 
 
 def _compare(
-    service: DownloadService, source: _Source, written: Written
+    service: DownloadService, source: LocalSource, written: Written
 ) -> tuple[Checksum, bool, str | None]:
     """Compare size and, where the storage tells it, checksum of what is there now."""
     if written.size_bytes not in (None, source.size_bytes):
@@ -198,42 +191,3 @@ def _compare(
             hint=_AGAIN,
         )
     return ours, True, None
-
-
-class _Source:
-    """A file that can be read again from its beginning; its adler32 is taken on the way."""
-
-    def __init__(self, local: Path, stop: threading.Event) -> None:
-        self._local = local
-        self._stop = stop
-        self._sums: dict[str, Checksum] = {}
-        self.sent_bytes = 0
-        if not local.exists():
-            raise FileNotFoundError(f"There is no such file here: {local}")
-        if not local.is_file():
-            raise UsageError(
-                "Only regular files are uploaded",
-                where=str(local),
-                hint="For a directory use upload_dir, or -r.",
-            )
-        self.size_bytes = local.stat().st_size
-
-    def __iter__(self) -> Iterator[bytes]:
-        hasher = sums.Hasher("adler32")
-        self.sent_bytes = 0
-        with self._local.open("rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                if self._stop.is_set():
-                    raise Stopped("Stopped", where=str(self._local), hint=_AGAIN)
-                hasher.update(block)
-                yield block
-                self.sent_bytes += len(block)
-                progress.current().advance(len(block))
-        if self.sent_bytes == self.size_bytes:
-            self._sums["adler32"] = hasher.checksum()
-
-    def checksum(self, algorithm: str) -> Checksum:
-        """Give the file's checksum, computed once."""
-        if algorithm not in self._sums:
-            self._sums[algorithm] = sums.of_file(self._local, algorithm)
-        return self._sums[algorithm]

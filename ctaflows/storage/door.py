@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink, Source, Stream, TokenSource
+    from ctaflows.transport import Head, Sink, Source, TokenSource
 
 
 class Door:
@@ -143,36 +143,6 @@ class Door:
         length = head.headers.get("content-length", "")
         return int(length) if length.isdecimal() else None, digests(head.headers)
 
-    @contextlib.contextmanager
-    def open(self, path: str, *, start: int = 0, end: int | None = None) -> Iterator[Stream]:
-        """Open a file, or a range of it, for reading.
-
-        Parameters
-        ----------
-        path : str
-            A file.
-        start : int
-            First byte.
-        end : int, optional
-            First byte no longer wanted; None means to the end, which asks for a range only where
-            ``start`` is not 0.
-
-        Yields
-        ------
-        Stream
-            With status 200 (the whole file) or 206 (exactly the range).
-
-        Raises
-        ------
-        ProtocolSurprise
-            The answer is for another range.
-        """
-        url, headers = self._url(self.normalise(path)), _range(start, end)
-        with self.transport.stream("GET", url, headers=headers) as got:
-            if got.status == 206:
-                _check_range(got, start)
-            yield got
-
     def receive(
         self,
         path: str,
@@ -186,8 +156,13 @@ class Door:
 
         Parameters
         ----------
-        path, start, end
-            As for `open`. XRootD 5.5 gives no bytes for a range without an end.
+        path : str
+            A file.
+        start : int
+            First byte.
+        end : int, optional
+            First byte no longer wanted; None means to the end, which the door is asked for where
+            ``start`` is not 0.
         sink : Sink
             Hears of the answer, with status 200 (the whole file) or 206 (exactly the range), and
             then takes its bytes.
@@ -199,6 +174,8 @@ class Door:
         ProtocolSurprise
             The answer is for another range.
         """
+        if start and end is None:  # XRootD 5.5 gives no bytes of a range without an end
+            end = self.stat(path).size_bytes
         url = self._url(self.normalise(path))
         return self.transport.receive(
             url, _Ranged(sink, start), headers=_range(start, end), stop=stop
@@ -371,7 +348,7 @@ def _range(start: int, end: int | None) -> dict[str, str]:
     return headers
 
 
-def _check_range(got: Head | Stream, start: int) -> None:
+def _check_range(got: Head, start: int) -> None:
     said = got.headers.get("content-range", "")
     if not said.startswith(f"bytes {start}-"):
         raise ProtocolSurprise(

@@ -9,7 +9,6 @@ upload is written under its final name and compared afterwards. Observed: cta-ep
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transport import Sink, Stream
+    from ctaflows.transport import Sink
 
 log = logging.getLogger("ctaflows.storage")
 
@@ -162,27 +161,6 @@ class DownloadService(Service):
         told = self._told(path, "0").get(path)
         return told.checksums if told else ()
 
-    @contextlib.contextmanager
-    def open(self, path: str, *, start: int = 0, end: int | None = None) -> Iterator[Stream]:
-        """Open a file for reading: the whole one, since the service has no ranges.
-
-        Parameters
-        ----------
-        path : str
-            A file.
-        start, end : int, int or None
-            Not heeded; status 200 says that the whole file comes.
-
-        Yields
-        ------
-        Stream
-            Without a length. What the storage says of an error comes in place of the file, so that
-            the size must be compared with the listing's.
-        """
-        url = f"{self._url('fetch', self.normalise(path))}?chunk_size={self._chunk_bytes}"
-        with self.stream("GET", url) as got:
-            yield got
-
     def receive(
         self,
         path: str,
@@ -192,7 +170,10 @@ class DownloadService(Service):
         end: int | None = None,
         stop: threading.Event | None = None,
     ) -> Head:
-        """Read a file into a sink: the whole one, as for `open`.
+        """Read a file into a sink: the whole one, since the service has no ranges.
+
+        No length is told, and what the storage says of an error comes in place of the file, so that
+        the size must be compared with the listing's.
 
         Parameters
         ----------

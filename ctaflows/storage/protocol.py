@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink, Stream
+    from ctaflows.transport import Head, Sink
 
 
 class Storage(Protocol):
@@ -22,8 +21,8 @@ class Storage(Protocol):
         """Timeouts, limits, number of tries."""
 
     @property
-    def transfer_slots(self) -> AbstractContextManager[object]:
-        """One slot for each file that may be moved at once."""
+    def transfer_slots(self) -> threading.Semaphore:
+        """One slot for each file, or range of one, that may be moved at once."""
 
     def normalise(self, path: str) -> str:
         """Turn what a person writes into a path from the root, decoded, with a leading slash."""
@@ -40,11 +39,6 @@ class Storage(Protocol):
     def checksums(self, path: str) -> tuple[Checksum, ...]:
         """Ask for a file's checksums; empty where none are to be had."""
 
-    def open(
-        self, path: str, *, start: int = 0, end: int | None = None
-    ) -> AbstractContextManager[Stream]:
-        """Open a file, or a range of it: status 206, or 200 for the whole where ranges are not."""
-
     def receive(
         self,
         path: str,
@@ -54,4 +48,4 @@ class Storage(Protocol):
         end: int | None = None,
         stop: threading.Event | None = None,
     ) -> Head:
-        """Read a file, or a range of it, into a sink; status as for `open`."""
+        """Read a range of a file into a sink; status 200 says that the whole file comes."""

@@ -16,6 +16,7 @@ import fnmatch
 import sys
 from typing import TYPE_CHECKING
 
+from ctaflows.errors import ProtocolSurprise
 from ctaflows.storage.ahead import Ahead
 from ctaflows.storage.paths import selected
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
+
+
+#: A tree of nights has some ten levels; one without end is no tree.
+_MAX_DEPTH = 64
 
 
 def walk(
@@ -90,6 +95,10 @@ def walk_batches(
     """
     with Ahead(storage, [storage.normalise(path)]) as ahead:
         while (where := ahead.next_path()) is not None:
+            if where.count("/") > _MAX_DEPTH:
+                raise ProtocolSurprise(
+                    f"The tree is deeper than {_MAX_DEPTH} directories", where=where
+                )
             below: list[str] = []
             is_empty = True
             with contextlib.closing(ahead.batches(where)) as batches:

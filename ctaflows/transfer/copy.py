@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import ChecksumMismatch, SizeMismatch, SourceChanged, Truncated
+from ctaflows.errors import ChecksumMismatch, SizeMismatch, SourceChanged, Stopped, Truncated
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from ctaflows.model import Checksum, Entry
@@ -66,6 +67,8 @@ class Copy:
         Where the bytes go; those that are there already are kept.
     entry : Entry
         The source.
+    stop : threading.Event
+        Ends the transfer at the next block after it is set.
 
     Attributes
     ----------
@@ -81,8 +84,9 @@ class Copy:
         Have all bytes come?
     """
 
-    def __init__(self, part: Part, entry: Entry) -> None:
+    def __init__(self, part: Part, entry: Entry, stop: threading.Event) -> None:
         self.part = part
+        self._stop = stop
         self.entry = entry
         self.resumed_bytes = part.size_bytes
         self.moved_bytes = 0
@@ -146,6 +150,7 @@ class Copy:
         self.moved_bytes += len(block)
         progress.current().advance(len(block))
         throttle.current().pay(len(block))
+        end_if(self._stop, self.entry.path)
 
     def ended(self) -> None:
         """Say that an answer came to its end."""
@@ -168,6 +173,12 @@ class Copy:
         """
         assert self._hasher is not None  # noqa: S101
         return proven(self.entry.path, self._hasher.checksum(), self.promised)
+
+
+def end_if(stop: threading.Event, path: str) -> None:
+    """Raise Stopped if that is asked for; what came of the file is kept."""
+    if stop.is_set():
+        raise Stopped("Stopped; the next run goes on from here", where=path)
 
 
 def check_total(head: Head, entry: Entry) -> None:

@@ -35,7 +35,7 @@ from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
 if TYPE_CHECKING:
     from ctaflows.model import Checksum
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.protocol import Storage
 
 log = logging.getLogger("ctaflows.transfer")
 
@@ -59,7 +59,7 @@ class Job:
 
 
 def fetch(
-    door: Door,
+    door: Storage,
     job: Job,
     *,
     proof: Transfer | None = None,
@@ -70,7 +70,7 @@ def fetch(
 
     Parameters
     ----------
-    door : Door
+    door : Storage
         Where from.
     job : Job
         What and where to.
@@ -164,7 +164,9 @@ def destination(dest: str | os.PathLike[str], name: str) -> Path:
     return local / name
 
 
-def _fetch_checked(door: Door, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
+def _fetch_checked(
+    door: Storage, job: Job, proof: Transfer | None, stop: threading.Event
+) -> Transfer:
     """Fetch; if the whole is wrong, look at the source again and fetch once more from zero."""
     try:
         return _fetch_once(door, job, proof, stop)
@@ -175,7 +177,7 @@ def _fetch_checked(door: Door, job: Job, proof: Transfer | None, stop: threading
         return replace(done, retries=done.retries + 1)
 
 
-def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
+def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
     entry, started = job.entry, time.monotonic()
     _refuse_offline(entry)
     if entry.size_bytes is not None and entry.size_bytes <= SMALL_BYTES:
@@ -212,7 +214,7 @@ def _fetch_once(door: Door, job: Job, proof: Transfer | None, stop: threading.Ev
 
 
 def _received(
-    door: Door, part: Part, entry: Entry, stop: threading.Event
+    door: Storage, part: Part, entry: Entry, stop: threading.Event
 ) -> tuple[Copy | RangedCopy, Checksum, bool]:
     """Receive what is missing, and compare the whole."""
     missing_bytes = (entry.size_bytes or 0) - part.size_bytes
@@ -224,7 +226,7 @@ def _received(
             log.info("%s; fetching it in one piece", why)
             progress.current().advance(-part.size_bytes)
             part.restart()
-    copy = Copy(part, entry)
+    copy = Copy(part, entry, stop)
     if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end
         copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)
     while not copy.complete:
@@ -233,7 +235,7 @@ def _received(
 
 
 def _in_ranges(
-    door: Door, part: Part, entry: Entry, stop: threading.Event
+    door: Storage, part: Part, entry: Entry, stop: threading.Event
 ) -> tuple[RangedCopy, Checksum, bool]:
     with Ledger(part.ranges_path, entry.size_bytes or 0, part.size_bytes) as ledger:
         copy = RangedCopy(part, ledger, entry)
@@ -243,7 +245,7 @@ def _in_ranges(
         return copy, *copy.proof()
 
 
-def _go_on(door: Door, copy: Copy, stop: threading.Event) -> None:
+def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
     """Receive until the end or until the connection breaks; the caller comes again."""
     try:
         start, size = copy.part.size_bytes, copy.entry.size_bytes

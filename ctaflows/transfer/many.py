@@ -14,13 +14,13 @@ from ctaflows.model import Report, Transfer
 from ctaflows.transfer import folders, progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
-from ctaflows.transfer.part import local_error, part_path
+from ctaflows.transfer.part import BESIDE_ENDINGS, local_error, part_name, part_path
 from ctaflows.transfer.plan import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.manifest import Manifest
 
 
@@ -49,7 +49,7 @@ def plan(
 
 
 def fetch_alone(
-    door: Door, job: Job, *, check: Literal["checksum", "size"] = "checksum"
+    door: Storage, job: Job, *, check: Literal["checksum", "size"] = "checksum"
 ) -> Transfer:
     """Fetch one file as `fetch` does, and tell the listener of it."""
     _check_space([job])
@@ -60,7 +60,7 @@ def fetch_alone(
 
 
 def fetch_many(
-    door: Door,
+    door: Storage,
     jobs: Sequence[Job],
     *,
     manifest: Manifest | None = None,
@@ -70,7 +70,7 @@ def fetch_many(
 
     Parameters
     ----------
-    door : Door
+    door : Storage
         Where from; its ``transfer_slots`` bound how many move at once.
     jobs : sequence of Job
         What and where to.
@@ -130,6 +130,26 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
                 where=str(job.local),
                 said=f"{other} and {job.entry.path}",
                 hint="Fetch them into different folders.",
+            )
+    _refuse_part_names(seen)
+
+
+def _refuse_part_names(locals_: Collection[str]) -> None:
+    """Refuse a file whose name is that of another one's unfinished bytes: one would be lost."""
+    suspects = {
+        path for path in locals_ if ".part" in (name := path.rpartition("/")[2]) and name[0] == "."
+    }
+    if not suspects:
+        return
+    for path in locals_:
+        part = part_name(path)
+        clash = suspects & {part, *(part + ending for ending in BESIDE_ENDINGS)}
+        if clash:
+            raise UsageError(
+                "A file has the name under which another one is fetched",
+                where=", ".join(sorted(clash)),
+                said=f"the other is {path}",
+                hint="Leave one of them out with --exclude, or fetch it into another folder.",
             )
 
 

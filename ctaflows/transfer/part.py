@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 20
 _GLANCE_S = 0.05
-_MAX_NAME_BYTES = 255 - len("..part.ranges.new")
+#: What lies beside a part, by the end of its name.
+BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
+_MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
 
 
 class Part:

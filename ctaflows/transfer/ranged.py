@@ -12,13 +12,13 @@ from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
-from ctaflows.transfer.copy import Gather, check_total, proven
+from ctaflows.transfer.copy import Gather, check_total, end_if, proven
 from ctaflows.transfer.crew import GLANCE_S, Pace
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.part import Part
     from ctaflows.transfer.ranges import Ledger, Range
     from ctaflows.transport import Head
@@ -153,9 +153,14 @@ class RangedCopy:
 class _RangeSink:
     """Takes in one answer for one range."""
 
-    def __init__(self, copy: RangedCopy, part: Range) -> None:
+    def __init__(self, copy: RangedCopy, part: Range, stop: threading.Event) -> None:
         self._copy, self._part = copy, part
-        gather = Gather(lambda block: copy.write(part, block), copy.entry.size_bytes)
+
+        def write(block: memoryview) -> None:
+            copy.write(part, block)
+            end_if(stop, copy.entry.path)
+
+        gather = Gather(write, copy.entry.size_bytes)
         self.take, self.flush = gather.take, gather.flush
 
     def begin(self, head: Head) -> None:
@@ -167,7 +172,7 @@ class Crew:
 
     Parameters
     ----------
-    door : Door
+    door : Storage
         Where from. The first thread moves in its caller's transfer slot, each other takes one that
         is free, so that all files together keep to the limit.
     copy : RangedCopy
@@ -176,7 +181,7 @@ class Crew:
         Ends the transfer soon after it is set.
     """
 
-    def __init__(self, door: Door, copy: RangedCopy, stop: threading.Event) -> None:
+    def __init__(self, door: Storage, copy: RangedCopy, stop: threading.Event) -> None:
         self._door, self._copy, self._stop = door, copy, stop
         self._halt = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -237,7 +242,7 @@ class Crew:
         """Receive one range; where the connection breaks, go on from there."""
         fruitless = 0
         while not part.is_complete:
-            before, sink = part.next, _RangeSink(self._copy, part)
+            before, sink = part.next, _RangeSink(self._copy, part, self._stop)
             try:
                 try:
                     head = self._door.receive(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Checksum, Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transport import Head
 
 log = logging.getLogger("ctaflows.transfer")
@@ -68,7 +68,7 @@ class _Whole:
         return data, *proven(self.entry.path, hasher.checksum(), self.promised)
 
 
-def fetch_small(door: Door, entry: Entry, local: Path, stop: threading.Event) -> Transfer | None:
+def fetch_small(door: Storage, entry: Entry, local: Path, stop: threading.Event) -> Transfer | None:
     """Fetch a small file.
 
     Parameters
@@ -147,7 +147,7 @@ def _opened(part: str) -> int | None:
     return descriptor
 
 
-def _received(door: Door, entry: Entry, stop: threading.Event) -> _Whole:
+def _received(door: Storage, entry: Entry, stop: threading.Event) -> _Whole:
     """Receive all of it; what breaks off begins anew."""
     retries = 0
     while True:

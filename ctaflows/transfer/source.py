@@ -84,8 +84,8 @@ class LocalSource:
         self.rewind()
         return b"".join(iter(lambda: self.read(_SMALL_BYTES), b""))
 
-    def blocks(self) -> Iterator[bytes]:
-        """Give all bytes, block by block."""
+    def __iter__(self) -> Iterator[bytes]:
+        """Give all bytes, block by block, from the first one on."""
         self.rewind()
         while block := self.read(_BLOCK_BYTES):
             yield block

@@ -157,7 +157,6 @@ def on_a_terminal(*words: str) -> bytes:
 
 
 @pytest.mark.parametrize("wire", ["libcurl"], indirect=True)
-@pytest.mark.xfail(strict=True, reason="a walk has no limit of depth")
 def test_a_tree_without_end(little: LittleDoor, aimed: Path) -> None:
     """Each directory holds another one: that is refused while it is still cheap."""
 
@@ -189,7 +188,6 @@ def test_a_tree_without_end(little: LittleDoor, aimed: Path) -> None:
     ],
     ids=["small part", "part", "journal", "new journal", "ranges"],
 )
-@pytest.mark.xfail(strict=True, reason="one file is lost, and all is said to be well")
 def test_a_file_named_as_another_one_s_part(
     little: LittleDoor, aimed: Path, name: str, data: bytes
 ) -> None:

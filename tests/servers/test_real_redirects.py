@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from serverplace import TOKEN, Place, known_bug, new_place, settings_for
+from sinkkit import read
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import NotFound
@@ -65,8 +66,7 @@ def test_read_at_the_data_server_without_the_token(
     place: Place, door: Door, seen: Callable[[], str]
 ) -> None:
     path = place.put("a.h5", DATA)
-    with door.open(path) as stream:
-        assert b"".join(stream.chunks()) == DATA
+    assert read(door, path) == DATA
     assert f"GET {path}" in seen()
     assert "uthorization" not in seen()
     assert TOKEN not in seen()
@@ -117,8 +117,8 @@ def test_odd_names(place: Place, door: Door, name: str, tmp_path: Path) -> None:
 
 
 def test_nothing_there(place: Place, door: Door) -> None:
-    with pytest.raises(NotFound), door.open(f"{place.at}/gone"):
-        pass
+    with pytest.raises(NotFound):
+        read(door, f"{place.at}/gone")
 
 
 def test_describe_and_upload(

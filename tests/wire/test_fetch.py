@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from sinkkit import Counted
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import (
@@ -377,23 +378,9 @@ def test_some_fail_and_the_rest_is_done(box: Sandbox, door: Door, tmp_path: Path
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings(transfers=3)
-    most, now, lock = 0, 0, threading.Lock()
     with Door(settings, Keeper(settings)) as door:
         jobs = night(box, door, tmp_path)
-        opened = door.open
-
-        def counted(*args: object, **kwargs: object) -> object:
-            nonlocal most, now
-            with lock:
-                now += 1
-                most = max(most, now)
-            try:
-                return opened(*args, **kwargs)  # type: ignore[arg-type]
-            finally:
-                with lock:
-                    now -= 1
-
-        door.open = counted  # type: ignore[method-assign,assignment]
+        counted = Counted(door)
         threads = [
             threading.Thread(target=many.fetch_many, args=(door, jobs[i::2])) for i in range(2)
         ]
@@ -401,7 +388,7 @@ def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> No
             t.start()
         for t in threads:
             t.join()
-    assert most <= 3
+    assert 1 < counted.most <= 3
 
 
 def test_no_secret_is_logged(

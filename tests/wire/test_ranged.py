@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+from sinkkit import Counted
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
@@ -399,29 +400,15 @@ def test_progress_ends_at_the_whole(
 @pytest.mark.parametrize("transfers", [2, 3])
 def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transfers: int) -> None:
     settings = box.settings(transfers=transfers)
-    most, now, lock = 0, 0, threading.Lock()
     with Door(settings, Keeper(settings)) as door:
         for name in "abc":
             box.put(f"/{name}.h5", DATA)
         jobs = [job(door, tmp_path, f"/{name}.h5") for name in "abc"]
-        received = door.receive
-
-        def counted(*args: object, **kwargs: object) -> object:
-            nonlocal most, now
-            with lock:
-                now += 1
-                most = max(most, now)
-            try:
-                return received(*args, **kwargs)  # type: ignore[arg-type]
-            finally:
-                with lock:
-                    now -= 1
-
-        door.receive = counted  # type: ignore[method-assign,assignment]
+        counted = Counted(door)
         report = many.fetch_many(door, jobs)
         assert not report.failed
         assert all_slots_are_free(door)
-    assert 1 < most <= transfers
+    assert 1 < counted.most <= transfers
     assert all((tmp_path / f"{name}.h5").read_bytes() == DATA for name in "abc")
 
 

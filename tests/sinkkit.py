@@ -1,0 +1,52 @@
+"""A sink that keeps what it is given, for tests that read a file by itself."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctaflows.storage.protocol import Storage
+    from ctaflows.transport import Head
+
+
+class Kept:
+    """The answer, and its bytes."""
+
+    def __init__(self) -> None:
+        self.head: Head
+        self.data = bytearray()
+
+    def begin(self, head: Head) -> None:
+        self.head = head
+
+    def take(self, data: bytes) -> None:
+        self.data += data
+
+
+def read(storage: Storage, path: str, **span: int | None) -> bytes:
+    """Read a file, or the range from ``start`` to ``end``."""
+    kept = Kept()
+    storage.receive(path, kept, **span)
+    return bytes(kept.data)
+
+
+class Counted:
+    """Counts how many transfers a door carries at the same time."""
+
+    def __init__(self, door: Storage) -> None:
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        self._receive = door.receive
+        door.receive = self  # type: ignore[method-assign,assignment]
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            return self._receive(*args, **kwargs)  # type: ignore[arg-type]
+        finally:
+            with self._lock:
+                self._now -= 1

@@ -5,10 +5,14 @@ Keys in JSON are stable and snake_case; a unit is in the key (`size_bytes`, `sec
 
 from __future__ import annotations
 
+import os
 import posixpath
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
+
+#: A path here, in any of its forms.
+StrPath = str | os.PathLike[str]
 
 
 def utc_text(moment: datetime | None) -> str | None:

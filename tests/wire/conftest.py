@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.sandbox import issuer as issuer_module
+from ctaflows.sandbox.grants import DeviceGrant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
 from typing import TYPE_CHECKING
 
 import pytest
+from talk import DATA, PATH, Talker
 
-from ctaflows.auth.keeper import Keeper
 from ctaflows.storage.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ctaflows.sandbox import Sandbox
 
 
 @pytest.fixture(params=["libcurl", "httpx"])
@@ -21,3 +31,49 @@ def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Door]:
     settings = box.settings(fast_bytes=request.param == "libcurl")
     with Door(settings, Keeper(settings)) as door:
         yield door
+
+
+@pytest.fixture
+def make():
+    """Make a sandbox with quirks and faults, and a talker for it."""
+    boxes = []
+
+    def made(*faults, **quirks):
+        details = {k: quirks.pop(k) for k in ("token_lifetime_s", "host") if k in quirks}
+        box = Sandbox(quirks=Quirks(**quirks), faults=faults, **details)
+        boxes.append(box)
+        box.put(PATH, DATA)
+        return Talker(box)
+
+    yield made
+    for box in boxes:
+        box.close()
+
+
+@pytest.fixture
+def rewrite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict], object]], None]:
+    """Change the issuer's JSON answers before they go out."""
+    real = issuer_module.wsgi.call
+    changes: list[tuple[str, Callable[[dict], object]]] = []
+
+    def call(application: Any, environ: dict[str, Any]) -> Any:
+        response = real(application, environ)
+        for suffix, change in changes:
+            if environ["PATH_INFO"].endswith(suffix) and response.status == 200:
+                values = json.loads(response.body)
+                change(values)
+                response.body = json.dumps(values).encode()
+        return response
+
+    monkeypatch.setattr(issuer_module.wsgi, "call", call)
+    return lambda suffix, change: changes.append((suffix, change))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The sandbox looks at no clock: it says slow_down where the list holds True."""
+    script: list[bool] = []
+    monkeypatch.setattr(
+        DeviceGrant, "should_slow_down", lambda _self, _login: script.pop(0) if script else False
+    )
+    return script

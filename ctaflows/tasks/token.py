@@ -1,0 +1,109 @@
+"""Tasks that keep the token alive."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ctaflows.task import task
+
+if TYPE_CHECKING:
+    from ctaflows.auth.keeper import Keeper
+    from ctaflows.auth.token import TokenInfo
+
+StrPath = str | os.PathLike[str]
+
+
+@task(name="refresh-token", tags=["ctaflows"])
+def refresh_token(*, profile: str | None = None) -> TokenInfo:
+    """Renew the stored token now.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    TokenInfo
+        Whose it is and how long it lives; never the token.
+
+    Raises
+    ------
+    TokenMissing
+        Nothing is stored for this profile.
+    LoginNeeded
+        The issuer will not renew it: a person must log in again.
+    """
+    return _keeper(profile).refresh()
+
+
+@task(name="keep-token", tags=["ctaflows"])
+def keep_token(*, profile: str | None = None) -> TokenInfo:
+    """Renew the stored token if half of its life is over, or less than five minutes are left.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    TokenInfo
+        Whose it is and how long it lives; never the token.
+
+    Raises
+    ------
+    TokenMissing, LoginNeeded
+        As for `refresh_token`.
+    CtaflowsError
+        The issuer could not be asked; the old token may still hold.
+    """
+    from ctaflows.auth.agent import FRACTION, MARGIN_S
+
+    keeper = _keeper(profile)
+    keeper.warm(MARGIN_S, fraction=FRACTION, quiet=False)
+    return keeper.stored_info()
+
+
+@task(name="share-token", tags=["ctaflows"])
+def share_token(block: str, *, profile: str | None = None) -> None:
+    """Keep a copy of the access token in a Prefect Secret block, never the refresh token.
+
+    For workers that share no home; they set ``token_source`` to ``block:NAME``. Every client of the
+    Prefect API can read the block.
+
+    Parameters
+    ----------
+    block : str
+        Name of the block; it is made, or replaced.
+    profile : str, optional
+        Settings to use.
+    """
+    from ctaflows.auth import block as _block
+
+    _block.put(block, _keeper(profile).token())
+
+
+@task(name="get-token-info", tags=["ctaflows"])
+def get_token_info(*, profile: str | None = None) -> TokenInfo:
+    """Tell whose token would be used, where it was found and how long it lives.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use.
+
+    Raises
+    ------
+    TokenMissing
+        None was found.
+    """
+    return _keeper(profile).info()
+
+
+def _keeper(profile: str | None) -> Keeper:
+    from ctaflows import settings
+    from ctaflows.auth.keeper import Keeper
+
+    return Keeper(settings.load(profile))

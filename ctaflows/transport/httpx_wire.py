@@ -9,10 +9,9 @@ import contextlib
 import ssl
 from typing import TYPE_CHECKING, cast
 
-import httpx
-
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
 from ctaflows.transport.faults import silent, unreachable, untrusted
+from ctaflows.transport.lean import httpx
 from ctaflows.transport.logs import redact_logs
 from ctaflows.transport.message import MAX_DRAINED_BYTES
 from ctaflows.transport.tls import ssl_context

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ctaflows.transport import Head
 
 _MAX_BLOCK_BYTES = 1 << 20
-_MIN_BLOCK_BYTES = 1 << 14
+_MIN_BLOCK_BYTES = 1 << 16
+#: So small a part of a file may be lost in a kill.
+_SHARE = 4096
 
 
 class Gather:
@@ -29,11 +31,14 @@ class Gather:
     write : Callable
         Takes a block; it must not keep it.
     size_bytes : int or None
-        Of the whole file: a block is at most 1/256 of it, so that a kill costs little.
+        Of the whole file: a block is at most 1/4096 of it, so that hundreds of kills cost little;
+        where that is less than 64 KiB each piece is written as it comes.
     """
 
     def __init__(self, write: Callable[[memoryview], None], size_bytes: int | None) -> None:
-        size = min(max((size_bytes or 0) >> 8, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
+        size = min((size_bytes or 0) // _SHARE, _MAX_BLOCK_BYTES)
+        if size < _MIN_BLOCK_BYTES:
+            size = 0
         self._write = write
         self._block = memoryview(bytearray(size))
         self._size = size

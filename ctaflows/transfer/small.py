@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ctaflows.transfer")
 
 #: Up to this size a file is held in memory, once for each that is on its way.
-SMALL_BYTES = 1 << 18
+SMALL_BYTES = 1 << 16
 
 
 class _Whole:

@@ -149,12 +149,21 @@ def test_gathered_pieces_are_the_same_bytes(lengths: list[int], size_bytes: int 
 
 def test_small_pieces_become_large_blocks() -> None:
     blocks: list[int] = []
-    gather = Gather(lambda block: blocks.append(len(block)), 1 << 30)
+    gather = Gather(lambda block: blocks.append(len(block)), 4 << 30)
     for _ in range(1000):
         gather.take(b"x" * 16_384)
     gather.flush()
     assert len(blocks) == 16
     assert max(blocks) == MIB
+
+
+def test_of_a_small_file_nothing_is_held_back() -> None:
+    """A kill at any moment costs no byte that came."""
+    blocks: list[bytes] = []
+    gather = Gather(lambda block: blocks.append(bytes(block)), 100 << 20)
+    for piece in (b"a", b"b" * 16_384, b"c"):
+        gather.take(piece)
+        assert blocks[-1] == piece
 
 
 def test_a_write_that_fails_loses_nothing_twice() -> None:
@@ -166,7 +175,7 @@ def test_a_write_that_fails_loses_nothing_twice() -> None:
             raise UsageError("full")
         written.append(bytes(block))
 
-    gather = Gather(write, None)
+    gather = Gather(write, 1 << 30)
     gather.take(b"abc")
     with pytest.raises(UsageError):
         gather.flush()

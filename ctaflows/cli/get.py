@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ctaflows.storage.door import Door
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.plan import Check
 
 _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -35,10 +36,11 @@ Examples:
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--check",
-    type=click.Choice(["checksum", "size"]),
-    default="checksum",
+    type=click.Choice(["proof", "checksum", "size"]),
+    default="proof",
     show_default=True,
-    help="What a file that is here must share with the one there to be left alone.",
+    help="What spares a file that is here: a proof in the manifest (or else its checksum), its "
+    "checksum computed again, or its size alone.",
 )
 @click.option("--delete", is_flag=True, help="With -r: delete files here that are not there.")
 @click.option(
@@ -206,7 +208,7 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     from ctaflows.model import Report, Transfer
     from ctaflows.transfer.many import fetch_alone, fetch_many, plan
 
-    check: Literal["checksum", "size"] = wanted["check"]
+    check: Check = wanted["check"]
     jobs = [job for tree in trees for job in tree.jobs]
     if wanted["dry_run"]:
         planned = [t for tree in trees for t in plan(tree.jobs, check=check)]

@@ -21,6 +21,7 @@ from ctaflows.transfer.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ctaflows.transfer.plan import Check
     from ctaflows.transfer.verify import Verdict
 
 
@@ -60,7 +61,7 @@ def fetch_files(
     *,
     base: str | None = None,
     manifest: StrPath | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
     on_error: Literal["raise", "report"] = "raise",
     profile: str | None = None,
 ) -> Report:
@@ -77,8 +78,9 @@ def fetch_files(
         None means the deepest directory that holds all files.
     manifest : path, optional
         File to which a line of proof is appended for each file.
-    check : {"checksum", "size"}
-        What a file that is here must share with the one at the door to be left alone.
+    check : {"proof", "checksum", "size"}
+        What a file that is here must share with the one at the door to be left alone, see
+        `transfer.plan.Check`.
     on_error : {"raise", "report"}
         With ``report`` failed files are told in the report alone.
     profile : str, optional
@@ -115,7 +117,7 @@ def fetch_dir(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     manifest: StrPath | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
     profile: str | None = None,
 ) -> Report:
     """Fetch a directory with all that is below it, into ``dest/<name of the directory>``.

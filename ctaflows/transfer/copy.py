@@ -85,6 +85,8 @@ class Copy:
         What the server calls itself.
     promised : Checksum or None
         What the storage says of the whole file.
+    n_answers : int
+        How many answers the bytes are from.
     complete : bool
         Have all bytes come?
     """
@@ -96,6 +98,7 @@ class Copy:
         self.resumed_bytes = part.size_bytes
         self.moved_bytes = 0
         self.retries = 0
+        self.n_answers = 1 if part.size_bytes else 0  # an earlier run had one
         self._furthest_bytes = 0
         self._fruitless = 0
         self.server: str | None = None
@@ -109,6 +112,7 @@ class Copy:
 
     def begin(self, head: Head) -> None:
         """Look at the headers of an answer, before its bytes."""
+        self.n_answers += 1
         self.server = head.headers.get("server") or self.server
         if self.promised is None:
             self.promised = sums.best(digests(head.headers))

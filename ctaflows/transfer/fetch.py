@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ctaflows.errors import (
     ChecksumMismatch,
@@ -28,7 +28,7 @@ from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import Copy
 from ctaflows.transfer.part import Part, local_error
-from ctaflows.transfer.plan import Action, LocalState, decide
+from ctaflows.transfer.plan import Action, Check, LocalState, decide
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
 from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
@@ -63,7 +63,7 @@ def fetch(
     job: Job,
     *,
     proof: Transfer | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
     stop: threading.Event | None = None,
 ) -> Transfer:
     """Fetch one file, unless it is here and proven.
@@ -76,7 +76,7 @@ def fetch(
         What and where to.
     proof : Transfer, optional
         What a manifest says of an earlier transfer.
-    check : {"checksum", "size"}
+    check : {"proof", "checksum", "size"}
         See `plan.decide`.
     stop : threading.Event, optional
         Ends the transfer soon after it is set.
@@ -106,7 +106,7 @@ def _in_place(
     proof: Transfer | None,
     why: str,
     started: float,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
 ) -> Transfer:
     """Make the record of a file that is here; an earlier proof of the same file still counts."""
     entry = job.entry
@@ -118,7 +118,7 @@ def _in_place(
         local=str(job.local),
         size_bytes=entry.size_bytes,
         checksum=sums.best(entry.checksums) or (proof.checksum if proof else None),
-        verified=(bool(entry.checksums) and check == "checksum")
+        verified=(bool(entry.checksums) and check != "size")
         or (proof is not None and proof.verified),
         skipped=True,
         mtime=entry.mtime,
@@ -131,7 +131,7 @@ def look(
     entry: Entry,
     local: Path,
     proof: Transfer | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
 ) -> tuple[Action, str]:
     """Look at what is here and decide: fetch or skip, and why; see `plan.decide`."""
     action, why = decide(entry, _here(local), proof, check=check)
@@ -231,6 +231,7 @@ def _received(
         copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)
     while not copy.complete:
         _go_on(door, copy, stop)
+    _refuse_mixture(door, copy)
     return copy, *copy.proof()
 
 
@@ -242,7 +243,17 @@ def _in_ranges(
         if copy.promised is None and not copy.has_more:
             copy.promised = sums.best(door.checksums(entry.path))
         Crew(door, copy, stop).receive()
+        _refuse_mixture(door, copy)
         return copy, *copy.proof()
+
+
+def _refuse_mixture(door: Storage, copy: Copy | RangedCopy) -> None:
+    """Look at the source again, where several answers made a file that has no checksum."""
+    if copy.promised is not None or copy.n_answers < 2:
+        return
+    before, now = copy.entry, door.stat(copy.entry.path)
+    if (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag):
+        raise SourceChanged("The file was replaced meanwhile", where=before.path)
 
 
 def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError, error_text
 from ctaflows.model import Report, Transfer
@@ -15,7 +15,7 @@ from ctaflows.transfer import folders, progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
 from ctaflows.transfer.part import BESIDE_ENDINGS, local_error, part_name, part_path
-from ctaflows.transfer.plan import Action
+from ctaflows.transfer.plan import Action, Check
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,7 +28,7 @@ def plan(
     jobs: Sequence[Job],
     *,
     manifest: Manifest | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
 ) -> list[Transfer]:
     """Say what `fetch_many` would do, without doing it: the reason stands in ``note``."""
     planned = []
@@ -48,9 +48,7 @@ def plan(
     return planned
 
 
-def fetch_alone(
-    door: Storage, job: Job, *, check: Literal["checksum", "size"] = "checksum"
-) -> Transfer:
+def fetch_alone(door: Storage, job: Job, *, check: Check = "proof") -> Transfer:
     """Fetch one file as `fetch` does, and tell the listener of it."""
     _check_space([job])
     progress.current().expect(1, job.entry.size_bytes or 0)
@@ -64,7 +62,7 @@ def fetch_many(
     jobs: Sequence[Job],
     *,
     manifest: Manifest | None = None,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
 ) -> Report:
     """Fetch many files at once.
 
@@ -76,7 +74,7 @@ def fetch_many(
         What and where to.
     manifest : Manifest, optional
         Gets a line for each file as it finishes, unless it holds the same proof already.
-    check : {"checksum", "size"}
+    check : {"proof", "checksum", "size"}
         See `plan.decide`.
 
     Returns

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _SAME_TIME_S = 1.0
 
 
+#: What a file that is here must share with the one at the storage to be left alone: a proof in the
+#: manifest and the time, or else the checksum; the checksum, computed again; or the size alone.
+Check = Literal["proof", "checksum", "size"]
+
+
 class Action(enum.Enum):
     """What to do with one file."""
 
@@ -44,7 +49,7 @@ def decide(
     here: LocalState | None,
     proof: Transfer | None = None,
     *,
-    check: Literal["checksum", "size"] = "checksum",
+    check: Check = "proof",
 ) -> tuple[Action, str]:
     """Decide what to do with a file, and say why.
 
@@ -56,9 +61,9 @@ def decide(
         The file here, if there is one.
     proof : Transfer or None
         What the manifest says of an earlier transfer to the same place.
-    check : {"checksum", "size"}
-        What a file that is here must share with the one there; the size alone is quick, and blind
-        to damage.
+    check : {"proof", "checksum", "size"}
+        What a file that is here must share with the one there, see `Check`. The size alone is
+        quick, and blind to damage.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def decide(
     same_time = entry.mtime is not None and abs(entry.mtime.timestamp() - here.mtime) < _SAME_TIME_S
     if entry.checksums:
         proven = proof is not None and proof.verified and proof.checksum in entry.checksums
-        if proven and same_time:
+        if proven and same_time and check == "proof":
             return Action.SKIP, "proven by the manifest"
         return Action.COMPARE, "same size, checksum to be compared"
     if same_time:

@@ -43,7 +43,7 @@ class RangedCopy:
 
     Attributes
     ----------
-    moved_bytes, resumed_bytes, retries, server, promised
+    moved_bytes, resumed_bytes, retries, server, promised, n_answers
         As for `copy.Copy`.
     """
 
@@ -53,6 +53,7 @@ class RangedCopy:
         self.resumed_bytes = part.size_bytes = sum(r.next - r.start for r in ledger.ranges)
         self.moved_bytes = 0
         self.retries = 0
+        self.n_answers = 1 if self.resumed_bytes else 0
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
         self._waiting = [r for r in ledger.ranges if not r.is_complete]
@@ -85,6 +86,7 @@ class RangedCopy:
             raise NoRanges("The server knows no ranges", where=head.url)
         check_total(head, self.entry)
         with self._lock:
+            self.n_answers += 1
             self.server = head.headers.get("server") or self.server
             self.promised = self.promised or sums.best(digests(head.headers))
             version = head.headers.get("etag"), head.headers.get("last-modified")

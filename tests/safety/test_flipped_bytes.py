@@ -217,11 +217,6 @@ def test_in_a_file_that_is_done_verify_finds_it(box: Sandbox, rotten: Path) -> N
     assert run("verify", "n").code == 0
 
 
-ROT = pytest.mark.xfail(
-    strict=True, reason="a manifest's proof and an unchanged time count for more than the bytes"
-)
-
-
 def test_what_verify_finds_the_next_fetch_mends(rotten: Path) -> None:
     """`verify` says so: the command that fetched it fetches it again."""
     assert run("verify", "n").code == 7
@@ -229,7 +224,6 @@ def test_what_verify_finds_the_next_fetch_mends(rotten: Path) -> None:
     assert run("verify", "n").code == 0
 
 
-@ROT
 def test_in_a_file_that_is_done_the_next_fetch_finds_it(box: Sandbox, rotten: Path) -> None:
     """Asked to compare checksums, it fetches that file alone."""
     box.requests.clear()

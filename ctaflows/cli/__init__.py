@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from ctaflows.cli.app import main
+import gc
+
+# a short-lived process: at the default of 700 the collector runs all the time while modules load
+gc.set_threshold(50_000)
+
+from ctaflows.cli.app import main  # noqa: E402
 
 __all__ = ["main"]

@@ -192,8 +192,27 @@ def test_threads_are_added_only_where_the_process_is_idle(
     monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
     pace, n_now, seen = Pace(most), 0, []
     for share in busy:
-        now["clock"] += 0.02
-        now["cpu"] += 0.02 * share
+        now["clock"] += 0.021
+        now["cpu"] += 0.021 * share
         n_now = pace.n_wanted(n_now)
         seen.append(n_now)
     assert seen == expected
+
+
+def test_who_was_busy_for_long_is_not_found_idle_by_a_short_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = {"cpu": 5.0, "clock": 100.0}
+    monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
+    pace = Pace(8)
+    n_now = pace.n_wanted(0)
+    for n in range(200):  # 4 s, another program takes the CPU for 20 ms of each 200
+        now["clock"] += 0.021
+        now["cpu"] += 0.0 if n % 10 == 9 else 0.021
+        n_now = pace.n_wanted(n_now)
+    assert n_now == 2
+    for _ in range(200):  # then the network is the limit
+        now["clock"] += 0.021
+        n_now = pace.n_wanted(n_now)
+    assert n_now == 8

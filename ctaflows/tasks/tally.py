@@ -1,0 +1,153 @@
+"""What keeping a tree in step came to: one record a file, and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dl1.report import human_bytes, shortened
+from ctaflows.errors import PartialFailure, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from ctaflows.model import Transfer
+
+#: More lines than this nobody reads; the manifest has them all.
+_MAX_LINES = 200
+_COLUMNS = ("path", "local", "size_bytes", "checksum", "verified", "moved_bytes", "error")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The result of the flows mirror and upload-results.
+
+    Attributes
+    ----------
+    title : str
+        What was done, such as ``Mirror of /cta/DL1/20241114``.
+    dest : str
+        Where to: a folder here, or a directory at the door.
+    manifest : str or None
+        Where the proof of each file stands.
+    transfers : tuple of Transfer
+        One for each file.
+    deleted : tuple of str
+        What was (in a dry run: would be) deleted here, relative to ``dest``.
+    kept : tuple of str
+        What is not at the door, and yet not deleted: the door shows its directory empty, as it
+        shows one that it can't read.
+    dry_run : bool
+        True when nothing was done: notes say what would be.
+    """
+
+    title: str
+    dest: str
+    manifest: str | None = None
+    transfers: tuple[Transfer, ...] = ()
+    deleted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def having(self, transfers: Iterable[Transfer], **changes: Any) -> Tally:
+        """Give it with its files filled in."""
+        return replace(self, transfers=tuple(transfers), **changes)
+
+    @property
+    def failed(self) -> tuple[Transfer, ...]:
+        """The files that are not in place."""
+        return tuple(t for t in self.transfers if not t.ok)
+
+    @property
+    def moved(self) -> tuple[Transfer, ...]:
+        """The files that went over the network."""
+        return tuple(t for t in self.transfers if t.ok and not t.skipped)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that went over the network."""
+        return sum(t.moved_bytes for t in self.transfers)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Give one JSON-ready record a file."""
+        return [t.to_dict() for t in self.transfers]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give the rows of a table for people: what failed, then what was moved."""
+        records = [t.to_dict() for t in (*self.failed, *self.moved)]
+        return [{key: record[key] for key in _COLUMNS} for record in records]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it ready for JSON."""
+        return {
+            "title": self.title,
+            "dest": self.dest,
+            "manifest": self.manifest,
+            "dry_run": self.dry_run,
+            "deleted": list(self.deleted),
+            "kept": list(self.kept),
+            "files": self.records(),
+        }
+
+    def verdict(self) -> str:
+        """Say in one line what came of it."""
+        n_files, n_here = len(self.transfers), sum(t.skipped for t in self.transfers)
+        if self.dry_run:
+            size = human_bytes(sum(t.size_bytes or 0 for t in self.transfers if not t.skipped))
+            text = f"dry run: {n_files - n_here} files to move ({size}), {n_here} in place"
+            return text + (f", {len(self.deleted)} to delete" if self.deleted else "")
+        n_verified = sum(t.verified for t in self.transfers)
+        moved = f"{len(self.moved)} moved ({human_bytes(self.moved_bytes)})"
+        text = f"{n_files - len(self.failed)} of {n_files} files in place, {n_verified} verified, "
+        text += moved if self.moved else "nothing moved"
+        text += f", {len(self.deleted)} deleted" if self.deleted else ""
+        return text + (f", {len(self.failed)} failed" if self.failed else "")
+
+    def raise_if_failed(self) -> None:
+        """Raise the error that tells of files that are not in place.
+
+        Raises
+        ------
+        PartialFailure
+            There are some.
+        """
+        if self.failed:
+            raise PartialFailure(
+                f"{self.title}: {self.verdict()}, the first: "
+                f"{self.failed[0].path}: {self.failed[0].error}",
+                report=self,
+                hint="The same run again goes on with the files that failed.",
+            )
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        shown = [t for t in self.transfers if self.dry_run or not t.skipped]
+        for transfer in shown[:_MAX_LINES]:
+            yield Text(_line(transfer, is_plan=self.dry_run), style="red" if transfer.error else "")
+        if len(shown) > _MAX_LINES:
+            yield Text(f"… and {len(shown) - _MAX_LINES} more")
+        yield Text(f"{self.title}: {self.verdict()}", style="red" if self.failed else "green")
+        if self.deleted:
+            yield Text(f"{'delete' if self.dry_run else 'deleted'}  {_names(self.deleted)}")
+        if self.kept:
+            why = "the door shows their directory empty, as one that it can't read"
+            yield Text(f"{len(self.kept)} files stay, since {why}: {_names(self.kept)}")
+        if self.manifest and not self.dry_run:
+            yield Text(f"manifest {printable(self.manifest)}")
+
+
+def _names(names: Iterable[str]) -> str:
+    return printable(shortened(names)).replace("\n", "\ufffd")
+
+
+def _line(transfer: Transfer, *, is_plan: bool) -> str:
+    if is_plan:
+        outcome = transfer.note or ""
+    elif transfer.error:
+        outcome = transfer.error
+    else:
+        outcome = "verified" if transfer.verified else "unverified"
+    return printable(f"{transfer.path}  {outcome}".replace("\n", "\ufffd"))

@@ -1,0 +1,156 @@
+"""Tasks of a watch: a look at a night that may not be there yet, and what is remembered of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctaflows import halt
+from ctaflows.dl1.sightings import Memory
+from ctaflows.errors import NotFound
+from ctaflows.task import get_logger, task
+from ctaflows.tasks.dl1 import list_night
+from ctaflows.transfer.part import local_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from ctaflows.dl1.night import Night
+    from ctaflows.model import Entry, StrPath
+
+#: Lies in the night's folder. The name is one of those of part files, which no mirror deletes.
+MEMORY = ".watch-night.part.state"
+
+
+@task(name="look-at-night", tags=["ctaflows"])
+def look_at_night(
+    date: str, *, version: str = "latest", profile: str | None = None
+) -> Night | None:
+    """List all files of a night, as `list_night`; None where there is no such night (yet).
+
+    Parameters
+    ----------
+    date, version, profile
+        As for `list_night`.
+    """
+    try:
+        night: Night = list_night.fn(date, version=version, profile=profile)
+    except NotFound:
+        return None
+    return night
+
+
+def pause(seconds: float) -> None:
+    """Wait, unless the work is asked to stop.
+
+    Raises
+    ------
+    Stopped
+        It is.
+    """
+    stop = threading.Event()
+    with halt.heard(stop):
+        halt.wait(seconds, stop)
+    halt.end_if(stop)
+
+
+class Notebook:
+    """What the looks at a night have shown, kept in the night's folder across runs.
+
+    Parameters
+    ----------
+    folder : path
+        The night's folder here.
+
+    Attributes
+    ----------
+    memory : Memory
+        All of it.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        self._folder = folder
+        self.memory = recall(folder)
+
+    def look(self, entries: Iterable[Entry], now: datetime) -> None:
+        """Note one look at the night."""
+        self._keep(self.memory.after(entries, now))
+
+    def done(self, paths: Iterable[str]) -> None:
+        """Note that files were dealt with."""
+        self._keep(self.memory.having_done(paths))
+
+    def done_below(self, path: str) -> list[str]:
+        """Give the files below a directory at the door that have been dealt with."""
+        base = path.rstrip("/") + "/"
+        seen = self.memory.sightings
+        return [file for file, about in seen.items() if about.is_done and file.startswith(base)]
+
+    def _keep(self, memory: Memory) -> None:
+        self.memory = memory
+        if memory.sightings:
+            remember(memory, self._folder)
+
+
+def recall(folder: StrPath) -> Memory:
+    """Read what earlier looks at a night have shown, as far as it can be read.
+
+    Parameters
+    ----------
+    folder : path
+        The night's folder here.
+    """
+    file = Path(folder) / MEMORY
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Memory()
+    except (OSError, ValueError) as why:
+        _warn(file, str(why))
+        return Memory()
+    memory, is_whole = Memory.from_text(text)
+    if not is_whole:
+        _warn(file, "it is damaged")
+    return memory
+
+
+def _warn(file: Path, why: str) -> None:
+    get_logger("watch").warning(
+        "%s: %s; what it does not tell is looked at as if it were new", file, why
+    )
+
+
+def remember(memory: Memory, folder: StrPath) -> None:
+    """Write down what the looks at a night have shown, in one step.
+
+    Parameters
+    ----------
+    memory : Memory
+        All of it.
+    folder : path
+        The night's folder here; it is made if need be.
+
+    Raises
+    ------
+    NoSpace, UsageError
+        It can't be written; what stood there stands.
+    """
+    file = Path(folder) / MEMORY
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(memory.to_text())
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as why:
+        raise local_error(why, file) from why
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""Watch a night at the door: fetch its files as they become complete, and tell of each.
+
+``python -m flows.watch_night`` serves it on this machine: a look every quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctaflows import runs
+from ctaflows import settings as _settings
+from ctaflows.artifacts import publish_night
+from ctaflows.assets import publish_runs
+from ctaflows.batch import fetch_name, given, in_turn, inspect_name, report_of
+from ctaflows.dl1.arrivals import WatchReport
+from ctaflows.dl1.inspections import Inspections
+from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
+from ctaflows.dl1.night import Gaps, Wanted, gaps, select
+from ctaflows.dl1.watch import Patience, Rhythm, look_at, night_of
+from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
+from ctaflows.events import files_arrived, night_complete
+from ctaflows.flow import flow
+from ctaflows.task import get_logger
+from ctaflows.tasks import fetch_files, inspect_dl1_files
+from ctaflows.tasks.watch import Notebook, look_at_night, pause
+from ctaflows.transfer.manifest import NAME, Manifest
+from ctaflows.transfer.plan import batches
+
+if TYPE_CHECKING:
+    from ctaflows.dl1.night import Night
+    from ctaflows.model import Entry, Report, Transfer
+    from ctaflows.settings import Settings
+
+#: A file that fails is tried again at the next look, not by Prefect.
+fetch_batch = fetch_files.with_options(task_run_name=fetch_name, persist_result=False)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, persist_result=False)
+
+
+def run_name() -> str:
+    """Name a run after its night."""
+    date = str(runs.parameters().get("date", LAST_NIGHT))
+    try:
+        return f"watch-night-{night_of(date, runs.moment())}"
+    except UsageError:  # the flow itself will say so
+        return f"watch-night-{date}"
+
+
+@flow(name="watch-night", flow_run_name=run_name)
+def watch_night(
+    date: str = LAST_NIGHT,
+    run: str | None = None,
+    subrun: str | None = None,
+    version: str = "latest",
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    dest: str = ".",
+    inspect: bool = True,
+    interval_minutes: float = 5.0,
+    deadline_hours: float = 12.0,
+    polls: int | None = None,
+    settle_minutes: float = 10.0,
+    quiet_minutes: float = 60.0,
+    profile: str | None = None,
+) -> WatchReport:
+    """Fetch the DL1 files of a night as they become complete, until the night is, and tell of each.
+
+    What was seen is remembered in the night's folder: the next run goes on from there.
+
+    Parameters
+    ----------
+    date : str
+        Date of the evening, such as 20241114; last-night is yesterday's, tonight that of the night
+        that goes on or comes next.
+    run : str, optional
+        Runs to fetch, such as 11111,11113-11115; all if not given.
+    subrun : str, optional
+        Subruns to fetch, such as 100-120; all if not given.
+    version : str
+        Version of the data, such as v0.1; latest takes the highest there is.
+    include : list of str, optional
+        Shell patterns of files to fetch; without any, DL1 and datacheck files.
+    exclude : list of str, optional
+        Shell patterns of files or directories to leave out, such as datacheck.
+    dest : str
+        Folder in which the night's folder is made.
+    inspect : bool
+        Look into each file, and report its events, times and rates.
+    interval_minutes : float
+        Minutes between two looks at the door, give or take a tenth.
+    deadline_hours : float
+        After so many hours the run ends, whatever the night is like.
+    polls : int, optional
+        Looks at the door in this run, such as 1 for a deployment that is scheduled every few
+        minutes; without it, as many as it takes.
+    settle_minutes : float
+        A file is complete when it was not changed for so long, and two looks showed it alike.
+    quiet_minutes : float
+        A night that lacks nothing is complete when nothing came or changed for so long.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    WatchReport
+        What arrived in this run, and how the night stands.
+
+    Raises
+    ------
+    PartialFailure
+        Some files could not be fetched or are damaged; the others are in place.
+    CtaflowsError
+        The door could not be looked at: at the last try, or for a reason that will not pass.
+    """
+    wanted = Wanted(
+        parse_numbers(run), parse_numbers(subrun), tuple(include or ()), tuple(exclude or ())
+    )
+    rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls)
+    patience = Patience(settle_minutes * 60, quiet_minutes * 60)
+    day = night_of(date, runs.moment())
+    folder = Path(dest).expanduser().absolute() / day
+    book, report = Notebook(folder), WatchReport.begun(day, folder, folder / NAME)
+    began = time.monotonic()
+    while True:
+        report = report.after_look()
+        trouble: CtaflowsError | None = None
+        try:
+            night = look_at_night(day, version=version, profile=profile)
+        except CtaflowsError as why:
+            if not why.retryable:
+                raise
+            night, trouble = None, why
+        if night is not None:
+            report = take(night, wanted, patience, book, report, inspect=inspect, profile=profile)
+        wait_s = next_pause(rhythm, report, time.monotonic() - began, trouble)
+        if wait_s is None:
+            break
+        pause(wait_s)
+    publish(report, book, _settings.load(profile))
+    if trouble is not None:
+        raise trouble
+    if report.failed:
+        raise PartialFailure(
+            f"Watch of {report.verdict()}, the first: {report.failed[0]}",
+            report=report,
+            hint="The same run again goes on with the files that failed.",
+        )
+    return report
+
+
+def take(
+    night: Night,
+    wanted: Wanted,
+    patience: Patience,
+    book: Notebook,
+    report: WatchReport,
+    *,
+    inspect: bool,
+    profile: str | None,
+) -> WatchReport:
+    """Take in one look: fetch what is complete and new, and say how the night stands."""
+    now, folder = datetime.now(UTC), Path(report.night.dest)
+    chosen = select(night, wanted)
+    book.look(chosen, now)
+    known, settings = Inspections(folder), _settings.load(profile)
+
+    def fetch(batch: list[Entry]) -> Any:
+        return fetch_batch.submit(
+            batch, folder, base=night.base, manifest=folder / NAME, on_error="report",
+            profile=profile,
+        )  # fmt: skip
+
+    def look(part: Report) -> Any:
+        good = [transfer for transfer in part.transfers if transfer.ok]
+        files_arrived(good, settings=settings, date=night.date, version=night.version)
+        # told first: one that is killed in between tells again, and forgets none
+        book.done(transfer.path for transfer in good)
+        paths = known.unknown(good) if inspect else []
+        return inspect_batch.submit(paths) if paths else None
+
+    moved: list[Transfer] = []
+    ready = look_at(book.memory, chosen, now, patience).ready
+    fetched = (report_of(result) for _, result in in_turn(fetch, batches(ready)))
+    for part, found in in_turn(look, fetched):
+        known.add(given(found) or (), part.transfers)
+        moved += part.transfers
+    stands = look_at(book.memory, chosen, now, patience)
+    missing = gaps(night, wanted, now).missing
+    return report.having(
+        moved,
+        known.of(moved) if inspect else (),
+        gaps=Gaps(missing, tuple(entry.name for entry in stands.waiting)),
+        path=night.path,
+        version=night.version,
+        n_done=stands.n_done,
+        is_complete=stands.is_whole(missing, now, patience),
+    )
+
+
+def next_pause(
+    rhythm: Rhythm, report: WatchReport, elapsed_s: float, trouble: CtaflowsError | None
+) -> float | None:
+    """Say how long to wait for the next look, and say so in the run's log; None for no more."""
+    asked_s = (trouble.retry_after_s or 0.0) if trouble is not None else 0.0
+    is_over = report.is_complete and trouble is None
+    wait_s = (
+        None if is_over else rhythm.pause_s(report.n_looks, elapsed_s, random.random(), asked_s)
+    )
+    then = "that was the last look" if wait_s is None else f"the next look in {wait_s:.0f} s"
+    level = logging.WARNING if trouble else logging.INFO
+    get_logger("watch").log(level, "%s; %s", trouble or report.verdict(), then)
+    return wait_s
+
+
+def publish(report: WatchReport, book: Notebook, settings: Settings) -> None:
+    """Show in Prefect's UI all that has arrived so far, in this run and earlier ones."""
+    night = report.night
+    proofs = Manifest(Path(night.manifest)).proofs
+    here = [proofs[path] for path in book.done_below(night.path) if path in proofs]
+    whole = night.having(here, Inspections(night.dest).of(here))
+    if night.transfers:
+        publish_night(whole)
+        publish_runs(night, settings)
+    if report.is_complete:
+        night_complete(whole)
+
+
+if __name__ == "__main__":
+    from datetime import timedelta
+
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+
+    watch_night.serve(
+        name="here",
+        interval=timedelta(minutes=15),
+        parameters={"polls": 1},
+        # missed runs come all at once after a pause: one is enough
+        global_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
+        pause_on_shutdown=False,
+    )

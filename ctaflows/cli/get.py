@@ -28,7 +28,8 @@ _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 Examples:
   ctaflows get -r cta/DL1/20241114 . --exclude datacheck
   ctaflows get -r cta/DL1/20241114 . --check size --transfers 4 --bwlimit 50M
-  ctaflows get --retry 20241114/manifest.jsonl""",
+  ctaflows get --retry 20241114/manifest.jsonl
+  ctaflows get -r cta/DL1/20241114 . --drop images""",
 )
 @click.argument("paths", nargs=-1, metavar="REMOTE... [DEST]")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch directories with all below them.")
@@ -56,6 +57,15 @@ Examples:
     metavar="MANIFEST",
     help="Fetch just the files that failed, says the manifest.",
 )
+@click.option(
+    "--tables",
+    multiple=True,
+    metavar="NAME",
+    help="Of HDF5 files only such tables, as NAME.partial.h5: e.g. parameters, or a pattern.",
+)
+@click.option(
+    "--drop", multiple=True, metavar="NAME", help="The same without such tables, e.g. images."
+)
 @options.pace
 @options.as_json
 @options.profile
@@ -72,6 +82,9 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     from ctaflows.transfer.throttle import limited_to
 
     door = connect(wanted["profile"], transfers=wanted["transfers"])
+    if wanted["tables"] or wanted["drop"]:
+        _carry_out_in_part(door, paths, wanted)
+        return
     if wanted["retry"]:
         trees = [_failed(door, wanted["retry"], paths)]
     else:
@@ -201,6 +214,18 @@ def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
             tree.lost.append(replace(proof, error=error_text(why)))
     tree.manifest = manifest
     return tree
+
+
+def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
+    """Fetch some tables of the files, not the files."""
+    from ctaflows.cli import partial
+    from ctaflows.transfer.throttle import limited_to
+
+    partial.refuse_others(wanted)
+    trees = _trees(door, paths, wanted)
+    files = [([(job.entry, job.local) for job in tree.jobs], tree.manifest) for tree in trees]
+    with limited_to(wanted["bwlimit"]):
+        partial.carry_out(door, files, wanted)
 
 
 def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -14,24 +15,48 @@ if TYPE_CHECKING:
     from ctaflows.dl1.summary import DL1Summary
 
 
-@click.command("inspect", epilog="Example: ctaflows inspect --tables dl1_LST-1.Run11111.0000.h5")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--tables", is_flag=True, help="Also each table's columns, with type and unit.")
-@options.as_json
-@options.verbose
-def command(files: tuple[str, ...], *, tables: bool, as_json: bool) -> None:
-    """Tell what is in DL1 files here: layout, run, events by type, times, rates, tables.
+#: Before a path it means the door, as for fsspec.
+_SCHEME = "cta://"
 
-    Reads lstchain's and ctapipe's layout. Rates are events over elapsed time, not corrected for
-    dead time.
+
+@click.command(
+    "inspect",
+    epilog="""\b
+Examples:
+  ctaflows inspect --tables dl1_LST-1.Run11111.0000.h5
+  ctaflows inspect cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0000.h5""",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE-OR-REMOTE...")
+@click.option("--tables", is_flag=True, help="Also each table's columns, with type and unit.")
+@click.option(
+    "--whole/--ends",
+    default=None,
+    help="Of a remote file read all events, for counts and rates by type, or the first and last "
+    "alone [default: --ends above 4 MiB].",
+)
+@options.as_json
+@options.profile
+@options.verbose
+def command(
+    files: tuple[str, ...],
+    *,
+    tables: bool,
+    whole: bool | None,
+    as_json: bool,
+    profile: str | None,
+) -> None:
+    """Tell what is in DL1 files: layout, run, events by type, times, rates, tables.
+
+    A file that is not here is looked for at the door, and read there: a large one is not fetched.
+    cta://PATH always means the door, ./PATH always this machine. Reads lstchain's and ctapipe's
+    layout. Rates are events over elapsed time, not corrected for dead time.
     """
     from ctaflows.errors import CtaflowsError
-    from ctaflows.tasks import inspect_dl1
 
     summaries, errors = [], list[CtaflowsError]()
     for file in files:
         try:
-            summaries.append(inspect_dl1(file))
+            summaries.append(_inspect(file, whole, profile))
         except CtaflowsError as why:
             if len(files) == 1:
                 raise
@@ -46,6 +71,33 @@ def command(files: tuple[str, ...], *, tables: bool, as_json: bool) -> None:
     if errors:
         # several files can fail in several ways: the first one's code stands for all
         raise click.exceptions.Exit(errors[0].exit_code)
+
+
+def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
+    """Inspect a file here, or else at the door."""
+    from ctaflows.errors import LoginNeeded, NotFound, TokenExpired, TokenMissing
+    from ctaflows.tasks import inspect_dl1
+    from ctaflows.tasks.remote import inspect_remote_dl1
+
+    path = file.removeprefix(_SCHEME)
+    if file.startswith((_SCHEME, "https://", "http://")):
+        return inspect_remote_dl1(path, whole=whole, profile=profile)
+    # lexists: a broken link here is no reason to look elsewhere
+    if os.path.lexists(file) or file.startswith(("./", "../")) or "\0" in file:
+        return inspect_dl1(file)
+    try:
+        return inspect_remote_dl1(path, whole=whole, profile=profile)
+    except NotFound as why:
+        raise NotFound(
+            "There is no such file, neither here nor at the door", where=file, said=why.where
+        ) from why
+    except (TokenMissing, TokenExpired, LoginNeeded) as why:
+        raise NotFound(
+            "There is no such file here, and the door was not asked",
+            where=file,
+            said=why.what,
+            hint=why.hint,
+        ) from why
 
 
 def _print(summary: DL1Summary, *, columns: bool) -> None:
@@ -68,7 +120,7 @@ def _lines(summary: DL1Summary) -> list[tuple[str, str]]:
         ("run", "" if summary.run is None else str(summary.run)),
         ("subrun", "" if summary.subrun is None else f"{summary.subrun:04d}"),
         ("size", f"{summary.size_bytes:,} bytes"),
-        ("events", "" if summary.n_events is None else f"{summary.n_events:,}  ({counts})"),
+        ("events", "" if summary.n_events is None else f"{summary.n_events:,}" + _aside(counts)),
     ]
     if summary.time_first and summary.time_last:
         lines.append(("time (UTC)", (f"{summary.time_first:%Y-%m-%d %H:%M:%S.%f} to "
@@ -76,8 +128,12 @@ def _lines(summary: DL1Summary) -> list[tuple[str, str]]:
     if summary.duration_s is not None:
         lines.append(("duration", f"{summary.duration_s:.6f} s"))
     if summary.rate_hz is not None:
-        lines.append(("rate", f"{summary.rate_hz:.1f} Hz  ({rates})"))
+        lines.append(("rate", f"{summary.rate_hz:.1f} Hz" + _aside(rates)))
     return [(key, value or "not in the file") for key, value in lines]
+
+
+def _aside(text: str) -> str:
+    return f"  ({text})" if text else ""
 
 
 def _tables(summary: DL1Summary) -> Table:

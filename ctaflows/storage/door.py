@@ -41,6 +41,8 @@ class Door:
 
     Attributes
     ----------
+    tokens : TokenSource or None
+        For further connections to the same door.
     transfer_slots : threading.Semaphore
         One slot for each file that may be moved at once, shared by all that use this door. So are
         the slots for listings (``settings.listings``), which `list` and `batches` take themselves.
@@ -48,6 +50,7 @@ class Door:
 
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
         self.settings = settings
+        self.tokens = tokens
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
         self._lister = Lister(self.transport, settings)

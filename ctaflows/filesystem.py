@@ -1,0 +1,186 @@
+"""The door as an fsspec filesystem, ``cta://``: what pandas, dask and others read by.
+
+::
+
+    fsspec.open("cta://lst/DL1/20241114/v0.10/tailcut84/dl1_LST-1.Run11111.0000.h5")
+    pandas.read_csv("cta://lst/users/me/table.csv", storage_options={"profile": "cscs-dev"})
+
+It reads, and refuses to write: `ctaflows.upload_file` writes and proves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike
+
+from ctaflows.errors import CtaflowsError, NotFound, Refused, UsageError
+from ctaflows.storage.connect import connect
+from ctaflows.storage.remote import CACHE_BYTES, RemoteFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from ctaflows.model import Entry
+    from ctaflows.storage.door import Door
+
+
+class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Files at the door of a profile, read-only.
+
+    Parameters
+    ----------
+    profile : str, optional
+        Settings to use, see `ctaflows.settings.load`.
+    cache_bytes : int, optional
+        How much is kept of each open file.
+    **options : Any
+        fsspec's own, such as ``skip_instance_cache``.
+    """
+
+    protocol = "cta"
+    root_marker = "/"
+
+    def __init__(
+        self, profile: str | None = None, *, cache_bytes: int = CACHE_BYTES, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.profile = profile
+        self.cache_bytes = cache_bytes
+
+    @property
+    def fsid(self) -> str:
+        """What tells this door from others."""
+        return f"cta_{self._door.settings.door_url}"
+
+    @property
+    def _door(self) -> Door:
+        return connect(self.profile)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        """Give the path from the door's root; the first part after ``cta://`` is no host."""
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        return "/" + super()._strip_protocol(path).strip("/")
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """List a directory; a file gives itself.
+
+        Parameters
+        ----------
+        path : str
+            With or without ``cta://``.
+        detail : bool
+            Give what `info` gives of each, else the paths.
+        """
+        with _as_os_errors(path):
+            found = [_details(entry) for entry in self._door.list(self._strip_protocol(path))]
+        return found if detail else [entry["name"] for entry in found]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Describe one file or directory: name, size, type, mtime, etag, checksums, locality."""
+        with _as_os_errors(path):
+            return _details(self._door.stat(self._strip_protocol(path)))
+
+    def modified(self, path: str) -> datetime | None:
+        """Give the time of the last change, aware."""
+        found: datetime | None = self.info(path)["mtime"]
+        return found
+
+    def ukey(self, path: str) -> str:
+        """Give what changes when the file is written again."""
+        about = self.info(path)
+        return repr((about["name"], about["size"], about["mtime"], about["etag"]))
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> RemoteFile:
+        if mode != "rb":
+            self._refuse(path)
+        with _as_os_errors(path):
+            door = self._door
+            return RemoteFile(door, door.stat(path), cache_bytes=self.cache_bytes)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **options: Any
+    ) -> bytes:
+        """Give a file's bytes, or a part of them; negative places count from the end."""
+        with _as_os_errors(path):
+            data: bytes = super().cat_file(path, start, end, **options)
+        return data
+
+    def get_file(
+        self,
+        rpath: str,
+        lpath: Any = None,
+        callback: Any = DEFAULT_CALLBACK,
+        outfile: Any = None,
+        **options: Any,
+    ) -> None:
+        """Fetch a file as `ctaflows get` does: resumed, and verified before it gets its name.
+
+        Parameters
+        ----------
+        rpath, lpath : str
+            From and to; a file object takes the bytes as they come.
+        callback, outfile, **options
+            As in fsspec.
+        """
+        from ctaflows.transfer.fetch import Job, fetch
+
+        if outfile is not None or isfilelike(lpath) or self.isdir(rpath):
+            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
+            return
+        with _as_os_errors(rpath):
+            door = self._door
+            entry = door.stat(self._strip_protocol(rpath))
+            callback.set_size(entry.size_bytes)
+            fetch(door, Job(entry, Path(lpath)))
+            callback.absolute_update(entry.size_bytes)
+
+    # -- no writing ----------------------------------------------------------------------------
+
+    def _refuse(self, path: Any, *_: Any, **__: Any) -> NoReturn:
+        raise OSError(
+            errno.EROFS, "cta:// is read-only; `ctaflows put` writes and proves it", str(path)
+        )
+
+    mkdir = makedirs = rmdir = touch = cp_file = _rm = rm_file = rm = mv = _refuse
+    put_file = pipe_file = _refuse
+
+
+def _details(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.path,
+        "size": 0 if entry.is_dir else entry.size_bytes,
+        "type": "directory" if entry.is_dir else "file",
+        "mtime": entry.mtime,
+        "etag": entry.etag,
+        "checksums": {c.algorithm: c.value for c in entry.checksums},
+        "locality": entry.locality,
+    }
+
+
+@contextlib.contextmanager
+def _as_os_errors(path: str) -> Iterator[None]:
+    """Say in the words that users of file systems catch what is not there or not allowed."""
+    try:
+        yield
+    except NotFound as why:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from why
+    except Refused as why:
+        raise PermissionError(errno.EACCES, str(why), path) from why
+    except UsageError as why:
+        if "directory" in why.what:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from why
+        raise
+    except CtaflowsError:
+        raise

@@ -1,0 +1,260 @@
+"""Ranges of one file, asked of the pool that has it, over one connection that is kept.
+
+The door is asked once and sends us to a pool; from then on the pool is asked. When its URL is no
+longer good (dCache ends it after some silence, with the connection, or when the pool restarts: then
+it answers 307 to the door, 400, 404 or 410), the door is asked again.
+
+No two answers may be of different files. A dCache pool's answers carry no ETag, but one pool URL is
+one replica, which never changes: a *new* one is trusted after the door has said that the file is
+still the same. Other servers' answers are compared by ETag and Last-Modified; where there is
+neither, the door is asked after each answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import TYPE_CHECKING
+
+from ctaflows import halt
+from ctaflows.errors import (
+    CtaflowsError,
+    NetworkError,
+    ProtocolSurprise,
+    SourceChanged,
+    Stopped,
+    Truncated,
+)
+from ctaflows.storage import paths
+from ctaflows.transport import Transport, origin, pause_s
+
+if TYPE_CHECKING:
+    import threading
+
+    from ctaflows.model import Entry
+    from ctaflows.storage.door import Door
+    from ctaflows.transport import Head
+    from ctaflows.transport.policy import Origin
+
+log = logging.getLogger("ctaflows.storage")
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+#: What makes a URL good for one replica alone (HttpTransferService.java:70, dCache 12.1).
+_ONE_REPLICA = re.compile(r"[?&]dcache-http-uuid=")
+
+
+class NoRanges(ProtocolSurprise):
+    """The server answers a request for a range with the whole file."""
+
+
+class RangeReader:
+    """Reads ranges of one file; for one thread at a time.
+
+    Parameters
+    ----------
+    door : Door
+        Tells whether the file is still the same; its settings and tokens hold.
+    entry : Entry
+        The file, of known size.
+    stop : threading.Event, optional
+        Ends a request soon after it is set; None means what ends all work of the context.
+
+    Attributes
+    ----------
+    n_requests : int
+        How many ranges were asked for; a redirect makes two requests of one.
+    read_bytes : int
+        How many bytes came.
+    """
+
+    def __init__(self, door: Door, entry: Entry, stop: threading.Event | None = None) -> None:
+        self._door, self._entry = door, entry
+        self._stop = stop
+        self._url = paths.url(door.settings.door_url, door.normalise(entry.path))
+        self._pool: str | None = None
+        self._replicas: set[str] = set()
+        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
+        self._has_answered = False
+        self._transport: Transport | None = None
+        self._process = 0
+        self.n_requests = 0
+        self.read_bytes = 0
+
+    def close(self) -> None:
+        """Close the connection, which frees the pool's slot too."""
+        if self._transport is not None and self._process == os.getpid():
+            self._transport.close()
+        self._transport = None
+
+    def read(self, start: int, end: int) -> bytes:
+        """Read a range, whatever happens to the connection and the pool's URL meanwhile.
+
+        Parameters
+        ----------
+        start, end : int
+            Within the file, not empty.
+
+        Raises
+        ------
+        SourceChanged
+            The file was replaced since it was opened.
+        NoRanges
+            The server gives whole files only.
+        CtaflowsError
+            It can't be read, after as many tries as the settings allow.
+        """
+        got = bytearray()
+        n_fruitless = 0
+        while start + len(got) < end:
+            was_pool = self._pool is not None
+            piece, failure = self._ask(self._pool or self._url, start + len(got), end)
+            got += piece
+            if failure is None:
+                continue
+            self._pool = None
+            n_fruitless = 1 if piece else n_fruitless + 1
+            pause = self._pause_s(failure, n_fruitless, was_pool=was_pool)
+            if pause is None:
+                raise failure
+            log.info("%s; asking the door again from byte %d", failure, start + len(got))
+            halt.wait(pause, self._stop or halt.current())
+        return bytes(got)
+
+    def _ask(self, url: str, start: int, end: int) -> tuple[bytes, CtaflowsError | None]:
+        """Ask once, and give what came, with what went wrong."""
+        body = _Body(self._entry, start, end)
+        failure: CtaflowsError | None = None
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        stop = self._stop or halt.current()
+        self.n_requests += 1
+        try:
+            self._connection().receive(url, body, headers=headers, stop=stop)
+            if len(body.data) < end - start:
+                failure = Truncated("The answer ended too early", where=self._entry.path)
+        except NetworkError as why:
+            failure = why
+        except CtaflowsError as why:
+            return b"", why
+        if body.head is None or not body.data:
+            return b"", failure
+        try:
+            self._recognise(body.head)
+        except CtaflowsError as why:
+            return b"", why
+        self._pool = body.head.url if body.head.url != self._url else None
+        self.read_bytes += len(body.data)
+        return bytes(body.data), failure
+
+    def _pause_s(self, failure: CtaflowsError, n_fruitless: int, *, was_pool: bool) -> float | None:
+        """Decide how long to wait before the door is asked; None gives up."""
+        if isinstance(failure, SourceChanged | NoRanges | Stopped):
+            return None
+        if was_pool and n_fruitless == 1 and failure.retry_after_s is None:
+            return 0.0
+        settings = self._door.settings
+        if isinstance(failure, Truncated):
+            return settings.backoff_s if n_fruitless < settings.attempts else None
+        return pause_s(failure, n_fruitless, settings)
+
+    def _recognise(self, head: Head) -> None:
+        """Make sure that an answer is of the file that was opened."""
+        is_first, self._has_answered = not self._has_answered, True
+        if _ONE_REPLICA.search(head.url):
+            if head.url not in self._replicas:
+                if not is_first:
+                    self._compare()
+                self._replicas.add(head.url)
+            return
+        version = head.headers.get("etag"), head.headers.get("last-modified")
+        if not any(version):
+            self._compare()
+            return
+        where = origin(head.url)
+        before = self._versions.get(where)
+        if before is None and not is_first:
+            self._compare()
+        if self._versions.setdefault(where, version) != version:
+            raise SourceChanged(
+                "The file was replaced meanwhile",
+                where=self._entry.path,
+                said=f"{version} now, {before} before",
+            )
+
+    def _compare(self) -> None:
+        """Ask the door whether the file is still the same."""
+        compare(self._entry, self._door.stat(self._entry.path))
+
+    def _connection(self) -> Transport:
+        """Give the connection; a process made by fork gets one of its own."""
+        if self._transport is None or self._process != os.getpid():
+            settings = self._door.settings
+            once = settings.replace(
+                attempts=1
+            )  # trying again is decided here: it may take the door
+            self._transport = Transport(once, settings.door_url, self._door.tokens)
+            self._process = os.getpid()
+        return self._transport
+
+
+def compare(before: Entry, now: Entry) -> None:
+    """Compare two descriptions of a file.
+
+    Raises
+    ------
+    SourceChanged
+        They are of different files.
+    """
+    both_tell = before.checksums and now.checksums
+    same_sums = not both_tell or bool(set(before.checksums) & set(now.checksums))
+    if not same_sums or (
+        (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag)
+    ):
+        raise SourceChanged(
+            "The file was replaced meanwhile", where=before.path, hint="Open it once more."
+        )
+
+
+class _Body:
+    """Takes in one answer, if it is the one that was asked for."""
+
+    def __init__(self, entry: Entry, start: int, end: int) -> None:
+        self._entry, self._start, self._end = entry, start, end
+        self.data = bytearray()
+        self.head: Head | None = None
+
+    def begin(self, head: Head) -> None:
+        """Look at the headers."""
+        if head.headers.get("content-encoding", "identity") != "identity":
+            raise ProtocolSurprise("The answer is compressed", where=head.url)
+        if head.status == 206:
+            self._check_range(head)
+        elif self._end - self._start != self._entry.size_bytes:
+            raise NoRanges(
+                "The server gives whole files only, so that no part can be read",
+                where=self._entry.path,
+                hint="Fetch the file with `ctaflows get`.",
+            )
+        self.head = head
+
+    def _check_range(self, head: Head) -> None:
+        said = head.headers.get("content-range", "")
+        match = _CONTENT_RANGE.fullmatch(said.strip())
+        if match and match[3] not in ("*", str(self._entry.size_bytes)):
+            raise SourceChanged(
+                "The file was replaced meanwhile",
+                where=self._entry.path,
+                said=f"{match[3]} bytes now, {self._entry.size_bytes} before",
+            )
+        if not match or (int(match[1]), int(match[2])) != (self._start, self._end - 1):
+            raise ProtocolSurprise(
+                "The answer is for another part of the file",
+                where=head.url,
+                said=f"asked for bytes {self._start} to {self._end - 1}, got “{said}”",
+            )
+
+    def take(self, data: bytes) -> None:
+        """Take in the next bytes."""
+        if len(self.data) + len(data) > self._end - self._start:
+            raise ProtocolSurprise("More bytes came than were asked for", where=self._entry.path)
+        self.data += data

@@ -194,7 +194,13 @@ class Door:
         return Response(200, {"Content-Type": "text/html;charset=utf-8"}, body)
 
     def _pool_url(self, request: Request, *, wants_digest: bool) -> str:
-        ticket = self._tickets.issue(request.method, request.path, wants_digest=wants_digest)
+        file = self._storage.file(request.path) if request.method == "GET" else None
+        ticket = self._tickets.issue(
+            request.method,
+            request.path,
+            wants_digest=wants_digest,
+            replica=self._storage.etag(file) if file else None,
+        )
         raw = request.target.partition("?")[0]
         ref = quote(self.origin, safe="")
         return f"{self.pool_origin}{raw}?dcache-http-uuid={ticket.uuid}&dcache-http-ref={ref}"

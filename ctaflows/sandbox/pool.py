@@ -63,6 +63,9 @@ class Pool:
         file = self._storage.file(ticket.path)
         if file is None or not file.is_file():
             return Response(404, reason="File not found")
+        if ticket.replica not in (None, self._storage.etag(file)):
+            self._tickets.end(ticket)  # the old file is gone, and its replica and mover with it
+            return self._stale(request)
         headers = {
             "Content-Disposition": f"attachment;filename*=UTF-8''{content.quoted(file.name)}",
             "Content-Location": content.quoted(ticket.path),

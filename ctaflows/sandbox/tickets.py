@@ -31,6 +31,8 @@ class Ticket:
         Had the request to the door Want-Digest?
     expires_at : float
         End of the wait for the first connection, on the monotonic clock.
+    replica : str or None
+        ETag of the file to be read.
     """
 
     uuid: str
@@ -38,6 +40,7 @@ class Ticket:
     path: str
     wants_digest: bool
     expires_at: float
+    replica: str | None = None
     connections: set[int] = field(default_factory=set)
     is_over: bool = False
 
@@ -59,11 +62,13 @@ class Tickets:
         self._lock = threading.RLock()
         self._tickets: dict[str, Ticket] = {}
 
-    def issue(self, method: str, path: str, *, wants_digest: bool) -> Ticket:
+    def issue(
+        self, method: str, path: str, *, wants_digest: bool, replica: str | None = None
+    ) -> Ticket:
         """Make a ticket."""
         now = time.monotonic()
         expires_at = now + self._quirks.pool_url_lifetime_s
-        ticket = Ticket(str(uuid.uuid4()), method, path, wants_digest, expires_at)
+        ticket = Ticket(str(uuid.uuid4()), method, path, wants_digest, expires_at, replica)
         with self._lock:
             self._tickets[ticket.uuid] = ticket
             self._sweep(now)

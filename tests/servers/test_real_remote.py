@@ -1,0 +1,52 @@
+"""A file read where it is, on real servers: by ranges, in few requests, never of two files."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.errors import SourceChanged
+from ctaflows.storage.remote import RemoteFile
+
+if TYPE_CHECKING:
+    from serverplace import Place
+
+    from ctaflows.storage.door import Door
+
+DATA = random.Random(5).randbytes(2_000_000)
+
+
+def test_each_byte_is_that_of_the_file(place: Place, door: Door) -> None:
+    entry = door.stat(place.put("a b+%é.h5", DATA))
+    dice = random.Random(6)
+    with RemoteFile(door, entry) as file:
+        for _ in range(60):
+            at, n_bytes = dice.randrange(len(DATA)), dice.randrange(50_000)
+            assert file.read_at(at, n_bytes) == DATA[at : at + n_bytes]
+        assert file.read() == DATA
+        assert file.n_requests <= 40
+
+
+def test_the_last_byte_and_small_files(place: Place, door: Door) -> None:
+    for size in (1, 65_536, 65_537):
+        with RemoteFile(door, door.stat(place.put(f"{size}.h5", DATA[:size]))) as file:
+            assert file.read_at(size - 1) == DATA[size - 1 : size]
+    with RemoteFile(door, door.stat(place.put("0.h5", b""))) as file:
+        assert file.read() == b""
+
+
+@pytest.mark.parametrize("grown", [0, 7])
+def test_a_file_that_is_replaced_is_noticed(place: Place, door: Door, grown: int) -> None:
+    path = place.put("a.h5", DATA)
+    with RemoteFile(door, door.stat(path)) as file:
+        file.read_at(0, 10)
+        other = place.folder / "other"
+        other.write_bytes(random.Random(7).randbytes(len(DATA) + grown))
+        before = (place.folder / "a.h5").stat().st_mtime
+        os.utime(other, (before + 2, before + 2))
+        other.replace(place.folder / "a.h5")
+        with pytest.raises(SourceChanged):
+            file.read_at(1_000_000, 10)

@@ -1,24 +1,38 @@
-"""What people see of a run in Prefect's UI."""
+"""What people see of a run in Prefect's UI: tables, summaries, links, progress.
+
+Outside a run all of it is nothing. A server that is away, slow or unwilling never fails a run or
+holds up a transfer: what it did not take the log tells, and the manifest has the night in any case.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.digest import digest
 from ctaflows.dual import in_run
+from ctaflows.gauge import Gauge
+from ctaflows.task import get_logger
+from ctaflows.transfer import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from ctaflows.dl1.report import NightReport
 
 #: More rows than this make a page nobody reads; the manifest has them all.
 MAX_ROWS = 1000
 _COLUMNS = (
-    "path", "run", "subrun", "size_bytes", "checksum", "verified", "n_events", "duration_s",
-    "rate_hz", "error",
+    "file", "run", "subrun", "size_bytes", "checksum", "verified", "moved_bytes", "n_events",
+    "duration_s", "rate_hz", "error",
 )  # fmt: skip
 
 
 def publish_night(report: NightReport) -> None:
-    """Make a table of the night in Prefect's UI; outside a run nothing is done.
+    """Make a table, a summary and links of the night in Prefect's UI.
 
     Parameters
     ----------
@@ -27,14 +41,142 @@ def publish_night(report: NightReport) -> None:
     """
     if not in_run():
         return
-    from prefect.artifacts import create_table_artifact
-
+    key = f"night-{report.date}"
+    title = f"Night {report.date} {report.version or ''}".strip()
     records = sorted(report.records(), key=lambda r: r["error"] is None)
-    rows = [{key: record.get(key) for key in _COLUMNS} for record in records[:MAX_ROWS]]
-    more = len(records) - len(rows)
-    description = f"Night {report.date} {report.version or ''}: {report.verdict()}."
-    create_table_artifact(
-        key=f"night-{report.date}",
-        table=rows,
-        description=description + (f" {more} more rows: {report.manifest}." if more else ""),
-    )
+    rows = [{**r, "file": r["path"].rpartition("/")[2]} for r in records]
+    rows = [{key: row.get(key) for key in _COLUMNS} for row in rows]
+    verdict = f"{title}: {report.verdict()}."
+    links = [("manifest", "the proof of each file", report.manifest)]
+    if page := getattr(report, "page", None):
+        links.append(("page", "the page with plots", str(page)))
+    # where the server takes one no more, each of the others would only wait for it again
+    if not publish_table(key, verdict, rows, rest=report.manifest):
+        return
+    if not publish_markdown(f"{key}-summary", verdict, digest(report)):
+        return
+    for name, what, target in links:
+        if not publish_link(f"{key}-{name}", f"{title}: {what}", target):
+            return
+
+
+def publish_table(
+    key: str, title: str, records: Sequence[Mapping[str, Any]], *, rest: str | None = None
+) -> bool:
+    """Make a table artifact.
+
+    Parameters
+    ----------
+    key : str
+        Its key; what Prefect does not take in one becomes a dash.
+    title : str
+        The line above it, Markdown.
+    records : sequence of mapping
+        The rows, `MAX_ROWS` of them at most.
+    rest : str, optional
+        Where the rows are that find no place.
+
+    Returns
+    -------
+    bool
+        Did Prefect take it?
+    """
+    more = len(records) - MAX_ROWS
+    if more > 0:
+        title += f" {more:,} more rows" + (f": {rest}." if rest else ".")
+    rows = [dict(record) for record in records[:MAX_ROWS]]
+
+    def make() -> None:
+        from prefect.artifacts import create_table_artifact
+
+        create_table_artifact(key=_key(key), table=rows, description=title)
+
+    return _publish(make)
+
+
+def publish_markdown(key: str, title: str, text: str) -> bool:
+    """Make a Markdown artifact; key and title as for `publish_table`."""
+
+    def make() -> None:
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(key=_key(key), markdown=text, description=title)
+
+    return _publish(make)
+
+
+def publish_link(key: str, title: str, target: str) -> bool:
+    """Make a link artifact; key and title as for `publish_table`.
+
+    Parameters
+    ----------
+    key, title
+        As for `publish_table`.
+    target : str
+        An address, or a path here. Browsers open no file for a page that came over http: the
+        title says on which machine it lies.
+    """
+    is_address = re.match(r"[a-z][a-z0-9+.-]*://", target) is not None
+    link = target if is_address else Path(target).absolute().as_uri()
+    where = "" if is_address else f", on {socket.gethostname()}"
+
+    def make() -> None:
+        from prefect.artifacts import create_link_artifact
+
+        create_link_artifact(
+            link=link, link_text=target, key=_key(key), description=title + where + "."
+        )
+
+    return _publish(make)
+
+
+@contextlib.contextmanager
+def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[Gauge]:
+    """Keep a progress artifact of this run while its block lasts; all transfers within are heard.
+
+    Parameters
+    ----------
+    title : str
+        What is moved.
+    n_files, n_bytes : int
+        How much of it.
+    """
+    heard = progress.current()
+    gauge = Gauge(n_files, n_bytes, _told_to_prefect(title), also=heard)
+    if not in_run():
+        yield gauge
+        return
+    with gauge, progress.reported_to(gauge):
+        yield gauge
+
+
+def _told_to_prefect(title: str) -> Callable[[float, str], None]:
+    """Give what makes the artifact at the first call and changes it from then on."""
+    made: list[Any] = []
+
+    def tell(percent: float, text: str) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        text = f"{title}: {text}"
+        if made:
+            update_progress_artifact(made[0], percent, text)
+        else:
+            made.append(create_progress_artifact(percent, description=text))
+
+    return tell
+
+
+def _publish(make: Callable[[], Any]) -> bool:
+    if not in_run():
+        return False
+    try:
+        make()
+    except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
+        get_logger("artifacts").warning("Prefect did not take an artifact: %s", why)
+        return False
+    return True
+
+
+def _key(text: str) -> str:
+    """Make a key that Prefect takes: lowercase letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

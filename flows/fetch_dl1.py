@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ctaflows.artifacts import publish_night
-from ctaflows.dl1.names import parse_numbers
+from ctaflows import runs as _run
+from ctaflows import settings as _settings
+from ctaflows.artifacts import progress_shown, publish_night
+from ctaflows.assets import publish_runs
+from ctaflows.batch import (
+    fetch_name,
+    given,
+    in_turn,
+    inspect_name,
+    may_try_again,
+    parts_of,
+    report_of,
+)
+from ctaflows.dl1.inspections import Inspections
+from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
 from ctaflows.dl1.night import Wanted, gaps, runs, select
 from ctaflows.dl1.report import NightReport
-from ctaflows.errors import NotFound, PartialFailure
+from ctaflows.errors import NotFound, PartialFailure, UsageError
+from ctaflows.events import files_fetched, night_complete
 from ctaflows.flow import flow
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.plan import batches
+from ctaflows.transfer.standing import as_moved, proven
 
 if TYPE_CHECKING:
-    from ctaflows.model import Report
+    from ctaflows.model import Entry, Report, Transfer
+
+#: A retry leaves alone what is in place and proven, and resumes what was begun.
+fetch_batch = fetch_files.with_options(
+    task_run_name=fetch_name,
+    retries=2,
+    retry_delay_seconds=[30, 300],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_try_again,
+    persist_result=False,
+)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, persist_result=False)
 
 
-@flow(name="fetch-dl1", flow_run_name="fetch-dl1-{date}")
+def run_name() -> str:
+    """Name a run after its night, also where the parameter says last-night."""
+    date = _run.parameters().get("date") or LAST_NIGHT
+    try:
+        return f"fetch-dl1-{night_date(date, _run.moment())}"
+    except UsageError:  # the run itself will say it
+        return f"fetch-dl1-{date}"
+
+
+@flow(name="fetch-dl1", flow_run_name=run_name)
 def fetch_dl1(
-    date: str,
+    date: str = LAST_NIGHT,
     run: str | None = None,
     subrun: str | None = None,
     version: str = "latest",
@@ -40,7 +76,8 @@ def fetch_dl1(
     Parameters
     ----------
     date : str
-        Date of the evening, such as 20241114.
+        Date of the evening, such as 20241114 or 2024-11-14; last-night is yesterday's evening by
+        the calendar on La Palma, counted from when the run was scheduled.
     run : str, optional
         Runs to fetch, such as 11111,11113-11115; all if not given.
     subrun : str, optional
@@ -52,7 +89,7 @@ def fetch_dl1(
     exclude : list of str, optional
         Shell patterns of files or directories to leave out, such as datacheck.
     dest : str
-        Folder in which the night's folder is made.
+        Folder in which the night's folder is made, on the machine that runs this.
     inspect : bool
         Look into each file, and report its events, times and rates.
     dry_run : bool
@@ -75,7 +112,7 @@ def fetch_dl1(
     wanted = Wanted(
         parse_numbers(run), parse_numbers(subrun), tuple(include or ()), tuple(exclude or ())
     )
-    night = list_night(date, version=version, profile=profile)
+    night = list_night(night_date(date, _run.moment()), version=version, profile=profile)
     chosen = select(night, wanted)
     if not chosen:
         raise NotFound(
@@ -83,7 +120,8 @@ def fetch_dl1(
             where=night.path,
             hint=f"It has {len(night.entries)} files, of runs {runs(night.entries) or 'unknown'}.",
         )
-    folder = Path(dest) / night.date
+    # absolute, since tasks may run where another folder is the current one
+    folder = Path(dest).expanduser().absolute() / night.date
     manifest = folder / NAME
     report = NightReport(
         date=night.date,
@@ -98,26 +136,36 @@ def fetch_dl1(
         planned = plan_fetch(chosen, folder, base=night.base, manifest=manifest)
         return report.having(planned)
 
-    fetching = [
-        fetch_files.submit(
-            batch, folder, base=night.base, manifest=manifest, on_error="report", profile=profile
+    in_place, rest = proven(chosen, folder, base=night.base, manifest=manifest)
+    known = Inspections(folder)
+
+    def fetch(batch: list[Entry]) -> Any:
+        return fetch_batch.submit(
+            batch, folder, base=night.base, manifest=manifest, profile=profile
         )
-        for batch in batches(chosen)
-    ]
-    fetched = [future.result() for future in fetching]
-    looking = [inspect_dl1_files.submit(hdf5_files(part)) for part in fetched] if inspect else []
-    transfers = [transfer for part in fetched for transfer in part.transfers]
-    report = report.having(transfers, [found for part in looking for found in part.result()])
+
+    def look(part: Report) -> Any:
+        paths = known.unknown(part.transfers) if inspect else []
+        return inspect_batch.submit(paths) if paths else None
+
+    transfers: dict[str, Transfer] = {}
+    n_bytes = sum(entry.size_bytes or 0 for entry in rest)
+    with progress_shown(f"Night {night.date}", len(rest), n_bytes) as gauge:
+        ended = (gauge.arrived(report_of(done)) for _, done in in_turn(fetch, batches(rest)))
+        fetched = (as_moved(part, manifest) for part in ended)
+        for part, found in in_turn(look, chain(parts_of(in_place), fetched)):
+            known.add(given(found) or (), part.transfers)
+            files_fetched(part, date=night.date, version=night.version)
+            transfers |= {t.path: t for t in part.transfers}
+    in_order = [transfers[entry.path] for entry in chosen]
+    report = report.having(in_order, known.of(in_order) if inspect else ())
     publish_night(report)
+    publish_runs(report, _settings.load(profile))
     if report.failed:
         raise PartialFailure(
             f"Night {night.date}: {report.verdict()}",
             report=report,
             hint="The same command again goes on with the files that failed.",
         )
+    night_complete(report)
     return report
-
-
-def hdf5_files(report: Report) -> list[str]:
-    """Name the files that are in place and can be looked into."""
-    return [t.local for t in report.transfers if t.ok and t.local.endswith((".h5", ".hdf5"))]

@@ -34,6 +34,10 @@ _KIND_OF_PREFIX = {None: "raw", "datacheck_dl1": "datacheck", "ctapipe": "dl1"}
 _PREFIX_OF_KIND = {"raw": "", "datacheck": "datacheck_dl1_"}
 _DATE = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
 _RANGE = re.compile(r"([0-9]{1,18})(?:\s*-\s*([0-9]{1,18}))?")
+#: The site's time: the telescopes stand on La Palma.
+_SITE = "Atlantic/Canary"
+#: What a schedule says for a date.
+LAST_NIGHT = "last-night"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,50 @@ def parse_date(text: str) -> dt.date:
         return dt.date(int(match[1]), int(match[3]), int(match[4]))
     except ValueError as error:
         raise UsageError(f"{text!r} is no date", said=str(error), hint=hint) from None
+
+
+def last_night(now: dt.datetime) -> dt.date:
+    """Say which night was the last: that of yesterday's evening, by the calendar at the site.
+
+    After midnight that is the night which is still going on.
+
+    Parameters
+    ----------
+    now : datetime
+        The present, aware.
+
+    Returns
+    -------
+    datetime.date
+        The date of its evening.
+    """
+    from zoneinfo import ZoneInfo
+
+    return now.astimezone(ZoneInfo(_SITE)).date() - dt.timedelta(days=1)
+
+
+def night_date(text: str, now: dt.datetime) -> str:
+    """Read the date of a night as people and schedules give it.
+
+    Parameters
+    ----------
+    text : str
+        ``last-night``, ``20241114`` or ``2024-11-14``.
+    now : datetime
+        The present, aware.
+
+    Returns
+    -------
+    str
+        Date of the evening, ``YYYYMMDD``.
+
+    Raises
+    ------
+    UsageError
+        When the text is no date.
+    """
+    is_last = text.strip().lower() == LAST_NIGHT
+    return f"{last_night(now) if is_last else parse_date(text):%Y%m%d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,11 @@ def decide(
 
 
 def batches(
-    entries: Iterable[Entry], *, max_files: int = 100, max_bytes: int = 8 << 30
+    entries: Iterable[Entry],
+    *,
+    max_files: int = 100,
+    max_bytes: int = 8 << 30,
+    max_batches: int = 85,
 ) -> list[list[Entry]]:
     """Cut files into batches, in order: a task run for each batch, not for each file.
 
@@ -103,7 +107,18 @@ def batches(
         Files.
     max_files, max_bytes : int
         A batch ends before it would hold more; a single larger file is a batch of its own.
+    max_batches : int
+        Where more batches than this would come of it, all of them are made larger.
     """
+    entries = list(entries)
+    cut = _cut(entries, max_files, max_bytes)
+    while len(cut) > max_batches:
+        max_files, max_bytes = 2 * max_files, 2 * max_bytes
+        cut = _cut(entries, max_files, max_bytes)
+    return cut
+
+
+def _cut(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entry]]:
     done: list[list[Entry]] = []
     size = 0
     for entry in entries:

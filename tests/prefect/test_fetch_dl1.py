@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from serverkit import process
 
+import flows.fetch_dl1 as module
 from ctaflows.errors import PartialFailure
 from ctaflows.sandbox.night import make_night
 from flows.fetch_dl1 import fetch_dl1
@@ -38,23 +39,93 @@ def test_a_night_is_tracked(prefect_server: Any, night: Path) -> None:
     run = newest(prefect_server)
     assert run.name == "fetch-dl1-20241114"
     assert run.state.is_completed()
-    tasks = prefect_server.task_runs(run.id, 3)
-    assert [t.name.rpartition("-")[0] for t in tasks] == [
-        "fetch-files", "inspect-dl1-files", "list-night",
-    ]  # fmt: skip
+    tasks = prefect_server.task_runs(run.id, 5)
+    names = [t.name for t in tasks]
+    assert names[:2] == [
+        "fetch Run11111.0000 to datacheck Run11113.0001, 10 files",
+        "inspect Run11111.0000 to datacheck Run11113.0001, 10 files",
+    ]
+    assert names[2].startswith("list-night-")
+    assert names[3:] == ["record Run11111", "record Run11113"]
     assert all(t.state.is_completed() for t in tasks)
     assert all("ctaflows" in t.tags for t in tasks)
 
 
-def test_the_table_of_the_night_is_an_artifact(prefect_server: Any, night: Path) -> None:
-    fetch_dl1.tracked("20241114", dest=str(night), exclude=["datacheck"])
-    from prefect.artifacts import Artifact
+def test_a_finished_night_again_costs_no_batch(prefect_server: Any, night: Path) -> None:
+    first = fetch_dl1.tracked("20241114", dest=str(night))
+    again = fetch_dl1.tracked("2024-11-14")
+    assert again.moved_bytes == 0
+    assert [t.skipped for t in again.transfers] == [True] * 10
+    assert [(r["run"], r["n_events"], r["verified"]) for r in again.records()] == [
+        (r["run"], r["n_events"], r["verified"]) for r in first.records()
+    ]
+    run = newest(prefect_server)
+    assert run.name == "fetch-dl1-20241114"
+    assert [t.name.rpartition("-")[0] for t in prefect_server.task_runs(run.id, 1)] == [
+        "list-night"
+    ]
 
-    with prefect_server.client:
-        artifact = Artifact.get("night-20241114")
-    assert artifact is not None
-    assert "5 of 5 files in place, 5 verified" in (artifact.description or "")
-    assert "11111" in str(artifact.data)
+
+def test_last_night_is_that_before_the_day_it_was_scheduled_for(
+    prefect_server: Any, night: Path
+) -> None:
+    from prefect.flow_engine import run_flow
+    from prefect.states import Scheduled
+
+    morning = dt.datetime(2024, 11, 15, 8, tzinfo=dt.UTC)
+    parameters = {"dest": str(night), "inspect": False}
+    with prefect_server.client as client:
+        run = client.create_flow_run(
+            fetch_dl1.real, parameters=parameters, state=Scheduled(scheduled_time=morning)
+        )
+    report = run_flow(fetch_dl1.real, flow_run=run, parameters=parameters)
+    assert report.date == "20241114"
+    assert prefect_server.finished(run.id).name == "fetch-dl1-20241114"
+
+
+def test_a_date_that_is_none_names_the_run_and_fails_it(prefect_server: Any, night: Path) -> None:
+    with pytest.raises(Exception, match="no date"):
+        fetch_dl1.tracked("yesterday")
+    assert newest(prefect_server).name == "fetch-dl1-yesterday"
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is tried again at once, and a request only once in all."""
+    monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "1")
+    eager = module.fetch_batch.with_options(retry_delay_seconds=0, retry_jitter_factor=0)
+    monkeypatch.setattr(module, "fetch_batch", eager)
+
+
+def test_a_batch_that_failed_for_now_goes_on_where_it_was(
+    prefect_server: Any, box: Sandbox, night: Path, no_pause: None
+) -> None:
+    box.faults.add("503", times=1, server="door", path="*Run11113.0001.h5")
+    report = fetch_dl1.tracked("20241114", dest=str(night), exclude=["datacheck"])
+    assert not report.failed
+    (batch,) = [
+        t for t in prefect_server.task_runs(newest(prefect_server).id, 5)
+        if t.name.startswith("fetch")
+    ]  # fmt: skip
+    assert batch.run_count == 2
+    assert batch.state.is_completed()
+    fetched = [r.path for r in box.requests if r.server == "pool" and r.method == "GET"]
+    assert len(fetched) == len(set(fetched)) == 5, "what had come was not fetched again"
+
+
+def test_what_no_retry_can_mend_is_not_tried_again(
+    prefect_server: Any, box: Sandbox, night: Path, no_pause: None
+) -> None:
+    box.locality("/cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0001.h5", "NEARLINE")
+    with pytest.raises(PartialFailure):
+        fetch_dl1.tracked("20241114", dest=str(night), inspect=False)
+    (batch,) = [
+        t for t in prefect_server.task_runs(newest(prefect_server).id, 3)
+        if t.name.startswith("fetch")
+    ]  # fmt: skip
+    assert batch.run_count == 1
+    assert batch.state.is_failed()
+    assert "Nearline" in batch.state.message
 
 
 def test_partial_failure_fails_the_run(prefect_server: Any, box: Sandbox, night: Path) -> None:
@@ -97,6 +168,8 @@ def test_a_failing_run_shows_no_traceback(prefect_server: Any, night: Path) -> N
 def test_its_parameters_make_a_form() -> None:
     schema = fetch_dl1.parameters.properties
     assert "Date of the evening" in schema["date"]["description"]
+    assert schema["date"]["default"] == "last-night"
+    assert not fetch_dl1.parameters.required
     assert all(schema[name].get("description") for name in schema)
 
 
@@ -115,5 +188,5 @@ def test_the_deployment_runs_in_a_worker(
     with process(worker, log, env=dict(os.environ)):
         run = prefect_server.finished(newest(prefect_server).id, log)
     assert run.state.is_completed(), log.read_text()
-    assert run.name == "fetch-dl1-2024-11-14"
+    assert run.name == "fetch-dl1-20241114"
     assert len(list(night.rglob("*.h5"))) == 10

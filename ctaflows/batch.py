@@ -1,0 +1,146 @@
+"""Batches of work in a flow: a few at a time, what came of each, and when to try again."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ctaflows import errors
+from ctaflows.dl1.names import parse_name
+from ctaflows.dual import in_run
+from ctaflows.errors import CtaflowsError, PartialFailure
+from ctaflows.model import Report
+from ctaflows.runs import task_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ctaflows.model import Transfer
+
+T = TypeVar("T")
+
+#: Batches at a time in this process: as each moves many files at once by itself, this many keep the
+#: line full while one of them ends.
+_HERE = 3
+#: Elsewhere, on a cluster, the task runner knows how many fit.
+_ELSEWHERE = 10_000
+
+
+def in_turn(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:
+    """Begin work for each item, a few at a time, and give each with what came of it, in order.
+
+    Parameters
+    ----------
+    begin : Callable
+        Gives the future of an item's work, or None where there is nothing to do.
+    items : iterable
+        What to work on; taken from it no sooner than it can be begun.
+
+    Yields
+    ------
+    item, result
+        What the work returned, or the error it raised, or None.
+    """
+    most = _n_at_once()
+    begun: deque[tuple[T, Any]] = deque()
+    for item in items:
+        begun.append((item, begin(item)))
+        if len(begun) >= most:
+            yield _settled(*begun.popleft())
+    while begun:
+        yield _settled(*begun.popleft())
+
+
+def parts_of(transfers: Sequence[Transfer], *, least: int = 100, most: int = 85) -> list[Report]:
+    """Cut the records of many files into at most `most` reports of at least `least`, in order."""
+    size = max(least, -(-len(transfers) // most))
+    return [
+        Report(tuple(transfers[start : start + size])) for start in range(0, len(transfers), size)
+    ]
+
+
+def _settled(item: T, future: Any) -> tuple[T, Any]:
+    return item, None if future is None else future.result(raise_on_failure=False)
+
+
+def _n_at_once() -> int:
+    """Say how many batches are worth having under way."""
+    if not in_run():
+        return _HERE
+    from prefect.context import FlowRunContext
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    context = FlowRunContext.get()
+    is_here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
+    return _HERE if is_here else _ELSEWHERE
+
+
+def given(result: Any) -> Any:
+    """Give a result, or raise it where it is an error."""
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def report_of(result: Any) -> Report:
+    """Give the report of a batch, also of one in which files failed.
+
+    Raises
+    ------
+    BaseException
+        The batch as a whole failed, not some of its files.
+    """
+    report: Report = result.report if isinstance(result, PartialFailure) else given(result)
+    return report
+
+
+def is_retryable(error: object) -> bool:
+    """Say whether the same work may succeed later without anybody doing anything.
+
+    Parameters
+    ----------
+    error : object
+        What was raised. Of many files one that may succeed is enough: the others are in place, or
+        fail again at the cost of one request.
+    """
+    if isinstance(error, PartialFailure):
+        return any(_is_retryable_kind(t.error) for t in error.report.transfers if t.error)
+    return isinstance(error, CtaflowsError) and error.retryable
+
+
+def _is_retryable_kind(text: str) -> bool:
+    kind = getattr(errors, text.partition(":")[0], None)
+    return isinstance(kind, type) and issubclass(kind, CtaflowsError) and kind.retryable
+
+
+def may_try_again(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001
+    """Decide for Prefect (``retry_condition_fn``) whether a failed task run is tried again."""
+    data = state.data
+    return is_retryable(getattr(data, "result", data))
+
+
+def fetch_name() -> str:
+    """Name a task run after the files it fetches (``task_run_name``)."""
+    return f"fetch {files_named(task_parameters()['paths'])}"
+
+
+def inspect_name() -> str:
+    """Name a task run after the files it looks into (``task_run_name``)."""
+    return f"inspect {files_named(task_parameters()['paths'])}"
+
+
+def files_named(paths: Sequence[Any]) -> str:
+    """Name many files by the first and the last of them."""
+    if not paths:
+        return "nothing"
+    first, last = (_short(str(getattr(p, "path", p))) for p in (paths[0], paths[-1]))
+    return first if len(paths) == 1 else f"{first} to {last}, {len(paths)} files"
+
+
+def _short(path: str) -> str:
+    name = parse_name(path)
+    if name is None:
+        return path.rpartition("/")[2]
+    kind = "" if name.kind == "dl1" else f"{name.kind} "
+    subrun = "" if name.subrun is None else f".{name.subrun:04d}"
+    return f"{kind}Run{name.run:05d}{subrun}"

@@ -1,0 +1,197 @@
+"""A night on one page of Markdown: the verdict, the figures, a line a run, what is amiss. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.report import human_bytes, shortened
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ctaflows.dl1.report import NightReport
+    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.model import Transfer
+
+#: More lines than this of what is amiss help nobody; the table and the manifest have them all.
+_MOST = 20
+
+
+@dataclass
+class RunTally:
+    """The files of one run, added up.
+
+    Attributes
+    ----------
+    run : int
+        Its number.
+    n_files, n_failed, n_verified : int
+        Files in all, those not in place or damaged, those that agree with the storage's checksum.
+    size_bytes, moved_bytes : int
+        Size of all files; bytes that went over the network.
+    n_inspected : int
+        DL1 files whose events are counted below.
+    n_events : int
+        Events in these.
+    n_events_by_type : dict of str to int
+        Likewise by type, where the files tell it.
+    duration_s : float
+        Sum over the subruns, in seconds.
+    time_first, time_last : datetime or None
+        Of the first and the last event.
+    """
+
+    run: int
+    n_files: int = 0
+    n_failed: int = 0
+    n_verified: int = 0
+    size_bytes: int = 0
+    moved_bytes: int = 0
+    n_inspected: int = 0
+    n_events: int = 0
+    n_events_by_type: dict[str, int] = field(default_factory=dict)
+    duration_s: float = 0.0
+    time_first: datetime | None = None
+    time_last: datetime | None = None
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Events over `duration_s`, or None."""
+        return self.n_events / self.duration_s if self.duration_s else None
+
+    def add(self, transfer: Transfer, error: str | None) -> None:
+        """Count one file."""
+        self.n_files += 1
+        self.n_failed += error is not None
+        self.n_verified += transfer.verified
+        self.size_bytes += transfer.size_bytes or 0
+        self.moved_bytes += transfer.moved_bytes
+
+    def look(self, summary: DL1Summary) -> None:
+        """Count the events of one DL1 file."""
+        self.n_inspected += 1
+        self.n_events += summary.n_events or 0
+        for kind, n_events in (summary.n_events_by_type or {}).items():
+            self.n_events_by_type[kind] = self.n_events_by_type.get(kind, 0) + n_events
+        self.duration_s += summary.duration_s or 0.0
+        times = [t for t in (self.time_first, summary.time_first) if t]
+        self.time_first = min(times, default=None)
+        times = [t for t in (self.time_last, summary.time_last) if t]
+        self.time_last = max(times, default=None)
+
+
+def tally(report: NightReport) -> list[RunTally]:
+    """Add up the files of each run; events are those of DL1 files, not of their datacheck again."""
+    found: dict[int, RunTally] = {}
+    for transfer in report.transfers:
+        name = parse_name(transfer.path)
+        if name is None:
+            continue
+        looked = report.inspections.get(transfer.local)
+        run = found.setdefault(name.run, RunTally(name.run))
+        run.add(transfer, transfer.error or (looked.error if looked else None))
+        if looked is not None and looked.summary is not None and name.kind == "dl1":
+            run.look(looked.summary)
+    return [found[run] for run in sorted(found)]
+
+
+def digest(report: NightReport) -> str:
+    """Write the page."""
+    runs = tally(report)
+    version = f" {report.version}" if report.version else ""
+    parts = [
+        f"# Night {report.date}{version}",
+        f"**{_verdict(report)}** {_sentence(report.verdict())}.",
+        _figures(report, runs),
+        _runs(runs),
+        _amiss("Failed", report.failed),
+        _amiss("Missing at the door", report.gaps.missing),
+        _amiss("Still growing at the door", report.gaps.growing),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _verdict(report: NightReport) -> str:
+    if report.failed:
+        return "Not complete: files failed."
+    if report.gaps.growing:
+        return "In place, but the night is still growing."
+    if report.gaps.missing:
+        return "In place, but subruns are missing at the door."
+    return "Complete."
+
+
+def _figures(report: NightReport, runs: list[RunTally]) -> str:
+    size_bytes = sum(t.size_bytes or 0 for t in report.transfers)
+    rows: list[tuple[str, ...]] = [
+        ("Files", f"{len(report.transfers):,}, {human_bytes(size_bytes)}"),
+        ("Moved this time", human_bytes(report.moved_bytes) if report.moved_bytes else "nothing"),
+        ("Runs", shortened((f"{r.run}" for r in runs), 20)),
+    ]
+    first = min((r.time_first for r in runs if r.time_first), default=None)
+    last = max((r.time_last for r in runs if r.time_last), default=None)
+    if first and last:
+        rows.append(("Events from, to", f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC"))
+    rows += [
+        ("At the door", _code(report.path)),
+        ("Here", _code(report.dest)),
+        ("Proof of each file", _code(report.manifest)),
+    ]
+    return _table(("", ""), rows)
+
+
+def _runs(runs: list[RunTally]) -> str:
+    if not runs:
+        return ""
+    kinds = list(dict.fromkeys(kind for run in runs for kind in run.n_events_by_type))
+    is_inspected = any(run.n_inspected for run in runs)
+    head = ["run", "files", "size", "verified", "failed"]
+    head += [*kinds, "events", "seconds", "Hz"] if is_inspected else []
+    rows = []
+    for run in runs:
+        row = [
+            f"{run.run}", f"{run.n_files:,}", human_bytes(run.size_bytes), f"{run.n_verified:,}",
+            f"**{run.n_failed:,}**" if run.n_failed else "",
+        ]  # fmt: skip
+        if is_inspected:
+            row += [f"{run.n_events_by_type.get(kind, 0):,}" for kind in kinds]
+            rate = run.rate_hz
+            row += [
+                f"{run.n_events:,}" if run.n_inspected else "",
+                f"{run.duration_s:,.1f}" if run.n_inspected else "",
+                "" if rate is None else f"{rate:,.1f}",
+            ]
+        rows.append(tuple(row))
+    return "## Runs\n\n" + _table(tuple(head), rows, is_right=True)
+
+
+def _amiss(title: str, lines: tuple[str, ...]) -> str:
+    if not lines:
+        return ""
+    shown = [f"- {_escaped(line)}" for line in lines[:_MOST]]
+    if len(lines) > _MOST:
+        shown.append(f"- and {len(lines) - _MOST:,} more")
+    return f"## {title}\n\n" + "\n".join(shown)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], *, is_right: bool = False) -> str:
+    rule = "---:" if is_right else "---"
+    lines = [head, (rule,) * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _escaped(text: str) -> str:
+    """Let no name or message of a server be taken for Markdown or HTML."""
+    text = re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1 import times
+from ctaflows.dl1.gauge import ALL, NAMES, EventGauge, ImageGauge, TypeList, types_of
 from ctaflows.dl1.hdf5 import guarded
-from ctaflows.dl1.layout import DATACHECK_TABLES, EVENT_TYPES, OTHER_TYPE, Layout
-from ctaflows.dl1.tables import read_blocks, text_attributes
+from ctaflows.dl1.layout import DATACHECK_TABLES, Layout
+from ctaflows.dl1.tables import columns_there, read_blocks, text_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -28,7 +29,8 @@ _TIME_COLUMN = {"unix": "dragon_time", "tai": "time", "mjd": "time"}
 class EventScan:
     """What the events' rows tell, gathered block by block.
 
-    `first` and `last` are (whole seconds, fraction) on the scale of `clock`.
+    `first` and `last` are (whole seconds, fraction) on the scale of `clock`. The gauges are None
+    where only the table's ends were read.
     """
 
     clock: str | None = None
@@ -39,29 +41,44 @@ class EventScan:
     first: tuple[int, float] | None = None
     last: tuple[int, float] | None = None
     duration_s: float | None = None
+    events: EventGauge | None = None
+    images: ImageGauge | None = None
 
     def take(self, block: NDArray[Any]) -> None:
         """Add the rows of a block, columns as in `_columns_wanted`."""
+        import numpy as np
+
         names = block.dtype.names or ()
+        types = np.full(len(block), ALL, "i1")
         if "event_type" in names and self.counts is not None:
-            _count(block["event_type"], self.counts)
+            types = types_of(block["event_type"])
+            _count(types, self.counts)
         if "obs_id" in names:
             ends = int(block["obs_id"].min()), int(block["obs_id"].max())
             self.runs.update(run for run in ends if 0 <= run < _MAX_RUN)
         if "tel_id" in names and len(self.telescopes) < _MAX_TELESCOPES:
             self.telescopes.update(_distinct(block["tel_id"]))
-        if self.clock:
-            self._take_times(block[_TIME_COLUMN[self.clock]])
+        moments_s = self._take_times(block[_TIME_COLUMN[self.clock]]) if self.clock else None
+        if self.events is not None:
+            self.events.take(block, types, moments_s)
+        if self.images is not None:
+            self.images.take(block, types)
 
-    def _take_times(self, values: NDArray[Any]) -> None:
-        whole, fraction = _seconds(values, self.clock)
-        if not len(whole):
-            return
-        if self.first is None:
-            self.first = int(whole[0]), float(fraction[0])
-        self.last = int(whole[-1]), float(fraction[-1])
-        elapsed_s = (self.last[0] - self.first[0]) + (self.last[1] - self.first[1])
-        self.duration_s = elapsed_s if elapsed_s >= 0 else None
+    def _take_times(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Give the seconds after the first event, NaN where no time is set."""
+        import numpy as np
+
+        whole, fraction, is_set = _seconds(values, self.clock)
+        places = np.flatnonzero(is_set)
+        if len(places):
+            first, last = places[0], places[-1]
+            if self.first is None:
+                self.first = int(whole[first]), float(fraction[first])
+            self.last = int(whole[last]), float(fraction[last])
+            elapsed_s = (self.last[0] - self.first[0]) + (self.last[1] - self.first[1])
+            self.duration_s = elapsed_s if elapsed_s >= 0 else None
+        start = self.first or (0, 0.0)
+        return np.where(is_set, (whole - start[0]) + (fraction - start[1]), np.nan)
 
     def utc(self, moment: tuple[int, float] | None) -> datetime | None:
         """Give `first` or `last` as an aware time."""
@@ -78,20 +95,19 @@ def _distinct(values: NDArray[Any]) -> set[int]:
     return {int(v) for v in np.unique(values)[:_MAX_TELESCOPES]}
 
 
-def _count(codes: NDArray[Any], counts: dict[str, int]) -> None:
+def _count(types: NDArray[Any], counts: dict[str, int]) -> None:
     """Add the numbers of events of each type to `counts`."""
-    n_known = 0
-    for code, name in EVENT_TYPES.items():
-        n = int((codes == code).sum())
-        n_known += n
+    import numpy as np
+
+    for name, n in zip(NAMES, np.bincount(types, minlength=len(NAMES)), strict=True):
         if n:
-            counts[name] = counts.get(name, 0) + n
-    if n_known < len(codes):
-        counts[OTHER_TYPE] = counts.get(OTHER_TYPE, 0) + len(codes) - n_known
+            counts[name] = counts.get(name, 0) + int(n)
 
 
-def _seconds(values: NDArray[Any], clock: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Split times into whole seconds (int64) and fractions (float64); drop those that are not set.
+def _seconds(
+    values: NDArray[Any], clock: str | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Split times into whole seconds (int64) and fractions (float64), and say which are set.
 
     Parameters
     ----------
@@ -111,7 +127,7 @@ def _seconds(values: NDArray[Any], clock: str | None) -> tuple[NDArray[Any], NDA
         whole = np.floor(seconds).astype("i8")
         fraction = seconds - whole
     is_set = (whole >= times.EARLIEST_S) & (whole < times.LATEST_S)
-    return whole[is_set], fraction[is_set]
+    return whole, fraction, is_set
 
 
 def scan_events(
@@ -127,15 +143,49 @@ def scan_events(
         texts = text_attributes(table, *_ENDINGS)
         wanted = _columns_wanted(table)
         scan = EventScan(clock=_clock(table, texts, layout), n_events=int(table.shape[0]))
+        if not ends_only:
+            fields = table.dtype.fields
+            scan.events = EventGauge(fields)
+            scan.images = ImageGauge(fields) if layout.name == "lstchain" else None
+            wanted += scan.events.columns + (scan.images.columns if scan.images else [])
     if scan.clock:
         wanted.append(_TIME_COLUMN[scan.clock])
     if "event_type" in wanted and not ends_only:
         scan.counts = {}
     if wanted:
-        for block in read_blocks(table, wanted, where, ends_only=ends_only):
+        for block in read_blocks(table, list(dict.fromkeys(wanted)), where, ends_only=ends_only):
             with guarded(f"the table {layout.events}", where):
                 scan.take(block)
     return scan, texts
+
+
+def scan_images(found: Sequence[Any], types: TypeList, where: str) -> ImageGauge | None:
+    """Read ctapipe's tables of Hillas parameters, one a telescope.
+
+    Parameters
+    ----------
+    found : sequence of h5py.Dataset
+        The tables; those that do not have the first one's columns are passed over.
+    types : TypeList
+        The types of the array's events.
+    where : str
+        The file's name for messages.
+    """
+    import numpy as np
+
+    gauge: ImageGauge | None = None
+    for table in found:
+        with guarded(f"the table {table.name}", where):
+            fields = table.dtype.fields
+            gauge = gauge or ImageGauge(fields)
+            ids = columns_there(fields, ["event_id"], "iu")
+        if not gauge.columns or columns_there(fields, gauge.columns, "f") != gauge.columns:
+            continue
+        for block in read_blocks(table, gauge.columns + ids, where):
+            with guarded(f"the table {table.name}", where):
+                kinds = types.find(block["event_id"]) if ids else np.full(len(block), ALL, "i1")
+                gauge.take(block, kinds)
+    return gauge
 
 
 def _columns_wanted(table: Any) -> list[str]:

@@ -11,7 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ctaflows.dl1.events import scan_events
 from ctaflows.dl1.hdf5 import guarded, open_file, open_stream
+from ctaflows.dl1.images import DEFAULT_IMAGES
 from ctaflows.dl1.layout import layout_of
+from ctaflows.dl1.measure import quantities_of
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.dl1.tables import columns_of, tables_of, text_attributes, versions_of
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
     import h5py
 
 
-def inspect_file(path: str | os.PathLike[str], *, ends_only: bool = False) -> DL1Summary:
+def inspect_file(
+    path: str | os.PathLike[str],
+    *,
+    ends_only: bool = False,
+    images: int | None = DEFAULT_IMAGES,
+) -> DL1Summary:
     """Tell what is in a DL1 file.
 
     Parameters
@@ -33,7 +40,10 @@ def inspect_file(path: str | os.PathLike[str], *, ends_only: bool = False) -> DL
         An HDF5 file: DL1 of lstchain or ctapipe, a datacheck or an interleaved file.
     ends_only : bool, optional
         Read only the first and the last event: a small part of a large file, but no counts by
-        type, and run and telescopes are those of these two events.
+        type and no quantities, and run and telescopes are those of these two events.
+    images : int or None, optional
+        Images to read of each of cosmics, pedestals and flat-field events, spread over the file;
+        0 reads none, None all. The parameters of all events are read in any case.
 
     Returns
     -------
@@ -55,11 +65,16 @@ def inspect_file(path: str | os.PathLike[str], *, ends_only: bool = False) -> DL
     """
     path = Path(path)
     with open_file(path) as (file, size_bytes):
-        return _summarize(file, str(path), size_bytes, ends_only=ends_only)
+        return _summarize(file, str(path), size_bytes, images, ends_only=ends_only)
 
 
 def inspect_stream(
-    source: IO[bytes], *, file: str, size_bytes: int, ends_only: bool = True
+    source: IO[bytes],
+    *,
+    file: str,
+    size_bytes: int,
+    ends_only: bool = True,
+    images: int | None = 0,
 ) -> DL1Summary:
     """Tell what is in a DL1 file that is read through a seekable object.
 
@@ -71,8 +86,8 @@ def inspect_stream(
         Name or path of the file, for run and subrun and for messages.
     size_bytes : int
         Size of the whole file.
-    ends_only : bool, optional
-        As for `inspect_file`.
+    ends_only, images
+        As for `inspect_file`, with other defaults.
 
     Returns
     -------
@@ -85,11 +100,23 @@ def inspect_stream(
         As for `inspect_file`; what `source` raises from our error tree passes.
     """
     with open_stream(source, size_bytes, file) as opened:
-        return _summarize(opened, file, size_bytes, ends_only=ends_only)
+        return _summarize(opened, file, size_bytes, images, ends_only=ends_only)
 
 
-def _summarize(file: h5py.File, name: str, size_bytes: int, *, ends_only: bool) -> DL1Summary:
+def _summarize(
+    file: h5py.File, name: str, size_bytes: int, images: int | None, *, ends_only: bool
+) -> DL1Summary:
     """Put everything together."""
+    import numpy as np
+
+    # sums over hostile numbers may overflow: they end as None
+    with np.errstate(all="ignore"):
+        return _summary(file, name, size_bytes, images, ends_only=ends_only)
+
+
+def _summary(
+    file: h5py.File, name: str, size_bytes: int, images: int | None, *, ends_only: bool
+) -> DL1Summary:
     tables = tables_of(file, name)
     with guarded("the head", name):
         root = text_attributes(file)
@@ -98,6 +125,7 @@ def _summarize(file: h5py.File, name: str, size_bytes: int, *, ends_only: bool) 
     if layout is None:
         raise IntegrityError("the HDF5 file has no DL1 tables", where=name, hint=_hint(tables))
     scan, texts = scan_events(tables, layout, name, ends_only=ends_only)
+    found = None if ends_only else quantities_of(tables, layout, scan, name, images=images)
     named = parse_name(name)
     duration_s = scan.duration_s
     run = next(iter(scan.runs)) if len(scan.runs) == 1 else None
@@ -128,6 +156,7 @@ def _summarize(file: h5py.File, name: str, size_bytes: int, *, ends_only: bool) 
         software=versions_of(root, texts),
         data_model_version=root.get("CTA PRODUCT DATA MODEL VERSION"),
         tables=infos,
+        quantities=found,
     )
 
 

@@ -124,9 +124,14 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
         ) from None
 
 
+def is_version(name: str) -> bool:
+    """Is a directory's name that of a version, such as v0.1?"""
+    return _VERSION.fullmatch(name) is not None
+
+
 def latest(names: Iterable[str]) -> str | None:
     """Choose the highest version among names of directories, or None: v0.10 is above v0.9."""
-    versions = [n for n in names if _VERSION.fullmatch(n)]
+    versions = [n for n in names if is_version(n)]
     return max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)], default=None)
 
 
@@ -180,7 +185,7 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
             whole_runs.add(name.run)
         else:
             present.setdefault(name.run, set()).add(name.subrun)
-        if name.subrun in wanted.subruns and _is_growing(entry, now):
+        if name.subrun in wanted.subruns and is_growing(entry, now):
             growing.append(entry.name)
     missing = [f"Run{r:05d}" for r in _explicit(wanted.runs) if r not in {*present, *whole_runs}]
     for run, subruns in sorted(present.items()):
@@ -197,7 +202,8 @@ def runs(entries: Sequence[Entry]) -> list[int]:
     return sorted({name.run for e in entries if (name := parse_name(e.name))})
 
 
-def _is_growing(entry: Entry, now: datetime) -> bool:
+def is_growing(entry: Entry, now: datetime) -> bool:
+    """Is a file still written to, or was it a moment ago?"""
     if entry.size_bytes is None:
         return True
     return entry.mtime is not None and (now - entry.mtime).total_seconds() < GROWING_S

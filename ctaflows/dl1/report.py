@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
+    from ctaflows.dl1.census import Census
+    from ctaflows.dl1.checks import Check
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import Transfer
 
@@ -35,11 +37,21 @@ class Inspection:
         What is in it, or None where it can't be told.
     error : str or None
         Why not: ``ErrorClass: message``.
+    checks : tuple of Check
+        What the checks say; empty where none were made.
     """
 
     file: str
     summary: DL1Summary | None = None
     error: str | None = None
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def verdict(self) -> str | None:
+        """The worst of the checks' verdicts, ``ok``, ``warn`` or ``bad``; None without checks."""
+        from ctaflows.dl1.checks import verdict_of
+
+        return verdict_of(self.checks) if self.checks else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class NightReport:
         What is missing or still growing at the door.
     dry_run : bool
         True when nothing was fetched: notes say what would be done.
+    census : Census or None
+        The night at the door as a unit, where it was looked at as one.
     """
 
     date: str
@@ -77,6 +91,7 @@ class NightReport:
     inspections: dict[str, Inspection] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
     dry_run: bool = False
+    census: Census | None = None
 
     def having(
         self, transfers: Iterable[Transfer], inspections: Iterable[Inspection] = ()
@@ -115,6 +130,7 @@ class NightReport:
             "manifest": self.manifest,
             "dry_run": self.dry_run,
             **self.gaps.to_dict(),
+            "census": self.census.to_dict() if self.census else None,
             "files": self.records(),
         }
 
@@ -217,6 +233,8 @@ def _proof(transfer: Transfer, *, is_narrow: bool) -> str:
 
 
 def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
+    from ctaflows.dl1.checks import remarks
+
     name = parse_name(transfer.path)
     record = transfer.to_dict()
     record["run"] = name.run if name else None
@@ -234,6 +252,8 @@ def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
             "rate_hz",
         ):
             record[key] = summary.get(key)
+        record["verdict"] = looked.verdict
+        record["remarks"] = remarks(looked.checks)
         record["error"] = record["error"] or looked.error
     return record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from ctaflows.dl1.quantities import Quantities
 from ctaflows.model import utc_text, utc_time
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class DL1Summary:
         ctapipe's ``CTA PRODUCT DATA MODEL VERSION``.
     tables : tuple of TableInfo
         All tables in the file.
+    quantities : Quantities or None
+        Numbers that tell how good the data are; None where only the table's ends were read.
     """
 
     file: str
@@ -145,6 +148,7 @@ class DL1Summary:
     software: dict[str, str] = field(default_factory=dict)
     data_model_version: str | None = None
     tables: tuple[TableInfo, ...] = ()
+    quantities: Quantities | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the summary as JSON-ready values."""
@@ -153,6 +157,7 @@ class DL1Summary:
         values["time_first"] = utc_text(self.time_first)
         values["time_last"] = utc_text(self.time_last)
         values["tables"] = [t.to_dict() for t in self.tables]
+        values["quantities"] = self.quantities.to_dict() if self.quantities else None
         return values
 
     @classmethod
@@ -163,4 +168,6 @@ class DL1Summary:
         known["time_first"] = utc_time(values["time_first"])
         known["time_last"] = utc_time(values["time_last"])
         known["tables"] = tuple(TableInfo.from_dict(t) for t in values["tables"])
+        found = values.get("quantities")
+        known["quantities"] = Quantities.from_dict(found) if found else None
         return cls(**known)

@@ -7,6 +7,7 @@ sizes that the file claims are checked before memory is asked for.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ctaflows.dl1.summary import ColumnInfo
 from ctaflows.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import h5py
     import numpy as np
@@ -25,7 +26,9 @@ _MAX_DEPTH = 16
 _MAX_NODES = 20_000
 #: A subrun has 53,000 events.
 _MAX_ROWS = 100_000_000
-_MAX_CHUNK_BYTES = 512 * 2**20
+#: lstchain's and ctapipe's chunks have up to some megabytes. HDF5 holds a chunk up to three times:
+#: as stored, as unpacked, and as numpy's rows.
+_MAX_CHUNK_BYTES = 32 * 2**20
 _BLOCK_BYTES = 8 * 2**20
 _MAX_TEXT_BYTES = 2**16
 
@@ -153,8 +156,44 @@ def _is_bits(row_type: Any, name: str) -> bool:
     return bool(kind.get_class() == h5py.h5t.BITFIELD)
 
 
+def is_number(fields: Any, name: str, kinds: str, *, n_axes: int = 0) -> bool:
+    """Has a table such a column?
+
+    Parameters
+    ----------
+    fields : mapping
+        ``table.dtype.fields``, asked for once: h5py makes it anew each time.
+    name : str
+        The column.
+    kinds : str
+        numpy's letters for kinds of types, ``f``, ``iu``; a float of more than 8 bytes is none.
+    n_axes : int, optional
+        Axes of the values in one row.
+    """
+    if name not in fields:
+        return False
+    base, shape = fields[name][0].subdtype or (fields[name][0], ())
+    return base.kind in kinds and base.itemsize <= 8 and len(shape) == n_axes
+
+
+def columns_there(fields: Any, names: Sequence[str], kinds: str) -> list[str]:
+    """Give those of the columns that a table has, with one number of such a kind in each row."""
+    return [name for name in names if is_number(fields, name, kinds)]
+
+
+def number(value: Any) -> float | None:
+    """Give a finite number as Python's float, else None."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
 def read_blocks(
-    table: Any, names: Sequence[str], where: str, *, ends_only: bool = False
+    table: Any,
+    names: Sequence[str],
+    where: str,
+    *,
+    ends_only: bool = False,
+    rows: range | None = None,
 ) -> Iterator[NDArray[np.void]]:
     """Read some columns of a table, block by block.
 
@@ -168,6 +207,8 @@ def read_blocks(
         The file's name for messages.
     ends_only : bool, optional
         Only the first and the last row.
+    rows : range, optional
+        Only these rows, without gaps.
 
     Yields
     ------
@@ -187,13 +228,15 @@ def read_blocks(
             f"{what} claims {n_rows} rows in chunks of {chunk * row_bytes} bytes", where=where
         )
     step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
-    spans: Sequence[tuple[int, int]] = [(i, i + step) for i in range(0, n_rows, step)]
+    first, end = (rows.start, min(rows.stop, n_rows)) if rows is not None else (0, n_rows)
+    spans: Iterable[tuple[int, int]] = ((i, i + step) for i in range(first, end, step))
     if ends_only and n_rows:
         spans = [(0, 1), (n_rows - 1, n_rows)]
-    rows = table.fields(list(names))
+    with guarded(what, where):
+        columns = table.fields(list(names))
     for start, stop in spans:
         with guarded(f"{what} from row {start} on", where):
-            block = rows[start : min(stop, n_rows)]
+            block = columns[start : min(stop, end)]
         yield block
 
 

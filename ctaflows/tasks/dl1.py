@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1 import names, night
+from ctaflows.dl1 import lastlook, names, night
+from ctaflows.dl1.census import Census, take_census
+from ctaflows.dl1.images import DEFAULT_IMAGES
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.report import Inspection
-from ctaflows.errors import CtaflowsError, NotFound, error_text
+from ctaflows.dl1.report import Inspection  # noqa: TC001  Prefect reads the annotations
+from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import files_below
-from ctaflows.task import task
+from ctaflows.task import get_logger, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import StrPath
+    from ctaflows.storage.door import Door
 
 
 @task(name="inspect-dl1", tags=["ctaflows"])
-def inspect_dl1(path: StrPath) -> DL1Summary:
-    """Tell what is in a DL1 file: layout, run, tables, events by type, times, rates.
+def inspect_dl1(path: StrPath, *, images: int | None = DEFAULT_IMAGES) -> DL1Summary:
+    """Tell what is in a DL1 file: layout, run, tables, events by type, times, rates, quantities.
 
     Parameters
     ----------
     path : path
         A file here, in lstchain's or ctapipe's layout.
+    images : int or None
+        Images to read of each of cosmics, pedestals and flat-field events; 0 reads none, None all.
 
     Raises
     ------
@@ -36,30 +43,55 @@ def inspect_dl1(path: StrPath) -> DL1Summary:
     """
     from ctaflows.dl1.inspect import inspect_file
 
-    return inspect_file(Path(path))
+    return inspect_file(Path(path), images=images)
 
 
 @task(name="inspect-dl1-files", tags=["ctaflows"])
-def inspect_dl1_files(paths: Sequence[StrPath]) -> list[Inspection]:
-    """Tell what is in each of many DL1 files, damaged ones with their error.
+def inspect_dl1_files(
+    paths: Sequence[StrPath],
+    *,
+    bounds: StrPath | None = None,
+    images: int | None = DEFAULT_IMAGES,
+    workers: int | None = None,
+) -> list[Inspection]:
+    """Tell what is in each of many DL1 files, and check them; damaged ones with their error.
+
+    They are read in processes apart, several at once: a file that makes HDF5 crash harms no other.
 
     Parameters
     ----------
     paths : sequence of path
         Files here.
+    bounds : path, optional
+        A TOML file with bounds for the checks, see `ctaflows.dl1.checks.load_bounds`.
+    images : int or None
+        As for `inspect_dl1`.
+    workers : int, optional
+        Files read at once; by default, and at most, as many as there are processors, and 8.
 
     Returns
     -------
     list of Inspection
         In the order of ``paths``.
+
+    Raises
+    ------
+    UsageError
+        The bounds can't be read.
     """
-    found = []
-    for path in paths:
-        try:
-            found.append(Inspection(str(path), inspect_dl1.fn(path)))
-        except CtaflowsError as why:
-            found.append(Inspection(str(path), error=error_text(why)))
-    return found
+    from ctaflows.dl1.checks import check, check_error, load_bounds
+    from ctaflows.dl1.readers import inspect_files
+
+    limits = load_bounds(bounds) if bounds else None
+    return [
+        replace(
+            one,
+            checks=check(one.summary, limits)
+            if one.summary
+            else check_error(one.error or "it was not read"),
+        )
+        for one in inspect_files(paths, workers=workers, images=images)
+    ]
 
 
 @task(name="list-night", tags=["ctaflows"])
@@ -97,3 +129,78 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
         ) from why
     return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
+
+
+@task(name="look-at-night", tags=["ctaflows"])
+def look_at_night(
+    date: str,
+    *,
+    version: str = "latest",
+    run_summary: StrPath | None = None,
+    state: StrPath | None = None,
+    remember: bool = True,
+    profile: str | None = None,
+) -> Census:
+    """Tell whether a night is whole: runs, subruns, what is missing, growing, double, out of line.
+
+    Parameters
+    ----------
+    date : str
+        The evening's date, ``20241114`` or ``2024-11-14``, or ``last-night``.
+    version : str
+        Such as ``v0.1``; ``latest`` takes the highest there is. The others are listed too, to find
+        what is there twice.
+    run_summary : path, optional
+        The night's run summary, a file here: tells which runs were taken, and how long they are.
+    state : path, optional
+        Where the last look is kept; by default in the folder of settings.
+    remember : bool
+        Compare with the last look, and keep this one for the next.
+    profile : str, optional
+        Settings to use; ``night_path`` tells where nights lie.
+
+    Raises
+    ------
+    NotFound
+        There is no such night or version.
+    UsageError
+        The run summary can't be read.
+    """
+    from ctaflows.dl1.runsummary import read_run_summary
+
+    expected = read_run_summary(run_summary) if run_summary else None
+    now = datetime.now(UTC)
+    this = list_night.fn(names.night_date(date, now), version=version, profile=profile)
+    door = connect(profile)
+    others = _other_versions(door, this)
+    file = (
+        Path(state)
+        if state
+        else lastlook.state_file(door.settings.config_dir, door.settings.door_url, this)
+    )
+    before = lastlook.read_look(file) if remember else None
+    census = take_census(this, now, others=others, expected=expected, before=before)
+    if remember:
+        try:
+            lastlook.write_look(file, lastlook.Look.of(this, census))
+        except CtaflowsError as why:
+            get_logger("night").warning("%s", why)
+    return census
+
+
+def _other_versions(door: Door, this: Night) -> list[Night]:
+    """List the files of a night's other versions."""
+    if this.version is None:
+        return []
+    day = names.parse_date(this.date)
+    above, rest = night.directories(door.settings.night_path, day, "latest")
+    found = []
+    for entry in door.list(above):
+        if entry.is_dir and entry.name != this.version and night.is_version(entry.name):
+            where = f"{entry.path}/{rest}" if rest else entry.path
+            try:
+                files = tuple(files_below(door, where))
+            except NotFound:
+                continue
+            found.append(Night(this.date, entry.name, where, files))
+    return found

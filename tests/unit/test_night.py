@@ -395,6 +395,8 @@ INSPECTED_KEYS = [
     "time_last",
     "duration_s",
     "rate_hz",
+    "verdict",
+    "remarks",
 ]
 
 
@@ -411,7 +413,8 @@ def test_records():
 def test_records_of_what_can_not_be_inspected_say_so():
     (record,) = report().having([GOOD], [DAMAGED]).records()
     assert record["error"] == "NotHDF5: other bytes"
-    assert [record[k] for k in INSPECTED_KEYS] == [None] * len(INSPECTED_KEYS)
+    told = {k: record[k] for k in INSPECTED_KEYS}
+    assert told == {**dict.fromkeys(INSPECTED_KEYS), "remarks": []}
 
 
 def test_records_of_other_files_have_no_run():
@@ -432,6 +435,7 @@ def test_to_dict_is_json():
         "dry_run",
         "missing",
         "growing",
+        "census",
         "files",
     ]
     assert values["files"] == made.records()

@@ -1,0 +1,163 @@
+"""`ctaflows night`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ctaflows.cli import options, render
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ctaflows.dl1.census import Census, Changes
+
+#: By verdict: 10 as where some files failed; growing is no failure, but to be looked at again.
+EXIT_CODES = {"complete": 0, "incomplete": 10, "growing": 11}
+_COLOURS = {"complete": "green", "incomplete": "red", "growing": "yellow"}
+
+
+@click.command(
+    "night",
+    epilog="""\b
+Examples:
+  ctaflows night 20241114
+  ctaflows night 20241114 --json | jq '.[0].missing'
+  ctaflows night 20241114 --run-summary RunSummary_20241114.ecsv
+
+\b
+Exit codes: 0 complete, 10 incomplete, 11 still growing (of several nights the highest),
+3 no such night; the others are those of all commands.""",
+)
+@click.argument("dates", nargs=-1, required=True, metavar="DATE...")
+@click.option("--version", default="latest", show_default=True, help="Such as v0.1.")
+@click.option(
+    "--run-summary",
+    metavar="FILE",
+    help="lstchain's run summary of the night, here: which runs were taken, and how long they are.",
+)
+@click.option("--state", metavar="FILE", help="Where the last look is kept, for a single DATE.")
+@click.option("--no-state", is_flag=True, help="Do not compare with the last look, keep nothing.")
+@options.as_json
+@options.profile
+@options.verbose
+def command(
+    dates: tuple[str, ...],
+    *,
+    version: str,
+    run_summary: str | None,
+    state: str | None,
+    no_state: bool,
+    as_json: bool,
+    profile: str | None,
+) -> None:
+    """Tell whether a night is whole at the door: from its listing alone, no file is read.
+
+    Shows runs and subruns, what is missing, still growing, there twice, empty or of an odd size,
+    data without datacheck and the reverse, and what has changed since the last look.
+    """
+    from ctaflows.errors import UsageError
+    from ctaflows.tasks.dl1 import look_at_night
+
+    if len(dates) > 1 and (run_summary or state):
+        raise UsageError("--run-summary and --state are for a single night")
+    found = [
+        look_at_night(
+            date,
+            version=version,
+            run_summary=run_summary,
+            state=state,
+            remember=not no_state,
+            profile=profile,
+        )
+        for date in dates
+    ]
+    if as_json:
+        render.print_json([census.to_dict() for census in found])
+    else:
+        for census in found:
+            _print(census)
+    code = max(EXIT_CODES[census.verdict] for census in found)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _print(census: Census) -> None:
+    from ctaflows.dl1.report import human_bytes
+
+    render.print_rich(_table(census))
+    for key, items in _lines(census):
+        if items:
+            click.echo(f"  {key:<12} {render.one_line(items)}")
+    click.secho(
+        f"{census.verdict}: {len(census.runs)} runs, {census.n_subruns} subruns, "
+        f"{census.n_files} files, {human_bytes(census.size_bytes)}",
+        fg=_COLOURS[census.verdict],
+        bold=True,
+    )
+
+
+def _lines(census: Census) -> list[tuple[str, str]]:
+    from ctaflows.dl1.report import human_bytes, shortened
+
+    doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"
+               for d in census.doubles)  # fmt: skip
+    sizes = (f"{o.path.rpartition('/')[2]} {human_bytes(o.size_bytes)} "
+             f"(others {human_bytes(o.median_bytes)})" for o in census.odd_sizes)  # fmt: skip
+    return [
+        ("missing", shortened(census.missing)),
+        ("growing", shortened(census.growing)),
+        ("empty", shortened(p.rpartition("/")[2] for p in census.empty)),
+        ("unchecked", shortened(census.data_without_datacheck)),
+        ("no data for", shortened(census.datacheck_without_data)),
+        ("there twice", "; ".join(doubles)),
+        ("odd sizes", shortened(sizes, 4)),
+        ("datacheck", "" if census.has_datacheck else "the night has none"),
+        ("last look", _since(census.changes)),
+    ]
+
+
+def _since(changes: Changes | None) -> str:
+    if changes is None:
+        return ""
+    when = f"{changes.since:%Y-%m-%d %H:%M} UTC, {changes.verdict}"
+    if changes.is_none:
+        return f"{when}; nothing has changed since"
+    counts = [
+        f"{len(paths)} {word}"
+        for word, paths in (
+            ("new", changes.new),
+            ("changed", changes.changed),
+            ("gone", changes.gone),
+        )
+        if paths
+    ]
+    return f"{when}; since then {', '.join(counts)}"
+
+
+def _table(census: Census) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from ctaflows.dl1.report import human_bytes
+
+    title = f"Night {census.date}" + (f" {census.version}" if census.version else "")
+    table = Table("run", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("subruns", "missing", "growing", "datacheck", "size"):
+        table.add_column(heading, justify="right")
+    table.add_column("whole run")
+    table.add_column("last change (UTC)")
+    for run in census.runs:
+        expected = f" of {run.n_expected}" if run.n_expected is not None else ""
+        table.add_row(
+            str(run.run),
+            f"{run.n_subruns}{expected}",
+            str(len(run.missing) or ""),
+            str(len(run.growing) or ""),
+            str(run.n_datacheck),
+            human_bytes(run.size_bytes),
+            "yes" if run.is_merged else "",
+            f"{run.last_change:%Y-%m-%d %H:%M}" if run.last_change else "",
+        )
+    return table

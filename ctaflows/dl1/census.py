@@ -1,0 +1,342 @@
+"""Is a night whole? All its files taken together: runs, gaps, growth, doubles, odd sizes. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.night import Wanted, gaps, is_growing
+from ctaflows.dl1.oddities import doubles_in, odd_sizes
+from ctaflows.model import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from ctaflows.dl1.lastlook import Look
+    from ctaflows.dl1.names import DL1Name
+    from ctaflows.dl1.night import Night
+    from ctaflows.dl1.oddities import Double, OddSize
+    from ctaflows.model import Entry
+
+COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"
+#: More gaps than this in one run are not gaps but a sparse numbering.
+_MOST_SUBRUNS = 10_000
+
+
+@dataclass(frozen=True)
+class RunCensus:
+    """One run of a night.
+
+    Attributes
+    ----------
+    run : int
+        Its number.
+    n_subruns : int
+        DL1 files of subruns that are there.
+    n_expected : int or None
+        How many the run summary tells; None without one.
+    missing : tuple of int
+        Subruns that are not there: below the last one that is, or below ``n_expected``.
+    growing : tuple of int
+        Subruns that are still written, or were a moment ago.
+    is_merged : bool
+        Is there a file of the whole run?
+    n_datacheck : int
+        Subruns of which there is a datacheck, of their own or of the whole run.
+    size_bytes : int
+        Of the DL1 files.
+    last_change : datetime or None
+        Of the DL1 files.
+    """
+
+    run: int
+    n_subruns: int = 0
+    n_expected: int | None = None
+    missing: tuple[int, ...] = ()
+    growing: tuple[int, ...] = ()
+    is_merged: bool = False
+    n_datacheck: int = 0
+    size_bytes: int = 0
+    last_change: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the run as JSON-ready values."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["missing"], values["growing"] = list(self.missing), list(self.growing)
+        values["last_change"] = utc_text(self.last_change)
+        return values
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is different from the last look.
+
+    Attributes
+    ----------
+    since : datetime
+        When that was.
+    verdict : str
+        What it said.
+    new, gone, changed : tuple of str
+        Paths below the night; changed are those with another size, time or ETag.
+    """
+
+    since: datetime
+    verdict: str
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    @property
+    def is_none(self) -> bool:
+        """Is all as it was?"""
+        return not (self.new or self.gone or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give them as JSON-ready values."""
+        return {
+            "since": utc_text(self.since),
+            "verdict": self.verdict,
+            "new": list(self.new),
+            "gone": list(self.gone),
+            "changed": list(self.changed),
+        }
+
+
+@dataclass(frozen=True)
+class Census:
+    """A night as a unit.
+
+    Attributes
+    ----------
+    date : str
+        ``YYYYMMDD``.
+    version : str or None
+        The version that was looked at.
+    path : str
+        Where it lies.
+    looked_at : datetime
+        When.
+    verdict : str
+        ``growing`` while files are written, else ``incomplete`` where something is missing, empty
+        or without its counterpart, else ``complete``.
+    versions : tuple of str
+        All versions of the night that there are.
+    n_files, size_bytes : int
+        All files of the version.
+    runs : tuple of RunCensus
+        The runs, in order.
+    missing, growing : tuple of str
+        As in `Gaps`, of data and datacheck.
+    empty : tuple of str
+        Paths of files without a byte.
+    data_without_datacheck, datacheck_without_data : tuple of str
+        Such as ``Run11111.0003``. The first one is empty where the night has no datacheck at all.
+    has_datacheck : bool
+        Has the night any?
+    doubles : tuple of Double
+        Runs that are there more than once, in several versions or with several cleanings.
+    odd_sizes : tuple of OddSize
+        Files of which the size is out of line; a run's last subrun may be small.
+    changes : Changes or None
+        What is different from the last look; None at the first one.
+    """
+
+    date: str
+    version: str | None
+    path: str
+    looked_at: datetime
+    verdict: str = INCOMPLETE
+    versions: tuple[str, ...] = ()
+    n_files: int = 0
+    size_bytes: int = 0
+    runs: tuple[RunCensus, ...] = ()
+    missing: tuple[str, ...] = ()
+    growing: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    data_without_datacheck: tuple[str, ...] = ()
+    datacheck_without_data: tuple[str, ...] = ()
+    has_datacheck: bool = False
+    doubles: tuple[Double, ...] = ()
+    odd_sizes: tuple[OddSize, ...] = ()
+    changes: Changes | None = None
+
+    @property
+    def n_subruns(self) -> int:
+        """DL1 files of subruns that are there."""
+        return sum(run.n_subruns for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the census as JSON-ready values."""
+        values: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                value = [v if isinstance(v, str) else v.to_dict() for v in value]
+            values[name] = value
+        values["looked_at"] = utc_text(self.looked_at)
+        values["changes"] = self.changes.to_dict() if self.changes else None
+        values["n_subruns"] = self.n_subruns
+        return values
+
+
+@dataclass
+class _Run:
+    """The files of one run while they are gathered."""
+
+    subruns: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    merged: list[Entry] = field(default_factory=list)
+    checked: set[int | None] = field(default_factory=set)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [e for entries in self.subruns.values() for e in entries] + self.merged
+
+
+def take_census(
+    night: Night,
+    now: datetime,
+    *,
+    others: Sequence[Night] = (),
+    expected: Mapping[int, int] | None = None,
+    before: Look | None = None,
+) -> Census:
+    """Look at a night as a whole.
+
+    Parameters
+    ----------
+    night : Night
+        All files of the version to look at.
+    now : datetime
+        The present, aware.
+    others : sequence of Night
+        The night's other versions.
+    expected : mapping of int to int, optional
+        Subruns of each run that was taken, as the night's run summary tells.
+    before : Look, optional
+        The last look.
+    """
+    named = [(e, name) for e in night.entries if (name := parse_name(e.name))]
+    found = _runs(named)
+    changes = before.compare(night) if before else None
+    suspects = set(changes.changed) if changes else set()
+    base = night.path.rstrip("/") + "/"
+    growing = [
+        e
+        for e, name in named
+        if name.kind in ("dl1", "datacheck")
+        and (is_growing(e, now) or (e.mtime is None and e.path.removeprefix(base) in suspects))
+    ]
+    numbers = sorted({*found, *(expected or {})})
+    runs = tuple(
+        _run(n, found.get(n, _Run()), expected, {e.path for e in growing}) for n in numbers
+    )
+    missing = _missing(night, now, runs, expected)
+    empty = tuple(e.path for e, _ in named if e.size_bytes == 0)
+    has_datacheck = any(run.checked for run in found.values())
+    unchecked, orphans = _unpaired(found, has_datacheck=has_datacheck)
+    is_incomplete = bool(missing or empty or unchecked or orphans or not named)
+    return Census(
+        date=night.date,
+        version=night.version,
+        path=night.path,
+        looked_at=now,
+        verdict=GROWING if growing else INCOMPLETE if is_incomplete else COMPLETE,
+        versions=tuple(sorted({n.version for n in (night, *others) if n.version})),
+        n_files=len(night.entries),
+        size_bytes=sum(e.size_bytes or 0 for e in night.entries),
+        runs=runs,
+        missing=missing,
+        growing=tuple(e.name for e in growing),
+        empty=empty,
+        data_without_datacheck=unchecked,
+        datacheck_without_data=orphans,
+        has_datacheck=has_datacheck,
+        doubles=doubles_in([night, *others]),
+        odd_sizes=odd_sizes(named, {e.path for e in growing}),
+        changes=changes,
+    )
+
+
+def _runs(named: Iterable[tuple[Entry, DL1Name]]) -> dict[int, _Run]:
+    runs: dict[int, _Run] = defaultdict(_Run)
+    for entry, name in named:
+        if name.kind == "dl1":
+            run = runs[name.run]
+            (run.merged if name.subrun is None else run.subruns[name.subrun]).append(entry)
+        elif name.kind == "datacheck" and name.extension == "h5":
+            runs[name.run].checked.add(name.subrun)
+    return runs
+
+
+def _run(
+    number: int, run: _Run, expected: Mapping[int, int] | None, growing: set[str]
+) -> RunCensus:
+    n_expected = (expected or {}).get(number)
+    changes = [e.mtime for e in run.entries if e.mtime]
+    return RunCensus(
+        run=number,
+        n_subruns=len(run.subruns),
+        n_expected=n_expected,
+        missing=tuple(sorted(set(range(_span(run, n_expected))) - run.subruns.keys())),
+        growing=tuple(
+            sorted(
+                s for s, entries in run.subruns.items() if any(e.path in growing for e in entries)
+            )
+        ),
+        is_merged=bool(run.merged),
+        n_datacheck=len(run.subruns) if None in run.checked else len(run.checked & {*run.subruns}),
+        size_bytes=sum(e.size_bytes or 0 for e in run.entries),
+        last_change=max(changes, default=None),
+    )
+
+
+def _span(run: _Run, n_expected: int | None) -> int:
+    """Give the number of subruns there should be; 0 for a run of which only the whole is there."""
+    if not run.subruns:
+        return 0 if run.merged else min(n_expected or 0, _MOST_SUBRUNS)
+    seen = max(run.subruns) + 1
+    if seen > len(run.subruns) + _MOST_SUBRUNS:
+        return 0  # a sparse numbering is no gap
+    return max(seen, min(n_expected or 0, _MOST_SUBRUNS))
+
+
+def _missing(
+    night: Night, now: datetime, runs: Iterable[RunCensus], expected: Mapping[int, int] | None
+) -> tuple[str, ...]:
+    """Name what is missing as `gaps` does, and what the run summary tells beyond."""
+    missing = list(gaps(night, Wanted(), now).missing)
+    if expected is None:
+        return tuple(missing)
+    known = set(missing)
+    for run in runs:
+        if run.missing and not run.n_subruns:
+            missing.append(f"Run{run.run:05d}")
+            continue
+        names = (f"Run{run.run:05d}.{subrun:04d}" for subrun in run.missing)
+        missing += [name for name in names if name not in known]
+    return tuple(sorted(missing))
+
+
+def _unpaired(
+    runs: Mapping[int, _Run], *, has_datacheck: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name data without a datacheck, and datacheck without data."""
+    unchecked, orphans = [], []
+    for number, run in sorted(runs.items()):
+        if has_datacheck and None not in run.checked:
+            unchecked += _names(number, run.subruns.keys() - run.checked)
+            if run.merged and not run.subruns and not run.checked:
+                unchecked.append(f"Run{number:05d}")
+        if not run.merged:
+            orphans += _names(number, run.checked - run.subruns.keys() - {None})
+        if None in run.checked and not run.subruns and not run.merged:
+            orphans.append(f"Run{number:05d}")
+    return tuple(unchecked), tuple(orphans)
+
+
+def _names(run: int, subruns: Iterable[int | None]) -> list[str]:
+    return sorted(f"Run{run:05d}.{subrun:04d}" for subrun in subruns if subrun is not None)

@@ -10,8 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ctaflows import halt
 from ctaflows.errors import UsageError
-from ctaflows.transfer import crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ class LocalFuture:
             return
         self._future.set_running_or_notify_cancel()
         try:
-            value = self._context.run(self._call)
+            value = self._context.run(_stoppable, self._call)
         except BaseException as error:
             self._future.set_exception(error)
             if not isinstance(error, Exception):  # Ctrl-C stops also whoever only waits
@@ -120,9 +120,9 @@ class LocalFuture:
             self._run()
         try:
             concurrent.futures.wait([self._future], timeout)
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, or the signal that ends a Prefect run
             self.cancel()
-            crew.stop_all()
+            halt.stop_all()
             raise
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
@@ -149,6 +149,13 @@ class LocalFuture:
     def add_done_callback(self, callback: Callable[[LocalFuture], Any]) -> None:
         """Call `callback` with this future when the call is over."""
         self._future.add_done_callback(lambda _: callback(self))
+
+
+def _stoppable(call: Callable[[], Any]) -> Any:
+    """Make a call that is wholly over when all work was stopped once, whatever it does next."""
+    stop = threading.Event()
+    with halt.heard(stop), halt.within(stop):
+        return call()
 
 
 class LocalFutureList(list[LocalFuture]):

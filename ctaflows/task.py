@@ -21,6 +21,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.control import ended_with_run
 from ctaflows.dual import Dual, in_run, is_tracked
 from ctaflows.futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
 
@@ -69,7 +70,8 @@ class DualTask(Dual):
         if is_tracked() and _in_flow():
             # self, not the real task: runners of processes and Dask pickle what they are given,
             # and the two-faced object goes by reference, a real task with copies of its globals.
-            return type(self.real).submit(self, *args, **kwargs)
+            with ended_with_run():
+                return type(self.real).submit(self, *args, **kwargs)
         return self._submit_here(args, kwargs)
 
     def _submit_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -107,7 +109,8 @@ class DualTask(Dual):
 
             args = tuple(map(convert, args))
             kwargs = {key: convert(value) for key, value in kwargs.items()}
-            return type(self.real).map(self, *args, **kwargs)
+            with ended_with_run():
+                return type(self.real).map(self, *args, **kwargs)
         kwargs.pop("deferred", None)
         wait_for, return_state = kwargs.pop("wait_for", None), kwargs.pop("return_state", False)
         futures = LocalFutureList(

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from ctaflows import halt
 from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 #: What helpers hold at most of directories whose turn has not come: some 5 MB.
 HELD_ENTRIES = 10_000
-#: So long helpers are waited for when the walk ends, in seconds. One that waits for a silent door
-#: can't be woken: it ends by itself when the door answers, or when its time is up.
+#: So long helpers are waited for when the walk ends, in seconds. One that can't be woken, as while
+#: it connects to a silent door, ends by itself.
 _GRACE_S = 1.0
 #: A waiting thread wakes up so often, in seconds: an exception that Prefect sends to a thread which
 #: is to be cancelled reaches it only then.
@@ -62,12 +63,15 @@ class Ahead:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._helpers: list[threading.Thread] = []
+        self._hearing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        self._hearing.enter_context(halt.heard(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the helpers and let them go."""
+        self._hearing.close()
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -78,6 +82,7 @@ class Ahead:
 
     def next_path(self) -> str | None:
         """Take the directory whose turn it is; None after the last one."""
+        halt.end_if(self._stop)
         with self._changed:
             return self._stack.pop() if self._stack else None
 
@@ -110,6 +115,7 @@ class Ahead:
         while True:
             with self._changed:
                 while not (begun.batches or begun.is_done):
+                    halt.end_if(self._stop)
                     self._changed.wait(_WAKE_S)
                 ready, begun.batches = begun.batches, deque()
                 self._n_held -= begun.n_entries
@@ -128,7 +134,8 @@ class Ahead:
         while (taken := self._take()) is not None:
             path, begun = taken
             try:
-                with contextlib.closing(_batches(self._storage, path, self._stop)) as batches:
+                batches = _batches(self._storage, path, self._stop)
+                with halt.within(self._stop), contextlib.closing(batches):
                     for batch in batches:
                         self._hold(begun, batch)
             except Exception as why:  # noqa: BLE001  raised when its turn comes

@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from ctaflows import halt
 from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
 from ctaflows.storage.propfind import BODY, MultistatusParser
 from ctaflows.storage.slots import Slot, Slots
@@ -74,6 +75,11 @@ class Lister:
         Stopped
             It was set.
         """
+        stop = stop or threading.Event()
+        with halt.heard(stop):
+            yield from self._all(path, url, stop)
+
+    def _all(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         given = _Names()
         attempt = 1
         while True:
@@ -101,12 +107,12 @@ class Lister:
                     parser.close()
                 break
             except NetworkError as why:
-                self._pause_or_raise(why, attempt)
+                self._pause_or_raise(why, attempt, halt.current())
         if parser.itself is None:
             raise ProtocolSurprise("The answer describes something else", where=url)
         return parser.itself
 
-    def _once(self, path: str, url: str, stop: threading.Event | None) -> Iterator[list[Entry]]:
+    def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         parser = MultistatusParser(path)
         slot = Slot()
         self.slots.take(slot, stop)
@@ -117,7 +123,7 @@ class Lister:
                         self.slots.lend(slot)
                         yield batch
                         self.slots.take(slot, stop)
-                    if stop is not None and stop.is_set():
+                    if stop.is_set():
                         raise Stopped("The listing was stopped")
                 last = parser.close()
         finally:
@@ -145,15 +151,14 @@ class Lister:
     def _wait_s(self, depth: str) -> float | None:
         return self._settings.listing_timeout_s if depth == "1" else None
 
-    def _pause_or_raise(
-        self, why: NetworkError, attempt: int, stop: threading.Event | None = None
-    ) -> None:
+    def _pause_or_raise(self, why: NetworkError, attempt: int, stop: threading.Event) -> None:
         """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
         pause = pause_s(why, attempt, self._settings) if why.in_body else None
         if pause is None:
             raise why
         log.warning("%s; listing it again in %.1f s", why, pause)
-        (stop or threading.Event()).wait(pause)
+        if halt.wait(pause, stop, halt.current()):
+            raise Stopped("The listing was stopped") from None
 
 
 class _Names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
+from ctaflows import halt
 from ctaflows.errors import Stopped
 
 #: Readers that come back within this time keep their slot, in seconds.
@@ -54,17 +55,18 @@ class Slots:
         slot : Slot
             The claim.
         stop : threading.Event, optional
-            Ends the wait when it is set.
+            Ends the wait when it is set; so does the end of the work it belongs to, see `halt`.
 
         Raises
         ------
         Stopped
             It was set.
         """
+        stops = {stop or halt.current(), halt.current()}
         with self._condition:
             self._lent.pop(slot, None)
             while not slot.is_held and not self._find(slot):
-                if stop is not None and stop.is_set():
+                if any(stop.is_set() for stop in stops):
                     raise Stopped("The listing was stopped")
                 self._condition.wait(_POLL_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ctaflows.admission import admitted
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
@@ -103,7 +104,8 @@ def fetch_files(
     root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
     jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
     proofs = Manifest(Path(manifest)) if manifest else None
-    report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
+    with admitted(door.settings.door_url):
+        report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -224,9 +226,9 @@ def upload_dir(
     source = Path(local)
     if not source.is_dir():
         raise NotFound("There is no such directory here", where=str(local))
-    report = _uploads.upload_many(
-        connect(profile), _uploads.files_of(source, path), overwrite=overwrite
-    )
+    door = connect(profile)
+    with admitted(door.settings.door_url):
+        report = _uploads.upload_many(door, _uploads.files_of(source, path), overwrite=overwrite)
     if report.failed:
         raise PartialFailure.of(report)
     return report

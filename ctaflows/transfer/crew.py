@@ -1,17 +1,13 @@
-"""Many calls at once in threads, that end cleanly on Ctrl-C.
-
-Ctrl-C reaches the main thread only, which may be waiting for another thread that waits for ours: so
-all work that can be stopped is known here.
-"""
+"""Many calls at once in threads, that end cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from ctaflows import halt
 from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
@@ -26,6 +22,7 @@ _FIRST = 2
 #: A process this busy (CPU seconds per second) gains nothing from more threads: they only wait for
 #: each other.
 _BUSY = 0.6
+_LONGEST_WINDOW_S = 0.64
 
 
 class Pace:
@@ -40,24 +37,30 @@ class Pace:
     def __init__(self, most: int) -> None:
         self._most = most
         self._cpu_s, self._at = time.process_time(), time.monotonic()
+        self._window_s = 0.0
 
     def n_wanted(self, n_now: int) -> int:
-        """Say how many there should be, from how busy this process was since it was asked last."""
+        """Say how many there should be, from how busy this process was since it was last judged.
+
+        Each time that it was busy the next judgement takes twice as long: on a loaded machine a
+        short look finds it idle sooner or later, and threads never end.
+        """
         cpu_s, at = time.process_time(), time.monotonic()
-        is_busy = cpu_s - self._cpu_s > _BUSY * (at - self._at)
-        self._cpu_s, self._at = cpu_s, at
         if n_now == 0:
+            self._cpu_s, self._at = cpu_s, at
             return min(_FIRST, self._most)
-        return n_now if is_busy else min(2 * n_now, self._most)
+        past_s = at - self._at
+        if past_s < self._window_s:
+            return n_now
+        is_busy = cpu_s - self._cpu_s > _BUSY * past_s
+        self._cpu_s, self._at = cpu_s, at
+        if not is_busy:
+            return min(2 * n_now, self._most)
+        self._window_s = min(max(2 * self._window_s, GLANCE_S), _LONGEST_WINDOW_S)
+        return n_now
 
 
-_stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
-
-
-def stop_all() -> None:
-    """Let all work in this process end soon, as Ctrl-C asks for."""
-    for stop in list(_stops):
-        stop.set()
+stop_all = halt.stop_all
 
 
 def at_once(
@@ -74,14 +77,14 @@ def at_once(
     n_threads : int
         How many at a time.
     stop : threading.Event
-        Set when the caller is interrupted or a call raises: work that has begun should end soon.
+        Set when the caller is interrupted, a call raises, or all work is stopped: work that has
+        begun should end soon, and the requests it makes do, see `halt.within`.
 
     Returns
     -------
     list
         The results in the order of the items.
     """
-    _stops.add(stop)
     queue = iter(enumerate(items))
     taking = threading.Lock()
     results: list[R | None] = [None] * len(items)
@@ -99,7 +102,8 @@ def at_once(
                 errors.append(why)
                 stop.set()
 
-    _run(worker, max(1, min(len(items), n_threads)), stop)
+    with halt.heard(stop), halt.within(stop):
+        _run(worker, max(1, min(len(items), n_threads)), stop)
     if errors:
         raise errors[0]
     if stop.is_set():
@@ -107,26 +111,61 @@ def at_once(
     return cast("list[R]", results)
 
 
+class Hand:
+    """A thread of ours, with the variables of the context it is made in.
+
+    It is waited for without `Thread.join`, which believes that a thread has ended when a signal's
+    exception ends the wait (Python 3.11, threading.py: _wait_for_tstate_lock).
+
+    Parameters
+    ----------
+    work : Callable
+        What it does.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work, self._ended = work, threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._do,), daemon=True)
+
+    def _do(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+
+    def start(self) -> None:
+        """Let it begin."""
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many
+            self._ended.set()
+            raise
+
+    def is_alive(self) -> bool:
+        """Is it still at work, or about to begin?"""
+        return not self._ended.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended, at most so many seconds."""
+        self._ended.wait(timeout)
+
+
 def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> None:
     """Let threads work until all have ended; an interruption stops them first."""
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(worker,), daemon=True)
-        for _ in range(n_threads)
-    ]
-    begun: list[threading.Thread] = []
+    begun: list[Hand] = []
     pace = Pace(n_threads)
     try:
-        while len(begun) < n_threads or any(map(threading.Thread.is_alive, begun)):
-            for thread in threads[len(begun) : pace.n_wanted(len(begun))]:
-                thread.start()
-                begun.append(thread)
-            waited_for = next(filter(threading.Thread.is_alive, begun), None)
+        while True:
+            for _ in range(pace.n_wanted(len(begun)) - len(begun)):
+                begun.append(Hand(worker))
+                begun[-1].start()
+            waited_for = next(filter(Hand.is_alive, begun), None)
             if waited_for is None:
-                return  # all is done, by fewer than there might have been
+                return  # all is done, perhaps by fewer than there might have been
             waited_for.join(GLANCE_S if len(begun) < n_threads else None)
     finally:
-        threads = begun
-        if any(thread.is_alive() for thread in threads):  # interrupted
+        if any(hand.is_alive() for hand in begun):  # interrupted
             stop.set()
-            for thread in threads:
-                thread.join()
+            for hand in begun:
+                hand.join()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctaflows import halt
 from ctaflows.errors import (
     ChecksumMismatch,
     DoorBusy,
@@ -34,6 +34,8 @@ from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
 if TYPE_CHECKING:
+    import threading
+
     from ctaflows.model import Checksum
     from ctaflows.storage.protocol import Storage
 
@@ -98,7 +100,7 @@ def fetch(
     if action is Action.SKIP:
         return _in_place(job, proof, why, started, check)
     with door.transfer_slots:
-        return _fetch_checked(door, job, proof, stop or threading.Event())
+        return _fetch_checked(door, job, proof, stop or halt.current())
 
 
 def _in_place(

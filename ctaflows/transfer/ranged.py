@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NetworkError, ProtocolSurprise, SourceChanged, Stopped, Truncated
@@ -13,7 +12,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import Gather, check_total, end_if, proven
-from ctaflows.transfer.crew import GLANCE_S, Pace
+from ctaflows.transfer.crew import GLANCE_S, Hand, Pace
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ class Crew:
     def __init__(self, door: Storage, copy: RangedCopy, stop: threading.Event) -> None:
         self._door, self._copy, self._stop = door, copy, stop
         self._halt = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Hand] = []
         self._errors: list[BaseException] = []
 
     def receive(self) -> None:
@@ -223,8 +222,7 @@ class Crew:
             self._start(is_first=False)
 
     def _start(self, *, is_first: bool) -> None:
-        context = copy_context()
-        thread = threading.Thread(target=context.run, args=(self._work, is_first), daemon=True)
+        thread = Hand(lambda: self._work(is_first))
         self._threads.append(thread)
         thread.start()
 

@@ -7,11 +7,11 @@ import hashlib
 import logging
 import os
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from ctaflows import halt
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -27,6 +27,7 @@ from ctaflows.storage.door import digests
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
+    import threading
     from pathlib import Path
 
     from ctaflows.model import Checksum, Entry, Transfer
@@ -86,7 +87,7 @@ def upload(
     """
     started = time.monotonic()
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
-    with LocalSource(local, stop or threading.Event()) as source:
+    with LocalSource(local, stop or halt.current()) as source:
         if there is Unknown.LOOK:
             there = door.exists(target)
         return _upload(door, source, target, there, overwrite=overwrite, started=started)
@@ -115,7 +116,7 @@ def _upload(
             raise AlreadyExists(
                 "Another file is there", where=target, hint="Use --overwrite to replace it."
             )
-    with door.transfer_slots:
+    with door.transfer_slots, halt.shielded():  # `source.stop` ends the bytes, and only these
         return _upload_new(door, source, target, overwrite=overwrite, started=started)
 
 
@@ -165,7 +166,8 @@ def _put(
         try:
             body = source.body()
             stop = None if isinstance(body, bytes) else source.stop
-            answer = door.put(temporary, body, stop=stop)
+            with halt.within(source.stop):
+                answer = door.put(temporary, body, stop=stop)
             return answer.headers.get("server"), attempt - 1, digests(answer.headers)
         except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
             if why.status not in (404, 409) or attempt > 1:  # Apache 2.4 says 409
@@ -177,6 +179,7 @@ def _put(
             log.warning("%s; uploading it again under a temporary name", why)
             _clean(door, temporary)
             source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
+            halt.end_if(source.stop, temporary)
     raise StorageError("The upload did not come about", where=temporary)
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
+from ctaflows import halt
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
 from ctaflows.transport.faults import NotSent
@@ -163,11 +164,13 @@ class Transport:
             As for `request`.
         """
         once = Request(method, dict(headers or {}), content, expect, redirects, wait_s)
-        reply, retries = self._with_retries(url, once, self._httpx.send)
-        try:
-            yield Stream(reply.status, reply.url, reply.headers, retries, reply)
-        finally:
-            reply.close()
+        stop = halt.current()
+        with _heeding_halt(once):
+            reply, retries = self._with_retries(url, once, self._httpx.send, stop)
+            try:
+                yield Stream(reply.status, reply.url, reply.headers, retries, reply)
+            finally:
+                reply.close()
 
     def receive(
         self,
@@ -207,7 +210,7 @@ class Transport:
                 return head
         request = Request("GET", dict(headers or {}))
         send = partial(curl.exchange, sink=sink, stop=stop)
-        reply, retries = self._with_retries(url, request, send)
+        reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
 
     def exchange(
@@ -242,10 +245,12 @@ class Transport:
         request = Request(method, further, content, expect, redirects)
         reply: Reply
         if curl is None:
-            reply, retries = self._with_retries(url, request, self._httpx.send)
-            reply.drain()
+            with _heeding_halt(request):
+                reply, retries = self._with_retries(url, request, self._httpx.send, stop)
+                reply.drain()
         else:
-            reply, retries = self._with_retries(url, request, partial(curl.exchange, stop=stop))
+            send = partial(curl.exchange, stop=stop)
+            reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
 
     def redirect(self, method: str, here: str, location: str | None) -> str:
@@ -268,10 +273,18 @@ class Transport:
             return self._curl
 
     def _with_retries(
-        self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
+        self,
+        url: str,
+        request: Request,
+        send: Callable[[str, Request, str | None], R],
+        stop: threading.Event | None,
     ) -> tuple[R, int]:
+        stop, work = stop or halt.current(), halt.current()
         attempt = 1
         while True:
+            if request.idempotent:  # what changes something may be what is tidied up
+                halt.end_if(stop, url)
+                halt.end_if(work, url)
             try:
                 return self._through_redirects(url, request, send), attempt - 1
             except CtaflowsError as error:
@@ -288,8 +301,10 @@ class Transport:
                     attempt + 1,
                     self._settings.attempts,
                 )
-                if self._closing.wait(pause):
-                    raise
+                if halt.wait(pause, stop, work, self._closing):
+                    if self._closing.is_set():
+                        raise
+                    raise Stopped("Stopped", where=url) from None
                 attempt += 1
 
     def _through_redirects(
@@ -323,6 +338,14 @@ class Transport:
             return reply
         reply.drain()
         return send(url, request, newer)
+
+
+def _heeding_halt(request: Request) -> contextlib.AbstractContextManager[None]:
+    """Let a wait for an answer end with the work it belongs to, if nothing is changed by it.
+
+    An answer that is not heard may hold what is lost with it, such as the next refresh token.
+    """
+    return contextlib.nullcontext() if request.idempotent else halt.shielded()
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import UsageError
+from ctaflows import halt
+from ctaflows.errors import ProtocolSurprise, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ctaflows.settings import Settings
 
 #: Where grid sites keep the CAs of IGTF, in OpenSSL's hashed form.
@@ -62,4 +68,53 @@ def ssl_context(settings: Settings) -> ssl.SSLContext:
             hint="Name a PEM bundle or a hashed directory in CTAFLOWS_CA_FILE.",
         ) from why
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _Socket
     return context
+
+
+_head = threading.local()
+#: h11 0.16 limits one head to 100 KiB, but takes any number of those of 1xx before it.
+_MAX_HEAD_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def receiving_head() -> Iterator[None]:
+    """Let what this thread receives within be the head of an answer, which has to end."""
+    _head.left_bytes = _MAX_HEAD_BYTES
+    try:
+        yield
+    finally:
+        _head.left_bytes = None
+
+
+class _Socket(ssl.SSLSocket):
+    """Waits for bytes no longer than its thread's work may go on, see `halt`."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive; a head that does not end is refused."""
+        data = self._received(buflen, flags)
+        left_bytes = getattr(_head, "left_bytes", None)
+        if left_bytes is not None:
+            _head.left_bytes = left_bytes - len(data)
+            if left_bytes < len(data):
+                raise ProtocolSurprise(
+                    "The head of the answer has no end", where=str(self.server_hostname)
+                )
+        return data
+
+    def _received(self, buflen: int, flags: int) -> bytes:
+        wait_s = self.gettimeout()
+        if wait_s is None or wait_s <= halt.GLANCE_S:
+            return super().recv(buflen, flags)
+        stop, deadline = halt.current(), time.monotonic() + wait_s
+        try:
+            while True:
+                self.settimeout(halt.GLANCE_S)
+                try:
+                    return super().recv(buflen, flags)
+                except TimeoutError:
+                    halt.end_if(stop)
+                    if time.monotonic() >= deadline:
+                        raise
+        finally:
+            self.settimeout(wait_s)

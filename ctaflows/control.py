@@ -1,0 +1,111 @@
+"""What ends with a Prefect run that is cancelled: its tasks in threads, and those far away.
+
+Prefect stops a flow's process by SIGTERM, and by SIGKILL 30 s later (prefect 3.9.1,
+runner/_process_manager.py: kill). SIGTERM raises an exception in the main thread, which then waits
+for all tasks in threads to end, as long as they take (task_runners.py: ThreadPoolTaskRunner). Tasks
+in other processes may not even be waited for. None of them hears of it: so they are told here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ctaflows import halt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: A task in another process than its flow asks so often whether the run is cancelled, in seconds.
+ASK_S = 3.0
+
+_STOP = "_ctaflows_stop"
+log = logging.getLogger("ctaflows.control")
+
+
+@contextlib.contextmanager
+def ended_with_run() -> Iterator[None]:
+    """Let tasks that are submitted to threads in the block end with the flow run."""
+    from prefect.context import FlowRunContext
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    context = FlowRunContext.get()
+    runner = context.task_runner if context else None
+    if not isinstance(runner, ThreadPoolTaskRunner):
+        yield
+        return
+    with halt.within(vars(runner).get(_STOP) or _watch(runner)):
+        yield
+
+
+def _watch(runner: Any) -> threading.Event:
+    """Have a run's task runner say when the run is interrupted."""
+    stop, hearing = threading.Event(), contextlib.ExitStack()
+    hearing.enter_context(halt.heard(stop))
+    cancel_all = runner.cancel_all
+
+    def cancel() -> None:
+        # called at the end of each run, too; an interruption is no Exception
+        why = sys.exception()
+        if why is not None and not isinstance(why, Exception):
+            halt.stop_all()
+        hearing.close()
+        cancel_all()
+
+    vars(runner).update({_STOP: stop, "cancel_all": cancel})
+    return stop
+
+
+@contextlib.contextmanager
+def followed() -> Iterator[None]:
+    """Let a block end with its flow run where that goes on in another process.
+
+    The server is asked for the run's state meanwhile, since signals reach the flow's process only.
+    """
+    context = sys.modules.get("prefect.context")
+    flow = context.FlowRunContext.get() if context else None
+    if flow is None or not flow.detached or flow.flow_run is None:
+        yield
+        return
+    stop, over = threading.Event(), threading.Event()
+    threading.Thread(
+        target=contextvars.copy_context().run,
+        args=(_follow, flow.flow_run.id, stop, over),
+        name="ctaflows-follow",
+        daemon=True,
+    ).start()
+    try:
+        with halt.heard(stop), halt.within(stop):
+            yield
+    finally:
+        over.set()
+
+
+def _follow(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
+    while not over.wait(ASK_S):
+        try:
+            with impatient_client() as client:
+                state = client.read_flow_run(run_id).state
+        except Exception as why:  # noqa: BLE001  the run goes on, as far as anybody knows
+            log.debug("The state of the run is not known: %s", why)
+            continue
+        if state is not None and (state.is_cancelling() or state.is_final()):
+            stop.set()
+            return
+
+
+@contextlib.contextmanager
+def impatient_client() -> Iterator[Any]:
+    """Give a client of Prefect's server that tries once: the usual one goes on for a minute."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client

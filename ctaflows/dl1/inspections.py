@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.checks import Check
 from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.model import utc_text
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "inspections.jsonl"
 _ENDINGS = (".h5", ".hdf5")
+_KEYS = {"local", "of", "summary", "checks"}
 _FIELDS = set(DL1Summary.__dataclass_fields__)  # a line of another version is no record
 
 log = logging.getLogger("ctaflows.dl1")
@@ -63,7 +65,12 @@ class Inspections:
                 continue
             name = looked.file.removeprefix(self._prefix)
             summary = replace(looked.summary, file=name, tables=()).to_dict()
-            record = {"local": name, "of": identities[looked.file], "summary": summary}
+            record = {
+                "local": name,
+                "of": identities[looked.file],
+                "summary": summary,
+                "checks": [one.to_dict() for one in looked.checks],
+            }
             self._records[name] = record
             lines.append(json.dumps(record, ensure_ascii=False) + "\n")
         if not lines:
@@ -81,7 +88,10 @@ class Inspections:
             record = self._record(transfer)
             if record is not None:
                 values = {**record["summary"], "file": transfer.local}
-                found.append(Inspection(transfer.local, DL1Summary.from_dict(values)))
+                checks = tuple(map(Check.from_dict, record["checks"]))
+                found.append(
+                    Inspection(transfer.local, DL1Summary.from_dict(values), checks=checks)
+                )
             elif transfer.local in self._unreadable:
                 found.append(self._unreadable[transfer.local])
         return found
@@ -108,7 +118,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     for line in content.split(b"\n"):
         try:
             record = json.loads(line.decode("utf-8", "surrogateescape"))
-            if {"local", "of", "summary"} <= record.keys() and record["summary"].keys() >= _FIELDS:
+            if record.keys() >= _KEYS and record["summary"].keys() >= _FIELDS:
                 known[record["local"]] = record
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue

@@ -176,7 +176,7 @@ def test_a_run_that_came_is_an_asset_with_its_origin(
         r["prefect.resource.id"] for r in by_key[key]["related"]
         if r["prefect.resource.role"] == "asset"
     ]  # fmt: skip
-    assert origins == ["dcache://127.0.0.1/cta/DL1/20241114/v0.1/Run11111"]
+    assert origins == ["dcache://localhost/cta/DL1/20241114/v0.1/Run11111"]
     assert by_key[key]["payload"]["files"] == 4
     assert by_key[key]["payload"]["n_events"] > 0
 

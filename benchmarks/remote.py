@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -199,10 +200,15 @@ def far_side(home: Path, file: Path, rtt_ms: float, mb_per_s: float) -> Iterator
 # -- the near side -----------------------------------------------------------------------------
 
 
-def timed(words: list[str], config_dir: Path, counted: Any) -> tuple[float, dict[str, int]]:
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(words: list[str], config_dir: Path, counted: Any) -> tuple[float, float, dict[str, int]]:
     environment = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(config_dir)}
     counted()
-    started = time.perf_counter()
+    started, cpu_before_s = time.perf_counter(), cpu_s()
     done = subprocess.run(
         [sys.executable, "-m", "ctaflows", *words],
         env=environment, capture_output=True, text=True, check=False, cwd=config_dir.parent,
@@ -210,14 +216,14 @@ def timed(words: list[str], config_dir: Path, counted: Any) -> tuple[float, dict
     seconds = time.perf_counter() - started
     if done.returncode:
         sys.exit(f"{' '.join(words)}: {done.stderr}")
-    return seconds, counted()
+    return seconds, cpu_s() - cpu_before_s, counted()
 
 
 def measure(home: Path, file: Path, asked: argparse.Namespace) -> bool:
     """Print a table; say whether the limits were kept."""
     size = file.stat().st_size
     print(f"{file.name}: {size:,} bytes, round trip {asked.rtt:g} ms")
-    print(f"{'':<36}{'seconds':>9}{'requests':>10}{'bytes':>15}{'share':>9}")
+    print(f"{'':<36}{'seconds':>9}{'CPU':>7}{'requests':>10}{'bytes':>15}{'share':>9}")
     is_kept = True
     with far_side(home, file, asked.rtt, asked.rate) as (counted, config_dir):
         works = {
@@ -234,11 +240,12 @@ def measure(home: Path, file: Path, asked: argparse.Namespace) -> bool:
                 timed([w.replace("{n}", f"out{n}") for w in words], config_dir, counted)
                 for n in range(asked.rounds)
             ]
-            seconds = statistics.median(s for s, _ in runs)
-            found = runs[-1][1]
+            seconds = statistics.median(s for s, _, _ in runs)
+            cpu = statistics.median(s for _, s, _ in runs)
+            found = runs[-1][2]
             share = found["bytes"] / size
             print(
-                f"{name:<36}{seconds:>9.2f}{found['requests']:>10}{found['bytes']:>15,}"
+                f"{name:<36}{seconds:>9.2f}{cpu:>7.2f}{found['requests']:>10}{found['bytes']:>15,}"
                 f"{100 * share:>8.2f}%"
             )
             if name == "inspect":

@@ -24,6 +24,9 @@ _MAX_AHEAD_BYTES = 4 << 20
 #: a round trip of 5 ms.
 _MAX_GAP_BYTES = 1 << 18
 
+#: Where several connections share the work, a request is not larger.
+_SHARE_BYTES = 1 << 20
+
 Span = tuple[int, int]
 
 
@@ -99,6 +102,40 @@ class Planner:
         joined = joined_spans(spans)
         self._starts = [start for start, _ in joined]
         self._ends = [end for _, end in joined]
+
+    def expected(self, start: int, holds: Callable[[int], bool]) -> list[Span]:
+        """Say what to ask for over several connections, when what is missing was expected.
+
+        Parameters
+        ----------
+        start : int
+            The byte that is missing.
+        holds : Callable
+            As for `request`.
+
+        Returns
+        -------
+        list of (int, int)
+            As much as there is room for of what is expected from there on; none if this was not.
+        """
+        size, left = self.block_bytes, self._room_bytes
+        blocks: dict[int, None] = {}
+        first = bisect_right(self._starts, start) - 1
+        if first < 0 or self._ends[first] <= start:
+            return []
+        for begin, end in zip(self._starts[first:], self._ends[first:], strict=True):
+            for number in range(max(begin, start) // size, -(-end // size)):
+                if number not in blocks and not holds(number) and left > 0:
+                    left -= size
+                    blocks[number] = None
+            if left <= 0:
+                break
+        near = joined_spans(((n * size, (n + 1) * size) for n in blocks), _MAX_GAP_BYTES)
+        return [
+            (at, min(at + _SHARE_BYTES, end, self.size_bytes))
+            for start, end in near
+            for at in range(start, end, _SHARE_BYTES)
+        ]
 
     def request(self, start: int, end: int, holds: Callable[[int], bool]) -> Span:
         """Say what to ask for, when bytes are wanted of which the first is not there.

@@ -81,6 +81,16 @@ class RangeReader:
         self.n_requests = 0
         self.read_bytes = 0
 
+    def sibling(self) -> RangeReader:
+        """Give a reader of the same file with a connection of its own, for another thread.
+
+        It asks the same pool by the same URL: that is one mover in dCache, not another one.
+        """
+        other = RangeReader(self._door, self._entry, self._stop)
+        other._pool, other._has_answered = self._pool, self._has_answered
+        other._replicas, other._versions = self._replicas, self._versions
+        return other
+
     def close(self) -> None:
         """Close the connection, which frees the pool's slot too."""
         if self._transport is not None and self._process == os.getpid():
@@ -107,14 +117,13 @@ class RangeReader:
         got = bytearray()
         n_fruitless = 0
         while start + len(got) < end:
-            was_pool = self._pool is not None
             piece, failure = self._ask(self._pool or self._url, start + len(got), end)
             got += piece
             if failure is None:
                 continue
             self._pool = None
             n_fruitless = 1 if piece else n_fruitless + 1
-            pause = self._pause_s(failure, n_fruitless, was_pool=was_pool)
+            pause = self._pause_s(failure, n_fruitless)
             if pause is None:
                 raise failure
             log.info("%s; asking the door again from byte %d", failure, start + len(got))
@@ -146,16 +155,21 @@ class RangeReader:
         self.read_bytes += len(body.data)
         return bytes(body.data), failure
 
-    def _pause_s(self, failure: CtaflowsError, n_fruitless: int, *, was_pool: bool) -> float | None:
+    def _pause_s(self, failure: CtaflowsError, n_fruitless: int) -> float | None:
         """Decide how long to wait before the door is asked; None gives up."""
         if isinstance(failure, SourceChanged | NoRanges | Stopped):
             return None
-        if was_pool and n_fruitless == 1 and failure.retry_after_s is None:
+        if n_fruitless == 1 and failure.retry_after_s is None and self._is_of_pool(failure):
             return 0.0
         settings = self._door.settings
         if isinstance(failure, Truncated):
             return settings.backoff_s if n_fruitless < settings.attempts else None
         return pause_s(failure, n_fruitless, settings)
+
+    def _is_of_pool(self, failure: CtaflowsError) -> bool:
+        """Did it happen at a pool? The door may know a better one."""
+        where = failure.where or ""
+        return where.startswith("http") and origin(where) != origin(self._url)
 
     def _recognise(self, head: Head) -> None:
         """Make sure that an answer is of the file that was opened."""

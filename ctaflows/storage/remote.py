@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import DoorBusy, Lost, Nearline, UsageError
@@ -74,21 +76,23 @@ class RemoteFile(io.BufferedIOBase):
         self.name = entry.path
         self._position = 0
         self._reader = RangeReader(door, entry, stop)
+        self._siblings: list[RangeReader] = []
         self._cache = BlockCache(cache_bytes)
         self._planner = Planner(self.size, cache_bytes)
         self._heard = heard
+        self._n_connections = 1
 
     # -- what was done -------------------------------------------------------------------------
 
     @property
     def n_requests(self) -> int:
         """How many ranges were asked for."""
-        return self._reader.n_requests
+        return sum(reader.n_requests for reader in (self._reader, *self._siblings))
 
     @property
     def read_bytes(self) -> int:
         """How many bytes came over the network."""
-        return self._reader.read_bytes
+        return sum(reader.read_bytes for reader in (self._reader, *self._siblings))
 
     @property
     def held_bytes(self) -> int:
@@ -112,7 +116,8 @@ class RemoteFile(io.BufferedIOBase):
         """Close the connection and forget what was read."""
         with self._lock:
             if hasattr(self, "_reader"):  # else it was refused when it was to be made
-                self._reader.close()
+                for reader in (self._reader, *self._siblings):
+                    reader.close()
                 self._cache = BlockCache(0)
         super().close()
 
@@ -178,16 +183,20 @@ class RemoteFile(io.BufferedIOBase):
             self._fill(offset, memoryview(data))
             return bytes(data)
 
-    def expect(self, spans: Iterable[Span]) -> None:
+    def expect(self, spans: Iterable[Span], *, connections: int = 1) -> None:
         """Say which ranges will be read soon, so that neighbours come in one request.
 
         Parameters
         ----------
         spans : iterable of (int, int)
             Begin and end of each, in bytes.
+        connections : int
+            With more than one, as much of it as half the cache holds is fetched at once when the
+            first of it is read; the further connections stay open as this one does.
         """
         with self._lock:
             self._planner.expect(spans)
+            self._n_connections = connections
 
     # -- where the bytes come from -------------------------------------------------------------
 
@@ -197,6 +206,9 @@ class RemoteFile(io.BufferedIOBase):
         here = start
         while here < end:
             block = self._cache.get(here // BLOCK_BYTES)
+            if block is None and self._n_connections > 1:
+                self._fetch_expected(here)
+                block = self._cache.get(here // BLOCK_BYTES)
             if block is None:
                 n_bytes = self._fetch(here, end, view[here - start : end - start])
             else:
@@ -210,15 +222,45 @@ class RemoteFile(io.BufferedIOBase):
         """Fetch what is missing at ``start`` and some more; say how much of it was wanted."""
         first, last = self._planner.request(start, end, self._cache.__contains__)
         data = self._reader.read(first, last)
-        if self._heard:
-            self._heard(len(data))
         n_bytes = min(end, last) - start
         view[:n_bytes] = memoryview(data)[start - first :][:n_bytes]
         # a bulk is not kept, but for its last block, of which a neighbour may have the rest
         kept = first if n_bytes <= _BULK_BYTES else (start + n_bytes) // BLOCK_BYTES * BLOCK_BYTES
-        for at in range(kept, last, BLOCK_BYTES):
-            self._cache.put(at // BLOCK_BYTES, data[at - first : at - first + BLOCK_BYTES])
+        self._keep(kept, first, data)
         return n_bytes
+
+    def _fetch_expected(self, start: int) -> None:
+        """Fetch what is expected over several connections, if what is missing is part of it."""
+        requests = self._planner.expected(start, self._cache.__contains__)
+        n_connections = min(self._n_connections, len(requests))
+        if n_connections < 2:
+            return
+        while len(self._siblings) < n_connections - 1:
+            self._siblings.append(self._reader.sibling())
+        idle = [self._reader, *self._siblings]
+
+        def read(request: Span) -> bytes:
+            reader = idle.pop()
+            try:
+                return reader.read(*request)
+            finally:
+                idle.append(reader)
+
+        with ThreadPoolExecutor(n_connections) as crew:
+            coming = [crew.submit(copy_context().run, read, request) for request in requests]
+            try:
+                for (start, _), data in zip(requests, coming, strict=True):
+                    self._keep(start, start, data.result())
+            finally:
+                for future in coming:
+                    future.cancel()
+
+    def _keep(self, kept: int, start: int, data: bytes) -> None:
+        """Tell who wants to hear, and keep blocks from ``kept`` on of what begins at ``start``."""
+        if self._heard:
+            self._heard(len(data))
+        for at in range(kept, start + len(data), BLOCK_BYTES):
+            self._cache.put(at // BLOCK_BYTES, data[at - start : at - start + BLOCK_BYTES])
 
     def _check_open(self) -> None:
         if self.closed:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ctaflows.dl1.columns import Choice, NoSuchTable, copy_tables, read_mark
@@ -28,7 +30,7 @@ from ctaflows.transfer.fetch import destination
 from ctaflows.transfer.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ctaflows.dl1.summary import DL1Summary
@@ -39,6 +41,9 @@ log = logging.getLogger("ctaflows.tasks")
 
 #: Up to this size a file is inspected as a local one is; of a larger one the first and last event.
 WHOLE_UP_TO_BYTES = 4 << 20
+#: So many connections share the chunks of one table: each lies alone, and costs a round trip.
+CONNECTIONS = 4
+_CACHE_BYTES = 64 << 20
 #: The path of a partial copy's proof in a manifest ends so: the whole file's proof is another one.
 PARTIAL = "#partial"
 #: Note of a file among many that has none of the wanted tables: no copy is made, and none is lost.
@@ -245,7 +250,8 @@ def _copied(
 
     with (
         door.transfer_slots,
-        RemoteFile(door, entry, stop=stop, heard=heard) as remote,
+        _spare_slots(door, CONNECTIONS - 1) as n_spare,
+        RemoteFile(door, entry, cache_bytes=_CACHE_BYTES, stop=stop, heard=heard) as remote,
         Part(local, entry, stop) as part,
     ):
         try:
@@ -257,7 +263,7 @@ def _copied(
                     where=entry.path,
                     size_bytes=remote.size,
                     mark=_mark(entry, choice),
-                    expect=remote.expect,
+                    expect=partial(remote.expect, connections=1 + n_spare),
                 )
             compare(entry, door.stat(entry.path))
             _is_here(entry, local, choice)  # another process may have put something there
@@ -277,6 +283,19 @@ def _copied(
             note=f"partial copy, {len(kept.paths)} of {len(kept.paths) + len(kept.left_out)} "
             f"tables ({choice})",
         )
+
+
+@contextlib.contextmanager
+def _spare_slots(door: Door, most: int) -> Iterator[int]:
+    """Take slots that nobody uses, for further connections to one file, and say how many."""
+    taken = 0
+    try:
+        while taken < most and door.transfer_slots.acquire(blocking=False):
+            taken += 1
+        yield taken
+    finally:
+        for _ in range(taken):
+            door.transfer_slots.release()
 
 
 def _mark(entry: Entry, choice: Choice) -> dict[str, Any]:

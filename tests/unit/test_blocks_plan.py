@@ -94,6 +94,22 @@ def test_what_is_expected_is_bounded_by_the_cache(monkeypatch: pytest.MonkeyPatc
     assert plan.request(0, 10, none) == (0, 4 * B)
 
 
+def test_what_is_expected_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_MAX_GAP_BYTES", B)
+    monkeypatch.setattr(blocks, "_SHARE_BYTES", 4 * B)
+    plan = planner(size=29_500)
+    plan.expect([(0, 10), (5500, 14_500), (16_100, 16_200), (29_100, 29_400)])
+    there = {7}
+    assert plan.expected(6000, there.__contains__) == [
+        (6 * B, 10 * B), (10 * B, 14 * B), (14 * B, 17 * B), (29 * B, 29_500),
+    ]  # fmt: skip
+    assert plan.expected(20 * B, none) == []
+    assert plan.expected(5, none)[0] == (0, B)
+    small = planner(cap=6 * B)
+    small.expect([(0, 50 * B)])
+    assert small.expected(10 * B, none) == [(10 * B, 13 * B)]
+
+
 @given(
     st.integers(1, 40 * B),
     st.lists(st.tuples(st.integers(0, 40 * B), st.integers(1, 5 * B)), max_size=20),

@@ -95,7 +95,7 @@ def test_each_byte_is_that_of_the_file(shared, steps, cap, size) -> None:
                 else:
                     box.faults.add(details, server="pool")
             elif what == "expect":
-                file.expect((a, a + n) for a, n in details)
+                file.expect(((a, a + n) for a, n in details), connections=1 + len(details) // 2)
             elif what == "on":
                 assert file.read(details) == plain.read(details)
             elif what == "read":
@@ -201,6 +201,31 @@ def test_expected_neighbours_come_in_one_request(box: Sandbox, file: RemoteFile)
     for at in starts:
         assert file.read_at(at, 50) == DATA[at : at + 50]
     assert len(asked(box)) == 1
+
+
+def test_what_is_expected_comes_over_several_connections_to_one_pool_url(
+    box: Sandbox, file: RemoteFile
+) -> None:
+    file.read_at(0, 10)
+    starts = range(300_000, 2_900_000, 400_000)
+    file.expect([(at, at + 50) for at in starts], connections=3)
+    for at in starts:
+        assert file.read_at(at, 50) == DATA[at : at + 50]
+    assert len(asked(box, "door")) == 1
+    assert len({r.path for r in asked(box)}) == 1
+    assert len(asked(box)) == 1 + len(starts)
+    assert len(file._siblings) == 2
+    assert file.read_bytes == (1 + len(starts)) * BLOCK_BYTES
+
+
+def test_a_failure_on_one_of_several_connections_is_told(box: Sandbox, file: RemoteFile) -> None:
+    file.read_at(0, 10)
+    box.faults.add("403", times=None, method="GET")
+    file.expect([(at, at + 50) for at in range(300_000, 2_900_000, 400_000)], connections=3)
+    with pytest.raises(Refused):
+        file.read_at(300_000, 10)
+    box.faults.clear()
+    assert file.read_at(300_000, 10) == DATA[300_000:300_010]
 
 
 @pytest.mark.parametrize("home", [True, False])

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.auth import block, legacy, secret
+from ctaflows.auth.blockstore import store_for
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.private import Busy
-from ctaflows.auth.store import Store, TokenSet
+from ctaflows.auth.store import TokenSet
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
@@ -24,6 +25,7 @@ from ctaflows.errors import (
 from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from collections.abc import Callable
 
     from ctaflows.auth.oidc import DeviceLogin
@@ -57,7 +59,8 @@ class Keeper:
         self._settings = settings
         self._deadline_s = deadline_s
         self._not_before = 0.0
-        self.store = Store(settings)
+        self._looked_at: tuple[str, datetime | None] = ("", None)
+        self.store = store_for(settings)
 
     def token(self) -> str:
         """Give a token that is valid now.
@@ -74,10 +77,12 @@ class Keeper:
         found = self._others()
         if found is None:
             return self.warm(MARGIN_S).access_token
-        info = describe(found, refreshable=False)
-        if info.expires_in_s is not None and info.expires_in_s <= 0:
+        if found.value != self._looked_at[0]:  # asked for each of thousands of files
+            self._looked_at = (found.value, describe(found, refreshable=False).expires_at)
+        end = self._looked_at[1]
+        if end is not None and (left_s := end.timestamp() - time.time()) <= 0:
             raise TokenExpired(
-                f"The token expired {-info.expires_in_s} s ago",
+                f"The token expired {-left_s:.0f} s ago",
                 where=found.source,
                 hint=f"Renew or unset {found.source}, or log in: ctaflows token login.",
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_waiting: ContextVar[set[Path] | None] = ContextVar("ctaflows_folders", default=None)
+_waiting: ContextVar[set[str] | None] = ContextVar("ctaflows_folders", default=None)
 
 
 def made(folder: str) -> None:
@@ -19,7 +19,7 @@ def made(folder: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-def changed(folder: Path) -> None:
+def changed(folder: str) -> None:
     """Say that a file got its name in a folder: the name must reach the disk too."""
     waiting = _waiting.get()
     if waiting is None:
@@ -31,7 +31,7 @@ def changed(folder: Path) -> None:
 @contextlib.contextmanager
 def synced_once() -> Iterator[None]:
     """Bring each folder that changes within to disk once, at the end."""
-    folders: set[Path] = set()
+    folders: set[str] = set()
     token = _waiting.set(folders)
     try:
         yield
@@ -42,8 +42,8 @@ def synced_once() -> Iterator[None]:
                 _sync(folder)
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(folder: str) -> None:
+    descriptor = os.open(folder or ".", os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ from ctaflows.model import Transfer
 from ctaflows.transfer.part import local_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = "manifest.jsonl"
@@ -36,6 +38,23 @@ class Manifest:
         self._folder = _prefix(file)
         self.proofs, self._is_cut = _read(file)
         self._lock = threading.Lock()
+        self._keeps = False
+        self._kept: int | None = None
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep the file open from the first line on: thousands of them cost a third less.
+
+        It belongs to one caller at a time, as its lines do.
+        """
+        self._keeps = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keeps, kept, self._kept = False, self._kept, None
+            if kept is not None:
+                os.close(kept)
 
     def append(self, transfer: Transfer) -> None:
         """Add the line of a file that has finished."""
@@ -58,18 +77,24 @@ class Manifest:
     def _append(self, line: bytes) -> None:
         rest = b"\n" + line if self._is_cut else line
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            # one write to a file opened for appending: lines of several threads don't mix
-            descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            descriptor = self._opened() if self._kept is None else self._kept
             try:
                 while rest:
                     n_bytes = os.write(descriptor, rest)
                     rest = rest[n_bytes:]
                     self._is_cut = bool(rest)
             finally:
-                os.close(descriptor)
+                if self._keeps:
+                    self._kept = descriptor
+                else:
+                    os.close(descriptor)
         except OSError as why:
             raise local_error(why, self.file) from why
+
+    def _opened(self) -> int:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        # one write to a file opened for appending: lines of several threads don't mix
+        return os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def _prefix(file: Path) -> str:

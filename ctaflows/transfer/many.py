@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -112,7 +113,8 @@ def fetch_many(
         progress.current().finished(done)
         return done
 
-    with folders.synced_once():
+    kept = manifest.kept_open() if manifest else contextlib.nullcontext()
+    with folders.synced_once(), kept:
         transfers = at_once(one, jobs, door.settings.transfers, stop)
     return Report(tuple(transfers), time.monotonic() - started)
 

@@ -150,7 +150,7 @@ class Part:
             self.path.replace(self.target)
             self.ranges_path.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
-            folders.changed(self.target.parent)
+            folders.changed(os.fspath(self.target.parent))
         except OSError as why:
             raise local_error(why, self.target) from why
 

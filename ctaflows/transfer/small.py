@@ -124,7 +124,7 @@ def _placed(data: bytes, part: str, local: Path, entry: Entry) -> bool:
         raise
     finally:
         os.close(descriptor)
-    folders.changed(local.parent)
+    folders.changed(os.path.dirname(part))  # noqa: PTH120
     return True
 
 

@@ -99,7 +99,8 @@ class CurlWire:
             handle.perform()
             exchange.ended()
         except pycurl.error as why:
-            raise exchange.failure or _ours(why, handle, exchange) from None
+            if not exchange.has_enough:
+                raise exchange.failure or _ours(why, handle, exchange) from None
         finally:
             self._give_back(handle, exchange)
         return CurlReply(exchange)
@@ -201,6 +202,7 @@ class _Exchange:
         self.reason = ""
         self.headers: Mapping[str, str] = {}
         self.begun = False
+        self.has_enough = False  # of a body that is no file's
         self._sink = sink
         self._take: Callable[[bytes], Any] | None = None
         self._stall_timeout_s = stall_timeout_s
@@ -234,10 +236,10 @@ class _Exchange:
             self._take = self._sink.take
 
     def _keep(self, data: bytes) -> None:
-        if len(self.kept) < MAX_DRAINED_BYTES:
-            self.kept += data
-        elif len(self.kept) > MAX_DRAINED_BYTES << 8:
-            raise ProtocolSurprise("The answer has no end", where=self.url)
+        self.kept += data
+        if len(self.kept) > MAX_DRAINED_BYTES:
+            self.has_enough = True
+            raise ProtocolSurprise("Nobody reads on", where=self.url)
 
     def read(self, n_bytes: int) -> bytes | int:
         """Give libcurl the next bytes to send."""

@@ -14,7 +14,7 @@ from ctaflows.transport.faults import silent, unreachable, untrusted
 from ctaflows.transport.lean import httpx
 from ctaflows.transport.logs import redact_logs
 from ctaflows.transport.message import MAX_DRAINED_BYTES
-from ctaflows.transport.tls import ssl_context
+from ctaflows.transport.tls import receiving_head, ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -65,7 +65,8 @@ class HttpxWire:
                 request.method, url, headers=headers, content=_content(request.content),
                 timeout=self._timeout(request.wait_s or self._settings.stall_timeout_s),
             )  # fmt: skip
-            response = self._client.send(built, stream=True)
+            with receiving_head():
+                response = self._client.send(built, stream=True)
             self._client.cookies.clear()  # a port is no part of a cookie's origin: a pool's is not
             return HttpxReply(response)
 

@@ -13,7 +13,6 @@ from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.private import Busy
-from ctaflows.auth.store import TokenSet
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
@@ -25,10 +24,11 @@ from ctaflows.errors import (
 from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from collections.abc import Callable
+    from datetime import datetime
 
     from ctaflows.auth.oidc import DeviceLogin
+    from ctaflows.auth.store import TokenSet
     from ctaflows.settings import Settings
 
 log = logging.getLogger("ctaflows.auth")

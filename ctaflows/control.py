@@ -94,7 +94,7 @@ def _follow(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
             log.debug("The state of the run is not known: %s", why)
             continue
         if state is not None and (state.is_cancelling() or state.is_final()):
-            stop.set()
+            halt.stop_within(stop)
             return
 
 

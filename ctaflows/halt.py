@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GLANCE_S = 0.2
 
 # Plain dictionaries and no locks: `stop_all` is called by signal handlers, at any moment.
-_heard: dict[object, threading.Event] = {}
+_heard: dict[object, tuple[threading.Event, threading.Event]] = {}  # work it is part of, its own
 _scope: ContextVar[threading.Event | None] = ContextVar("ctaflows_halt", default=None)
 _rest = threading.Event()  # of all that belongs to no scope
 
@@ -30,8 +30,16 @@ def stop_all() -> None:
     """Let all work that goes on in this process end soon; what begins later is not concerned."""
     global _rest
     rest, _rest = _rest, threading.Event()
-    for stop in [rest, *_heard.copy().values()]:
+    for stop in [rest, *(own for _, own in _heard.copy().values())]:
         stop.set()
+
+
+def stop_within(scope: threading.Event) -> None:
+    """Set the event of some work, and those of all that is part of it."""
+    scope.set()
+    for whole, own in _heard.copy().values():
+        if whole is scope and not own.is_set():
+            stop_within(own)
 
 
 def current() -> threading.Event:
@@ -41,14 +49,14 @@ def current() -> threading.Event:
 
 @contextlib.contextmanager
 def heard(stop: threading.Event) -> Iterator[None]:
-    """Let `stop_all` set an event too, as long as the block lasts.
+    """Let who stops this work, or all, set an event too, as long as the block lasts.
 
     It is set at once where the work that the block belongs to is to end already.
     """
-    key = object()
-    _heard[key] = stop
+    key, whole = object(), current()
+    _heard[key] = whole, stop
     try:
-        if current().is_set():
+        if whole.is_set():
             stop.set()
         yield
     finally:

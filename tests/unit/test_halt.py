@@ -51,6 +51,22 @@ def test_work_of_a_stopped_scope_ends_at_once() -> None:
     assert halt.current() is not stop
 
 
+def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
+    scope, crew, other = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def work(_: int) -> None:
+        with halt.heard(inner := threading.Event()):
+            seen.append(inner)
+            halt.stop_within(scope)
+
+    with halt.heard(other), halt.within(scope), pytest.raises(Stopped):
+        at_once(work, range(3), 1, crew)
+    assert crew.is_set()
+    assert [inner.is_set() for inner in seen] == [True]
+    assert not other.is_set()
+
+
 def test_what_is_shielded_goes_to_its_end() -> None:
     stop = threading.Event()
     stop.set()

@@ -96,6 +96,10 @@ class Dual:
         The function is asynchronous.
     """
 
+    # Not in __dict__: Prefect's Dask client copies that into a function it sends to the workers
+    # (prefect-dask 0.3.7, client.py: wraps), and a lock or the function's globals can't be sent.
+    __slots__ = ("_base", "_lock", "_options", "_real", "fn")
+
     #: Module and name of Prefect's class.
     prefect_class: ClassVar[tuple[str, str]]
 
@@ -106,9 +110,9 @@ class Dual:
             raise TypeError(
                 f"{fn.__qualname__} is async: operations are plain functions, run in threads"
             )
-        self.__dict__.update(
-            fn=fn, _options=options, _base=base, _real=None, _lock=threading.RLock()
-        )
+        own = {"fn": fn, "_options": options, "_base": base, "_real": None}
+        for name, value in {**own, "_lock": threading.RLock()}.items():
+            object.__setattr__(self, name, value)
         functools.update_wrapper(cast("Callable[..., Any]", self), fn)
 
     def _build(self) -> Any:
@@ -121,7 +125,7 @@ class Dual:
         if self._real is None:
             with self._lock:
                 if self._real is None:
-                    self.__dict__["_real"] = self._build()
+                    object.__setattr__(self, "_real", self._build())
         return self._real
 
     @property

@@ -12,7 +12,8 @@
 
 Called inside a run it is a subflow; ``CTAFLOWS_TRACK`` rules as for tasks. `with_options` gives a
 `prefect.Flow`, as its options mean nothing without Prefect. A worker runs ``fetch_dl1.fn`` inside
-a flow run, so that its tasks are tracked.
+a flow run, so that its tasks are tracked. Where tasks run, ``CTAFLOWS_RUNNER`` says, see
+`ctaflows.runners`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from ctaflows import runners
 from ctaflows.dual import Dual, is_tracked, tracking
 
 if TYPE_CHECKING:
@@ -74,7 +76,10 @@ class DualFlow(Dual):
         import prefect
         from prefect.utilities.callables import parameter_schema
 
-        real = prefect.flow(self.fn, **{"description": summary(self.fn), **self._options})
+        options = {"description": summary(self.fn), **self._options}
+        if word := runners.from_environment():
+            options["task_runner"] = runners.make(word)
+        real = prefect.flow(self.fn, **options)
         # Prefect reads parameter descriptions from Google docstrings only (prefect 3.9.1,
         # utilities/callables: parameter_docstrings), and it reads them off the flow object when
         # it deploys (cli/deploy/_core.py, deployments/runner.py).

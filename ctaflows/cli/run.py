@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ctaflows import runners
 from ctaflows.cli import discovery, options, render
 from ctaflows.errors import PartialFailure, UsageError
 
@@ -32,7 +33,8 @@ def command() -> None:
     """Run a flow here and now.
 
     The run is tracked where a Prefect API is configured (PREFECT_API_URL or Prefect's profile), or
-    with --track by a temporary server of Prefect's own; otherwise it is a plain run.
+    with --track by a temporary server of Prefect's own; otherwise it is a plain run. --runner says
+    where its tasks run.
     """
 
 
@@ -52,6 +54,10 @@ def flow_command(name: str, flow: Any) -> click.Command:
     click.option(
         "--track/--no-track", default=None,
         help="Track by Prefect, or not [default: if an API is configured].",
+    )(made)  # fmt: skip
+    click.option(
+        "--runner", "task_runner", metavar="WORD",
+        help="Where tasks run: threads, dask, dask:ADDRESS or slurm; all but threads are tracked.",
     )(made)  # fmt: skip
     return options.verbose(options.as_json(made))
 
@@ -105,9 +111,12 @@ class _Json(click.ParamType[Any]):
 
 
 def _runner(flow: Any) -> Any:
-    def run(*, track: bool | None, as_json: bool, **parameters: Any) -> None:
+    def run(
+        *, track: bool | None, task_runner: str | None, as_json: bool, **parameters: Any
+    ) -> None:
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
-        call = _tracked(flow) if _is_to_be_tracked(track) else _plain(flow)
+        is_tracked = _is_to_be_tracked(_implied(track, task_runner))
+        call = _tracked(flow, task_runner) if is_tracked else _plain(flow)
         failure: PartialFailure | None = None
         with render.progress_shown():
             try:
@@ -119,6 +128,18 @@ def _runner(flow: Any) -> Any:
             raise failure
 
     return run
+
+
+def _implied(track: bool | None, word: str | None) -> bool | None:
+    """Say whether to track, from what was asked for: other processes are Prefect's work."""
+    if word is None or not runners.parse(word).needs_prefect:
+        return track
+    if track is False:
+        raise UsageError(
+            f"--runner {word} runs the tasks by Prefect, and --no-track asks for none of it",
+            hint="Leave one of the two out.",
+        )
+    return True
 
 
 def _is_to_be_tracked(track: bool | None) -> bool:
@@ -138,11 +159,17 @@ def _is_to_be_tracked(track: bool | None) -> bool:
     return track
 
 
-def _tracked(flow: Any) -> Any:
+def _tracked(flow: Any, word: str | None) -> Any:
     # Prefect prints an error's traceback by itself (logging.yml, handlers.console): ours is enough
     level = "INFO" if options.verbosity > 0 else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
-    return getattr(flow, "tracked", flow)
+    if word:
+        os.environ[runners.VARIABLE] = word  # for its subflows too
+    if word := runners.from_environment():
+        runners.check(word)
+    if hasattr(type(flow), "tracked"):
+        return flow.tracked
+    return flow.with_options(task_runner=runners.make(word)) if word else flow
 
 
 def _plain(flow: Any) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.filters import check_filters
 from ctaflows.dl1.hdf5 import guarded
 from ctaflows.errors import IntegrityError, NotFound
 
@@ -150,7 +151,7 @@ def copy_tables(
             said=str(choice),
             hint=f"It has: {', '.join(datasets) or 'none'}.",
         )
-    spans = {path: _spans(datasets[path], path, where, size_bytes) for path in paths}
+    spans = {path: spans_of(datasets[path], path, where, size_bytes) for path in paths}
     left_out = tuple(path for path in datasets if path not in spans)
     with guarded("a table", where), h5py.File(target, "w", locking=False) as copy:
         _copy_attributes(source, copy)
@@ -224,12 +225,33 @@ def _nodes(source: h5py.File, where: str) -> tuple[dict[str, Any], dict[str, Any
     return groups, dict(sorted(datasets.items()))
 
 
-def _spans(node: Any, path: str, where: str, size_bytes: int) -> list[tuple[int, int]]:
-    """Say where a dataset's data lie in the file; nothing for what is not stored apart."""
+def spans_of(node: Any, path: str, where: str, size_bytes: int) -> list[tuple[int, int]]:
+    """Say where a dataset's data lie in the file.
+
+    Parameters
+    ----------
+    node : h5py.Dataset
+        The dataset.
+    path, where : str
+        Its path and the file's name, for messages.
+    size_bytes : int
+        Of the file.
+
+    Returns
+    -------
+    list of (int, int)
+        Begin and end of each chunk; empty where nothing is stored apart from the description.
+
+    Raises
+    ------
+    IntegrityError
+        A chunk lies outside of the file, or is larger than any should be.
+    """
     import h5py
 
     spans: list[tuple[int, int]] = []
     with guarded(f"the table {path}", where):
+        check_filters(node, f"the table {path}", where)
         layout = node.id.get_create_plist().get_layout()
         if layout == h5py.h5d.CHUNKED:
             node.id.chunk_iter(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from ctaflows.dl1.columns import Choice, NoSuchTable, copy_tables, read_mark
+from ctaflows.dl1.columns import Choice, NoSuchTable, copy_tables, read_mark, spans_of
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
@@ -108,8 +108,10 @@ def inspect_remote_dl1(
     """
     from ctaflows.dl1.inspect import inspect_stream
 
-    with open_remote(path, profile=profile) as file:
+    with open_remote(path, profile=profile, cache_bytes=_CACHE_BYTES) as file:
         is_whole = file.size <= WHOLE_UP_TO_BYTES if whole is None else whole
+        if is_whole and file.size > WHOLE_UP_TO_BYTES:
+            _expect_events(file)
         summary = inspect_stream(
             cast("IO[bytes]", file),
             file=file.entry.path,
@@ -121,6 +123,24 @@ def inspect_remote_dl1(
             file.name, file.read_bytes, file.size, file.n_requests,
         )  # fmt: skip
     return summary
+
+
+def _expect_events(file: RemoteFile) -> None:
+    """Say that the table of events will be read, so that its chunks come over several connections.
+
+    What is read for this is in the cache when the file is inspected.
+    """
+    from ctaflows.dl1.hdf5 import open_stream
+    from ctaflows.dl1.layout import layout_of
+    from ctaflows.dl1.tables import tables_of, text_attributes
+
+    name = file.entry.path
+    with open_stream(cast("IO[bytes]", file), file.size, name) as opened:
+        tables = tables_of(opened, name)
+        layout = layout_of(list(tables), text_attributes(opened))
+        if layout is not None and layout.events:
+            table = tables[layout.events]
+            file.expect(spans_of(table, layout.events, name, file.size), connections=CONNECTIONS)
 
 
 @task(name="fetch-tables", tags=["ctaflows"])

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctaflows import ctadata
+    from ctaflows.blocks import CTACredentials as CTACredentials
+    from ctaflows.blocks import CTADownloadService as CTADownloadService
+    from ctaflows.blocks import CTAStorage as CTAStorage
     from ctaflows.errors import CtaflowsError, PartialFailure
     from ctaflows.model import Checksum, Entry, Report, Transfer
     from ctaflows.settings import Settings
@@ -75,7 +78,11 @@ __all__ = [
     "verify_dir",
 ]
 
+#: Found by ``prefect block register -m ctaflows``; not in __all__, since they import Prefect.
+_BLOCKS = ("CTACredentials", "CTADownloadService", "CTAStorage")
+
 _HOMES = {
+    **dict.fromkeys(_BLOCKS, "blocks"),
     "Checksum": "model",
     "CtaflowsError": "errors",
     "Entry": "model",
@@ -87,7 +94,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _BLOCKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "ctadata":
         return importlib.import_module("ctaflows.ctadata")
@@ -97,4 +104,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_BLOCKS})

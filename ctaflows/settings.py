@@ -1,4 +1,4 @@
-"""Settings: flags > environment > profile in config.toml > built-in profile > default.
+"""Settings: flags > environment > block or profile in config.toml > built-in profile > default.
 
 Nothing is read when this module is imported; `load` reads the environment and the file.
 """
@@ -11,10 +11,14 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ctaflows import blockprofile
 from ctaflows.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_PROFILE = "cscs"
 
@@ -75,9 +79,12 @@ class Settings:
         Move the bytes of files over libcurl; False leaves them to httpx, which is slower.
     allow_http_pools : bool
         Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
+    credentials : str or None
+        CTACredentials block that holds the login; said by a profile that is a block, and by nothing
+        else, since the login belongs to that block's issuer and client.
     origins : dict
-        Name of a value to where it came from: ``flag``, ``environment``, ``config``, ``profile``
-        or ``default``.
+        Name of a value to where it came from: ``flag``, ``environment``, ``block``, ``config``,
+        ``profile`` or ``default``.
     """
 
     profile: str = DEFAULT_PROFILE
@@ -101,6 +108,7 @@ class Settings:
     listing_timeout_s: float = 300.0
     fast_bytes: bool = True
     allow_http_pools: bool = False
+    credentials: str | None = None
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def replace(self, **changes: Any) -> Settings:
@@ -108,7 +116,8 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in ("profile", "origins")}
+_NOT_SET = ("profile", "credentials", "origins")
+_FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in _NOT_SET}
 _INTS = {"transfers": 1, "listings": 1, "attempts": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
 _BOOLS = ("fast_bytes", "allow_http_pools")
@@ -124,7 +133,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     ----------
     profile : str, optional
         Profile to use; None means ``CTAFLOWS_PROFILE``, then ``default_profile`` of config.toml,
-        then ``cscs``.
+        then ``cscs``. ``block:NAME`` is a CTAStorage block of Prefect's, see `blockprofile`.
     **flags : Any
         Values that win over everything; those that are None do not count.
 
@@ -137,6 +146,8 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     ------
     UsageError
         A profile that does not exist, a value that can't be one, a config.toml that can't be read.
+    NetworkError
+        The Prefect server that has the profile's block does not answer.
     """
     env = os.environ
     where, said_by = _config_dir(flags, env)
@@ -145,21 +156,52 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     name = (
         profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
     )
+    block = blockprofile.BlockProfile()
+    if blockprofile.is_block(name):
+        block = blockprofile.read(name)
+        name = block.base or config.get("default_profile") or DEFAULT_PROFILE
     layers = [
         ("environment", _general_ca(env)),
         ("profile", PROFILES.get(name, {})),
         ("config", _profile_table(config, name, config_dir / "config.toml")),
+        ("block", block.values),
         ("environment", _from_environment(env)),
+        ("block", block.identity),
         ("flag", {k: v for k, v in flags.items() if v is not None}),
     ]
+    values, origins = _merged(layers)
+    values["config_dir"], origins["config_dir"] = config_dir, said_by
+    # kept tokens and secrets go by the profile's name: the base profile's are another login's
+    if block.credentials:
+        name = f"credentials:{block.credentials}"
+    return Settings(profile=name, credentials=block.credentials, origins=origins, **values)
+
+
+def check(key: str, value: Any) -> Any:
+    """Give a setting's value in its own type.
+
+    Raises
+    ------
+    UsageError
+        It can't be one.
+    """
+    return _converted(key, value, "given")
+
+
+def _merged(
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Put layers over each other; a None takes a value out again."""
     values: dict[str, Any] = {}
     origins = dict.fromkeys(_FIELDS, "default")
     for origin, layer in layers:
         for key, value in layer.items():
-            values[key] = _converted(key, value, origin)
+            if value is None:
+                values.pop(key, None)
+            else:
+                values[key] = _converted(key, value, origin)
             origins[key] = origin
-    values["config_dir"], origins["config_dir"] = config_dir, said_by
-    return Settings(profile=name, origins=origins, **values)
+    return values, origins
 
 
 def _config_dir(flags: dict[str, Any], env: os._Environ[str]) -> tuple[Any, str]:

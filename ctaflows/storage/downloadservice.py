@@ -260,7 +260,12 @@ _lock = threading.Lock()
 
 
 def connect(
-    url: str, token: str, *, chunk_bytes: int = CHUNK_BYTES, profile: str | None = None
+    url: str,
+    token: str,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    profile: str | None = None,
+    **flags: Any,
 ) -> DownloadService:
     """Give the service of an address and a token, with the connections it has.
 
@@ -270,8 +275,10 @@ def connect(
         As for `DownloadService`.
     profile : str, optional
         Where CA, timeouts and limits come from, see `settings.load`.
+    **flags : Any
+        Settings that win over all others; those that are None do not count.
     """
-    settings = _settings.load(profile)
+    settings = _settings.load(profile, **flags)
     key = (os.getpid(), hash(settings), url, token, chunk_bytes)
     with _lock:
         if key not in _services or _services[key][0] != settings:

@@ -1,0 +1,241 @@
+"""The block CTAStorage: a WebDAV door, and how it is to be used."""
+# Annotations are not put off here: pydantic reads them.
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+
+from ctaflows import blockprofile
+from ctaflows import settings as _settings
+from ctaflows.blocks.credentials import CTACredentials
+from ctaflows.blocks.site import page
+
+if TYPE_CHECKING:
+    from ctaflows.dl1.night import Night
+    from ctaflows.model import Entry, Report, StrPath, Transfer
+    from ctaflows.settings import Settings
+    from ctaflows.storage.door import Door
+
+#: Fields that are settings, named alike.
+_SETTINGS = (
+    "door_url",
+    "ca_file",
+    "night_path",
+    "transfers",
+    "listings",
+    "attempts",
+    "connect_timeout_s",
+    "stall_timeout_s",
+    "listing_timeout_s",
+)
+_OF_PROFILE = "that of the profile if not given."
+
+
+class CTAStorage(Block):
+    """A storage of CTAO and LST data behind a WebDAV door, and how it is to be used.
+
+    Flows and tasks take its name as their profile: `profile="block:BLOCK_NAME"`.
+
+    Example:
+        Load a stored storage, list a night and fetch a file:
+        ```python
+        from ctaflows.blocks import CTAStorage
+
+        storage = CTAStorage.load("BLOCK_NAME")
+        for entry in storage.list_dir("cta/DL1/20241114"):
+            print(entry.name, entry.size_bytes)
+        storage.fetch_file("cta/DL1/20241114/v0.1/README", "data/")
+        ```
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
+
+    _block_type_name = "CTA Storage"
+    _block_type_slug = blockprofile.STORAGE
+    _logo_url = page("logo.png")
+    _documentation_url = page("collection.html")
+    _word: str | None = PrivateAttr(default=None)
+
+    profile: str | None = Field(
+        default=None,
+        description="Profile that all values not given here come from: cscs, cscs-dev, or one of"
+        " config.toml where the flow runs; the default profile there if not given.",
+    )
+    door_url: str | None = Field(
+        default=None,
+        title="Door URL",
+        description=f"WebDAV door, such as https://host:2880, without a path; {_OF_PROFILE}",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        title="CA file",
+        description="CA bundle (file) or hashed directory where the flow runs; the system's if not"
+        " given.",
+    )
+    credentials: CTACredentials | None = Field(
+        default=None,
+        description="Login to use, a saved CTA Credentials block; without one the token is looked"
+        " for where the token source says.",
+    )
+    token_source: str | None = Field(
+        default=None,
+        description="Where tokens are looked for if there are no credentials: auto, environment,"
+        f" store, or block:NAME of a Secret block; {_OF_PROFILE}",
+    )
+    night_path: str | None = Field(
+        default=None,
+        description="Where a night lies, such as cta/DL1/{date}/{version}; " + _OF_PROFILE,
+    )
+    transfers: int | None = Field(
+        default=None, ge=1, description=f"Files moved at once; {_OF_PROFILE}"
+    )
+    listings: int | None = Field(
+        default=None, ge=1, description=f"Directories listed at once; {_OF_PROFILE}"
+    )
+    attempts: int | None = Field(
+        default=None, ge=1, description=f"How often a request is tried in all; {_OF_PROFILE}"
+    )
+    connect_timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        title="Connect timeout (s)",
+        description=f"Longest wait for a connection, in seconds; {_OF_PROFILE}",
+    )
+    stall_timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        title="Stall timeout (s)",
+        description=f"Longest wait for the next bytes of a file, in seconds; {_OF_PROFILE}",
+    )
+    listing_timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        title="Listing timeout (s)",
+        description=f"Longest wait for the next bytes of a listing, in seconds; {_OF_PROFILE}",
+    )
+
+    @field_validator("door_url", "token_source")
+    @classmethod
+    def _is_setting(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if not value else str(_settings.check(str(info.field_name), value))
+
+    def as_profile(self) -> blockprofile.BlockProfile:
+        """Give what this block says of the settings."""
+        values = {name: getattr(self, name) for name in (*_SETTINGS, "token_source")}
+        login = self.credentials.as_profile() if self.credentials else blockprofile.BlockProfile()
+        return blockprofile.BlockProfile(
+            base=self.profile or None,
+            values={**login.values, **{k: v for k, v in values.items() if v is not None}},
+            identity=login.identity,
+            credentials=login.credentials,
+        )
+
+    def profile_name(self) -> str:
+        """Give what tasks take as ``profile``, for the block as it is in this process.
+
+        Other processes know a saved block as ``block:NAME``.
+        """
+        slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
+        self._word = blockprofile.word_for(self, slug, self._word)
+        return self._word
+
+    def settings(self) -> "Settings":
+        """Give the settings that hold with this block: the environment wins over its values."""
+        return _settings.load(self.profile_name())
+
+    def get_client(self, *args: Any, **kwargs: Any) -> "Door":
+        """Give the door, with the connections it has."""
+        from ctaflows.storage.connect import connect
+
+        return connect(self.profile_name())
+
+    # -- the tasks, on this storage ------------------------------------------------------------
+
+    def list_dir(self, path: str) -> "list[Entry]":
+        """List a directory; see `ctaflows.tasks.list_dir`."""
+        from ctaflows.tasks import list_dir
+
+        return list_dir(path, profile=self.profile_name())
+
+    def find(
+        self, path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> "list[Entry]":
+        """Find files below a directory; see `ctaflows.tasks.find`."""
+        from ctaflows.tasks import find
+
+        return find(path, include=include, exclude=exclude, profile=self.profile_name())
+
+    def stat(self, path: str) -> "Entry":
+        """Describe one file or directory; see `ctaflows.tasks.stat`."""
+        from ctaflows.tasks import stat
+
+        return stat(path, profile=self.profile_name())
+
+    def list_night(self, date: str, *, version: str = "latest") -> "Night":
+        """List all files of a night; see `ctaflows.tasks.list_night`."""
+        from ctaflows.tasks import list_night
+
+        return list_night(date, version=version, profile=self.profile_name())
+
+    def fetch_file(self, path: "str | Entry", dest: "StrPath" = ".") -> "Transfer":
+        """Fetch one file; see `ctaflows.tasks.fetch_file`."""
+        from ctaflows.tasks import fetch_file
+
+        return fetch_file(path, dest, profile=self.profile_name())
+
+    def fetch_files(
+        self,
+        paths: "Sequence[str | Entry]",
+        dest: "StrPath" = ".",
+        *,
+        base: str | None = None,
+        manifest: "StrPath | None" = None,
+        on_error: Literal["raise", "report"] = "raise",
+    ) -> "Report":
+        """Fetch many files at once; see `ctaflows.tasks.fetch_files`."""
+        from ctaflows.tasks import fetch_files
+
+        return fetch_files(
+            paths,
+            dest,
+            base=base,
+            manifest=manifest,
+            on_error=on_error,
+            profile=self.profile_name(),
+        )
+
+    def fetch_dir(
+        self,
+        path: str,
+        dest: "StrPath" = ".",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        manifest: "StrPath | None" = None,
+    ) -> "Report":
+        """Fetch a directory with all that is below it; see `ctaflows.tasks.fetch_dir`."""
+        from ctaflows.tasks import fetch_dir
+
+        return fetch_dir(
+            path,
+            dest,
+            include=include,
+            exclude=exclude,
+            manifest=manifest,
+            profile=self.profile_name(),
+        )
+
+    def upload_file(self, local: "StrPath", path: str, *, overwrite: bool = False) -> "Transfer":
+        """Upload one file; see `ctaflows.tasks.upload_file`."""
+        from ctaflows.tasks import upload_file
+
+        return upload_file(local, path, overwrite=overwrite, profile=self.profile_name())
+
+    def upload_dir(self, local: "StrPath", path: str, *, overwrite: bool = False) -> "Report":
+        """Upload a directory; see `ctaflows.tasks.upload_dir`."""
+        from ctaflows.tasks import upload_dir
+
+        return upload_dir(local, path, overwrite=overwrite, profile=self.profile_name())

@@ -1,0 +1,163 @@
+"""A flow for each task of the collection; docs/collection.md shows them, a test runs them."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ctaflows.blocks import CTACredentials, CTADownloadService, CTAStorage
+from ctaflows.tasks import (
+    disk_usage,
+    fetch_dir,
+    fetch_file,
+    fetch_files,
+    fetch_tables,
+    find,
+    get_token_info,
+    inspect_dl1,
+    inspect_dl1_files,
+    inspect_remote_dl1,
+    keep_token,
+    list_dir,
+    list_night,
+    make_dir,
+    move,
+    refresh_token,
+    remove,
+    share_token,
+    stat,
+    upload_dir,
+    upload_file,
+    verify_dir,
+)
+
+
+@flow
+def list_a_directory(path: str, profile: str) -> list[str]:
+    """List a directory."""
+    return [entry.name for entry in list_dir(path, profile=profile)]
+
+
+@flow
+def find_first_subruns(night: str, profile: str) -> list[str]:
+    """Find each run's first file."""
+    found = find(night, include=["dl1_*.0000.h5"], exclude=["datacheck"], profile=profile)
+    return [entry.path for entry in found]
+
+
+@flow
+def describe_file(path: str, profile: str) -> str:
+    """Tell a file's size and checksums."""
+    entry = stat(path, profile=profile)
+    return f"{entry.size_bytes} bytes, {', '.join(map(str, entry.checksums))}"
+
+
+@flow
+def measure_night(night: str, profile: str) -> int:
+    """Tell how many bytes a night has."""
+    return disk_usage(night, depth=0, profile=profile)[-1].size_bytes
+
+
+@flow
+def tell_night(date: str, profile: str) -> str:
+    """Tell which version of a night there is, and how many files it has."""
+    night = list_night(date, profile=profile)
+    return f"{night.date} {night.version}: {len(night.entries)} files"
+
+
+@flow
+def fetch_one_file(path: str, dest: str, profile: str) -> bool:
+    """Fetch a file, and tell whether it was compared with the storage's checksum."""
+    return fetch_file(path, dest, profile=profile).verified
+
+
+@flow
+def fetch_first_subruns(night: str, dest: str, profile: str) -> int:
+    """Fetch each run's first file, many at once."""
+    found = find(night, include=["dl1_*.0000.h5"], exclude=["datacheck"], profile=profile)
+    return len(fetch_files(found, dest, profile=profile).transfers)
+
+
+@flow
+def fetch_and_verify(night: str, dest: str, profile: str) -> list[str]:
+    """Fetch a directory, and compare what is here with the proofs once more."""
+    fetch_dir(night, dest, manifest=Path(dest) / "manifest.jsonl", profile=profile)
+    return [verdict.verdict for verdict in verify_dir(dest)]
+
+
+@flow
+def look_inside(path: str, dest: str, profile: str) -> int:
+    """Fetch a DL1 file, and tell how many events are in it."""
+    transfer = fetch_file(path, dest, profile=profile)
+    return inspect_dl1(transfer.local).n_events or 0
+
+
+@flow
+def look_inside_many(folder: str) -> list[str]:
+    """Tell which DL1 files of a folder are damaged."""
+    found = inspect_dl1_files(sorted(Path(folder).rglob("dl1_*.h5")))
+    return [one.file for one in found if one.error]
+
+
+@flow
+def look_inside_there(path: str, profile: str) -> int:
+    """Tell which run a DL1 file is of, without fetching it."""
+    return inspect_remote_dl1(path, whole=False, profile=profile).run or 0
+
+
+@flow
+def fetch_parameters(path: str, dest: str, profile: str) -> str:
+    """Fetch a DL1 file's parameters and leave out its images."""
+    return fetch_tables(path, dest, drop=["images"], profile=profile).local
+
+
+@flow
+def upload_result(local: str, folder: str, profile: str) -> bool:
+    """Make a folder, and upload a file into it."""
+    make_dir(folder, parents=True, profile=profile)
+    return upload_file(local, f"{folder}/", profile=profile).verified
+
+
+@flow
+def upload_results(local: str, folder: str, profile: str) -> int:
+    """Upload a directory, and move it to its final name."""
+    report = upload_dir(local, f"{folder}/incoming", profile=profile)
+    move(f"{folder}/incoming", f"{folder}/done", profile=profile)
+    return len(report.transfers)
+
+
+@flow
+def tidy_up(folder: str, profile: str) -> int:
+    """Remove a directory with all that is below it."""
+    return len(remove(folder, recursive=True, profile=profile))
+
+
+@flow
+def keep_login(profile: str) -> int:
+    """Renew the token when half of its life is over, and tell how long it lives."""
+    keep_token(profile=profile)
+    return get_token_info(profile=profile).expires_in_s or 0
+
+
+@flow
+def renew_login(profile: str, copy_in: str) -> int:
+    """Renew the token now, and put a copy of the access token into a Secret block."""
+    info = refresh_token(profile=profile)
+    share_token(copy_in, profile=profile)
+    return info.expires_in_s or 0
+
+
+@flow
+def with_blocks(storage: str, credentials: str, night: str, dest: str) -> int:
+    """Use the blocks themselves: their methods are the tasks, on this storage and login."""
+    CTACredentials.load(credentials).keep()
+    door = CTAStorage.load(storage)
+    found = door.find(night, include=["*.0000.h5"])
+    return len(door.fetch_files(found, dest).transfers)
+
+
+@flow
+def from_platform(service: str, path: str, dest: str) -> bool:
+    """Fetch a file through the platform's download service."""
+    platform = CTADownloadService.load(service)
+    entries = [entry for entry in platform.list_dir(path) if not entry.is_dir]
+    return platform.fetch_file(entries[0], dest).verified

@@ -45,6 +45,7 @@ class Directions:
         import numpy as np
 
         self._n += len(altitude)
+        altitude, azimuth = altitude.astype("f8"), azimuth.astype("f8")
         is_set = np.isfinite(altitude) & np.isfinite(azimuth)
         altitude, azimuth = altitude[is_set], azimuth[is_set]
         if not len(altitude):

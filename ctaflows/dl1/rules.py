@@ -383,7 +383,7 @@ RULES: Mapping[str, Rule] = {
     "cleaned_pedestal": Rule(
         _cleaned("pedestal"), None, (0, 0.05), (0, 0.2), f"{_LONGTERM}: 5 %; bad: ours", _seen
     ),
-    "incomplete": Rule(_incomplete, None, (0, 0.002), (0, 0.05), _OURS, _events_only),
+    "incomplete": Rule(_incomplete, None, (0, 0.0005), (0, 0.05), _OURS, _events_only),
     "spectrum_index": Rule(
         _spectrum_index,
         None,

@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -221,6 +222,21 @@ def test_bounds_of_the_rules_are_in_order():
             assert low is None or high is None or low <= high, name
         assert rule.bad[0] is None or rule.bad[0] <= rule.warn[0], name
         assert rule.bad[1] is None or rule.bad[1] >= rule.warn[1], name
+
+
+def written(bounds):
+    low, high = (None if b is None else f"{b:g}" for b in bounds)
+    if high is None:
+        return f"≥ {low}"
+    return low if low == high else f"{low} to {high}"
+
+
+def test_the_page_on_checks_is_right():
+    page = (Path(__file__).parents[2] / "docs/checks.md").read_text()
+    for name, rule in RULES.items():
+        (line,) = [x for x in page.splitlines() if x.startswith(f"| `{name}`")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:] == [written(rule.warn), written(rule.bad), rule.source], name
 
 
 # ---------------------------------------------------------------------------- bounds

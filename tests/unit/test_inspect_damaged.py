@@ -114,8 +114,8 @@ def test_damaged_anywhere(night, tmp_path, reader, which):
     chance = random.Random(which)
     assert isinstance(verdict(reader, night[which]), DL1Summary)
     n_errors, start = 0, time.perf_counter()
-    for _ in range(90):
-        if time.perf_counter() - start > 5:
+    for i in range(80):
+        if i > 20 and time.perf_counter() - start > 3:
             break
         path.write_bytes(damage(content, chance))
         found = verdict(reader, path)
@@ -141,12 +141,12 @@ def hostile(path, kind):
         elif kind == "bomb":  # 31 MB of zeros a chunk, packed into some kB
             file.create_dataset(
                 TRIGGER,
-                shape=(13_000_000,),
+                shape=(6_500_000,),
                 chunks=(1_300_000,),
                 **many,
                 **hdf5plugin.Blosc("zstd", 9),
             )
-            file[TRIGGER][::1_300_000] = rows[:10]
+            file[TRIGGER][::1_300_000] = rows[:5]
         elif kind == "pixels":
             file[PARAMETERS] = rows
             wide = [("event_id", "i8"), ("image", "f4", 200_000)]

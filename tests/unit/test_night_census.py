@@ -255,7 +255,7 @@ def test_a_look_is_kept(tmp_path):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_damaged_look_is_none(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("look") / "look.json"
     file.write_bytes(content)
@@ -316,7 +316,7 @@ def test_json():
 
 
 @given(st.sets(st.tuples(st.sampled_from([1, 2]), st.integers(0, 12), st.booleans())))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_complete_means_that_nothing_is_missing(files):
     entries = [(check if is_check else dl1)(run, subrun) for run, subrun, is_check in files]
     found = census(*entries)

@@ -40,7 +40,7 @@ def blocks(values, n_cuts, seed=1):
     st.lists(st.floats(-1e9, 1e9, width=32) | st.just(float("nan")), max_size=60),
     st.integers(0, 5),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_moments_and_quantiles_are_numpy_s(values, n_cuts):
     values = np.array(values, "f8")
     sums = Quantiles()
@@ -95,7 +95,7 @@ def test_pixel_moments():
 
 
 @given(st.lists(st.integers(-50, 50) | st.sampled_from([-(2**63), 2**63 - 1])), st.integers(0, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_identities(numbers, n_cuts):
     sums = Identities()
     for block in blocks(np.array(numbers, "i8"), n_cuts):
@@ -117,7 +117,7 @@ def test_identities_that_are_no_numbering(monkeypatch):
 
 
 @given(st.lists(st.floats(-5, 5000), max_size=50), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_series(moments, n_cuts):
     moments = np.array(moments, "f8")
     series = Series(["a", "b"])

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 #: More rows than this make a page nobody reads; the manifest has them all.
 MAX_ROWS = 1000
+#: What people look for first stands first: a page shows some eight narrow columns.
 _COLUMNS = (
-    "file", "run", "subrun", "size_bytes", "checksum", "verified", "moved_bytes", "n_events",
-    "duration_s", "rate_hz", "error",
+    "file", "outcome", "size_bytes", "n_events", "rate_hz", "verdict", "duration_s", "checksum",
+    "moved_bytes", "run", "subrun", "remarks", "error",
 )  # fmt: skip
 
 
@@ -44,8 +45,9 @@ def publish_night(report: NightReport) -> None:
     key = f"night-{report.date}"
     title = f"Night {report.date} {report.version or ''}".strip()
     records = sorted(report.records(), key=lambda r: r["error"] is None)
-    rows = [{**r, "file": r["path"].rpartition("/")[2]} for r in records]
-    rows = [{key: row.get(key) for key in _COLUMNS} for row in rows]
+    rows = [{**r, "file": r["path"].rpartition("/")[2], "outcome": _outcome(r)} for r in records]
+    filled = {key for row in rows for key in _COLUMNS if row.get(key) not in (None, [])}
+    rows = [{key: _cell(row.get(key)) for key in _COLUMNS if key in filled} for row in rows]
     verdict = f"{title}: {report.verdict()}."
     links = [("manifest", "the proof of each file", report.manifest)]
     if page := getattr(report, "page", None):
@@ -175,6 +177,19 @@ def _publish(make: Callable[[], Any]) -> bool:
         get_logger("artifacts").warning("Prefect did not take an artifact: %s", why)
         return False
     return True
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
+    """Say in a word what became of a file: the class of its error, or how far it is proven."""
+    if record["error"]:
+        return str(record["error"]).partition(":")[0]
+    return "verified" if record["verified"] else "unverified"
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3)
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _key(text: str) -> str:

@@ -104,9 +104,9 @@ class Gauge(Progress):
         seconds = time.monotonic() - self._began
         words = f"{n_files:,} of {self._n_files:,} files, {human_bytes(n_bytes)}"
         words += f" of {human_bytes(all_bytes)}"
-        if n_bytes and share < 1 and seconds > 1:
+        if n_bytes and n_files < self._n_files and seconds > 1:
             words += f", {human_bytes(n_bytes / seconds)}/s, "
-            words += f"{human_seconds(seconds / share - seconds)} left"
+            words += f"about {human_seconds(seconds / share - seconds)} left"
         if n_failed:
             words += f", {n_failed:,} failed"
         return 100.0 * share, words

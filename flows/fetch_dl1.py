@@ -20,6 +20,7 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
+from ctaflows.dl1.digest import outlook
 from ctaflows.dl1.inspections import Inspections
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
 from ctaflows.dl1.night import Wanted, gaps, runs, select
@@ -27,6 +28,7 @@ from ctaflows.dl1.report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.events import files_fetched, night_complete
 from ctaflows.flow import flow
+from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.plan import batches
@@ -59,15 +61,15 @@ def run_name() -> str:
 @flow(name="fetch-dl1", flow_run_name=run_name)
 def fetch_dl1(
     date: str = LAST_NIGHT,
-    run: str | None = None,
-    subrun: str | None = None,
+    run: str = "",
+    subrun: str = "",
     version: str = "latest",
     include: list[str] | None = None,
     exclude: list[str] | None = None,
     dest: str = ".",
     inspect: bool = True,
     dry_run: bool = False,
-    profile: str | None = None,
+    profile: str = "",
 ) -> NightReport:
     """Fetch the DL1 files of a night, resumed and verified, and tell what is in them.
 
@@ -78,9 +80,9 @@ def fetch_dl1(
     date : str
         Date of the evening, such as 20241114 or 2024-11-14; last-night is yesterday's evening by
         the calendar on La Palma, counted from when the run was scheduled.
-    run : str, optional
+    run : str
         Runs to fetch, such as 11111,11113-11115; all if not given.
-    subrun : str, optional
+    subrun : str
         Subruns to fetch, such as 100-120; all if not given.
     version : str
         Version of the data, such as v0.1; latest takes the highest there is.
@@ -94,8 +96,8 @@ def fetch_dl1(
         Look into each file, and report its events, times and rates.
     dry_run : bool
         Only say what would be done.
-    profile : str, optional
-        Settings to use.
+    profile : str
+        Settings to use; those of the environment if not given.
 
     Returns
     -------
@@ -110,7 +112,10 @@ def fetch_dl1(
         Some files could not be fetched or are damaged; the others are in place.
     """
     wanted = Wanted(
-        parse_numbers(run), parse_numbers(subrun), tuple(include or ()), tuple(exclude or ())
+        parse_numbers(run or None),
+        parse_numbers(subrun or None),
+        tuple(include or ()),
+        tuple(exclude or ()),
     )
     night = list_night(night_date(date, _run.moment()), version=version, profile=profile)
     chosen = select(night, wanted)
@@ -138,6 +143,8 @@ def fetch_dl1(
 
     in_place, rest = proven(chosen, folder, base=night.base, manifest=manifest)
     known = Inspections(folder)
+    log = get_logger("fetch-dl1")
+    log.info(outlook(report, in_place, rest))
 
     def fetch(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
@@ -159,6 +166,7 @@ def fetch_dl1(
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]
     report = report.having(in_order, known.of(in_order) if inspect else ())
+    log.info("Night %s: %s.", night.date, report.verdict())
     publish_night(report)
     publish_runs(report, _settings.load(profile))
     if report.failed:

@@ -10,11 +10,12 @@ from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import human_bytes, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ctaflows.dl1.report import NightReport
     from ctaflows.dl1.summary import DL1Summary
-    from ctaflows.model import Transfer
+    from ctaflows.model import Entry, Transfer
 
 #: More lines than this of what is amiss help nobody; the table and the manifest have them all.
 _MOST = 20
@@ -114,6 +115,18 @@ def digest(report: NightReport) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def outlook(report: NightReport, in_place: Sequence[Transfer], rest: Sequence[Entry]) -> str:
+    """Say in a line what is to be done, and what the door lacks."""
+    n_bytes = sum(entry.size_bytes or 0 for entry in rest)
+    words = f"Night {report.date} {report.version or ''}".strip()
+    words += f": {len(rest):,} files to fetch ({human_bytes(n_bytes)}), {len(in_place):,} in place"
+    if report.gaps.missing:
+        words += f"; missing at the door: {shortened(report.gaps.missing)}"
+    if report.gaps.growing:
+        words += f"; still growing: {shortened(report.gaps.growing)}"
+    return words + "."
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -144,7 +157,7 @@ def _figures(report: NightReport, runs: list[RunTally]) -> str:
         ("Here", _code(report.dest)),
         ("Proof of each file", _code(report.manifest)),
     ]
-    return _table(("", ""), rows)
+    return _table(rows[0], rows[1:])
 
 
 def _runs(runs: list[RunTally]) -> str:
@@ -152,14 +165,18 @@ def _runs(runs: list[RunTally]) -> str:
         return ""
     kinds = list(dict.fromkeys(kind for run in runs for kind in run.n_events_by_type))
     is_inspected = any(run.n_inspected for run in runs)
-    head = ["run", "files", "size", "verified", "failed"]
-    head += [*kinds, "events", "seconds", "Hz"] if is_inspected else []
+    is_failed = any(run.n_failed for run in runs)
+    is_proven = all(run.n_verified == run.n_files for run in runs)
+    head = ["run", "files"]
+    head += [] if is_proven else ["verified"]
+    head += ["failed"] if is_failed else []
+    head += ["size", *kinds, "events", "seconds", "Hz"] if is_inspected else ["size"]
     rows = []
     for run in runs:
-        row = [
-            f"{run.run}", f"{run.n_files:,}", human_bytes(run.size_bytes), f"{run.n_verified:,}",
-            f"**{run.n_failed:,}**" if run.n_failed else "",
-        ]  # fmt: skip
+        row = [f"{run.run}", f"{run.n_files:,}"]
+        row += [] if is_proven else [f"{run.n_verified:,}"]
+        row += [f"**{run.n_failed:,}**" if run.n_failed else ""] if is_failed else []
+        row.append(human_bytes(run.size_bytes))
         if is_inspected:
             row += [f"{run.n_events_by_type.get(kind, 0):,}" for kind in kinds]
             rate = run.rate_hz

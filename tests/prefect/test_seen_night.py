@@ -90,7 +90,9 @@ def test_a_failed_file_stands_first_in_the_table(
     found = artifacts(prefect_server)
     table = json.loads(found["night-20241114"].data)
     assert table[0]["run"] == 11113
-    assert table[0]["error"].startswith("Nearline")
+    assert table[0]["outcome"] == "Nearline"
+    assert table[1]["outcome"] == "verified"
+    assert "on tape" in table[0]["error"]
     assert "Not complete" in found["night-20241114-summary"].data
     assert "1 failed" in found["progress"].description
 

@@ -413,8 +413,8 @@ def test_the_page_of_a_night(report: NightReport) -> None:
     assert page.startswith("# Night 20241114 v0.1\n")
     assert "Not complete: files failed." in page
     assert "2 of 3 files in place" in page
-    assert "| 11111 | 2 | 2 kB | 2 |  | 180 | 20 | 300 | 20.0 | 15.0 |" in page
-    assert "| 11113 | 1 | 1 kB | 0 | **1** |" in page
+    assert "| 11111 | 2 | 2 |  | 2 kB | 180 | 20 | 300 | 20.0 | 15.0 |" in page
+    assert "| 11113 | 1 | 0 | **1** | 1 kB |" in page
     assert "Nearline: on tape" in page
     assert "2024-11-15 12:00:00 to 12:00:10 UTC" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
@@ -423,6 +423,7 @@ def test_the_page_of_a_night(report: NightReport) -> None:
     whole = digest(replace(report, transfers=report.transfers[:2]))
     assert "**Complete.** 2 of 2 files in place, 2 verified, 2 kB moved." in whole
     assert "Failed" not in whole
+    assert "| run | files | size | cosmic | pedestal | events | seconds | Hz |" in whole
     lacking = replace(report, transfers=report.transfers[:2], gaps=Gaps(missing=("Run11111.0002",)))
     assert "missing at the door" in digest(lacking)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
@@ -23,8 +24,6 @@ from ctaflows.tasks.remote import fetch_tables
 from ctaflows.transfer.verify import verify
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ctaflows.sandbox import Sandbox
 
 PARAMETERS = "/dl1/event/telescope/parameters/LST_LSTCam"
@@ -112,13 +111,15 @@ def test_the_parameters_come_without_the_images(box: Sandbox, there: str, made: 
         assert {k: v for k, v in attributes(part).items() if k in at_root} == at_root
     size = made.stat().st_size
     assert done.moved_bytes == pool_bytes(box)
+    assert len({r.path for r in box.requests if r.server == "pool"}) == 1  # one mover for all
+    assert not any("authorization" in r.headers for r in box.requests if r.server == "pool")
     assert pool_bytes(box) < size / 5
     assert done.size_bytes < size / 5
 
 
 def test_it_says_of_what_it_is_a_part(box: Sandbox, there: str, made: Path) -> None:
     done = fetch_tables(there, tables=["parameters"])
-    mark = read_mark(__import__("pathlib").Path(done.local))
+    mark = read_mark(Path(done.local))
     assert mark is not None
     entry = connect().stat(there)
     assert mark["PARTIAL_COPY_OF"] == "/" + there
@@ -137,6 +138,15 @@ def test_it_is_inspected_as_the_whole_is(box: Sandbox, there: str, made: Path) -
     assert (part.run, part.subrun, part.level) == (whole.run, whole.subrun, "DL1b")
     assert part.n_events_by_type == whole.n_events_by_type
     assert (part.time_first, part.time_last) == (whole.time_first, whole.time_last)
+
+
+def test_pandas_and_pytables_read_it(there: str, made: Path) -> None:
+    tables, pandas = pytest.importorskip("tables"), pytest.importorskip("pandas")
+    done = fetch_tables(there, tables=["parameters"])
+    ours, theirs = (pandas.read_hdf(file, key=PARAMETERS) for file in (done.local, made))
+    pandas.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    with tables.open_file(done.local) as file:
+        assert file.root._v_attrs.CTAFLOWS_PARTIAL_COPY_OF.decode() == "/" + there
 
 
 def test_drop_leaves_out_just_that(box: Sandbox, there: str, made: Path) -> None:

@@ -65,6 +65,12 @@ def test_reading(fs: CtaFileSystem, box: Sandbox) -> None:
     assert fs.tail("lst/a.bin", 7) == DATA[-7:]
 
 
+def test_pandas_reads_by_it(fs: CtaFileSystem) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.read_csv("cta://lst/b/t.csv")
+    assert table.to_dict("list") == {"one": [1, 3], "two": [2, 4]}
+
+
 def test_fetching_is_proven(fs: CtaFileSystem, box: Sandbox, here: Path) -> None:
     box.faults.add("flip", server="pool")
     fs.get("cta://lst/a.bin", str(here / "got.bin"))

@@ -46,9 +46,9 @@ def carry_out(
     wanted : dict
         The command's options.
     """
-    from ctaflows.dl1.columns import Choice
+    from ctaflows.dl1.choice import Choice
     from ctaflows.model import Report, Transfer
-    from ctaflows.tasks import remote
+    from ctaflows.tasks import partial as tasks
 
     choice = Choice(_words(wanted["tables"]), _words(wanted["drop"]))
     is_single = len(trees) == 1 and len(trees[0][0]) == 1 and not wanted["recursive"]
@@ -56,7 +56,7 @@ def carry_out(
     with render.progress_shown():
         for files, manifest in trees:
             jobs = [
-                (entry, remote.partial_name(entry, local))
+                (entry, tasks.partial_name(entry, local))
                 for entry, local in files
                 if is_single or entry.name.endswith(_HDF5_ENDINGS)
             ]
@@ -65,10 +65,10 @@ def carry_out(
                 report += Report(tuple(planned))
             elif is_single and manifest is None:
                 entry, local = jobs[0]
-                copy = partial(remote.copy_part, door, entry, local, choice)
+                copy = partial(tasks.copy_part, door, entry, local, choice)
                 report, failure = render.settle(Report((Transfer(entry.path, str(local)),)), copy)
             else:
-                report += remote.copy_parts(door, jobs, choice, manifest)
+                report += tasks.copy_parts(door, jobs, choice, manifest)
     if failure is None:
         report, failure = render.settle(report)
     _print(report, choice, wanted)
@@ -105,7 +105,7 @@ def _print(report: Report, choice: object, wanted: dict[str, Any]) -> None:
 
 
 def _outcome(transfer: Transfer) -> str:
-    from ctaflows.tasks.remote import NO_TABLE
+    from ctaflows.tasks.partial import NO_TABLE
 
     if transfer.error:
         return "failed"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.filters import check_filters
@@ -16,17 +15,17 @@ from ctaflows.dl1.hdf5 import guarded
 from ctaflows.errors import IntegrityError, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import h5py
+
+    from ctaflows.dl1.choice import Choice
 
     Spans = Sequence[tuple[int, int]]
 
 log = logging.getLogger("ctaflows.dl1")
 
-#: The instrument's description, a few kB: without it the rest has no meaning to ctapipe.
-ALWAYS_KEPT = "configuration"
 _MAX_DEPTH = 16
 _MAX_NODES = 20_000
 #: lstchain's and ctapipe's chunks have up to some megabytes.
@@ -40,51 +39,6 @@ _MAX_MARK_BYTES = 60_000  # HDF5 keeps an attribute of up to 64 KiB in the objec
 
 class NoSuchTable(NotFound):
     """The file has none of the tables that are wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which tables are wanted.
-
-    Attributes
-    ----------
-    tables, drop : tuple of str
-        Names or shell patterns, compared with each part of a table's path, and with parts that
-        follow each other (``telescope/parameters``); ``images`` also means ``image``, and the other
-        way round. No ``tables`` means all; ``drop`` wins.
-    """
-
-    tables: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-
-    def wants(self, path: str) -> bool:
-        """Is the table of this path to be copied?"""
-        if hits(path, self.drop):
-            return False
-        return not self.tables or self.names(path) or path.strip("/").startswith(ALWAYS_KEPT + "/")
-
-    def names(self, path: str) -> bool:
-        """Is it asked for by name?"""
-        return hits(path, self.tables)
-
-    def __str__(self) -> str:
-        words = [f"tables {', '.join(self.tables)}"] if self.tables else []
-        words += [f"without {', '.join(self.drop)}"] if self.drop else []
-        return ", ".join(words)
-
-
-def hits(path: str, patterns: Iterable[str]) -> bool:
-    """Tell whether one of the patterns means this path, see `Choice`."""
-    parts = path.strip("/").split("/")
-    n = len(parts)
-    names = {"/".join(parts[i:j]) for i in range(n) for j in range(i + 1, n + 1)}
-    forms = {form for p in patterns for form in _forms(p.strip("/"))}
-    return any(fnmatchcase(name, form) for name in names for form in forms)
-
-
-def _forms(pattern: str) -> set[str]:
-    singular = pattern.removesuffix("s")
-    return {pattern, singular, singular + "s"} if singular else {pattern}
 
 
 @dataclass(frozen=True, slots=True)

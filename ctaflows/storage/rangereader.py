@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from typing import TYPE_CHECKING
 
 from ctaflows import halt
@@ -30,8 +31,6 @@ from ctaflows.storage import paths
 from ctaflows.transport import Transport, origin, pause_s
 
 if TYPE_CHECKING:
-    import threading
-
     from ctaflows.model import Entry
     from ctaflows.storage.door import Door
     from ctaflows.transport import Head
@@ -73,9 +72,7 @@ class RangeReader:
         self._stop = stop
         self._url = paths.url(door.settings.door_url, door.normalise(entry.path))
         self._pool: str | None = None
-        self._replicas: set[str] = set()
-        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
-        self._has_answered = False
+        self._identity = _Identity(door, entry)
         self._transport: Transport | None = None
         self._process = 0
         self.n_requests = 0
@@ -87,8 +84,7 @@ class RangeReader:
         It asks the same pool by the same URL: that is one mover in dCache, not another one.
         """
         other = RangeReader(self._door, self._entry, self._stop)
-        other._pool, other._has_answered = self._pool, self._has_answered
-        other._replicas, other._versions = self._replicas, self._versions
+        other._pool, other._identity = self._pool, self._identity
         return other
 
     def close(self) -> None:
@@ -148,7 +144,7 @@ class RangeReader:
         if body.head is None or not body.data:
             return b"", failure
         try:
-            self._recognise(body.head)
+            self._identity.check(body.head)
         except CtaflowsError as why:
             return b"", why
         self._pool = body.head.url if body.head.url != self._url else None
@@ -171,34 +167,6 @@ class RangeReader:
         where = failure.where or ""
         return where.startswith("http") and origin(where) != origin(self._url)
 
-    def _recognise(self, head: Head) -> None:
-        """Make sure that an answer is of the file that was opened."""
-        is_first, self._has_answered = not self._has_answered, True
-        if _ONE_REPLICA.search(head.url):
-            if head.url not in self._replicas:
-                if not is_first:
-                    self._compare()
-                self._replicas.add(head.url)
-            return
-        version = head.headers.get("etag"), head.headers.get("last-modified")
-        if not any(version):
-            self._compare()
-            return
-        where = origin(head.url)
-        before = self._versions.get(where)
-        if before is None and not is_first:
-            self._compare()
-        if self._versions.setdefault(where, version) != version:
-            raise SourceChanged(
-                "The file was replaced meanwhile",
-                where=self._entry.path,
-                said=f"{version} now, {before} before",
-            )
-
-    def _compare(self) -> None:
-        """Ask the door whether the file is still the same."""
-        compare(self._entry, self._door.stat(self._entry.path))
-
     def _connection(self) -> Transport:
         """Give the connection; a process made by fork gets one of its own."""
         if self._transport is None or self._process != os.getpid():
@@ -209,6 +177,54 @@ class RangeReader:
             self._transport = Transport(once, settings.door_url, self._door.tokens)
             self._process = os.getpid()
         return self._transport
+
+
+class _Identity:
+    """Makes sure that all answers are of the file that was opened; shared by its readers."""
+
+    def __init__(self, door: Door, entry: Entry) -> None:
+        self._door, self._entry = door, entry
+        self._lock = threading.Lock()
+        self._has_answered = False
+        self._replicas: set[str] = set()
+        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
+
+    def check(self, head: Head) -> None:
+        """Look at the headers of an answer whose bytes have come.
+
+        Raises
+        ------
+        SourceChanged
+            It is of another file.
+        """
+        with self._lock:
+            is_first, self._has_answered = not self._has_answered, True
+            if _ONE_REPLICA.search(head.url):
+                if head.url not in self._replicas and not is_first:
+                    self._ask_the_door()
+                self._replicas.add(head.url)
+            else:
+                self._check_version(head, is_first=is_first)
+
+    def _check_version(self, head: Head, *, is_first: bool) -> None:
+        version = head.headers.get("etag"), head.headers.get("last-modified")
+        if not any(version):
+            self._ask_the_door()
+            return
+        where = origin(head.url)
+        before = self._versions.get(where)
+        if before is None and not is_first:
+            self._ask_the_door()
+        if before not in (None, version):
+            raise SourceChanged(
+                "The file was replaced meanwhile",
+                where=self._entry.path,
+                said=f"{version} now, {before} before",
+            )
+        self._versions[where] = version
+
+    def _ask_the_door(self) -> None:
+        compare(self._entry, self._door.stat(self._entry.path))
 
 
 def compare(before: Entry, now: Entry) -> None:

@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from ctaflows.cli.app import cli
-from ctaflows.dl1.columns import Choice, NoSuchTable, copy_tables, hits, read_mark
+from ctaflows.dl1.choice import Choice, hits
+from ctaflows.dl1.columns import NoSuchTable, copy_tables, read_mark
 from ctaflows.dl1.inspect import inspect_file
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.sandbox.night import make_night
 from ctaflows.storage.connect import connect
-from ctaflows.tasks import remote
-from ctaflows.tasks.remote import fetch_tables
+from ctaflows.tasks import partial
+from ctaflows.tasks.partial import fetch_tables
 from ctaflows.transfer.verify import verify
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def test_a_partial_copy_of_another_file_is_not_replaced(
 def test_the_whole_file_s_name_is_not_taken(there: str, here: Path, made: Path) -> None:
     door = connect()
     with pytest.raises(UsageError):
-        remote.copy_part(door, door.stat(there), here / made.name, Choice(("parameters",)))
+        partial.copy_part(door, door.stat(there), here / made.name, Choice(("parameters",)))
     done = fetch_tables(there, here / made.name, tables=["parameters"])
     assert done.local.endswith(".partial.h5")
 
@@ -237,7 +238,7 @@ def test_a_source_replaced_meanwhile_is_copied_anew(
             box.put(there, made.read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(remote, "copy_tables", disturbed)
+    monkeypatch.setattr(partial, "copy_tables", disturbed)
     done = fetch_tables(there, tables=["parameters"])
     assert (n_copies, done.retries) == (2, 1)
     mark = read_mark(here / done.local)
@@ -253,7 +254,7 @@ def test_one_that_keeps_changing_is_told(
         box.put(there, (box.storage / there).read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(remote, "copy_tables", disturbed)
+    monkeypatch.setattr(partial, "copy_tables", disturbed)
     with pytest.raises(SourceChanged):
         fetch_tables(there, tables=["parameters"])
     assert list(here.iterdir()) == []
@@ -380,7 +381,7 @@ def test_a_folder_of_files(box: Sandbox, there: str, made: Path, here: Path) -> 
     assert code == 0
     rows = {row["path"].rpartition("/")[2]: row for row in json.loads(text)}
     assert set(rows) == {made.name, "dl1_LST-1.Run11111.0001.h5", "x.h5"}
-    assert rows["x.h5"]["note"] == remote.NO_TABLE
+    assert rows["x.h5"]["note"] == partial.NO_TABLE
     assert not any(row["verified"] for row in rows.values())
     folder = here / "tailcut84"
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night
     from ctaflows.tasks.namespace import disk_usage, find, list_dir, make_dir, move, remove, stat
-    from ctaflows.tasks.remote import fetch_tables, inspect_remote_dl1, open_remote
+    from ctaflows.tasks.partial import fetch_tables
+    from ctaflows.tasks.remote import inspect_remote_dl1, open_remote
     from ctaflows.tasks.token import get_token_info, keep_token, refresh_token, share_token
     from ctaflows.tasks.transfers import (
         fetch_dir,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night"),
     "namespace": ("disk_usage", "find", "list_dir", "make_dir", "move", "remove", "stat"),
-    "remote": ("fetch_tables", "inspect_remote_dl1", "open_remote"),
+    "partial": ("fetch_tables",),
+    "remote": ("inspect_remote_dl1", "open_remote"),
     "token": ("get_token_info", "keep_token", "refresh_token", "share_token"),
     "transfers": (
         "fetch_dir",

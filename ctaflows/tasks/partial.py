@@ -117,7 +117,9 @@ def copy_parts(
     def one(job: tuple[Entry, Path]) -> Transfer:
         entry, local = job
         try:
-            done = copy_part(door, entry, local, choice, stop=stop)
+            proof = manifest.proofs.get(entry.path + PARTIAL) if manifest else None
+            anew = proof is not None and proof.error is not None  # `verify` found it damaged
+            done = copy_part(door, entry, local, choice, anew=anew, stop=stop)
             if manifest and not done.skipped:
                 manifest.append(replace(done, path=entry.path + PARTIAL))
         except NoSuchTable:
@@ -137,15 +139,26 @@ def copy_part(
     local: Path,
     choice: Choice,
     *,
+    anew: bool = False,
     stop: threading.Event | None = None,
 ) -> Transfer:
-    """Copy the wanted tables of one file, unless just that copy is here; see `fetch_tables`."""
+    """Copy the wanted tables of one file, see `fetch_tables`.
+
+    Parameters
+    ----------
+    door, entry, local, choice
+        What, from where, to where.
+    anew : bool
+        Do so even if just that copy is here.
+    stop : threading.Event, optional
+        Ends the transfer soon after it is set.
+    """
     started = time.monotonic()
     if not (choice.tables or choice.drop):
         raise UsageError("Which tables are wanted?", hint="Name some, or some to leave out.")
     if local.name == entry.name:
         raise UsageError("A partial copy can't have the whole file's name", where=str(local))
-    if _is_here(entry, local, choice):
+    if _is_here(entry, local, choice) and not anew:
         size_bytes = local.stat().st_size
         return _record(entry, local, size_bytes, started, skipped=True, note="the same is here")
     try:

@@ -402,3 +402,35 @@ def test_a_folder_of_files(box: Sandbox, there: str, made: Path, here: Path) -> 
     assert run("get", "-r", FOLDER, "--tables", "parameters")[0] == 0
     assert sum("#partial" in v.path for v in verify(folder)) == 2
     assert {v.verdict for v in verify(folder)} == {"intact"}
+
+
+def test_a_damaged_copy_is_found_and_made_anew(box: Sandbox, there: str, here: Path) -> None:
+    again = ("get", "-r", FOLDER, "--tables", "parameters")
+    run(*again)
+    copy = here / "tailcut84" / "dl1_LST-1.Run11111.0000.partial.h5"
+    good = copy.read_bytes()
+    copy.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert [v.verdict for v in verify(copy.parent)] == ["damaged"]
+    assert run("get", "--retry", str(copy.parent / "manifest.jsonl"))[0] == 0  # not its business
+    assert "partial" in run(*again)[1]
+    assert [v.verdict for v in verify(copy.parent)] == ["intact"]
+    assert "in place" in run(*again)[1]
+
+
+def test_filters_that_nobody_uses_are_refused(tmp_path: Path) -> None:
+    """HDF5 itself crashes where a damaged file names them."""
+    whole = tmp_path / "whole.h5"
+    with h5py.File(whole, "w") as file:
+        file.create_dataset("a/odd", data=np.arange(100), chunks=(10,), scaleoffset=0)
+        file.create_dataset("b/usual", data=np.arange(100), chunks=(10,), compression="gzip")
+
+    def copied(*tables: str) -> None:
+        with h5py.File(whole) as source:
+            size = whole.stat().st_size
+            copy_tables(
+                source, tmp_path / "part.h5", Choice(tables), where="x", size_bytes=size, mark={}
+            )
+
+    copied("b")
+    with pytest.raises(IntegrityError, match="filter"):
+        copied("a")

@@ -124,8 +124,7 @@ def fetch(title: str, entries: Sequence[Entry], folder: Path, **options: Any) ->
         for _, result in in_turn(
             lambda batch: fetch_batch.submit(batch, folder, **options), batches(entries)
         ):
-            report = report_of(result)
-            gauge.arrived(report)
+            report = gauge.arrived(report_of(result))
             files_fetched(report)
             done += report.transfers
     return done

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ctaflows.artifacts import progress_shown, publish_table
-from ctaflows.batch import in_turn, may_try_again, report_of
+from ctaflows.batch import files_named, in_turn, may_try_again, report_of
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.flow import flow
+from ctaflows.runs import task_parameters
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
 from ctaflows.transfer.plan import batches
@@ -23,16 +24,14 @@ if TYPE_CHECKING:
 ENDING = ".upload.jsonl"
 
 
-def upload_name(parameters: dict[str, Any]) -> str:
+def upload_name() -> str:
     """Name a task run after the files it uploads."""
-    pairs = parameters["pairs"]
-    first = pairs[0][1].rpartition("/")[2]
-    return f"upload {first}" + (f" and {len(pairs) - 1} more" if pairs[1:] else "")
+    return f"upload {files_named([there for _, there in task_parameters()['pairs']])}"
 
 
 #: A retry looks first what is there already.
 upload_batch = upload_files.with_options(
-    task_run_name=cast("Any", upload_name),
+    task_run_name=upload_name,
     retries=2,
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
@@ -123,7 +122,5 @@ def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer
 
     with progress_shown(title, len(pairs), n_bytes) as gauge:
         for _, result in in_turn(begin, batches(pairs)):
-            report = report_of(result)
-            gauge.arrived(report)
-            done += report.transfers
+            done += gauge.arrived(report_of(result)).transfers
     return done

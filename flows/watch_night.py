@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import runs
 from ctaflows import settings as _settings
-from ctaflows.artifacts import publish_night
+from ctaflows.artifacts import progress_shown, publish_night
 from ctaflows.assets import publish_runs
 from ctaflows.batch import fetch_name, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.arrivals import WatchReport
@@ -32,6 +32,8 @@ from ctaflows.transfer.manifest import NAME, Manifest
 from ctaflows.transfer.plan import batches
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ctaflows.dl1.night import Night
     from ctaflows.model import Entry, Report, Transfer
     from ctaflows.settings import Settings
@@ -117,7 +119,10 @@ def watch_night(
         The door could not be looked at: at the last try, or for a reason that will not pass.
     """
     wanted = Wanted(
-        parse_numbers(run), parse_numbers(subrun), tuple(include or ()), tuple(exclude or ())
+        parse_numbers(run or None),
+        parse_numbers(subrun or None),
+        tuple(include or ()),
+        tuple(exclude or ()),
     )
     rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls)
     patience = Patience(settle_minutes * 60, quiet_minutes * 60)
@@ -166,9 +171,38 @@ def take(
     now, folder = datetime.now(UTC), Path(report.night.dest)
     chosen = select(night, wanted)
     book.look(chosen, now)
-    known, settings = Inspections(folder), _settings.load(profile)
+    known = Inspections(folder)
+    ready = look_at(book.memory, chosen, now, patience).ready
+    moved = fetch(night, ready, book, known, folder, inspect=inspect, profile=profile)
+    stands = look_at(book.memory, chosen, now, patience)
+    missing = gaps(night, wanted, now).missing
+    return report.having(
+        moved,
+        known.of(moved) if inspect else (),
+        gaps=Gaps(missing, tuple(entry.name for entry in stands.waiting)),
+        path=night.path,
+        version=night.version,
+        n_done=stands.n_done,
+        is_complete=stands.is_whole(missing, now, patience),
+    )
 
-    def fetch(batch: list[Entry]) -> Any:
+
+def fetch(
+    night: Night,
+    ready: Sequence[Entry],
+    book: Notebook,
+    known: Inspections,
+    folder: Path,
+    *,
+    inspect: bool,
+    profile: str | None,
+) -> list[Transfer]:
+    """Fetch files in batches; tell of each as its batch has come, and look into it."""
+    if not ready:
+        return []
+    settings = _settings.load(profile)
+
+    def begin(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
             batch, folder, base=night.base, manifest=folder / NAME, on_error="report",
             profile=profile,
@@ -183,22 +217,14 @@ def take(
         return inspect_batch.submit(paths) if paths else None
 
     moved: list[Transfer] = []
-    ready = look_at(book.memory, chosen, now, patience).ready
-    fetched = (report_of(result) for _, result in in_turn(fetch, batches(ready)))
-    for part, found in in_turn(look, fetched):
-        known.add(given(found) or (), part.transfers)
-        moved += part.transfers
-    stands = look_at(book.memory, chosen, now, patience)
-    missing = gaps(night, wanted, now).missing
-    return report.having(
-        moved,
-        known.of(moved) if inspect else (),
-        gaps=Gaps(missing, tuple(entry.name for entry in stands.waiting)),
-        path=night.path,
-        version=night.version,
-        n_done=stands.n_done,
-        is_complete=stands.is_whole(missing, now, patience),
-    )
+    n_bytes = sum(entry.size_bytes or 0 for entry in ready)
+    with progress_shown(f"Night {night.date}", len(ready), n_bytes) as gauge:
+        ended = in_turn(begin, batches(ready))
+        fetched = (gauge.arrived(report_of(result)) for _, result in ended)
+        for part, found in in_turn(look, fetched):
+            known.add(given(found) or (), part.transfers)
+            moved += part.transfers
+    return moved
 
 
 def next_pause(

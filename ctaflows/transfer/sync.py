@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
+#: What `dl1.inspections` and `events` keep in a night's folder is as little of the source.
+_OURS = {NAME, "inspections.jsonl", ".complete"}
+
 
 def superfluous(
     here: Iterable[str],
@@ -56,10 +59,10 @@ def _parents(name: str) -> set[str]:
 
 
 def _is_ours(name: str) -> bool:
-    """Is it a manifest, or what a transfer left to go on from?"""
+    """Is it a manifest, what else is kept beside it, or what a transfer left to go on from?"""
     last = name.rpartition("/")[2]
     is_part = last.startswith(".") and (last.endswith(".part") or ".part." in last)
-    return last == NAME or is_part
+    return last in _OURS or is_part
 
 
 def files_here(folder: Path) -> Iterator[str]:

@@ -119,9 +119,8 @@ def test_its_parameters_make_a_form(prefect_server: Any) -> None:
     assert schema.properties["delete"]["default"] is False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_within_seconds_and_the_next_goes_on(
-    prefect_server: Any, box: Sandbox, here: Path, number: signal.Signals
+def test_an_ended_run_ends_within_seconds_and_the_next_goes_on(
+    prefect_server: Any, box: Sandbox, here: Path
 ) -> None:
     data = os.urandom(400_000)
     box.put("/n/slow.h5", data)
@@ -139,7 +138,7 @@ def test_an_interrupted_run_ends_within_seconds_and_the_next_goes_on(
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)  # as Prefect cancels
     began = time.monotonic()
     process.wait(60)
     assert time.monotonic() - began < 15, "5 s on a machine that is not busy"

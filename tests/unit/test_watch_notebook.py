@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctaflows import halt
+from ctaflows import events, halt
+from ctaflows.dl1 import inspections
 from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.report import Inspection
@@ -82,8 +83,9 @@ def test_where_it_can_not_be_written_the_old_one_stands(tmp_path, monkeypatch):
         Notebook(tmp_path / "file/night").look([A], NOW)
 
 
-def test_no_mirror_deletes_it():
-    assert superfluous([MEMORY, f"{MEMORY}.1.2", f"x/{MEMORY}"], [], []) == ([], [])
+def test_no_mirror_deletes_what_a_night_is_kept_with():
+    ours = [MEMORY, f"{MEMORY}.1.2", f"x/{MEMORY}", inspections.NAME, events._MARKER]
+    assert superfluous(ours, [], []) == ([], [])
 
 
 # waiting -----------------------------------------------------------------------------------------

@@ -51,7 +51,13 @@ def ranges(box: Sandbox) -> list[str]:
     return [r.headers["range"] for r in box.requests if r.server == "pool"]
 
 
-def test_a_whole_remote_file_tells_what_a_local_one_does(there: str, made: Path) -> None:
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_whole_remote_file_tells_what_a_local_one_does(
+    there: str, made: Path, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_large:  # then its chunks come over several connections
+        monkeypatch.setattr(remote, "WHOLE_UP_TO_BYTES", 1 << 10)
+        monkeypatch.setattr("ctaflows.storage.blocks._SHARE_BYTES", 1 << 16)
     ours, theirs = inspect_remote_dl1(there, whole=True), inspect_file(made, images=0)
     ours_, theirs_ = ours.to_dict(), theirs.to_dict()
     assert ours_.pop("file") == there

@@ -1,0 +1,85 @@
+"""Tasks that draw a night: pictures of it in one file, and the page that opens offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctaflows.dl1.report import NightReport
+from ctaflows.task import task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ctaflows.dl1.report import Inspection
+    from ctaflows.model import StrPath
+
+
+@task(name="plot-night", tags=["ctaflows"])
+def plot_night(
+    night: NightReport | Sequence[Inspection], path: StrPath, *, title: str | None = None
+) -> Path:
+    """Draw a night's rates, spectrum, pointing, counts and charges on one sheet.
+
+    Parameters
+    ----------
+    night : NightReport or sequence of Inspection
+        What came of fetch-dl1, or what `inspect_dl1_files` found.
+    path : path
+        The file, ``.png``, ``.pdf`` or ``.svg``; replaced in one step.
+    title : str, optional
+        A line above; by default the night's date and version.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        Another suffix, nothing to draw, or the file can't be written.
+    """
+    from ctaflows.dl1.figures import pictures_of, save
+
+    if isinstance(night, NightReport):
+        inspections: Sequence[Inspection] = tuple(night.inspections.values())
+        title = title or f"DL1 night {night.date} {night.version or ''}".strip()
+    else:
+        inspections = night
+    save(pictures_of(inspections), path, title=title or "")
+    return Path(path)
+
+
+@task(name="write-page", tags=["ctaflows"])
+def write_page(
+    night: NightReport | Sequence[Inspection], path: StrPath, *, title: str | None = None
+) -> Path:
+    """Write a night's page: one HTML file, with pictures and a table of files, that opens offline.
+
+    Parameters
+    ----------
+    night : NightReport or sequence of Inspection
+        What came of fetch-dl1, or what `inspect_dl1_files` found.
+    path : path
+        The file; replaced in one step.
+    title : str, optional
+        Its heading; by default the night's date and version.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        The file can't be written.
+    """
+    from ctaflows.dl1.page import page
+    from ctaflows.dl1.written import replaced
+
+    text = page(night, title=title)
+    with replaced(path) as stream:
+        stream.write(text.encode())
+    return Path(path)

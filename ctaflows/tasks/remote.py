@@ -83,8 +83,7 @@ def inspect_remote_dl1(
 
     with open_remote(path, profile=profile, cache_bytes=BULK_CACHE_BYTES) as file:
         is_whole = file.size <= WHOLE_UP_TO_BYTES if whole is None else whole
-        if is_whole and file.size > WHOLE_UP_TO_BYTES:
-            _expect_events(file)
+        _prepare(file, will_read_all=is_whole and file.size > WHOLE_UP_TO_BYTES)
         summary = inspect_stream(
             cast("IO[bytes]", file),
             file=file.entry.path,
@@ -98,20 +97,24 @@ def inspect_remote_dl1(
     return summary
 
 
-def _expect_events(file: RemoteFile) -> None:
-    """Say that the table of events will be read, so that its chunks come over several connections.
+def _prepare(file: RemoteFile, *, will_read_all: bool) -> None:
+    """Refuse what would crash HDF5; say which chunks will be read, to have them at once.
 
     What is read for this is in the cache when the file is inspected.
     """
     from ctaflows.dl1.columns import spans_of
-    from ctaflows.dl1.hdf5 import open_stream
+    from ctaflows.dl1.filters import check_filters
+    from ctaflows.dl1.hdf5 import guarded, open_stream
     from ctaflows.dl1.layout import layout_of
     from ctaflows.dl1.tables import tables_of, text_attributes
 
     name = file.entry.path
     with open_stream(cast("IO[bytes]", file), file.size, name) as opened:
         tables = tables_of(opened, name)
-        layout = layout_of(list(tables), text_attributes(opened))
-        if layout is not None and layout.events:
-            table = tables[layout.events]
-            file.expect(spans_of(table, layout.events, name, file.size), connections=CONNECTIONS)
+        with guarded("the head", name):
+            for path, table in tables.items():
+                check_filters(table, f"the table {path}", name)
+            layout = layout_of(list(tables), text_attributes(opened))
+        if will_read_all and layout is not None and layout.events:
+            spans = spans_of(tables[layout.events], layout.events, name, file.size)
+            file.expect(spans, connections=CONNECTIONS)

@@ -103,7 +103,7 @@ def fetch_files(
         _refuse_directory(entry)
     root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
     jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
-    proofs = Manifest(Path(manifest)) if manifest else None
+    proofs = Manifest(Path(manifest), of=[e.path for e in entries]) if manifest else None
     with admitted(door.settings.door_url):
         report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
     if report.failed and on_error == "raise":

@@ -61,7 +61,7 @@ def as_moved(report: Report, manifest: StrPath) -> Report:
     """
     if not report.skipped:
         return report
-    proofs = Manifest(Path(manifest)).proofs
+    proofs = Manifest(Path(manifest), of=[t.path for t in report.skipped]).proofs
     transfers = (proofs.get(t.path, t) if t.skipped else t for t in report.transfers)
     return Report(tuple(transfers), report.seconds)
 

@@ -245,6 +245,19 @@ def test_what_an_earlier_try_moved_counts_as_moved(tmp_path: Path) -> None:
     assert as_moved(Report((again, new)), manifest.file).transfers == (first, new)
 
 
+def test_proofs_of_some_files_are_read_as_if_alone(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "manifest.jsonl")
+    odd = '/a/"quoted" \\ é\udcff.h5'
+    for path in ("/a/b.h5", "/a/b.h5x", odd, "/a/b.h5"):
+        manifest.append(Transfer(path, str(tmp_path / "x"), 3, error=f"Lost: {path}"))
+    everything = Manifest(manifest.file).proofs
+    assert len(everything) == 3
+    for path in everything:
+        assert Manifest(manifest.file, of=[path]).proofs[path] == everything[path]
+    assert "/a/b.h5x" not in Manifest(manifest.file, of=["/a/b.h5"]).proofs
+    assert Manifest(manifest.file, of=["/other"]).proofs.keys() <= {odd}
+
+
 def summary(file: str, **values: Any) -> DL1Summary:
     return DL1Summary(
         **{

@@ -29,6 +29,8 @@ _NOISY_PE = 2.5
 #: Times of smaller charges say nothing (lstchain.datachecks.containers).
 _TIMED_PE = 1.0
 _MAX_PIXELS = 100_000
+#: Images that are summed up at once: small arrays cost more time than their numbers do.
+_AT_ONCE = 64
 
 
 class _Kind:
@@ -37,13 +39,30 @@ class _Kind:
     def __init__(self, n_pixels: int) -> None:
         import numpy as np
 
-        self.n = 0
+        self.n = self._n_held = 0
+        self._held: list[NDArray[Any]] = []
         self.charges = PixelMoments(n_pixels)
         self.times = PixelMoments(n_pixels)
         self.relative = PixelMoments(n_pixels)
         self.has_charge = np.zeros(n_pixels, bool)
 
-    def take(self, charge: NDArray[Any], time: NDArray[Any] | None) -> None:
+    def take(self, rows: NDArray[Any], *, timed: bool) -> None:
+        """Add images; they are summed up some at a time."""
+        self._held.append(rows)
+        self._n_held += len(rows)
+        if self._n_held >= _AT_ONCE:
+            self.sum_up(timed=timed)
+
+    def sum_up(self, *, timed: bool) -> None:
+        """Add what is held to the sums."""
+        import numpy as np
+
+        if self._held:
+            rows = np.concatenate(self._held)
+            self._held, self._n_held = [], 0
+            self._add(rows["image"], rows["peak_time"] if timed else None)
+
+    def _add(self, charge: NDArray[Any], time: NDArray[Any] | None) -> None:
         import numpy as np
 
         self.n += len(charge)
@@ -102,8 +121,10 @@ def images_of(table: Any, types: TypeList, where: str, most: int | None) -> Imag
         kinds = types.find(rows["event_id"]) if has_id else None
         for kind in {int(k) for k in kinds} if kinds is not None else {ALL}:
             here = rows if kinds is None else rows[kinds == kind]
-            times = here["peak_time"] if has_time and kind == FLATFIELD else None
-            sums.setdefault(kind, _Kind(n_pixels)).take(here["image"], times)
+            found = sums.setdefault(kind, _Kind(n_pixels))
+            found.take(here, timed=has_time and kind == FLATFIELD)
+    for kind, found in sums.items():
+        found.sum_up(timed=has_time and kind == FLATFIELD)
     by_type = {NAMES[kind]: found.result(kind) for kind, found in sorted(sums.items())}
     n_read = sum(found.n for found in sums.values())
     return Images(n_rows, n_read, n_pixels, _n_dead(sums), by_type)

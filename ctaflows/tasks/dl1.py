@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 def inspect_dl1(path: StrPath, *, images: int | None = DEFAULT_IMAGES) -> DL1Summary:
     """Tell what is in a DL1 file: layout, run, tables, events by type, times, rates, quantities.
 
+    It is read in a process apart: a file that makes HDF5 crash, or unpacks to gigabytes, is told as
+    damaged.
+
     Parameters
     ----------
     path : path
@@ -41,9 +44,9 @@ def inspect_dl1(path: StrPath, *, images: int | None = DEFAULT_IMAGES) -> DL1Sum
     IntegrityError
         The file is damaged, or no HDF5 at all.
     """
-    from ctaflows.dl1.inspect import inspect_file
+    from ctaflows.dl1.readers import inspect_apart
 
-    return inspect_file(Path(path), images=images)
+    return inspect_apart(path, images)
 
 
 @task(name="inspect-dl1-files", tags=["ctaflows"])

@@ -1,6 +1,7 @@
 """Files damaged in every way: a verdict or an error of ours, within time and memory."""
 
 import datetime as dt
+import json
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import h5py
@@ -21,6 +23,7 @@ from ctaflows.dl1.readers import Reader, inspect_files
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
 from ctaflows.sandbox.night import make_night
+from ctaflows.tasks import inspect_dl1
 
 PARAMETERS = "dl1/event/telescope/parameters/LST_LSTCam"
 TRIGGER = "dl1/event/subarray/trigger"
@@ -126,70 +129,82 @@ def test_damaged_anywhere(night, tmp_path, reader, which):
         assert peak_bytes(reader) < MAX_BYTES
 
 
-def hostile(path, kind):
-    """Make a file that claims what it has not."""
-    rows = np.zeros(100, [("obs_id", "i8"), ("event_id", "i8"), ("event_type", "i8")])
-    many = {"maxshape": (None,), "dtype": rows.dtype}
-    with h5py.File(path, "w") as file:
-        if kind == "rows":
-            file.create_dataset(TRIGGER, shape=(10**15,), chunks=(1000,), **many)
-        elif kind == "chunk":
-            file.create_dataset(TRIGGER, shape=(10,), chunks=(10**8,), **many)
-        elif kind == "row":
-            wide = [("event_type", "i8"), ("image", "f4", 2**28)]
-            file.create_dataset(TRIGGER, shape=(3,), dtype=wide)
-        elif kind == "bomb":  # 31 MB of zeros a chunk, packed into some kB
-            file.create_dataset(
-                TRIGGER,
-                shape=(6_500_000,),
-                chunks=(1_300_000,),
-                **many,
-                **hdf5plugin.Blosc("zstd", 9),
-            )
-            file[TRIGGER][::1_300_000] = rows[:5]
-        elif kind == "pixels":
-            file[PARAMETERS] = rows
-            wide = [("event_id", "i8"), ("image", "f4", 200_000)]
-            file.create_dataset("dl1/event/telescope/image/LST_LSTCam", shape=(50,), dtype=wide)
-        elif kind == "columns":
-            kinds = "2f8 i2 S5 u8 f8 c16"
-            names = "event_type dragon_time intensity event_id alt_tel az_tel"
-            odd = np.zeros(3, list(zip(names.split(), kinds.split(), strict=True)))
-            file[PARAMETERS] = odd
-        elif kind == "numbers":
-            kinds = "u8 i8 f8 f8 f8 f8"
-            names = "event_id event_type intensity dragon_time alt_tel az_tel"
-            odd = np.zeros(5, list(zip(names.split(), kinds.split(), strict=True)))
-            odd["event_id"], odd["event_type"] = 2**64 - 1, -(2**63)
-            for name in ("intensity", "dragon_time", "alt_tel", "az_tel"):
-                odd[name] = [np.nan, np.inf, -np.inf, 1e308, -1e308]
-            file[PARAMETERS] = odd
-        elif kind == "none":
-            file[PARAMETERS] = rows[:0]
-    return path
+ROWS = np.zeros(100, [("obs_id", "i8"), ("event_id", "i8"), ("event_type", "i8")])
+MANY = {"maxshape": (None,), "dtype": ROWS.dtype}
 
 
-@pytest.mark.parametrize(
-    ("kind", "is_read"),
-    [
-        ("rows", False),
-        ("chunk", False),
-        ("row", False),
-        ("bomb", True),
-        ("pixels", True),
-        ("columns", True),
-        ("numbers", True),
-        ("none", True),
-    ],
-)
-def test_claims_are_not_believed(tmp_path, reader, kind, is_read):
+def rows(file):
+    file.create_dataset(TRIGGER, shape=(10**15,), chunks=(1000,), **MANY)
+
+
+def chunk(file):
+    file.create_dataset(TRIGGER, shape=(10,), chunks=(10**8,), **MANY)
+
+
+def row(file):
+    file.create_dataset(TRIGGER, shape=(3,), dtype=[("event_type", "i8"), ("image", "f4", 2**28)])
+
+
+def zeros(file):  # 31 MB a chunk, packed into some kB
+    options = {**MANY, **hdf5plugin.Blosc("zstd", 9)}
+    file.create_dataset(TRIGGER, shape=(6_500_000,), chunks=(1_300_000,), **options)
+    file[TRIGGER][::1_300_000] = ROWS[:5]
+
+
+def inflating(file):  # a chunk of 1 MB that unpacks to a gigabyte
+    table = file.create_dataset(TRIGGER, (16,), chunks=(16,), compression="gzip", **MANY)
+    packer = zlib.compressobj(9)
+    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    part = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    table.id.write_direct_chunk((0,), head + part * 1024 + packer.flush())
+
+
+def pixels(file):
+    file[PARAMETERS] = ROWS
+    wide = [("event_id", "i8"), ("image", "f4", 200_000)]
+    file.create_dataset("dl1/event/telescope/image/LST_LSTCam", shape=(50,), dtype=wide)
+
+
+def columns(file):
+    kinds = "2f8 i2 S5 u8 f8 c16"
+    names = "event_type dragon_time intensity event_id alt_tel az_tel"
+    file[PARAMETERS] = np.zeros(3, list(zip(names.split(), kinds.split(), strict=True)))
+
+
+def numbers(file):
+    kinds = "u8 i8 f8 f8 f8 f8"
+    names = "event_id event_type intensity dragon_time alt_tel az_tel"
+    odd = np.zeros(5, list(zip(names.split(), kinds.split(), strict=True)))
+    odd["event_id"], odd["event_type"] = 2**64 - 1, -(2**63)
+    for name in ("intensity", "dragon_time", "alt_tel", "az_tel"):
+        odd[name] = [np.nan, np.inf, -np.inf, 1e308, -1e308]
+    file[PARAMETERS] = odd
+
+
+def nothing(file):
+    file[PARAMETERS] = ROWS[:0]
+
+
+@pytest.mark.parametrize("make", [rows, chunk, row, inflating])
+def test_claims_are_not_believed(tmp_path, reader, make):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
     start = time.perf_counter()
-    found = verdict(reader, hostile(tmp_path / "a.h5", kind))
+    found = verdict(reader, tmp_path / "a.h5")
+    assert isinstance(found, IntegrityError), found
     assert time.perf_counter() - start < 15
-    assert isinstance(found, DL1Summary if is_read else IntegrityError), found
+    if reader._process is not None:
+        assert peak_bytes(reader) < MAX_BYTES
+
+
+@pytest.mark.parametrize("make", [zeros, pixels, columns, numbers, nothing])
+def test_odd_contents_are_told(tmp_path, reader, make):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+    found = verdict(reader, tmp_path / "a.h5")
+    assert isinstance(found, DL1Summary), found
     assert peak_bytes(reader) < MAX_BYTES
-    if is_read:
-        found.to_dict()
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 # ---------------------------------------------------------------------------- processes apart
@@ -204,6 +219,18 @@ def test_many_files_at_once(night, tmp_path):
     assert kinds == ["NotHDF5", "NotFound", "Truncated"]
     assert found[0].summary == found[-1].summary
     assert inspect_files([]) == []
+
+
+def test_a_single_file_is_read_apart_too(night, tmp_path, monkeypatch):
+    assert inspect_dl1(night[0]).n_events == 60
+    with pytest.raises(NotFound):
+        inspect_dl1(tmp_path / "none.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "_pool", None)
+        replaced(patch, "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)")
+        with pytest.raises(IntegrityError, match="signal 11"):
+            inspect_dl1(night[0])
+    assert inspect_dl1(night[0], images=0).quantities.images is None
 
 
 def test_errors_keep_their_kind(night, tmp_path, reader):

@@ -83,10 +83,12 @@ def test_a_pause_before_something_is_changed(box: Sandbox, door: Door) -> None:
     assert isinstance(why, Stopped)
 
 
-def test_a_listing_of_a_silent_door(box: Sandbox, door: Door, silent: threading.Event) -> None:
+def test_a_listing_of_a_silent_door(box: Sandbox, silent: threading.Event) -> None:
     box.put("/d/a", b"x")
-    box.faults.add("hang", times=None, method="PROPFIND", hang_s=LONG_S)
-    why = stopped(lambda: list(door.list("/d")), silent.is_set)
+    settings = box.settings(listing_timeout_s=2 * LONG_S)
+    with Door(settings, Keeper(settings)) as door:
+        box.faults.add("hang", times=None, method="PROPFIND", hang_s=2 * LONG_S)
+        why = stopped(lambda: list(door.list("/d")), silent.is_set)
     assert isinstance(why, Stopped)
 
 
@@ -115,11 +117,11 @@ def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: Door) -> None:
 
 def test_an_answer_to_a_change_is_waited_for(box: Sandbox, silent: threading.Event) -> None:
     """It may hold what is lost with it, such as the next refresh token."""
-    settings = box.settings(fast_bytes=False, attempts=1)
+    settings = box.settings(fast_bytes=False, attempts=1, stall_timeout_s=2 * LONG_S)
     with Door(settings, Keeper(settings)) as door:
         box.put("/a", b"x")
         door.stat("/a")
-        box.faults.add("hang", times=1, method="MOVE", hang_s=1.0)
+        box.faults.add("hang", times=1, method="MOVE", hang_s=2.0)
         why = stopped(lambda: door.move("/a", "/b"), silent.is_set)
     assert isinstance(why, NetworkError), why
 

@@ -1,0 +1,84 @@
+"""Deployments, their runs and the processes of these, as tests of their control want them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctaflows.sandbox import Sandbox
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = "/cta/DL1/20241114/v0.1/tailcut84"
+SLOW = f"{FOLDER}/dl1_LST-1.Run11113.0000.h5"
+SLOW_BYTES = 12_000_000
+
+
+def make_night(box: Sandbox, *, rate_bytes_s: int) -> dict[str, bytes]:
+    """Put a night at the door, one file of which comes slowly; give its files by their names."""
+    files = {f"{FOLDER}/dl1_LST-1.Run11111.{n:04}.h5": os.urandom(30_000) for n in range(4)}
+    files[SLOW] = os.urandom(SLOW_BYTES)
+    for path, data in files.items():
+        box.put(path, data)
+    box.faults.add("slow", times=None, server="pool", path=SLOW, rate_bytes_s=rate_bytes_s)
+    return {path.rpartition("/")[2]: data for path, data in files.items()}
+
+
+def parts_bytes(folder: Path) -> int:
+    """Say how much has come of files that are not complete."""
+    return sum(part.stat().st_size for part in folder.rglob(".*.part"))
+
+
+def arrived(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.rglob("*.h5") if not p.name.startswith(".")}
+
+
+def deploy(server: Any, name: str, pool: str, **parameters: Any) -> Any:
+    """Deploy fetch-dl1 for a process worker of this machine; give the deployment's id."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with server.client as client:
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
+        flow_id = client.create_flow_from_name("fetch-dl1")
+        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(REPOSITORY)}}
+        return client.create_deployment(
+            flow_id, name, work_pool_name=pool, entrypoint="flows/fetch_dl1.py:fetch_dl1",
+            pull_steps=[step], parameters=parameters, enforce_parameter_schema=False,
+        )  # fmt: skip
+
+
+def begin(server: Any, deployment_id: Any) -> Any:
+    """Ask for a run; give its id."""
+    with server.client as client:
+        return client.create_flow_run_from_deployment(deployment_id).id
+
+
+def cancel(server: Any, run_id: Any) -> None:
+    """Cancel a run as the UI and ``prefect flow-run cancel`` do."""
+    from prefect.states import Cancelling
+
+    with server.client as client:
+        client.set_flow_run_state(run_id, Cancelling())
+
+
+def processes_of(run_id: Any) -> list[int]:
+    """Find the processes that run a flow, by what Prefect tells them when it starts them."""
+    said, found = {str(run_id).encode(), run_id.hex.encode()}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+        except OSError:  # another's, or gone
+            continue
+        if any(words in told for words in said):
+            found.append(int(folder.name))
+    return found
+
+
+def seconds_until(ask: Any, timeout_s: float = 120) -> float:
+    """Say how long it takes until an answer is true; the whole time if it is never."""
+    began = time.monotonic()
+    while not ask() and time.monotonic() - began < timeout_s:
+        time.sleep(0.05)
+    return time.monotonic() - began

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A terminal with fewer columns gets fewer of the table's.
 _WIDE = 112
+#: More files than these of which something is doubtful are only counted.
+_MOST_DOUBTS = 10
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,19 @@ class NightReport:
         return tuple(lines)
 
     @property
+    def doubtful(self) -> list[tuple[str, str]]:
+        """Files that can be read but whose checks are ``bad`` or ``warn``, and why; worst first."""
+        from ctaflows.dl1.checks import remarks
+
+        found = []
+        for transfer in self.transfers:
+            looked = self.inspections.get(transfer.local)
+            if looked and looked.error is None and looked.verdict in ("bad", "warn"):
+                why = "; ".join(r.partition(": ")[2] for r in remarks(looked.checks))
+                found.append((looked.verdict, f"{transfer.path.rpartition('/')[2]}: {why}"))
+        return sorted(found, key=lambda f: f[0])
+
+    @property
     def moved_bytes(self) -> int:
         """Bytes that went over the network."""
         return sum(t.moved_bytes for t in self.transfers)
@@ -156,10 +171,17 @@ class NightReport:
         yield Text(self.verdict(), style="bold red" if self.failed else "bold green")
         for line in self.failed:
             yield Text(f"failed   {line}", style="red")
+        doubtful = self.doubtful
+        for verdict, line in doubtful[:_MOST_DOUBTS]:
+            yield Text(f"{verdict:<8} {line}", style="red" if verdict == "bad" else "yellow")
+        if len(doubtful) > _MOST_DOUBTS:
+            yield Text(f"         and {len(doubtful) - _MOST_DOUBTS} more", style="yellow")
         if self.gaps.missing:
             yield Text(f"missing  {shortened(self.gaps.missing)}", style="yellow")
         if self.gaps.growing:
             yield Text(f"growing  {shortened(self.gaps.growing)}", style="yellow")
+        if self.census is not None:
+            yield Text(f"at door  {self.census.verdict}: {self.census.n_subruns} subruns")
         if not self.dry_run:
             yield Text(f"manifest {self.manifest}")
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from ctaflows.dl1.census import Census
+from ctaflows.dl1.checks import Check
 from ctaflows.dl1.names import Numbers, parse_numbers
 from ctaflows.dl1.night import Gaps, Night, Wanted, directories, gaps, latest, runs, select
 from ctaflows.dl1.report import Inspection, NightReport, human_bytes, shortened
@@ -467,6 +469,40 @@ def test_the_report_shows_runs_verdict_and_gaps(width, dry_run, inspected):
     assert "missing Run11111.0002, Run11120" in flat
     assert "growing x.h5" in flat
     assert "Lost: gone" in flat
+
+
+def judged(transfer, verdict, value):
+    one = Check("flatfield_charge", value, "p.e.", (62.1, 75.9), (34.5, 103.5), verdict)
+    return Inspection(transfer.local, summary(transfer.local), checks=(one,))
+
+
+def test_what_is_doubtful_is_shown():
+    looks = [judged(GOOD, "warn", 60.0), judged(HERE, "bad", 30.0), judged(BARE, "ok", 70.0)]
+    made = report().having([GOOD, HERE, BARE], looks)
+    assert [verdict for verdict, _ in made.doubtful] == ["bad", "warn"]
+    assert made.failed == ()
+    flat = " ".join(shown(made, 160).split())
+    assert "bad dl1_LST-1.Run11111.0001.h5: flatfield_charge 30 p.e., not within 34.5" in flat
+    assert "warn dl1_LST-1.Run11111.0000.h5: flatfield_charge 60 p.e., not within 62.1" in flat
+    assert "0000.h5: flatfield_charge 70" not in flat
+    assert [record["verdict"] for record in made.records()] == ["warn", "bad", "ok"]
+    assert made.records()[0]["remarks"] == [
+        "warn: flatfield_charge 60 p.e., not within 62.1 to 75.9"
+    ]
+
+
+def test_many_doubts_are_counted():
+    transfers = [moved(dl1(11111, i)) for i in range(30)]
+    made = report().having(transfers, [judged(t, "warn", 60.0) for t in transfers])
+    assert "and 20 more" in shown(made, 160)
+
+
+def test_a_report_tells_of_the_night_at_the_door():
+    census = Census("20241114", "v0.1", PATH, NOW, "incomplete")
+    made = report(GOOD, census=census)
+    assert "at door incomplete: 0 subruns" in " ".join(shown(made, 160).split())
+    assert made.to_dict()["census"]["verdict"] == "incomplete"
+    assert report(GOOD).to_dict()["census"] is None
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

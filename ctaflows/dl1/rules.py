@@ -29,6 +29,8 @@ _INTERLEAVED_HZ = 100.0
 _SIGMAS = 3.0
 #: Fewer images or events make no statement on deviations.
 _FEW = 20
+#: Nor does the number of events where fewer are expected.
+_FEW_EXPECTED = 10
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,10 @@ def _interleaved(kind: str) -> Callable[[DL1Summary], Finding]:
         if counts is None or rate_hz is None or not duration_s:
             return _NOTHING
         expected_hz = _INTERLEAVED_HZ * max(0.0, 1 - rate_hz * _DEAD_S)
-        if not expected_hz:
+        n_expected = expected_hz * duration_s
+        if n_expected < _FEW_EXPECTED:
             return _NOTHING
         rate = counts.get(kind, 0) / duration_s
-        n_expected = max(1.0, expected_hz * duration_s)
         said = f"{rate:.1f} Hz, {expected_hz:.1f} Hz expected"
         return Finding(rate / expected_hz, _SIGMAS / math.sqrt(n_expected), said)
 

@@ -184,14 +184,18 @@ def test_simulations_and_datacheck_have_their_own_checks():
 
 
 def test_few_events_are_judged_mildly():
-    # two flat-field events in 20 ms are what 100 Hz give
-    few = summary(
-        counts={"cosmic": 130, "pedestal": 1, "flatfield": 3},
-        duration_s=0.02,
-        rate_hz=6700.0,
-        rate_hz_by_type={"cosmic": 6500.0},
-    )
-    assert verdicts(few)["rate_flatfield"] == "ok"
+    def lasting(duration_s, n_flatfield):
+        return summary(
+            counts={"cosmic": round(6500 * duration_s), "pedestal": 1, "flatfield": n_flatfield},
+            duration_s=duration_s,
+            rate_hz=6700.0,
+            rate_hz_by_type={"cosmic": 6500.0},
+        )
+
+    # two flat-field events in 20 ms are what 100 Hz give, and twenty in 200 ms
+    assert verdicts(lasting(0.02, 7))["rate_flatfield"] == "absent"
+    assert verdicts(lasting(0.2, 25))["rate_flatfield"] == "ok"
+    assert verdicts(lasting(0.2, 70))["rate_flatfield"] == "bad"
     many = summary(counts={**COUNTS, "flatfield": 1700})
     assert verdicts(many)["rate_flatfield"] == "bad"
 

@@ -118,6 +118,14 @@ def verdict_of(checks: Iterable[Check]) -> str:
     return max((c.verdict for c in checks), key=VERDICTS.index, default="absent")
 
 
+def notable(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Give what is worth keeping of many files: what is not good, and that the file was readable.
+
+    The verdict stays the same.
+    """
+    return tuple(c for c in checks if c.name == READABLE or c.verdict in ("warn", "bad"))
+
+
 def remarks(checks: Iterable[Check]) -> list[str]:
     """Say in words what is not good, the worst first."""
     worse = sorted(

@@ -17,6 +17,7 @@ from ctaflows.dl1.checks import (
     check,
     check_error,
     load_bounds,
+    notable,
     remarks,
     verdict_of,
 )
@@ -212,6 +213,13 @@ def test_a_file_that_can_not_be_read():
     assert [(c.name, c.verdict) for c in checks] == [("readable", "bad")]
     assert "Truncated" in checks[0].said
     assert remarks(checks) == ["bad: can't be read, Truncated: the file ends: x.h5"]
+
+
+def test_what_is_notable_has_the_same_verdict():
+    for some in (check(summary()), check(WRONG[-1][2]), check(WRONG[1][2]), check_error("x")):
+        assert verdict_of(notable(some)) == verdict_of(some)
+        assert remarks(notable(some)) == remarks(some)
+    assert [c.name for c in notable(check(summary()))] == ["readable"]
 
 
 def test_each_has_a_source_and_turns_into_json():

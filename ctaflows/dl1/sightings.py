@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
 
-_FORMAT = 1
+_FORMAT = {"format": 1}
 #: So many looks must show a file alike.
 _LOOKS = 2
 
@@ -131,27 +131,35 @@ class Memory:
         return Memory({**self.sightings, **done})
 
     def to_text(self) -> str:
-        """Write it down."""
-        files = {path: seen.to_dict() for path, seen in self.sightings.items()}
-        return json.dumps({"format": _FORMAT, "files": files})
+        """Write all of it down: a line that names the format, and one for each file."""
+        return json.dumps(_FORMAT) + "\n" + self.lines(self.sightings)
+
+    def lines(self, paths: Iterable[str]) -> str:
+        """Write down what is known of some files, to be put after an earlier text."""
+        return "".join(
+            json.dumps({"path": path, **self.sightings[path].to_dict()}) + "\n" for path in paths
+        )
 
     @classmethod
     def from_text(cls, text: str) -> tuple[Self, bool]:
-        """Read what `to_text` wrote, and say whether all of it could be read.
+        """Read what was written down, and say whether all of it could be read.
 
-        What is damaged is forgotten: its files are looked at as if they were new.
+        The last line of a file counts. What is damaged is forgotten: such a file is looked at as
+        if it were new.
         """
-        try:
-            values = json.loads(text)
-            files = values["files"].items()
-            if values["format"] != _FORMAT:
-                return cls(), False
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        first, *lines = text.split("\n")
+        if first != json.dumps(_FORMAT):
             return cls(), False
+        is_whole = bool(lines) and not lines[-1]
         seen: dict[str, Sighting] = {}
-        for path, about in files:
+        for line in filter(None, lines):
             try:
-                seen[path] = Sighting.from_dict(about)
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-                continue
-        return cls(seen), len(seen) == len(files)
+                values = json.loads(line)
+                path, about = values["path"], Sighting.from_dict(values)
+                if not isinstance(path, str):
+                    raise TypeError("no path")
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                is_whole = False
+            else:
+                seen[path] = about
+        return cls(seen), is_whole

@@ -124,7 +124,7 @@ class Tally:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        shown = [t for t in self.transfers if self.dry_run or not t.skipped]
+        shown = [t for t in self.transfers if not t.skipped]
         for transfer in shown[:_MAX_LINES]:
             yield Text(_line(transfer, is_plan=self.dry_run), style="red" if transfer.error else "")
         if len(shown) > _MAX_LINES:

@@ -79,22 +79,26 @@ class Notebook:
 
     def look(self, entries: Iterable[Entry], now: datetime) -> None:
         """Note one look at the night."""
-        self._keep(self.memory.after(entries, now))
+        self.memory = self.memory.after(entries, now)
+        if self.memory.sightings:
+            remember(self.memory, self._folder)
 
     def done(self, paths: Iterable[str]) -> None:
-        """Note that files were dealt with."""
-        self._keep(self.memory.having_done(paths))
+        """Note that files were dealt with, since the last look."""
+        done = list(paths)
+        self.memory = self.memory.having_done(done)
+        file = Path(self._folder) / MEMORY
+        try:
+            with file.open("a", encoding="ascii") as stream:
+                stream.write(self.memory.lines(done))
+        except OSError as why:
+            raise local_error(why, file) from why
 
     def done_below(self, path: str) -> list[str]:
         """Give the files below a directory at the door that have been dealt with."""
         base = path.rstrip("/") + "/"
         seen = self.memory.sightings
         return [file for file, about in seen.items() if about.is_done and file.startswith(base)]
-
-    def _keep(self, memory: Memory) -> None:
-        self.memory = memory
-        if memory.sightings:
-            remember(memory, self._folder)
 
 
 def recall(folder: StrPath) -> Memory:
@@ -107,7 +111,7 @@ def recall(folder: StrPath) -> Memory:
     """
     file = Path(folder) / MEMORY
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="ascii")
     except FileNotFoundError:
         return Memory()
     except (OSError, ValueError) as why:
@@ -144,7 +148,7 @@ def remember(memory: Memory, folder: StrPath) -> None:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="ascii") as stream:
             stream.write(memory.to_text())
             stream.flush()
             os.fsync(stream.fileno())

@@ -45,7 +45,7 @@ def test_a_night_of_which_nothing_was_seen_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b'{"format": 1, "files": {"/a": 1}}'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b'{"format": 1}\n{"path": "/a"}\n'])
 def test_a_damaged_one_is_said_and_made_anew(tmp_path, caplog, content):
     (tmp_path / MEMORY).write_bytes(content)
     with caplog.at_level(logging.WARNING, "ctaflows.watch"):

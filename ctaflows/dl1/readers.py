@@ -36,6 +36,10 @@ _MOST_WORKERS = 8
 _ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1"
 )
+#: Of the environment, what Python and HDF5 go by: hostile files are read where there is no token.
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HDF5_",
+)  # fmt: skip
 
 
 class Reader:
@@ -62,7 +66,7 @@ class Reader:
             As `inspect_file`.
         """
         process = self._process = self._process or self._start()
-        request = json.dumps({"path": os.fspath(path), "images": images})
+        request = json.dumps({"path": os.fspath(path), "images": images, "folder": _folder()})
         try:
             process.stdin.write(request.encode() + b"\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
@@ -85,7 +89,7 @@ class Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **_ONE_THREAD},
+            env={k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)} | _ONE_THREAD,
         )
 
     def _limit_s(self, path: StrPath) -> float:
@@ -111,6 +115,14 @@ class Reader:
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
         process.wait()
+
+
+def _folder() -> str | None:
+    """Give the working folder of now: it may be another one than when the process began."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # it was removed
+        return None
 
 
 def _line(process: subprocess.Popen[bytes], limit_s: float) -> bytes:

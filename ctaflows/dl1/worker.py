@@ -26,7 +26,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     request : dict
-        ``path``, and ``images`` as for `inspect_file`.
+        ``path``, ``images`` as for `inspect_file`, and ``folder``, which a path may be relative to.
 
     Returns
     -------
@@ -34,6 +34,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         ``summary``, or ``error`` with the error's class and its attributes.
     """
     try:
+        if request.get("folder"):
+            os.chdir(request["folder"])
         return {"summary": inspect_file(request["path"], images=request["images"]).to_dict()}
     except CtaflowsError as why:
         error = why

@@ -233,6 +233,24 @@ def test_a_single_file_is_read_apart_too(night, tmp_path, monkeypatch):
     assert inspect_dl1(night[0], images=0).quantities.images is None
 
 
+def test_the_process_has_no_token(night, monkeypatch, reader):
+    monkeypatch.setenv("BEARER_TOKEN", "secret")
+    monkeypatch.setenv("CTAFLOWS_CLIENT_SECRET", "secret")
+    reader.read(night[0])
+    environment = Path(f"/proc/{reader._process.pid}/environ").read_bytes()
+    assert b"PATH=" in environment
+    assert b"secret" not in environment
+
+
+def test_paths_are_relative_to_where_one_is_now(night, monkeypatch, reader):
+    for path in night[:2]:
+        monkeypatch.chdir(path.parent)
+        assert reader.read(path.name).file == path.name
+    with pytest.raises(NotFound) as caught:
+        reader.read(night[0].name)
+    assert caught.value.where == night[0].name
+
+
 def test_errors_keep_their_kind(night, tmp_path, reader):
     assert isinstance(verdict(reader, tmp_path / "none.h5"), NotFound)
     (tmp_path / "a.h5").write_text("<html>")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ctaflows import blockprofile
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,25 +155,28 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     name = (
         profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
     )
-    block = blockprofile.BlockProfile()
-    if blockprofile.is_block(name):
+    block = None
+    if name.startswith("block:"):
+        from ctaflows import blockprofile  # seldom met, and dear
+
         block = blockprofile.read(name)
         name = block.base or config.get("default_profile") or DEFAULT_PROFILE
     layers = [
         ("environment", _general_ca(env)),
         ("profile", PROFILES.get(name, {})),
         ("config", _profile_table(config, name, config_dir / "config.toml")),
-        ("block", block.values),
+        ("block", block.values if block else {}),
         ("environment", _from_environment(env)),
-        ("block", block.identity),
+        ("block", block.identity if block else {}),
         ("flag", {k: v for k, v in flags.items() if v is not None}),
     ]
     values, origins = _merged(layers)
     values["config_dir"], origins["config_dir"] = config_dir, said_by
     # kept tokens and secrets go by the profile's name: the base profile's are another login's
-    if block.credentials:
-        name = f"credentials:{block.credentials}"
-    return Settings(profile=name, credentials=block.credentials, origins=origins, **values)
+    credentials = block.credentials if block else None
+    if credentials:
+        name = f"credentials:{credentials}"
+    return Settings(profile=name, credentials=credentials, origins=origins, **values)
 
 
 def check(key: str, value: Any) -> Any:

@@ -39,7 +39,7 @@ def test_defaults(tmp_path):
     assert settings.door_url == DEFAULT_DOOR
     assert settings.profile == "cscs"
     assert set(settings.origins.values()) == {"default"}
-    assert set(settings.origins) == set(Settings.__dataclass_fields__) - {"profile", "origins"}
+    assert set(settings.origins) == set(Settings.__dataclass_fields__) - {"profile", "credentials", "origins"}
 
 
 LAYERS = ["flag", "environment", "config", "profile"]
@@ -133,6 +133,7 @@ def test_each_setting_is_read_from_the_environment(key, monkeypatch):
 def test_the_table_has_every_setting():
     assert set(ENVIRONMENT) == set(Settings.__dataclass_fields__) - {
         "profile",
+        "credentials",
         "origins",
         "config_dir",
     }

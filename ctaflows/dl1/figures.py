@@ -148,7 +148,7 @@ def _counts(points: list[Point]) -> Picture | None:
         kinds = list(found)
         colours = [_style(kind)[0] for kind in kinds]
         bars = axes.barh(kinds, list(found.values()), color=colours, height=0.6)
-        axes.bar_label(bars, [f" {n:,}" for n in found.values()])
+        axes.bar_label(bars, [f"{n:,}" for n in found.values()], padding=3)
         axes.set(xscale="log", xlabel="events", xlim=(0.5, max(found.values()) * 30))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -227,7 +227,7 @@ def _time_axis(figure: Any, points: Sequence[Point]) -> None:
         for start_s in starts_s.values():
             axes.axvline(_moment(start_s), color=GRID, linewidth=1.2, zorder=0.5)
     axes = figure.axes[-1]
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(formatter)

@@ -119,7 +119,7 @@ def _document(title: str, body: str) -> str:
 
 def _headline(verdict: str, sentence: str) -> str:
     return (
-        f'<p class="headline {_class(verdict)}" id="headline">{_verdict(verdict)} '
+        f'<p class="headline {_class(verdict)}" id="headline"><strong>{_verdict(verdict)}</strong> '
         f"<span>{_text(sentence)}</span></p>"
     )
 
@@ -134,7 +134,8 @@ def _amiss(heading: str, lines: list[str]) -> str:
     if len(lines) > _MOST_LINES:
         shown.append(f"<li>and {len(lines) - _MOST_LINES:,} more</li>")
     items = "\n".join(shown)
-    return f'<h2>{_text(heading)} ({len(lines):,})</h2>\n<ul class="amiss">\n{items}\n</ul>'
+    short = " short" if max(map(len, lines)) < 40 else ""
+    return f'<h2>{_text(heading)} ({len(lines):,})</h2>\n<ul class="amiss{short}">\n{items}\n</ul>'
 
 
 def _pictures(pictures: list[tuple[str, str, str]]) -> str:
@@ -259,4 +260,5 @@ def _number(value: float | None, digits: int) -> str:
 
 def _text(text: Any) -> str:
     """Let nothing that a file's name, a header or a server says be more than text."""
-    return html.escape(printable(redact(str(text))), quote=True)
+    text = redact(str(text))
+    return html.escape(text if text.isprintable() else printable(text), quote=True)

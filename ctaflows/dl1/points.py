@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.names import parse_name
+from ctaflows.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,7 +141,7 @@ def counts_by_type(points: Iterable[Point]) -> dict[str, int]:
     found: dict[str, int] = {}
     for point in points:
         for kind, n_events in (point.summary.n_events_by_type or {}).items():
-            found[kind] = found.get(kind, 0) + n_events
+            found[printable(kind)] = found.get(printable(kind), 0) + n_events
     return {kind: found[kind] for kind in _sorted(found)}
 
 
@@ -154,7 +155,7 @@ def rates(points: Sequence[Point]) -> dict[str, Series]:
             continue
         is_break = last is not None and last.run != point.run
         for kind, pairs in _rates_of(point, is_fine=is_fine).items():
-            series = found.setdefault(kind, Series([], []))
+            series = found.setdefault(printable(kind), Series([], []))
             _extend(series, pairs, is_break=is_break)
     return {kind: found[kind] for kind in _sorted(found)}
 

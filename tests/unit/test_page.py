@@ -1,0 +1,206 @@
+"""The page of a night: one file, all of it text that is meant to be there."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+from nightkit import FOLDER, damaged, datacheck, report, subrun
+
+from ctaflows.dl1.checks import remarks
+from ctaflows.dl1.page import page
+from ctaflows.dl1.pagerows import rows_of, runs_of
+from ctaflows.dl1.report import Inspection
+from ctaflows.model import Transfer
+from ctaflows.tasks.pictures import write_page
+
+VOID = {"meta", "input", "br", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text in each."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.open, self.texts = [], [], Counter()
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append((tag, self.elements[-1][2]))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        opened, _ = self.open.pop()
+        assert opened == tag
+
+    def handle_data(self, data):
+        for _, texts in self.open:
+            texts.append(data)
+
+    def all(self, tag, **attributes):
+        return [
+            (attrs, "".join(texts))
+            for name, attrs, texts in self.elements
+            if name == tag and all(attrs.get(k.rstrip("_")) == v for k, v in attributes.items())
+        ]
+
+    def rows(self):
+        return [text for attrs, text in self.all("tr") if "data-verdict" in attrs]
+
+
+@pytest.fixture(scope="module")
+def night():
+    lost = Transfer(f"{FOLDER}/dl1_LST-1.Run11113.0001.h5", "/x", error="NetworkError: it broke")
+    return report(
+        subrun(11111, 0),
+        subrun(11111, 1, n_events_by_type={"cosmic": 5}),
+        damaged(11111, 2),
+        datacheck(11111, 0),
+        subrun(11113, 0),
+        missing=["Run11111.0003"],
+        growing=["dl1_LST-1.Run11114.0000.h5"],
+        transfers=[lost],
+    )
+
+
+@pytest.fixture(scope="module")
+def text(night):
+    return page(night)
+
+
+def test_it_says_what_the_night_is(night, text):
+    found = Page(text)
+    assert [t for _, t in found.all("h1")] == ["DL1 night 20241114 v0.1"]
+    ((_, headline),) = found.all("p", id="headline")
+    assert "bad Not complete: 2 files failed." in headline
+    headings = [t for _, t in found.all("h2")]
+    assert headings == [
+        "Failed (2)", "Missing at the door (1)", "Still growing (1)", "Pictures", "Runs", "Files",
+    ]  # fmt: skip
+    assert {"Run11111.0003", "dl1_LST-1.Run11114.0000.h5"} <= {t for _, t in found.all("li")}
+    assert len(found.all("svg")) == 5
+    assert len(found.rows()) == len(night.transfers) == 6
+
+
+def test_each_file_has_its_verdict_and_what_is_not_good(night, text):
+    rows = rows_of(night)
+    assert [row.verdict for row in rows] == ["ok", "bad", "bad", "ok", "ok", "failed"]
+    shown = Page(text).rows()
+    second = list(night.inspections.values())[1]
+    for remark in remarks(second.checks):
+        assert remark in shown[1]
+    assert "rate_pedestal" in shown[1]
+    assert "the file ends after 5 of 9 bytes" in shown[2]
+    assert "NetworkError: it broke" in shown[5]
+    # said once, and not beside a file that is good
+    assert shown[2].count("Truncated") == 1
+    assert rows[0].remarks == ()
+
+
+def test_runs_are_added_up_and_events_counted_once(night):
+    first, second = runs_of(rows_of(night))
+    assert (first.run, first.n_files, first.n_events) == (11111, 4, 2 * 61_850)
+    assert first.verdicts == {"ok": 2, "bad": 2}
+    assert first.duration_s == 20.0
+    assert (second.run, second.n_files, second.n_events) == (11113, 2, 61_850)
+    (whole,) = runs_of(rows_of([subrun(11111, None), datacheck(11111, None)]))
+    assert whole.n_events == 61_850
+
+
+def test_a_good_night_and_an_empty_one():
+    good = subrun(rates=None, pointing=None, spectrum=None, images=None, rate_hz_by_type=None)
+    assert "ok</strong> <span>Complete. Files: 1 good.</span>" in page(report(good))
+    assert "Not complete. Files: 1 good." in page(report(good, missing=["Run11112"]))
+    assert "Still growing. Files: 1 good." in page(report(good, growing=["x.h5"]))
+    unseen = Transfer("/cta/a.pdf", "/x/a.pdf", 5)
+    assert "1 not checked" in page(report(transfers=[unseen]))
+    assert "0 files: none." in page([])
+    assert "<h1>Mine</h1>" in page([], title="Mine")
+
+
+def test_nothing_is_loaded_and_only_its_own_script_runs(text):
+    found = Page(text)
+    for _, attrs, _ in found.elements:
+        for key in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+            assert attrs.get(key, "#")[0] == "#", attrs
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", text)
+    ((policy, _),) = found.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'; ")
+    assert len(found.all("script")) == 1
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>\"'&</td></script><script>alert(2)</script>\u202e\udce9\x1b[2J.h5"
+)
+
+
+def test_hostile_names_and_words_are_only_text(tmp_path):
+    errors = f"NotHDF5: {HOSTILE} Bearer abcdefgh12345678"
+    bad = Inspection(f"/d/{HOSTILE}", error=errors)
+    files = report(bad, missing=[HOSTILE], transfers=[Transfer(f"/p/{HOSTILE}", "y", error=errors)])
+    write_page(files, tmp_path / "night.html", title=HOSTILE)
+    text = (tmp_path / "night.html").read_text("utf-8")
+    found = Page(text)
+    assert found.all("img") == []
+    assert len(found.all("script")) == 1
+    assert "abcdefgh12345678" not in text
+    assert not set(text) & set("\u202e\x1b")
+    shown = HOSTILE.translate(dict.fromkeys([0x202E, 0xDCE9, 0x1B], "\ufffd"))
+    ((_, heading),) = found.all("h1")
+    assert heading == shown
+    assert all(shown.rpartition("/")[2] in row for row in found.rows())
+    (first, _) = [attrs for attrs, _ in found.all("td") if attrs.get("title")]
+    assert first["title"].endswith(shown)
+
+
+def test_it_can_be_read_without_eyes_or_colours(text):
+    found = Page(text)
+    assert found.elements[0] == ("html", {"lang": "en", "class": "no-script"}, found.elements[0][2])
+    assert found.all("meta", name="viewport")
+    assert len(found.all("caption")) == len(found.all("table")) == 2
+    assert all(attrs["scope"] == "col" for attrs, _ in found.all("th"))
+    images = found.all("div", role="img")
+    assert len(images) == 5
+    assert all(len(attrs["aria-label"]) > 20 for attrs, _ in images)
+    signs = {t for attrs, t in found.all("td") if "verdict" in (attrs.get("class") or "")}
+    assert signs == {"✓ ok", "✗ bad", "✗✗ failed"}
+    names = [attrs["id"] for _, attrs, _ in found.elements if "id" in attrs]
+    assert len(names) == len(set(names))
+    uses = {v[1:] for _, a, _ in found.elements for v in a.values() if v and v[0] == "#"}
+    uses |= set(re.findall(r"url\(#([^)]+)\)", text))
+    assert uses <= set(names)
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_contrast_by_day_by_night_and_on_paper():
+    css = (resources.files("ctaflows.dl1") / "page.css").read_text()
+    themes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    assert len(themes) == 3
+    for theme in themes:
+        colours = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{3,6})", theme))
+        colours = {k: "#" + "".join(c * 2 for c in v[1:]) if len(v) == 4 else v
+                   for k, v in colours.items()}  # fmt: skip
+        ground = luminance(colours["ground"])
+        for name, least in {
+            "text": 7, "soft": 4.5, "ok": 4.5, "warn": 4.5, "bad": 4.5,
+            "blue": 3, "vermillion": 3, "green": 3, "purple": 2.9,
+        }.items():  # fmt: skip
+            high, low = sorted((ground, luminance(colours[name])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= least, (name, colours[name])
+
+
+def test_a_night_of_thousands_stays_a_page():
+    big = page([subrun(11000 + run, n) for run in range(20) for n in range(100)])
+    assert big.count("<tr data-verdict=") == 2000
+    assert len(big) < 3_000_000

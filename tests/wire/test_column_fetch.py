@@ -20,6 +20,7 @@ from ctaflows.dl1.inspect import inspect_file
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.sandbox.night import make_night
 from ctaflows.storage.connect import connect
+from ctaflows.storage.rangereader import RangeReader
 from ctaflows.tasks import partial
 from ctaflows.tasks.partial import fetch_tables
 from ctaflows.transfer.verify import verify
@@ -434,3 +435,24 @@ def test_filters_that_nobody_uses_are_refused(tmp_path: Path) -> None:
     copied("b")
     with pytest.raises(IntegrityError, match="filter"):
         copied("a")
+
+
+def test_chunks_are_shared_out_as_long_as_slots_are_free(
+    there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctaflows.storage.blocks._SHARE_BYTES", 1 << 16)
+    made: list[RangeReader] = []
+    real = RangeReader.sibling
+    monkeypatch.setattr(
+        RangeReader, "sibling", lambda reader: made.append(real(reader)) or made[-1]
+    )
+    slots, n_slots = connect().transfer_slots, connect().settings.transfers
+    fetch_tables(there, tables=["image"])
+    assert len(made) == partial.CONNECTIONS - 1
+    for _ in range(n_slots - 1):
+        assert slots.acquire(blocking=False)
+    fetch_tables(there, tables=["image", "parameters"])
+    assert len(made) == partial.CONNECTIONS - 1
+    assert slots.acquire(blocking=False)
+    for _ in range(n_slots):
+        slots.release()

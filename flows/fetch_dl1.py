@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from ctaflows.batch import (
     report_of,
 )
 from ctaflows.dl1.digest import outlook
-from ctaflows.dl1.inspections import Inspections
+from ctaflows.dl1.inspections import Found, Inspections
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
 from ctaflows.dl1.night import Wanted, gaps, runs, select
 from ctaflows.dl1.report import NightReport
@@ -165,7 +166,8 @@ def fetch_dl1(
             files_fetched(part, date=night.date, version=night.version)
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]
-    report = report.having(in_order, known.of(in_order) if inspect else ())
+    looked = Found(known.of(in_order) if inspect else ())
+    report = replace(report, transfers=tuple(in_order), inspections=looked)
     log.info("Night %s: %s.", night.date, report.verdict())
     publish_night(report)
     publish_runs(report, _settings.load(profile))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from ctaflows.dl1.summary import DL1Summary
 from ctaflows.model import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ctaflows.model import Transfer
 
@@ -100,6 +101,30 @@ class Inspections:
         """Give the record of a file, if it is still the same file."""
         record = self._records.get(transfer.local.removeprefix(self._prefix))
         return record if record is not None and record["of"] == _identity(transfer) else None
+
+
+class Found(Mapping[str, Inspection]):
+    """Local path to what was found in the file; read only.
+
+    It is no dict on purpose: Prefect goes through all that is in dicts, lists and dataclasses of a
+    flow's result in search of futures (prefect 3.9.1, futures.py: _resolve_futures), here half a
+    million objects for each thousand files.
+    """
+
+    def __init__(self, found: Iterable[Inspection] = ()) -> None:
+        self._found = {looked.file: looked for looked in found}
+
+    def __getitem__(self, local: str) -> Inspection:
+        return self._found[local]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self._found.values())!r})"
 
 
 def _identity(transfer: Transfer) -> list[Any]:

@@ -10,7 +10,7 @@ from ctaflows.dl1.night import Gaps
 from ctaflows.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -74,7 +74,7 @@ class NightReport:
         Where the proof of each file stands.
     transfers : tuple of Transfer
         One for each file, in the order of run and subrun.
-    inspections : dict of str to Inspection
+    inspections : mapping of str to Inspection
         Local path to what is in the file; empty where nothing was inspected.
     gaps : Gaps
         What is missing or still growing at the door.
@@ -90,7 +90,7 @@ class NightReport:
     dest: str
     manifest: str
     transfers: tuple[Transfer, ...] = ()
-    inspections: dict[str, Inspection] = field(default_factory=dict)
+    inspections: Mapping[str, Inspection] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
     dry_run: bool = False
     census: Census | None = None

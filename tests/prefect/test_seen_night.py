@@ -16,6 +16,8 @@ from ctaflows.sandbox.night import make_night
 from flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ctaflows.sandbox import Sandbox
 
 RUNS = "/cta/DL1/20241114/v0.1/tailcut84"
@@ -188,6 +190,19 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.fixture
+def automated(prefect_server: Any) -> Iterator[None]:
+    """Leave no automation behind: it would start runs among those of other tests."""
+    yield
+    with prefect_server.client as client:
+        for kind in ("automations", "deployments"):
+            found = client._client.post(f"/{kind}/filter", json={}).json()
+            for one in found:
+                if "on-complete" in one["name"]:
+                    client._client.delete(f"/{kind}/{one['id']}").raise_for_status()
+
+
+@pytest.mark.usefixtures("automated")
 def test_the_documented_automation_starts_the_analysis(
     prefect_server: Any, night: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from ctaflows.batch import (
     report_of,
 )
 from ctaflows.dl1.digest import digest, tally
-from ctaflows.dl1.inspections import NAME, Inspections
+from ctaflows.dl1.inspections import NAME, Found, Inspections
 from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.report import Inspection, NightReport
@@ -279,7 +279,11 @@ def test_no_file_is_looked_into_twice(tmp_path: Path) -> None:
         [Inspection(first.local, summary(first.local)), Inspection(damaged.local, None, "Bad")],
         [first, damaged],
     )
-    assert [i.error for i in known.of([first, second, damaged])] == [None, "Bad"]
+    found = Found(known.of([first, second, damaged]))
+    assert {local: i.error for local, i in found.items()} == {
+        first.local: None,
+        damaged.local: "Bad",
+    }
     assert known.unknown([first]) == []
 
     again = Inspections(tmp_path)
@@ -287,7 +291,7 @@ def test_no_file_is_looked_into_twice(tmp_path: Path) -> None:
     assert again.unknown([first, second, damaged]) == [second.local, damaged.local]
     other = replace(first, checksum=Checksum("adler32", "00000009"))
     assert again.unknown([other]) == [first.local], "the file was replaced"
-    assert again.of([other]) == []
+    assert not again.of([other])
 
 
 @pytest.mark.parametrize(

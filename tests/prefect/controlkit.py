@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = "/cta/DL1/20241114/v0.1/tailcut84"
 SLOW = f"{FOLDER}/dl1_LST-1.Run11113.0000.h5"
-SLOW_BYTES = 12_000_000
+SLOW_BYTES = 24_000_000
 
 
 def make_night(box: Sandbox, *, rate_bytes_s: int) -> dict[str, bytes]:
@@ -63,17 +64,26 @@ def cancel(server: Any, run_id: Any) -> None:
         client.set_flow_run_state(run_id, Cancelling())
 
 
-def processes_of(run_id: Any) -> list[int]:
-    """Find the processes that run a flow, by what Prefect tells them when it starts them."""
-    said, found = {str(run_id).encode(), run_id.hex.encode()}, []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
-        except OSError:  # another's, or gone
-            continue
-        if any(words in told for words in said):
-            found.append(int(folder.name))
-    return found
+def processes_below(pid: int) -> list[int]:
+    """Find the processes that run flows: those that a worker or ``serve`` has begun."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(file.parent.name)] = int(parent)
+    found, newest = [], [pid]
+    while newest:
+        newest = [child for child, parent in parents.items() if parent in newest]
+        found += newest
+    return [one for one in found if b"resource_tracker" not in _command(one)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b"resource_tracker"
 
 
 def seconds_until(ask: Any, timeout_s: float = 120) -> float:

@@ -1,0 +1,1 @@
+"""What Prefect costs, and how far it goes: see docs/scaling.md."""

@@ -111,7 +111,7 @@ def _lines(census: Census) -> list[tuple[str, str]]:
         ("empty", shortened(p.rpartition("/")[2] for p in census.empty)),
         ("unchecked", shortened(census.data_without_datacheck)),
         ("no data for", shortened(census.datacheck_without_data)),
-        ("there twice", "; ".join(doubles)),
+        ("there twice", shortened(doubles, 4)),
         ("odd sizes", shortened(sizes, 4)),
         ("datacheck", "" if census.has_datacheck else "the night has none"),
         ("last look", _since(census.changes)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,3 +98,14 @@ def test_bad_input(night: Path) -> None:
     assert "single night" in fails(2, "night", "20241114", "20241115", "--state", "x")
     fails(2, "night")
     assert "Usage: ctaflows night" in ok("night", "--help")
+
+
+def test_it_is_light(night: Path) -> None:
+    code = (
+        "import sys\n"
+        "from ctaflows.tasks.dl1 import look_at_night\n"
+        "assert look_at_night('20241114').verdict == 'complete'\n"
+        "heavy = {'prefect', 'h5py', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

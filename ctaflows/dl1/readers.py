@@ -84,6 +84,17 @@ class Reader:
         return _told(json.loads(line))
 
     def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return self._begun()
+        except OSError as why:
+            raise CtaflowsError(
+                "The process that reads files can't be started",
+                said=why.strerror,
+                hint="See how many processes and how much memory you may have: ulimit -a.",
+            ) from why
+
+    @staticmethod
+    def _begun() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "ctaflows.dl1.worker"],
             stdin=subprocess.PIPE,
@@ -163,7 +174,7 @@ class _Pool:
     """The readers of this process: as many as there are processors, kept for the next files."""
 
     def __init__(self) -> None:
-        self.size = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        self.size = min(_n_processors(), _MOST_WORKERS)
         self.pid = os.getpid()
         self._free = threading.BoundedSemaphore(self.size)
         self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
@@ -187,6 +198,13 @@ class _Pool:
         """End all processes."""
         for reader in self._all:
             reader.close()
+
+
+def _n_processors() -> int:
+    """Count the processors that this process may use; macOS tells only those there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _pool: _Pool | None = None

@@ -242,6 +242,18 @@ def test_the_process_has_no_token(night, monkeypatch, reader):
     assert b"secret" not in environment
 
 
+def test_no_process_can_be_started(night, monkeypatch):
+    def refused(*words, **options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(readers.subprocess, "Popen", refused)
+    with pytest.raises(CtaflowsError, match="can't be started") as caught:
+        Reader().read(night[0])
+    assert "temporarily" in caught.value.said
+    monkeypatch.setattr(readers, "_pool", None)
+    assert "can't be started" in inspect_files([night[0]])[0].error
+
+
 def test_paths_are_relative_to_where_one_is_now(night, monkeypatch, reader):
     for path in night[:2]:
         monkeypatch.chdir(path.parent)

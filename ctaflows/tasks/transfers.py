@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ctaflows.admission import admitted
+from ctaflows.control import followed
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
@@ -52,7 +53,8 @@ def fetch_file(path: str | Entry, dest: StrPath = ".", *, profile: str | None = 
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     _refuse_directory(entry)
-    return _fetch.fetch(door, _fetch.Job(entry, _fetch.destination(dest, entry.name)))
+    with followed():
+        return _fetch.fetch(door, _fetch.Job(entry, _fetch.destination(dest, entry.name)))
 
 
 @task(name="fetch-files", tags=["ctaflows"])
@@ -200,7 +202,8 @@ def upload_file(
     IntegrityError
         What arrived is not what was sent; nothing is left behind.
     """
-    return _upload.upload(connect(profile), Path(local), path, overwrite=overwrite)
+    with followed():
+        return _upload.upload(connect(profile), Path(local), path, overwrite=overwrite)
 
 
 @task(name="upload-dir", tags=["ctaflows"])

@@ -56,7 +56,7 @@ def test_the_transfer_goes_on_and_the_end_is_recorded(
     home, port, log = tmp_path / "prefect", free_port(), tmp_path / "run.log"
     home.mkdir()
     url = f"http://127.0.0.1:{port}/api"
-    night = make_night(box, rate_bytes_s=1_000_000)
+    night = make_night(box, rate_bytes_s=2_000_000)
     env = {**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
     words = ["run", "fetch-dl1", "--date", "20241114", "--no-inspect"]
     with contextlib.ExitStack() as stack:

@@ -31,6 +31,8 @@ _SIGMAS = 3.0
 _FEW = 20
 #: Nor does the number of events where fewer are expected.
 _FEW_EXPECTED = 10
+#: Of more events the types of images can't be told (`ctaflows.dl1.gauge`).
+_MAX_LISTED = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,15 @@ def _rows_disagree(summary: DL1Summary) -> Finding:
     difference = abs(found["image"] - found["parameter"])
     said = f"{worst}: {found['image']} images, {found['parameter']} parameters"
     return Finding(difference, said=said if difference else None)
+
+
+def _unmatched(summary: DL1Summary) -> Finding:
+    """Count images of events that are not among the events."""
+    images = _all(summary).images
+    if images is None or not summary.n_events_by_type or (summary.n_events or 0) > _MAX_LISTED:
+        return _NOTHING
+    found = images.by_type.get("all")
+    return Finding(found.n if found else 0, said=f"of {images.n_read} images that were read")
 
 
 # ---------------------------------------------------------------------------- events and times
@@ -332,6 +343,7 @@ RULES: Mapping[str, Rule] = {
     "tables_empty": Rule(_tables_empty, None, (0, 0), (0, None), _OURS),
     "events": Rule(_events, None, (2, None), (1, None), _OURS),
     "rows_disagree": Rule(_rows_disagree, None, (0, 0), (0, 0), _OURS, _events_only),
+    "images_unmatched": Rule(_unmatched, None, (0, 0), (0, 0), _OURS, _events_only),
     "ids_duplicate": Rule(_duplicate_ids, None, (0, 0), (0, 0), _OURS, _events_only),
     "ids_missing": Rule(_missing_ids, None, (0, 0.01), (0, 0.2), _OURS, _seen),
     "tags_differ": Rule(

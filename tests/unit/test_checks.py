@@ -109,6 +109,11 @@ def charges(kind, **values):
 WRONG = [
     ("tables_missing", "warn", summary(tables=TABLES[:2] + TABLES[3:])),
     ("events", "bad", summary(counts={"cosmic": 0})),
+    (
+        "images_unmatched",
+        "bad",
+        changed(images=Images(N, 2900, 1855, 2, {**CHARGES, "all": Charges(1)})),
+    ),
     ("ids_duplicate", "bad", changed(identities=Identities(1, 0, 0, 0))),
     ("ids_missing", "warn", changed(identities=Identities(0, 2000, 0, 0))),
     ("ids_missing", "bad", changed(identities=Identities(0, N, 0, 0))),

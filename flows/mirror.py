@@ -40,9 +40,9 @@ def mirror(
     exclude: list[str] | None = None,
     delete: bool = False,
     check: Literal["proof", "checksum", "size"] = "proof",
-    manifest: str | None = None,
+    manifest: str = "",
     dry_run: bool = False,
-    profile: str | None = None,
+    profile: str = "",
 ) -> Tally:
     """Fetch what is new or changed below a directory at the door, resumed and verified.
 
@@ -53,7 +53,7 @@ def mirror(
     path : str
         Directory at the door, such as cta/DL1/20241114.
     dest : str
-        Folder in which a folder of the directory's name is made.
+        Folder in which a folder of the directory's name is made, on the machine that runs this.
     include : list of str, optional
         Shell patterns of files to fetch, such as *.h5; all if not given.
     exclude : list of str, optional
@@ -64,12 +64,12 @@ def mirror(
     check : {"proof", "checksum", "size"}
         What spares a file that is here: a proof in the manifest (or else its checksum), its
         checksum computed again, or its size alone.
-    manifest : str, optional
+    manifest : str
         File for the proofs; without it, manifest.jsonl in the folder that is made.
     dry_run : bool
         Only say what would be done.
-    profile : str, optional
-        Settings to use.
+    profile : str
+        Settings to use; those of the environment if not given.
 
     Returns
     -------

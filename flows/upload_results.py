@@ -47,9 +47,9 @@ def upload_results(
     include: list[str] | None = None,
     exclude: list[str] | None = None,
     overwrite: bool = False,
-    manifest: str | None = None,
+    manifest: str = "",
     dry_run: bool = False,
-    profile: str | None = None,
+    profile: str = "",
 ) -> Tally:
     """Upload files and folders to the door, each compared there before it gets its name.
 
@@ -68,12 +68,12 @@ def upload_results(
         Shell patterns of files or folders to leave out, such as *.log.
     overwrite : bool
         Replace other files of the same name that are there.
-    manifest : str, optional
+    manifest : str
         File for the proofs; without it, NAME.upload.jsonl beside the first of what is uploaded.
     dry_run : bool
         Only say what would be done.
-    profile : str, optional
-        Settings to use.
+    profile : str
+        Settings to use; those of the environment if not given.
 
     Returns
     -------

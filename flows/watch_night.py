@@ -55,8 +55,8 @@ def run_name() -> str:
 @flow(name="watch-night", flow_run_name=run_name)
 def watch_night(
     date: str = LAST_NIGHT,
-    run: str | None = None,
-    subrun: str | None = None,
+    run: str = "",
+    subrun: str = "",
     version: str = "latest",
     include: list[str] | None = None,
     exclude: list[str] | None = None,
@@ -64,10 +64,10 @@ def watch_night(
     inspect: bool = True,
     interval_minutes: float = 5.0,
     deadline_hours: float = 12.0,
-    polls: int | None = None,
+    polls: int = 0,
     settle_minutes: float = 10.0,
     quiet_minutes: float = 60.0,
-    profile: str | None = None,
+    profile: str = "",
 ) -> WatchReport:
     """Fetch the DL1 files of a night as they become complete, until the night is, and tell of each.
 
@@ -76,11 +76,12 @@ def watch_night(
     Parameters
     ----------
     date : str
-        Date of the evening, such as 20241114; last-night is yesterday's, tonight that of the night
-        that goes on or comes next.
-    run : str, optional
+        Date of the evening, such as 20241114; last-night is yesterday's by the calendar on La
+        Palma, counted from when the run was scheduled, tonight that of the night that goes on or
+        comes next.
+    run : str
         Runs to fetch, such as 11111,11113-11115; all if not given.
-    subrun : str, optional
+    subrun : str
         Subruns to fetch, such as 100-120; all if not given.
     version : str
         Version of the data, such as v0.1; latest takes the highest there is.
@@ -89,22 +90,22 @@ def watch_night(
     exclude : list of str, optional
         Shell patterns of files or directories to leave out, such as datacheck.
     dest : str
-        Folder in which the night's folder is made.
+        Folder in which the night's folder is made, on the machine that runs this.
     inspect : bool
         Look into each file, and report its events, times and rates.
     interval_minutes : float
         Minutes between two looks at the door, give or take a tenth.
     deadline_hours : float
         After so many hours the run ends, whatever the night is like.
-    polls : int, optional
+    polls : int
         Looks at the door in this run, such as 1 for a deployment that is scheduled every few
-        minutes; without it, as many as it takes.
+        minutes; 0 for as many as it takes.
     settle_minutes : float
         A file is complete when it was not changed for so long, and two looks showed it alike.
     quiet_minutes : float
         A night that lacks nothing is complete when nothing came or changed for so long.
-    profile : str, optional
-        Settings to use.
+    profile : str
+        Settings to use; those of the environment if not given.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def watch_night(
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls)
+    rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls or None)
     patience = Patience(settle_minutes * 60, quiet_minutes * 60)
     day = night_of(date, runs.moment())
     folder = Path(dest).expanduser().absolute() / day
@@ -165,7 +166,7 @@ def take(
     report: WatchReport,
     *,
     inspect: bool,
-    profile: str | None,
+    profile: str,
 ) -> WatchReport:
     """Take in one look: fetch what is complete and new, and say how the night stands."""
     now, folder = datetime.now(UTC), Path(report.night.dest)
@@ -195,7 +196,7 @@ def fetch(
     folder: Path,
     *,
     inspect: bool,
-    profile: str | None,
+    profile: str,
 ) -> list[Transfer]:
     """Fetch files in batches; tell of each as its batch has come, and look into it."""
     if not ready:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.dl1.report import Inspection, NightReport, shortened
+from ctaflows.dl1.inspections import Found
+from ctaflows.dl1.report import NightReport, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from ctaflows.dl1.night import Gaps
+    from ctaflows.dl1.report import Inspection
     from ctaflows.model import Transfer
 
 
@@ -76,7 +78,7 @@ class WatchReport:
             ``path`` and ``version`` of the night, ``n_done``, ``is_complete``.
         """
         moved = {t.path: t for t in (*self.night.transfers, *transfers)}
-        looked = {**self.night.inspections, **{found.file: found for found in inspections}}
+        looked = Found([*self.night.inspections.values(), *inspections])
         night = replace(
             self.night,
             path=about.pop("path"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -152,12 +153,22 @@ def _figures(report: NightReport, runs: list[RunTally]) -> str:
     last = max((r.time_last for r in runs if r.time_last), default=None)
     if first and last:
         rows.append(("Events from, to", f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC"))
+    if checked := _checked(report):
+        rows.append(("Checks", checked))
     rows += [
         ("At the door", _code(report.path)),
         ("Here", _code(report.dest)),
         ("Proof of each file", _code(report.manifest)),
     ]
     return _table(rows[0], rows[1:])
+
+
+def _checked(report: NightReport) -> str:
+    """Count the files by what the checks say of them, the worst first."""
+    counts = Counter(looked.verdict for looked in report.inspections.values() if looked.verdict)
+    return ", ".join(
+        f"{counts[word]:,} {word}" for word in ("bad", "warn", "ok", "absent") if counts[word]
+    )
 
 
 def _runs(runs: list[RunTally]) -> str:

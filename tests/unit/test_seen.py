@@ -24,6 +24,7 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
+from ctaflows.dl1.checks import Check
 from ctaflows.dl1.digest import digest, tally
 from ctaflows.dl1.inspections import NAME, Found, Inspections
 from ctaflows.dl1.names import last_night, night_date
@@ -415,7 +416,9 @@ def report(tmp_path: Path) -> NightReport:
             )
         )
         if not error:
-            looked.append(Inspection(local, summary(local, n_events=100 * (subrun + 1))))
+            said = (Check("readable", 1, None, None, None, "warn" if subrun else "ok"),)
+            found = summary(local, n_events=100 * (subrun + 1))
+            looked.append(Inspection(local, found, checks=said))
     return NightReport(
         "20241114",
         "v0.1",
@@ -433,6 +436,7 @@ def test_the_page_of_a_night(report: NightReport) -> None:
     assert "| 11111 | 2 | 2 |  | 2 kB | 180 | 20 | 300 | 20.0 | 15.0 |" in page
     assert "| 11113 | 1 | 0 | **1** | 1 kB |" in page
     assert "Nearline: on tape" in page
+    assert "| Checks | 1 warn, 1 ok |" in page
     assert "2024-11-15 12:00:00 to 12:00:10 UTC" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     runs_table = rows[next(i for i, r in enumerate(rows) if r.startswith("| run")) :]

@@ -28,6 +28,7 @@ COMMANDS = {
     "mv": "Move or rename at the door.",
     "rm": "Remove at the door; trees are shown first.",
     "inspect": "Tell what is in DL1 files.",
+    "check": "Compare DL1 files with what good ones are like.",
     "night": "Tell whether a night is whole.",
     "run": "Run a flow here and now, such as fetch-dl1.",
     "flows": "List the flows that can be run.",

@@ -21,6 +21,7 @@ from ctaflows.errors import (
     Nearline,
     NetworkError,
     NotFound,
+    ProtocolSurprise,
     Refused,
     SourceChanged,
     Stopped,
@@ -290,6 +291,18 @@ def test_a_server_without_ranges_is_noticed(box: Sandbox, file: RemoteFile) -> N
     with pytest.raises(NoRanges) as told:
         file.read_at(0, 10)
     assert "ctaflows get" in (told.value.hint or "")
+
+
+@pytest.mark.parametrize("by", [(1, 1), (0, -1), (-1, 0)])
+def test_an_answer_for_another_part_is_refused(
+    box: Sandbox, file: RemoteFile, by: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bounds(first: str, last: str, size: int) -> tuple[int, int]:
+        return int(first) + by[0], int(last) + by[1]
+
+    monkeypatch.setattr("ctaflows.sandbox.content._bounds", bounds)
+    with pytest.raises(ProtocolSurprise, match="another part"):
+        file.read_at(1_000_000, 10)
 
 
 def test_a_small_file_is_read_from_a_server_without_ranges(box: Sandbox) -> None:

@@ -31,6 +31,7 @@ from ctaflows.events import files_fetched, night_complete
 from ctaflows.flow import flow
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
+from ctaflows.tasks.pictures import with_page
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.plan import batches
 from ctaflows.transfer.standing import as_moved, proven
@@ -169,6 +170,7 @@ def fetch_dl1(
     looked = Found(known.of(in_order) if inspect else ())
     report = replace(report, transfers=tuple(in_order), inspections=looked)
     log.info("Night %s: %s.", night.date, report.verdict())
+    report = with_page(report)
     publish_night(report)
     publish_runs(report, _settings.load(profile))
     if report.failed:

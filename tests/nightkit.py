@@ -54,7 +54,7 @@ def charges(flatfield=69.0):
 
 def subrun(run=11111, number=0, **changes):
     """Look into one subrun's file; changes go to the summary, or to its quantities."""
-    first = BEGIN + timedelta(minutes=run % 100, seconds=10 * (number or 0))
+    first = BEGIN + timedelta(minutes=20 * (run % 100), seconds=10 * (number or 0))
     quantities = {
         "rates": rates(),
         "pointing": Pointing(61_850, 0, 65.0, 110.0, 25.0, 0.1, 0.01),

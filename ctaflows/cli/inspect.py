@@ -12,7 +12,9 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.errors import CtaflowsError
 
 
 #: Before a path it means the door, as for fsspec.
@@ -24,7 +26,8 @@ _SCHEME = "cta://"
     epilog="""\b
 Examples:
   ctaflows inspect --tables dl1_LST-1.Run11111.0000.h5
-  ctaflows inspect cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0000.h5""",
+  ctaflows inspect cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0000.h5
+  ctaflows inspect --plot night.png --html night.html 20241114/v0.1/tailcut84/dl1_*.h5""",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE-OR-REMOTE...")
 @click.option("--tables", is_flag=True, help="Also each table's columns, with type and unit.")
@@ -32,7 +35,14 @@ Examples:
     "--whole/--ends",
     default=None,
     help="Of a remote file read all events, for counts and rates by type, or the first and last "
-    "alone [default: --ends above 4 MiB].",
+    "alone [default: --ends above 4 MiB, but --whole with --plot or --html].",
+)
+@click.option("--plot", metavar="OUT.png", help="Also draw them: a .png, .pdf or .svg.")
+@click.option(
+    "--html",
+    "page",
+    metavar="OUT.html",
+    help="Also write a page with pictures and checks that opens offline.",
 )
 @options.as_json
 @options.profile
@@ -42,6 +52,8 @@ def command(
     *,
     tables: bool,
     whole: bool | None,
+    plot: str | None,
+    page: str | None,
     as_json: bool,
     profile: str | None,
 ) -> None:
@@ -51,26 +63,46 @@ def command(
     cta://PATH always means the door, ./PATH always this machine. Reads lstchain's and ctapipe's
     layout. Rates are events over elapsed time, not corrected for dead time.
     """
-    from ctaflows.errors import CtaflowsError
+    if plot:
+        from ctaflows.dl1.figures import suffix_of
 
-    summaries, errors = [], list[CtaflowsError]()
-    for file in files:
-        try:
-            summaries.append(_inspect(file, whole, profile))
-        except CtaflowsError as why:
-            if len(files) == 1:
-                raise
-            errors.append(why)
+        suffix_of(plot)  # before much is read
+    if whole is None and (plot or page):
+        whole = True
+    looked, errors = _look(files, whole, profile)
+    summaries = [one.summary for one in looked if one.summary]
     if as_json:
         render.print_json([summary.to_dict() for summary in summaries])
     else:
         for summary in summaries:
             _print(summary, columns=tables)
+    if plot or page:
+        _draw(looked, plot, page)
     for error in errors:
         click.secho(f"ctaflows: {error}", fg="red", err=True)
     if errors:
         # several files can fail in several ways: the first one's code stands for all
         raise click.exceptions.Exit(errors[0].exit_code)
+
+
+def _look(
+    files: tuple[str, ...], whole: bool | None, profile: str | None
+) -> tuple[list[Inspection], list[CtaflowsError]]:
+    """Inspect each file; the error of a single one is raised."""
+    from ctaflows.dl1.report import Inspection
+    from ctaflows.errors import CtaflowsError, error_text
+
+    looked, errors = [], list[CtaflowsError]()
+    for file in files:
+        try:
+            summary = _inspect(file, whole, profile)
+            looked.append(Inspection(summary.file, summary))
+        except CtaflowsError as why:
+            if len(files) == 1:
+                raise
+            errors.append(why)
+            looked.append(Inspection(file, error=error_text(why)))
+    return looked, errors
 
 
 def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
@@ -98,6 +130,23 @@ def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
             said=why.what,
             hint=why.hint,
         ) from why
+
+
+def _draw(looked: list[Inspection], plot: str | None, page: str | None) -> None:
+    from dataclasses import replace
+
+    from ctaflows.dl1.checks import check, check_error
+    from ctaflows.tasks.pictures import plot_night, write_page
+
+    checked = [
+        replace(one, checks=check(one.summary) if one.summary else check_error(one.error or ""))
+        for one in looked
+    ]
+    for path, write in ((plot, plot_night), (page, write_page)):
+        if path:
+            write(checked, path)
+            if options.verbosity >= 0:
+                click.echo(f"ctaflows: {path} is written", err=True)
 
 
 def _print(summary: DL1Summary, *, columns: bool) -> None:

@@ -27,7 +27,7 @@ _STYLES: dict[str, tuple[str, str, str]] = {
     "flatfield": (GREEN, "^", ":"),
 }
 _OTHER_STYLES = ((PURPLE, "D", "-."), (TEXT, "x", "-"), (BLUE, "v", "--"), (GREEN, "P", "-"))
-#: With more points than this in a line they have no marks.
+#: With more points than this in a line only those that stand alone have marks.
 _MOST_MARKS = 400
 #: More runs than this are added up in one spectrum.
 _MOST_RUNS = 6
@@ -203,11 +203,22 @@ def _style(kind: str) -> tuple[str, str, str]:
 def _line(axes: Any, series: Series, kind: str, style: tuple[str, str, str] | None = None) -> None:
     colour, mark, dashes = style or _style(kind)
     moments = [_moment(s) for s in series.moments_s]
-    many = len(moments) > _MOST_MARKS
+    few = len(moments) <= _MOST_MARKS
     axes.plot(
-        moments, series.values, color=colour, marker="," if many else mark, label=kind,
-        linestyle="-" if many and dashes == ":" else dashes, linewidth=0.9,
+        moments, series.values, color=colour, marker=mark, label=kind, linewidth=0.9,
+        markevery=None if few else _alone(series.values),
+        linestyle="-" if not few and dashes == ":" else dashes,
     )  # fmt: skip
+
+
+def _alone(values: Sequence[float]) -> list[int]:
+    """Say which values no line leads to or from."""
+    around = [math.nan, *values, math.nan]
+    return [
+        i
+        for i, value in enumerate(values)
+        if not math.isnan(value) and math.isnan(around[i]) and math.isnan(around[i + 2])
+    ]
 
 
 def _moment(seconds: float) -> datetime:

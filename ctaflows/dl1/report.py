@@ -82,6 +82,8 @@ class NightReport:
         True when nothing was fetched: notes say what would be done.
     census : Census or None
         The night at the door as a unit, where it was looked at as one.
+    page : str or None
+        The page with pictures, where one was written.
     """
 
     date: str
@@ -94,6 +96,7 @@ class NightReport:
     gaps: Gaps = field(default_factory=Gaps)
     dry_run: bool = False
     census: Census | None = None
+    page: str | None = None
 
     def having(
         self, transfers: Iterable[Transfer], inspections: Iterable[Inspection] = ()
@@ -184,6 +187,8 @@ class NightReport:
             yield Text(f"at door  {self.census.verdict}: {self.census.n_subruns} subruns")
         if not self.dry_run:
             yield Text(f"manifest {self.manifest}")
+        if self.page:
+            yield Text(f"page     {self.page}")
 
     def _table(self, *, is_narrow: bool) -> Table:
         from rich import box

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.report import NightReport
-from ctaflows.task import task
+from ctaflows.task import get_logger, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,3 +84,19 @@ def write_page(
     with replaced(path) as stream:
         stream.write(text.encode())
     return Path(path)
+
+
+def with_page(report: NightReport) -> NightReport:
+    """Write the night's page into its folder, and say in the report where it is.
+
+    Untracked: Prefect would look for futures in every file of the night. Where the page can't be
+    written a warning tells it; the files matter more.
+    """
+    from ctaflows.dl1.page import NAME
+
+    try:
+        page = write_page.fn(report, Path(report.dest) / NAME)
+    except Exception as why:  # noqa: BLE001  whatever it is, the night is in place
+        get_logger("pictures").warning("The night has no page: %s", why)
+        return report
+    return replace(report, page=str(page))

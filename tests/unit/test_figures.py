@@ -50,6 +50,12 @@ def test_without_bins_or_with_too_many_each_file_has_its_mean():
     assert len(rates(many)["cosmic"].values) == MOST_BINS // 10 + 1
 
 
+def test_in_a_long_line_only_what_stands_alone_has_a_mark():
+    long = [subrun(11111, n, rates=None) for n in range(450)]
+    axes, _ = by_name(*long, subrun(11115, 0, rates=None))["rates"].figure().axes
+    assert axes.lines[0].get_markevery() == [451]
+
+
 def test_events_count_once():
     whole = subrun(11111, None)
     checked = [datacheck(11111, n) for n in range(3)]

@@ -201,6 +201,6 @@ def test_contrast_by_day_by_night_and_on_paper():
 
 
 def test_a_night_of_thousands_stays_a_page():
-    big = page([subrun(11000 + run, n) for run in range(20) for n in range(100)])
-    assert big.count("<tr data-verdict=") == 2000
-    assert len(big) < 3_000_000
+    big = page([subrun(11000 + run, n) for run in range(1, 20) for n in range(100)])
+    assert big.count("<tr data-verdict=") == 1900
+    assert len(big) < 2_000_000

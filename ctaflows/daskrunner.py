@@ -5,12 +5,15 @@ Only `ctaflows.runners` imports this, when asked for Dask: it needs the extra ``
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Self
 
+import distributed
 from prefect.context import FlowRunContext
+from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
 from ctaflows import runners
@@ -49,6 +52,10 @@ class DaskRunner(DaskTaskRunner):
             return self._outer.client
         return self._client or self._begin()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A flow goes to the workers with its tasks: what a task submits there, it does by threads.
+        return (ThreadPoolTaskRunner, ())
+
     def _begin(self) -> Any:
         if self.address is not None:
             runners.reach(self.address)
@@ -74,7 +81,7 @@ class SlurmRunner(DaskRunner):
     def __init__(self, *, jobs: runners.SlurmJobs | None = None, **settings: Any) -> None:
         self.jobs = jobs or runners.SlurmJobs.from_environment()
         given = settings.pop("cluster_kwargs", None) or self.jobs.cluster()
-        settings["cluster_class"] = "dask_jobqueue.SLURMCluster"
+        settings["cluster_class"] = _slurm_cluster()
         super().__init__(cluster_kwargs=given, **settings)
 
     def duplicate(self) -> Self:
@@ -103,6 +110,30 @@ class SlurmRunner(DaskRunner):
         else:
             cluster.adapt(minimum_jobs=least, maximum_jobs=most)
         return client
+
+
+def _slurm_cluster() -> Any:
+    """Import dask-jobqueue, and leave Ctrl-C to who had it.
+
+    Its version 0.9.0 takes SIGINT for itself as soon as it is imported (runner.py), which fails in
+    any thread but the main one.
+    """
+    keep = signal.signal
+    signal.signal = lambda *_: None
+    try:
+        from dask_jobqueue.slurm import SLURMCluster
+    finally:
+        signal.signal = keep
+    return SLURMCluster
+
+
+def is_in_worker() -> bool:
+    """Is this a task in a Dask worker?"""
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def try_job(script: str, folder: Path) -> None:

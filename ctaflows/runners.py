@@ -113,8 +113,10 @@ def make(word: str) -> TaskRunner[Any]:
 
         return ThreadPoolTaskRunner()
     try:
-        from ctaflows.daskrunner import DaskRunner, SlurmRunner
+        from ctaflows.daskrunner import DaskRunner, SlurmRunner, is_in_worker
 
+        if is_in_worker():
+            return make("threads")  # what a task submits, no cluster of its own takes
         if choice.address is not None:
             return DaskRunner(address=choice.address)
         if choice.kind == "dask":

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night
+    from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night, look_at_night
     from ctaflows.tasks.namespace import disk_usage, find, list_dir, make_dir, move, remove, stat
     from ctaflows.tasks.partial import fetch_tables
     from ctaflows.tasks.remote import inspect_remote_dl1, open_remote
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night"),
+    "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night", "look_at_night"),
     "namespace": ("disk_usage", "find", "list_dir", "make_dir", "move", "remove", "stat"),
     "partial": ("fetch_tables",),
     "remote": ("inspect_remote_dl1", "open_remote"),
@@ -59,6 +59,7 @@ __all__ = [
     "keep_token",
     "list_dir",
     "list_night",
+    "look_at_night",
     "make_dir",
     "move",
     "open_remote",

@@ -19,6 +19,7 @@ from ctaflows.tasks import (
     keep_token,
     list_dir,
     list_night,
+    look_at_night,
     make_dir,
     move,
     refresh_token,
@@ -62,6 +63,12 @@ def tell_night(date: str, profile: str) -> str:
     """Tell which version of a night there is, and how many files it has."""
     night = list_night(date, profile=profile)
     return f"{night.date} {night.version}: {len(night.entries)} files"
+
+
+@flow
+def judge_night(date: str, profile: str) -> str:
+    """Tell whether a night is whole: complete, growing or incomplete."""
+    return look_at_night(date, remember=False, profile=profile).verdict
 
 
 @flow

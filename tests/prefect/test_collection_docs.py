@@ -31,6 +31,7 @@ RUNS: list[tuple[str, dict[str, Any], Any, list[str]]] = [
     ("describe_file", {"path": FIRST}, re.compile(r"\d+ bytes, .*adler32.*"), ["stat"]),
     ("measure_night", {"night": NIGHT}, int, ["disk-usage"]),
     ("tell_night", {"date": "2024-11-14"}, "20241114 v0.1: 4 files", ["list-night"]),
+    ("judge_night", {"date": "2024-11-14"}, re.compile("complete|growing"), ["look-at-night"]),
     ("fetch_one_file", {"path": FIRST, "dest": "."}, True, ["fetch-file"]),
     ("fetch_first_subruns", {"night": NIGHT, "dest": "firsts"}, 1, ["fetch-files", "find"]),
     (

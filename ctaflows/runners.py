@@ -62,6 +62,11 @@ class Choice:
         """Does it run tasks in other processes, which is Prefect's work?"""
         return self.kind != "threads"
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """May tasks run on other machines?"""
+        return self.kind == "slurm" or self.address is not None
+
 
 def parse(word: str) -> Choice:
     """Understand a word.

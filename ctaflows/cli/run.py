@@ -139,6 +139,11 @@ def _implied(track: bool | None, word: str | None) -> bool | None:
             f"--runner {word} runs the tasks by Prefect, and --no-track asks for none of it",
             hint="Leave one of the two out.",
         )
+    if runners.parse(word).is_elsewhere and discovery.prefect_api_url() is None:
+        raise UsageError(
+            f"--runner {word} runs tasks on other machines, which report to a Prefect server",
+            hint="Start one (prefect server start), and say in PREFECT_API_URL where they find it.",
+        )
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -98,6 +99,23 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, package
     assert "pip install 'ctaflows[dask]'" in (why.value.hint or "")
 
 
+def test_a_worker_makes_no_cluster_of_its_own() -> None:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    for word in ("dask", "slurm"):
+        sent = pickle.loads(pickle.dumps(runners.make(word)))
+        assert type(sent) is ThreadPoolTaskRunner
+
+
+def test_ctrl_c_stays_with_who_had_it() -> None:
+    code = "import signal; from ctaflows import runners; runners.make('slurm'); "
+    code += "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "True\n"
+
+
 def test_slurm_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="there is no sbatch"):
@@ -119,6 +137,9 @@ def test_the_command_line_refuses_before_it_begins(tmp_path: Path) -> None:
     done = ctaflows("--runner", "dask", "--no-track")
     assert done.returncode == 2
     assert "--no-track" in done.stderr
+    done = ctaflows("--runner", "slurm", PREFECT_API_URL="", PREFECT_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "PREFECT_API_URL" in done.stderr
 
 
 def test_the_command_line_says_that_nobody_answers(tmp_path: Path) -> None:

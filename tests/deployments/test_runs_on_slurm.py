@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 from serverkit import wait_until
 from sitekit import DEPLOYMENTS, assert_whole
+
+from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +51,19 @@ def test_the_run_is_a_job(server: Site, slurm: Slurm, tmp_path: Path) -> None:
     assert_whole(night_of(server, "srun"))
     assert job["JobState"] == "COMPLETED"
     assert (job["Partition"], job["NumCPUs"]) == ("cpu", "2")
+
+
+def test_a_job_that_slurm_does_not_take_fails_at_once(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ctaflows.daskrunner import try_job
+
+    monkeypatch.setenv("SLURM_CONF", str(slurm.conf))
+    script = "#!/bin/sh\n#SBATCH -p {}\ntrue\n"
+    try_job(script.format("cpu"), tmp_path)
+    with pytest.raises(UsageError, match="nonesuch"):
+        try_job(script.format("nonesuch"), tmp_path)
+    assert not [job for job in slurm.jobs() if job["JobState"] == "PENDING"]
 
 
 def test_the_batches_are_in_jobs(server: Site, worker: Path, slurm: Slurm, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from ctaflows.events import files_arrived, night_complete
 from ctaflows.flow import flow
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files
-from ctaflows.tasks.watch import Notebook, look_at_night, pause
+from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
 from ctaflows.transfer.manifest import NAME, Manifest
 from ctaflows.transfer.plan import batches
 
@@ -135,7 +135,7 @@ def watch_night(
         report = report.after_look()
         trouble: CtaflowsError | None = None
         try:
-            night = look_at_night(day, version=version, profile=profile)
+            night = list_night_if_there(day, version=version, profile=profile)
         except CtaflowsError as why:
             if not why.retryable:
                 raise

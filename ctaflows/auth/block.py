@@ -37,7 +37,7 @@ def put(name: str, access_token: str) -> None:
 
     # not Secret[str]: that is another block type, which Secret.load does not find (Prefect 3.9.1)
     block: Secret[Any] = Secret(value=SecretStr(access_token))
-    block.save(name, overwrite=True)
+    block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # also within an event loop
 
 
 def get(name: str) -> FoundToken:
@@ -68,7 +68,8 @@ def _asked(name: str) -> FoundToken:
     from prefect.blocks.system import Secret
 
     try:
-        block: Any = Secret.load(name)
+        secret: Any = Secret
+        block: Any = secret.load(name, _sync=True)
         value = block.get()
     except Exception as why:  # noqa: BLE001  Prefect raises ValueError, httpx errors and more
         raise AuthError(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MEMORY = ".watch-night.part.state"
 
 
-@task(name="look-at-night", tags=["ctaflows"])
-def look_at_night(
+@task(name="list-night-if-there", tags=["ctaflows"])
+def list_night_if_there(
     date: str, *, version: str = "latest", profile: str | None = None
 ) -> Night | None:
     """List all files of a night, as `list_night`; None where there is no such night (yet).

@@ -116,7 +116,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
                 except OSError:
                     return False
 
-            wait_until(healthy, "the Prefect server's health", 90)
+            wait_until(healthy, "the Prefect server's health", 240)
             # Settings are read when Prefect is imported, which may be long ago.
             from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 

@@ -89,7 +89,7 @@ def test_a_night_arrives_and_is_told_file_by_file_and_as_a_whole(
     run = newest(prefect_server)
     assert (run.name, run.state.name) == (f"watch-night-{DATE}", "Completed")
     names = [t.name for t in prefect_server.task_runs(run.id, 4)]
-    assert sum(n.startswith("look-at-night") for n in names) == 2
+    assert sum(n.startswith("list-night-if-there") for n in names) == 2
     assert sum(n.startswith("fetch Run11111.0000 to Run11113.0001, 5 files") for n in names) == 1
 
     told = wait_until(

@@ -39,7 +39,11 @@ def test_defaults(tmp_path):
     assert settings.door_url == DEFAULT_DOOR
     assert settings.profile == "cscs"
     assert set(settings.origins.values()) == {"default"}
-    assert set(settings.origins) == set(Settings.__dataclass_fields__) - {"profile", "credentials", "origins"}
+    assert set(settings.origins) == set(Settings.__dataclass_fields__) - {
+        "profile",
+        "credentials",
+        "origins",
+    }
 
 
 LAYERS = ["flag", "environment", "config", "profile"]

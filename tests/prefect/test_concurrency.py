@@ -136,6 +136,7 @@ def test_a_batch_takes_one_slot_and_gives_it_back(
 def test_threads_wait_for_their_turn(prefect_server: Any, limit: Any) -> None:
     limit.make(DOOR, 2)
     n_now, most, lock = 0, 0, threading.Lock()
+    pair = threading.Barrier(2, timeout=120)
 
     @task
     def batch() -> None:
@@ -144,13 +145,13 @@ def test_threads_wait_for_their_turn(prefect_server: Any, limit: Any) -> None:
             with lock:
                 n_now += 1
                 most = max(most, n_now)
-            time.sleep(0.2)
+            pair.wait()
             with lock:
                 n_now -= 1
 
     @flow
     def night() -> None:
-        for future in [batch.submit() for _ in range(5)]:
+        for future in [batch.submit() for _ in range(4)]:
             future.result()
 
     night.tracked()

@@ -53,7 +53,7 @@ def pictures_of(inspections: Iterable[Inspection]) -> tuple[Picture, ...]:
 
 # ---------------------------------------------------------------------------- the pictures
 def _rates(points: list[Point]) -> Picture | None:
-    found = _points.rates(points)
+    found = {kind: s for kind, s in _points.rates(points).items() if s.finite}
     if not found:
         return None
     fast = {k: s for k, s in found.items() if k == "cosmic"}
@@ -65,7 +65,7 @@ def _rates(points: list[Point]) -> Picture | None:
             for kind, series in part.items():
                 _line(axes, series, kind)
             axes.set_ylabel(", ".join(part) + f" / {unit}" if len(part) == 1 else f"rate / {unit}")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(v for s in part.values() for v in s.finite) or 1)
             if part is slow or len(panels) == 1:
                 _legend(axes)
         _time_axis(figure, points)

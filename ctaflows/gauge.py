@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Seconds between two messages; the first comes at once.
 EVERY_S = 5.0
 #: Longest wait for the last message at the end of a run, in seconds.
-_PATIENCE_S = 3.0
+_PATIENCE_S = 10.0
 
 log = logging.getLogger("ctaflows.gauge")
 

@@ -68,7 +68,8 @@ def test_the_artifacts_of_a_night(prefect_server: Any, night: Path) -> None:
     fetch_dl1.tracked("20241114", dest=str(night))
     found = artifacts(prefect_server)
     assert sorted(found) == [
-        "night-20241114", "night-20241114-manifest", "night-20241114-summary", "progress",
+        "night-20241114", "night-20241114-manifest", "night-20241114-page",
+        "night-20241114-summary", "progress",
     ]  # fmt: skip
     table = json.loads(found["night-20241114"].data)
     assert len(table) == 6

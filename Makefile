@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test check format bench bench-tools lock clean
+.PHONY: help env demo test check format bench bench-prefect bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
 	@echo "make bench   transfers beside those of other tools; make bench-tools installs these (Debian)"
+	@echo "make bench-prefect  what Prefect costs a night"
 	@echo "make lock    renew requirements/*.txt (needs the package registry)"
 
 env: $(VENV)/.ready
@@ -39,6 +40,9 @@ format: env
 # WORK="get-small put-large:nginx" chooses works, BENCH="--quick" or "--write-docs" how they are done
 bench: env
 	$(BIN)/python -m benchmarks.transfers $(WORK) $(BENCH)
+
+bench-prefect: env
+	$(BIN)/python -m benchmarks.prefect $(WORK) $(BENCH)
 
 bench-tools:
 	sh benchmarks/install-tools.sh

@@ -153,6 +153,8 @@ class Dual:
             return self._loaded_class() or type(self)
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute == "real":  # making it raised an AttributeError, of which this is the end
+            raise AttributeError(f"Prefect's object for {self.__qualname__} could not be made")
         # Private names are asked for by Prefect's own code, or on the chance by IPython and the
         # like: these must not make Prefect be imported.
         if attribute.startswith("__") or (

@@ -253,7 +253,7 @@ def test_token(night: Path) -> None:
 
 def test_flows_are_listed() -> None:
     names = [f["name"] for f in json.loads(ok("flows", "--json"))]
-    assert names == ["fetch-dl1", "maintain-token"]
+    assert names == ["fetch-dl1", "maintain-token", "mirror", "upload-results", "watch-night"]
 
 
 def test_a_traceback_only_with_v(night: Path) -> None:

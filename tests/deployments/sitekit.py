@@ -76,7 +76,7 @@ class Site(PrefectServer):
 
     def n_batches(self, run: Any) -> int:
         """Wait for a run's task runs; say how many of them fetched."""
-        # one lists and one records the run; of two batches each one fetches, one looks into the files
+        # one lists, one records the run; of two batches each one fetches and one looks into files
         tasks = self.task_runs(run.id, 6)
         assert {t.state.name for t in tasks} == {"Completed"}
         return sum(t.name.startswith("fetch ") for t in tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True)
+def closed_doors() -> Iterator[None]:
+    """Close the doors that a test has opened: thousands of tests would keep their sockets."""
+    yield
+    connect = sys.modules.get("ctaflows.storage.connect")
+    if connect is not None:
+        doors, connect._doors = connect._doors, {}
+        for _, door in doors.values():
+            door.close()
 
 
 @pytest.fixture

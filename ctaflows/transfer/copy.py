@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import ChecksumMismatch, SizeMismatch, SourceChanged, Stopped, Truncated
@@ -18,51 +17,43 @@ if TYPE_CHECKING:
     from ctaflows.transfer.part import Part
     from ctaflows.transport import Head
 
-_BLOCK_BYTES = 1 << 18
-#: Pieces that come further apart are written one by one: a kill loses no more than it must, and at
-#: 16 KiB in this time (8 MB/s) a write for each costs nothing that counts.
-_FAST_S = 0.002
+_MAX_BLOCK_BYTES = 1 << 20
+_MIN_BLOCK_BYTES = 1 << 16
+#: So small a part of a file may be lost in a kill.
+_SHARE = 4096
 
 
 class Gather:
-    """Gathers the small pieces that TLS yields (16 KiB) into blocks worth a write and a sum.
-
-    What is held here is lost in a kill: nothing of a slow stream, of a fast one what comes in a
-    few milliseconds.
+    """Gathers the small pieces that TLS yields (16 KiB) into blocks worth a write.
 
     Parameters
     ----------
     write : Callable
         Takes a block; it must not keep it.
-    clock : Callable, optional
-        Gives the time in seconds.
+    size_bytes : int or None
+        Of the whole file: a block is at most 1/4096 of it, so that hundreds of kills cost little;
+        where that is less than 64 KiB each piece is written as it comes.
     """
 
-    def __init__(
-        self,
-        write: Callable[[bytes | memoryview], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, write: Callable[[memoryview], None], size_bytes: int | None) -> None:
+        size = min((size_bytes or 0) // _SHARE, _MAX_BLOCK_BYTES)
+        if size < _MIN_BLOCK_BYTES:
+            size = 0
         self._write = write
-        self._clock = clock
-        self._block = memoryview(b"")
+        self._block = memoryview(bytearray(size))
+        self._size = size
         self._n = 0
-        self._last = -1.0
 
     def take(self, data: bytes) -> None:
         """Take in a piece."""
-        now = self._clock()
-        is_slow, self._last = now - self._last > _FAST_S, now
         end = self._n + len(data)
-        if is_slow or end > _BLOCK_BYTES:
+        if end > self._size:
             self.flush()
             end = len(data)
-            if is_slow or end >= _BLOCK_BYTES:
-                self._write(data)
+            if end >= self._size:
+                self._write(memoryview(data))
                 return
-        if not self._block:
-            self._block = memoryview(bytearray(_BLOCK_BYTES))
-        self._block[end - len(data) : end] = data
+        self._block[self._n : end] = data
         self._n = end
 
     def flush(self) -> None:
@@ -113,7 +104,7 @@ class Copy:
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
         self._hasher: sums.Hasher | None = None
-        self._gather = Gather(self._write)
+        self._gather = Gather(self._write, entry.size_bytes)
         self.take = self._gather.take
         self.flush = self._gather.flush
         self.complete = False
@@ -153,7 +144,7 @@ class Copy:
         for block in self.part.read_back():
             self._hasher.update(block)
 
-    def _write(self, block: bytes | memoryview) -> None:
+    def _write(self, block: memoryview) -> None:
         size = self.entry.size_bytes
         if size is not None and self.part.size_bytes + len(block) > size:
             self.part.discard()

@@ -106,7 +106,7 @@ class RangedCopy:
             self._adlers[part.index] = value
         return self._adlers[part.index]
 
-    def write(self, part: Range, block: bytes | memoryview) -> None:
+    def write(self, part: Range, block: memoryview) -> None:
         """Put bytes of a range in their place, and note it."""
         if part.next + len(block) > part.end:
             raise ProtocolSurprise("More bytes came than were asked for", where=self.entry.path)
@@ -157,11 +157,11 @@ class _RangeSink:
     def __init__(self, copy: RangedCopy, part: Range, stop: threading.Event) -> None:
         self._copy, self._part = copy, part
 
-        def write(block: bytes | memoryview) -> None:
+        def write(block: memoryview) -> None:
             copy.write(part, block)
             end_if(stop, copy.entry.path)
 
-        gather = Gather(write)
+        gather = Gather(write, copy.entry.size_bytes)
         self.take, self.flush = gather.take, gather.flush
 
     def begin(self, head: Head) -> None:

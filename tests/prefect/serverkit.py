@@ -56,9 +56,10 @@ class PrefectServer:
 
     @property
     def client(self):
-        from prefect.client.orchestration import get_client
+        # by its address: in a new thread the settings of the session are not known
+        from prefect.client.orchestration import SyncPrefectClient
 
-        return get_client(sync_client=True)
+        return SyncPrefectClient(self.url)
 
     def flow_runs(self, **where):
         """Flow runs with the given attributes."""

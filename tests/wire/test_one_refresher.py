@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import random
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -184,7 +184,9 @@ class Forker:
 
     def _line(self) -> str:
         assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], 60)[0], "it says nothing"
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._process.stdout, selectors.EVENT_READ)
+            assert waiting.select(60), "it says nothing"
         return self._process.stdout.readline().decode().strip()
 
     def begin(self) -> int:

@@ -1,0 +1,47 @@
+"""What tests of fetches share: a file, a job for it, a fetch that is interrupted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctaflows.errors import (
+    Stopped,
+)
+from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.progress import Progress, reported_to
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctaflows.storage.door import Door
+
+DATA = os.urandom(300_000)
+
+
+def job(door: Door, path: str, folder: Path) -> Job:
+    entry = door.stat(path)
+    return Job(entry, folder / entry.name)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def interrupt(door: Door, wanted: Job, after: int = 100_000) -> None:
+    """Fetch until some bytes are there, then stop."""
+    stop = threading.Event()
+
+    class Watch(Progress):
+        seen = 0
+
+        def advance(self, n_bytes: int) -> None:
+            self.seen += n_bytes
+            if self.seen >= after:
+                stop.set()
+
+    with reported_to(Watch()), pytest.raises(Stopped):
+        fetch(door, wanted, stop=stop)

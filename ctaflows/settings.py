@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE = "cscs"
 
+#: Services of the JupyterHub platform, those that ctadata speaks to.
+PLATFORM_URL = "https://platform.cta.cscs.ch/services/"
+#: Where these docs are published: a name that is nobody's (RFC 2606), until they have an address.
+DOCS_URL = "https://ctaflows.example"
+
 #: Built-in profiles: the production and the development instance of the Swiss data centre.
 PROFILES: dict[str, dict[str, Any]] = {
     "cscs": {},

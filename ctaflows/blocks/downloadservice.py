@@ -12,14 +12,14 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from ctaflows import settings as _settings
 from ctaflows.blocks.site import page
 from ctaflows.errors import TokenMissing, UsageError
+from ctaflows.storage.downloadservice import CHUNK_BYTES
 from ctaflows.task import task
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, StrPath, Transfer
     from ctaflows.storage.downloadservice import DownloadService
 
-_URL = "https://platform.cta.cscs.ch/services/downloadservice/"
-_CHUNK_BYTES = 10 << 20  # the service's own default
+_URL = _settings.PLATFORM_URL + "downloadservice/"
 
 
 class CTADownloadService(CredentialsBlock):
@@ -51,7 +51,7 @@ class CTADownloadService(CredentialsBlock):
     url: str = Field(
         default=_URL,
         title="URL",
-        description="Address of the service, such as https://HUB/services/downloadservice/.",
+        description="Address of the service, which ends in /services/downloadservice/.",
     )
     token: SecretStr | None = Field(
         default=None,
@@ -69,7 +69,7 @@ class CTADownloadService(CredentialsBlock):
         " given.",
     )
     chunk_bytes: int = Field(
-        default=_CHUNK_BYTES,
+        default=CHUNK_BYTES,
         ge=1,
         title="Chunk size (bytes)",
         description="In which pieces the service reads a file from the storage, in bytes.",

@@ -6,11 +6,12 @@ import os
 
 from pydantic import HttpUrl
 
-#: A name that is nobody's (RFC 2606), until the documentation has an address; Prefect takes web
-#: addresses only (3.9.1, client/schemas/objects.py: BlockType).
-_NOWHERE = "https://ctaflows.example"
+from ctaflows.settings import DOCS_URL
 
 
 def page(name: str) -> HttpUrl:
-    """Give the address of a file of docs/, below ``CTAFLOWS_DOCS_URL`` where a site sets it."""
-    return HttpUrl(f"{(os.environ.get('CTAFLOWS_DOCS_URL') or _NOWHERE).rstrip('/')}/{name}")
+    """Give the address of a file of docs/, below ``CTAFLOWS_DOCS_URL`` where a site sets it.
+
+    Prefect takes web addresses only (3.9.1, client/schemas/objects.py: BlockType).
+    """
+    return HttpUrl(f"{(os.environ.get('CTAFLOWS_DOCS_URL') or DOCS_URL).rstrip('/')}/{name}")

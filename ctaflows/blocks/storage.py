@@ -67,7 +67,7 @@ class CTAStorage(Block):
     door_url: str | None = Field(
         default=None,
         title="Door URL",
-        description=f"WebDAV door, such as https://host:2880, without a path; {_OF_PROFILE}",
+        description=f"WebDAV door: scheme, host and port, without a path; {_OF_PROFILE}",
     )
     ca_file: Path | None = Field(
         default=None,

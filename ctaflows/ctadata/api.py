@@ -19,6 +19,7 @@ from ctaflows.ctadata.errors import (
 )
 from ctaflows.errors import IntegrityError, PartialFailure, UsageError
 from ctaflows.model import Report
+from ctaflows.settings import PLATFORM_URL
 from ctaflows.storage.downloadservice import CHUNK_BYTES, DownloadService, connect
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ __all__ = [
 
 log = logging.getLogger("ctaflows.ctadata")
 
-_PLATFORM = "https://platform.cta.cscs.ch/services/"
 _HIDDEN = (
     "The service sends the storage's errors in place of a file: perhaps you may not read it, or it "
     "is not on disk now."
@@ -84,8 +84,8 @@ class APIClient:
         In which pieces the service reads a file, bytes.
     """
 
-    downloadservice = _FromEnvironment("CTADS_URL", _PLATFORM + "downloadservice/")
-    certificateservice = _FromEnvironment("CTACS_URL", _PLATFORM + "certificateservice/")
+    downloadservice = _FromEnvironment("CTADS_URL", PLATFORM_URL + "downloadservice/")
+    certificateservice = _FromEnvironment("CTACS_URL", PLATFORM_URL + "certificateservice/")
     token = _Token()
     chunk_size: int = CHUNK_BYTES
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import addresses
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -121,7 +122,7 @@ def test_the_environment_wins_over_values_but_not_over_a_login(
     box: Sandbox, storage: CTAStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CTAFLOWS_TRANSFERS", "5")
-    monkeypatch.setenv("CTAFLOWS_ISSUER_URL", "https://stranger.example")
+    monkeypatch.setenv("CTAFLOWS_ISSUER_URL", addresses.ISSUER)
     monkeypatch.setenv("CTAFLOWS_CLIENT_SECRET", "another")
     monkeypatch.setenv("CTAFLOWS_CLIENT_SECRET_FILE", "/dev/null")
     monkeypatch.setenv("CTAFLOWS_TOKEN_SOURCE", "environment")
@@ -136,12 +137,12 @@ def test_the_environment_wins_over_values_but_not_over_a_login(
 def test_a_block_is_asked_for_once_a_while(storage: CTAStorage) -> None:
     for _ in range(3):
         list_dir("cta", profile="block:the-box")
-    ctaflows.CTAStorage(door_url="https://door.example", credentials=storage.credentials).save(
+    ctaflows.CTAStorage(door_url=addresses.DOOR, credentials=storage.credentials).save(
         "the-box", overwrite=True
     )
     assert settings.load("block:the-box").door_url == storage.door_url
     blockprofile.forget()
-    assert settings.load("block:the-box").door_url == "https://door.example"
+    assert settings.load("block:the-box").door_url == addresses.DOOR
 
 
 def test_its_last_values_hold_while_the_server_is_away(
@@ -170,7 +171,7 @@ def test_a_server_that_is_not_there_is_said(here: Path) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with (
-        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        temporary_settings({PREFECT_API_URL: f"{addresses.SILENT}/api"}),
         pytest.raises(NetworkError, match="block cta-storage/x"),
     ):
         settings.load("block:x")
@@ -230,8 +231,8 @@ def test_an_unsaved_block_works_here(box: Sandbox, here: Path) -> None:
     box.put("/cta/a.h5", b"a")
     one = ctaflows.CTAStorage(door_url=box.door_url, profile="sandbox")
     assert [e.name for e in one.list_dir("cta")] == ["a.h5"]
-    other = one.model_copy(update={"door_url": "https://door.example"})
-    assert other.settings().door_url == "https://door.example"
+    other = one.model_copy(update={"door_url": addresses.DOOR})
+    assert other.settings().door_url == addresses.DOOR
     assert one.settings().door_url == box.door_url
     assert one.profile_name() != other.profile_name(), "two keys for two storages"
     one.transfers = 2
@@ -311,7 +312,7 @@ def test_what_does_not_validate_is_not_repeated(here: Path) -> None:
     "make",
     [
         lambda: ctaflows.CTACredentials(issuer_url="nowhere"),
-        lambda: ctaflows.CTAStorage(door_url="https://door.example/path"),
+        lambda: ctaflows.CTAStorage(door_url=f"{addresses.DOOR}/path"),
         lambda: ctaflows.CTAStorage(token_source="anywhere"),
         lambda: ctaflows.CTADownloadService(url="ftp://hub.example"),
     ],

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import addresses
 import pytest
 
 import ctaflows
@@ -44,7 +45,7 @@ def docs_url() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield addresses.on_loopback(server.server_port)
         server.shutdown()
         thread.join()
 
@@ -85,8 +86,8 @@ def test_a_site_says_where_its_docs_are(monkeypatch: pytest.MonkeyPatch) -> None
     from ctaflows.blocks import site
 
     assert site.page("logo.png").host == "ctaflows.example", "nobody's, RFC 2606"
-    monkeypatch.setenv("CTAFLOWS_DOCS_URL", "https://docs.example.org/ctaflows/")
-    assert str(site.page("logo.png")) == "https://docs.example.org/ctaflows/logo.png"
+    monkeypatch.setenv("CTAFLOWS_DOCS_URL", f"{addresses.DOCS}/")
+    assert str(site.page("logo.png")) == f"{addresses.DOCS}/logo.png"
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -88,20 +88,31 @@ def command(
 def _look(
     files: tuple[str, ...], whole: bool | None, profile: str | None
 ) -> tuple[list[Inspection], list[CtaflowsError]]:
-    """Inspect each file; the error of a single one is raised."""
+    """Inspect each file, several at once; the error of a single one is raised."""
+    import threading
+
+    from ctaflows.dl1.readers import MOST_REMOTE
     from ctaflows.dl1.report import Inspection
-    from ctaflows.errors import CtaflowsError, error_text
+    from ctaflows.errors import CtaflowsError, Stopped, error_text
+    from ctaflows.transfer.crew import at_once
+
+    def one(file: str) -> DL1Summary | CtaflowsError:
+        try:
+            return _inspect(file, whole, profile)
+        except Stopped:
+            raise
+        except CtaflowsError as why:
+            return why
 
     looked, errors = [], list[CtaflowsError]()
-    for file in files:
-        try:
-            summary = _inspect(file, whole, profile)
-            looked.append(Inspection(summary.file, summary))
-        except CtaflowsError as why:
-            if len(files) == 1:
-                raise
-            errors.append(why)
-            looked.append(Inspection(file, error=error_text(why)))
+    for file, found in zip(files, at_once(one, files, MOST_REMOTE, threading.Event()), strict=True):
+        if not isinstance(found, CtaflowsError):
+            looked.append(Inspection(found.file, found))
+            continue
+        if len(files) == 1:
+            raise found
+        errors.append(found)
+        looked.append(Inspection(file, error=error_text(found)))
     return looked, errors
 
 
@@ -135,13 +146,13 @@ def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
 def _draw(looked: list[Inspection], plot: str | None, page: str | None) -> None:
     from dataclasses import replace
 
-    from ctaflows.dl1.checks import check, check_error
+    from ctaflows.dl1.checks import check, check_error, with_datacheck
     from ctaflows.tasks.pictures import plot_night, write_page
 
-    checked = [
+    checked = with_datacheck(
         replace(one, checks=check(one.summary) if one.summary else check_error(one.error or ""))
         for one in looked
-    ]
+    )
     for path, write in ((plot, plot_night), (page, write_page)):
         if path:
             write(checked, path)

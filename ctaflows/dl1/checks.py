@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.quantities import Record
 from ctaflows.dl1.rules import RULES, Finding, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
 
 #: From the best to the worst; what is absent says nothing.
@@ -80,7 +82,9 @@ class Bounds:
     rules: Mapping[str, Rule] = field(default_factory=lambda: RULES)
 
 
-def check(summary: DL1Summary, bounds: Bounds | None = None) -> tuple[Check, ...]:
+def check(
+    summary: DL1Summary, bounds: Bounds | None = None, datacheck: DL1Summary | None = None
+) -> tuple[Check, ...]:
     """Check a file that could be read.
 
     Parameters
@@ -89,6 +93,8 @@ def check(summary: DL1Summary, bounds: Bounds | None = None) -> tuple[Check, ...
         What `inspect_file` told, with quantities.
     bounds : Bounds, optional
         In place of the built-in ones.
+    datacheck : DL1Summary, optional
+        What is in the file's datacheck, to be compared with.
 
     Returns
     -------
@@ -98,8 +104,54 @@ def check(summary: DL1Summary, bounds: Bounds | None = None) -> tuple[Check, ...
     checks = [_readable(None)]
     for name, rule in (bounds or Bounds()).rules.items():
         if rule.applies(summary):
-            checks.append(_judged(name, rule, rule.measure(summary)))
+            found = (
+                rule.compare(summary, datacheck)
+                if rule.compare and datacheck
+                else rule.measure(summary)
+            )
+            checks.append(_judged(name, rule, found))
     return tuple(checks)
+
+
+def with_datacheck(
+    inspections: Iterable[Inspection], bounds: Bounds | None = None
+) -> list[Inspection]:
+    """Compare data with the datacheck of the same subrun, or of the same whole run.
+
+    Parameters
+    ----------
+    inspections : iterable of Inspection
+        Checked ones, data and datacheck files in any order.
+    bounds : Bounds, optional
+        In place of the built-in ones.
+
+    Returns
+    -------
+    list of Inspection
+        The same, with these checks where both were read.
+    """
+    looked = list(inspections)
+    named = [parse_name(one.file) if one.summary else None for one in looked]
+    datachecks = {
+        (name.telescope, name.run, name.subrun): one.summary
+        for name, one in zip(named, looked, strict=True)
+        if name and name.kind == "datacheck"
+    }
+    rules = {n: r for n, r in (bounds or Bounds()).rules.items() if r.compare}
+    done = []
+    for name, one in zip(named, looked, strict=True):
+        if name and name.kind == "dl1" and one.summary and one.checks:
+            datacheck = datachecks.get((name.telescope, name.run, name.subrun))
+            if datacheck:
+                some = {
+                    c.name: c
+                    for c in check(one.summary, Bounds(rules), datacheck)
+                    if c.name in rules
+                }
+                kept = [some.pop(c.name, c) for c in one.checks]
+                one = replace(one, checks=(*kept, *some.values()))
+        done.append(one)
+    return done
 
 
 def check_error(error: CtaflowsError | str) -> tuple[Check, ...]:

@@ -127,7 +127,8 @@ def images_of(table: Any, types: TypeList, where: str, most: int | None) -> Imag
         found.sum_up(timed=has_time and kind == FLATFIELD)
     by_type = {NAMES[kind]: found.result(kind) for kind, found in sorted(sums.items())}
     n_read = sum(found.n for found in sums.values())
-    return Images(n_rows, n_read, n_pixels, _n_dead(sums), by_type)
+    n_nan = n_read * n_pixels - sum(int(found.charges.n.sum()) for found in sums.values())
+    return Images(n_rows, n_read, n_pixels, _n_dead(sums), by_type, n_nan)
 
 
 def _has_times(fields: Any, n_pixels: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ctaflows.dl1.columns import spans_of
 from ctaflows.dl1.events import scan_events
 from ctaflows.dl1.hdf5 import guarded, open_file, open_stream
 from ctaflows.dl1.images import DEFAULT_IMAGES
@@ -21,9 +22,11 @@ from ctaflows.errors import IntegrityError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import h5py
+
+    from ctaflows.dl1.columns import Spans
 
 
 def inspect_file(
@@ -75,6 +78,7 @@ def inspect_stream(
     size_bytes: int,
     ends_only: bool = True,
     images: int | None = 0,
+    expect: Callable[[Spans], object] | None = None,
 ) -> DL1Summary:
     """Tell what is in a DL1 file that is read through a seekable object.
 
@@ -88,6 +92,8 @@ def inspect_stream(
         Size of the whole file.
     ends_only, images
         As for `inspect_file`, with other defaults.
+    expect : Callable, optional
+        Told before all events are read where their chunks lie, begin and end of each in bytes.
 
     Returns
     -------
@@ -100,7 +106,20 @@ def inspect_stream(
         As for `inspect_file`; what `source` raises from our error tree passes.
     """
     with open_stream(source, size_bytes, file) as opened:
+        if expect and not ends_only:
+            _foretell(opened, file, size_bytes, expect)
         return _summarize(opened, file, size_bytes, images, ends_only=ends_only)
+
+
+def _foretell(
+    file: h5py.File, name: str, size_bytes: int, expect: Callable[[Spans], object]
+) -> None:
+    """Say where the events lie."""
+    tables = tables_of(file, name)
+    with guarded("the head", name):
+        layout = layout_of(list(tables), text_attributes(file))
+    if layout is not None and layout.events:
+        expect(spans_of(tables[layout.events], layout.events, name, size_bytes))
 
 
 def _summarize(

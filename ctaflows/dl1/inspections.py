@@ -2,7 +2,8 @@
 
 It lies beside the manifest. A line counts as long as the file is the one that was looked into: of
 the same size, time and checksum. Left out are tables and columns (`ctaflows inspect --tables` has
-them), and files that could not be read: they are looked into again.
+them), checks that are good (`ctaflows check --all` has them), and files that could not be read:
+they are looked into again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.checks import Check
+from ctaflows.dl1.checks import Check, notable, with_datacheck
 from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.model import utc_text
@@ -70,7 +71,7 @@ class Inspections:
                 "local": name,
                 "of": identities[looked.file],
                 "summary": summary,
-                "checks": [one.to_dict() for one in looked.checks],
+                "checks": [one.to_dict() for one in notable(looked.checks)],
             }
             self._records[name] = record
             lines.append(json.dumps(record, ensure_ascii=False) + "\n")
@@ -95,7 +96,8 @@ class Inspections:
                 )
             elif transfer.local in self._unreadable:
                 found.append(self._unreadable[transfer.local])
-        return found
+        # now that both are there: data and their datacheck may have come in different batches
+        return with_datacheck(found)
 
     def _record(self, transfer: Transfer) -> dict[str, Any] | None:
         """Give the record of a file, if it is still the same file."""

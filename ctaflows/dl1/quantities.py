@@ -309,6 +309,8 @@ class Images(Record):
         images where there are none of these.
     by_type : dict of str to Charges
         The types of events that were read.
+    n_nan : int or None
+        Charges that are NaN or infinite, in the images that were read.
     """
 
     n: int
@@ -316,6 +318,7 @@ class Images(Record):
     n_pixels: int
     n_dead_pixels: int | None = None
     by_type: dict[str, Charges] = field(default_factory=dict)
+    n_nan: int | None = None
 
     PARTS: ClassVar = {"by_type": Charges}
 

@@ -33,6 +33,7 @@ _FEW = 20
 _FEW_EXPECTED = 10
 #: Of more events the types of images can't be told (`ctaflows.dl1.gauge`).
 _MAX_LISTED = 4_000_000
+_DATACHECK_TYPES = ("cosmic", "pedestal", "flatfield")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ def _is_observed_events(summary: DL1Summary) -> bool:
     return _has_events(summary) and not summary.simulated
 
 
+def _is_lstchain_seen(summary: DL1Summary) -> bool:
+    return _is_observed_events(summary) and summary.layout == "lstchain"
+
+
 @dataclass(frozen=True)
 class Rule:
     """One check.
@@ -83,6 +88,8 @@ class Rule:
         Where formula and bounds come from.
     applies : Callable
         Has it a meaning for such a file?
+    compare : Callable or None
+        Finds the value in the file's summary and that of its datacheck, where both are there.
     """
 
     measure: Callable[[DL1Summary], Finding]
@@ -91,6 +98,7 @@ class Rule:
     bad: tuple[float | None, float | None]
     source: str
     applies: Callable[[DL1Summary], bool] = _always
+    compare: Callable[[DL1Summary, DL1Summary], Finding] | None = None
 
 
 # ---------------------------------------------------------------------------- tables
@@ -138,6 +146,24 @@ def _rows_disagree(summary: DL1Summary) -> Finding:
     difference = abs(found["image"] - found["parameter"])
     said = f"{worst}: {found['image']} images, {found['parameter']} parameters"
     return Finding(difference, said=said if difference else None)
+
+
+def _alone(_: DL1Summary) -> Finding:
+    return _NOTHING
+
+
+def _datacheck_events(summary: DL1Summary, datacheck: DL1Summary) -> Finding:
+    """Compare the number of events with the sum over the datacheck's tables.
+
+    Its types are lstchain's own guess from images and tags, but each event is of one of them; a
+    type of fewer than two events has no table.
+    """
+    if summary.n_events is None or not datacheck.n_events:
+        return _NOTHING
+    n_untold = sum(kind not in (datacheck.n_events_by_type or {}) for kind in _DATACHECK_TYPES)
+    difference = abs(summary.n_events - datacheck.n_events)
+    said = f"{summary.n_events} events, {datacheck.n_events} in the datacheck"
+    return Finding(difference, float(n_untold), said if difference else None)
 
 
 def _unmatched(summary: DL1Summary) -> Finding:
@@ -319,6 +345,13 @@ def _dead_pixels(summary: DL1Summary) -> Finding:
     return Finding(images.n_dead_pixels) if images else _NOTHING
 
 
+def _nan_charges(summary: DL1Summary) -> Finding:
+    images = _all(summary).images
+    if images is None or images.n_nan is None or not images.n_read:
+        return _NOTHING
+    return Finding(images.n_nan / (images.n_read * images.n_pixels))
+
+
 def _unusable(summary: DL1Summary) -> Finding:
     found = _all(summary).calibration
     return Finding(found.n_unusable_pixels) if found else _NOTHING
@@ -343,6 +376,15 @@ RULES: Mapping[str, Rule] = {
     "tables_empty": Rule(_tables_empty, None, (0, 0), (0, None), _OURS),
     "events": Rule(_events, None, (2, None), (1, None), _OURS),
     "rows_disagree": Rule(_rows_disagree, None, (0, 0), (0, 0), _OURS, _events_only),
+    "datacheck_events": Rule(
+        _alone,
+        None,
+        (0, 0),
+        (0, 0),
+        "ours, after lstchain.datachecks.dl1_checker: each event is in one of its tables",
+        _is_lstchain_seen,
+        _datacheck_events,
+    ),
     "images_unmatched": Rule(_unmatched, None, (0, 0), (0, 0), _OURS, _events_only),
     "ids_duplicate": Rule(_duplicate_ids, None, (0, 0), (0, 0), _OURS, _events_only),
     "ids_missing": Rule(_missing_ids, None, (0, 0.01), (0, 0.2), _OURS, _seen),
@@ -460,6 +502,7 @@ RULES: Mapping[str, Rule] = {
     "pixels_unusable": Rule(
         _unusable, None, (0, 70), (0, 185), "lstchain_dl1ab.py: 70; bad, 10 %: ours", _seen
     ),
+    "charges_nan": Rule(_nan_charges, None, (0, 0), (0, 0.01), _OURS, _events_only),
     "pixels_dead": Rule(_dead_pixels, None, (0, 10), (0, 70), _OURS, _seen),
     "pointing_step": Rule(_pointing_step, "deg", (0, 0.02), (0, 0.2), _OURS, _seen),
     "pointing_nan": Rule(_pointing_nan, None, (0, 0), (0, 0.1), _OURS, _seen),

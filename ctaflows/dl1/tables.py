@@ -11,6 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.filters import check_filters
 from ctaflows.dl1.hdf5 import guarded
 from ctaflows.dl1.summary import ColumnInfo
 from ctaflows.errors import IntegrityError
@@ -233,6 +234,7 @@ def read_blocks(
     if ends_only and n_rows:
         spans = [(0, 1), (n_rows - 1, n_rows)]
     with guarded(what, where):
+        check_filters(table, what, where)
         columns = table.fields(list(names))
     for start, stop in spans:
         with guarded(f"{what} from row {start} on", where):

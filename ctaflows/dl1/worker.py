@@ -11,32 +11,48 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from ctaflows.dl1.inspect import inspect_file
+from ctaflows.dl1.inspect import inspect_file, inspect_stream
+from ctaflows.dl1.pipefile import PipeFile
 from ctaflows.errors import CtaflowsError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Data segment of the process in bytes; reading takes some 100 MB of it.
 MEMORY_BYTES = 400 * 2**20
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Read one file.
+def answer(
+    request: dict[str, Any], lend: Callable[[int], PipeFile] | None = None
+) -> dict[str, Any]:
+    """Do one request.
 
     Parameters
     ----------
     request : dict
-        ``path``, ``images`` as for `inspect_file`, and ``folder``, which a path may be relative to.
+        ``path``, and ``folder`` which a path may be relative to. With ``size_bytes`` it is a file
+        that who asks reads for us. ``images`` and ``ends_only`` are as for `inspect_file`; with
+        ``copy`` it is what `copy_tables` takes.
+    lend : Callable, optional
+        Gives a file of so many bytes that who asks reads for us.
 
     Returns
     -------
     dict
-        ``summary``, or ``error`` with the error's class and its attributes.
+        ``summary`` or ``kept``, or ``error`` with the error's class and its attributes.
     """
     try:
         if request.get("folder"):
             os.chdir(request["folder"])
-        return {"summary": inspect_file(request["path"], images=request["images"]).to_dict()}
+        if lend is None or "size_bytes" not in request:
+            return {"summary": inspect_file(request["path"], images=request["images"]).to_dict()}
+        source = lend(request["size_bytes"])
+        if "copy" in request:
+            return {"kept": _copied(source, request)}
+        return {"summary": _inspected(source, request)}
     except CtaflowsError as why:
         error = why
     except Exception as why:  # noqa: BLE001  whatever a file brings about is told of that file
@@ -47,6 +63,37 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"error": type(error).__name__, **told}
 
 
+def _inspected(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
+    return inspect_stream(
+        cast("IO[bytes]", source),
+        file=request["path"],
+        size_bytes=request["size_bytes"],
+        ends_only=request["ends_only"],
+        images=request["images"],
+        expect=source.expect,
+    ).to_dict()
+
+
+def _copied(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
+    from ctaflows.dl1.choice import Choice
+    from ctaflows.dl1.columns import copy_tables
+    from ctaflows.dl1.hdf5 import open_stream
+
+    wanted = request["copy"]
+    where, size_bytes = request["path"], request["size_bytes"]
+    with open_stream(cast("IO[bytes]", source), size_bytes, where) as opened:
+        kept = copy_tables(
+            opened,
+            Path(wanted["target"]),
+            Choice(tuple(wanted["tables"]), tuple(wanted["drop"])),
+            where=where,
+            size_bytes=size_bytes,
+            mark=wanted["mark"],
+            expect=source.expect,
+        )
+    return {"paths": kept.paths, "left_out": kept.left_out, "stored_bytes": kept.stored_bytes}
+
+
 def main() -> None:
     """Answer one line of JSON with another until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process by closing its pipe
@@ -55,8 +102,15 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
-    for line in sys.stdin:
-        out.write(json.dumps(answer(json.loads(line))) + "\n")
+    asked = sys.stdin.buffer
+    import h5py  # noqa: F401  while who asked still looks for the file
+    import hdf5plugin  # noqa: F401
+
+    def lend(size_bytes: int) -> PipeFile:
+        return PipeFile(size_bytes, out, asked)
+
+    for line in iter(asked.readline, b""):
+        out.write(json.dumps(answer(json.loads(line), lend)) + "\n")
         out.flush()
 
 

@@ -59,6 +59,8 @@ def inspect_dl1_files(
 ) -> list[Inspection]:
     """Tell what is in each of many DL1 files, and check them; damaged ones with their error.
 
+    Data are compared with their datacheck where both are among the files.
+
     They are read in processes apart, several at once: a file that makes HDF5 crash harms no other.
 
     Parameters
@@ -82,11 +84,11 @@ def inspect_dl1_files(
     UsageError
         The bounds can't be read.
     """
-    from ctaflows.dl1.checks import check, check_error, load_bounds
+    from ctaflows.dl1.checks import check, check_error, load_bounds, with_datacheck
     from ctaflows.dl1.readers import inspect_files
 
     limits = load_bounds(bounds) if bounds else None
-    return [
+    checked = (
         replace(
             one,
             checks=check(one.summary, limits)
@@ -94,7 +96,8 @@ def inspect_dl1_files(
             else check_error(one.error or "it was not read"),
         )
         for one in inspect_files(paths, workers=workers, images=images)
-    ]
+    )
+    return with_datacheck(checked, limits)
 
 
 @task(name="list-night", tags=["ctaflows"])

@@ -7,11 +7,10 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.choice import Choice
-from ctaflows.dl1.columns import NoSuchTable, copy_tables, read_mark
+from ctaflows.dl1.columns import NoSuchTable, read_mark
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
@@ -25,7 +24,7 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.rangereader import compare
 from ctaflows.storage.remote import RemoteFile
 from ctaflows.task import task
-from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS
+from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS, Lent
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import destination
@@ -177,7 +176,7 @@ def _copied(
     stop: threading.Event | None,
     started: float,
 ) -> Transfer:
-    from ctaflows.dl1.hdf5 import open_stream
+    from ctaflows.dl1.readers import remote_reader
 
     def heard(n_bytes: int) -> None:
         progress.current().expect(0, n_bytes)
@@ -185,22 +184,18 @@ def _copied(
         throttle.current().pay(n_bytes)
 
     with (
+        remote_reader() as reader,
         door.transfer_slots,
         _spare_slots(door, CONNECTIONS - 1) as n_spare,
         RemoteFile(door, entry, cache_bytes=BULK_CACHE_BYTES, stop=stop, heard=heard) as remote,
         Part(local, entry, stop) as part,
     ):
         try:
-            with open_stream(cast("IO[bytes]", remote), remote.size, entry.path) as source:
-                kept = copy_tables(
-                    source,
-                    part.path,
-                    choice,
-                    where=entry.path,
-                    size_bytes=remote.size,
-                    mark=_mark(entry, choice),
-                    expect=partial(remote.expect, connections=1 + n_spare),
-                )
+            # HDF5 reads and writes in a process apart: a damaged file may make it crash, and in
+            # this one it would copy one file at a time (h5py holds a lock meanwhile)
+            lent = Lent(remote, 1 + n_spare)
+            mark = _mark(entry, choice)
+            kept = reader.copy_source(lent, entry.path, part.path, choice, mark, stop)
             compare(entry, door.stat(entry.path))
             _is_here(entry, local, choice)  # another process may have put something there
             checksum = sums.of_file(part.path, "sha256")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import IO, TYPE_CHECKING, cast
+import threading
+from typing import TYPE_CHECKING
 
+from ctaflows.errors import CtaflowsError, Stopped, error_text
 from ctaflows.model import Entry
 from ctaflows.storage.connect import connect
 from ctaflows.storage.remote import CACHE_BYTES, RemoteFile
 from ctaflows.task import task
+from ctaflows.transfer.crew import at_once
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ctaflows.dl1.columns import Spans
+    from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
 
 log = logging.getLogger("ctaflows.tasks")
@@ -64,13 +71,17 @@ def inspect_remote_dl1(
 ) -> DL1Summary:
     """Tell what is in a DL1 file at the door, without fetching it.
 
+    HDF5 reads it in a process apart, which asks this one for bytes and has no token: a file that
+    makes it crash, or unpacks to gigabytes, is told as damaged.
+
     Parameters
     ----------
     path : str or Entry
         A file at the door, in lstchain's or ctapipe's layout.
     whole : bool, optional
-        Read all events, for counts and rates by type; with False only the first and the last one,
-        some hundred kB of a file of any size. None does so for files above 4 MiB.
+        Read all events, for counts, rates and quantities; with False only the first and the last
+        one, some hundred kB of a file of any size. None does so for files above 4 MiB; smaller ones
+        are inspected as files here are, with their images.
     profile : str, optional
         Settings to use.
 
@@ -79,42 +90,77 @@ def inspect_remote_dl1(
     IntegrityError
         The file is damaged, or no HDF5 at all.
     """
-    from ctaflows.dl1.inspect import inspect_stream
+    from ctaflows.dl1.images import DEFAULT_IMAGES
+    from ctaflows.dl1.readers import remote_reader
 
-    with open_remote(path, profile=profile, cache_bytes=BULK_CACHE_BYTES) as file:
-        is_whole = file.size <= WHOLE_UP_TO_BYTES if whole is None else whole
-        _prepare(file, will_read_all=is_whole and file.size > WHOLE_UP_TO_BYTES)
-        summary = inspect_stream(
-            cast("IO[bytes]", file),
-            file=file.entry.path,
-            size_bytes=file.size,
-            ends_only=not is_whole,
-        )
-        log.info(
-            "%s: %d of %d bytes read in %d ranges",
-            file.name, file.read_bytes, file.size, file.n_requests,
-        )  # fmt: skip
+    door = connect(profile)
+    with remote_reader() as reader, door.transfer_slots:
+        reader.start()  # it needs as long as the first answers do
+        with open_remote(path, profile=profile, cache_bytes=BULK_CACHE_BYTES) as file:
+            is_small = file.size <= WHOLE_UP_TO_BYTES
+            summary = reader.read_source(
+                Lent(file, 1 if is_small else CONNECTIONS),
+                file.entry.path,
+                ends_only=not (is_small if whole is None else whole),
+                images=DEFAULT_IMAGES if is_small else 0,
+            )
+            log.info(
+                "%s: %d of %d bytes read in %d ranges",
+                file.name, file.read_bytes, file.size, file.n_requests,
+            )  # fmt: skip
     return summary
 
 
-def _prepare(file: RemoteFile, *, will_read_all: bool) -> None:
-    """Refuse what would crash HDF5; say which chunks will be read, to have them at once.
+@task(name="inspect-remote-dl1-files", tags=["ctaflows"])
+def inspect_remote_dl1_files(
+    paths: Sequence[str | Entry], *, whole: bool | None = None, profile: str | None = None
+) -> list[Inspection]:
+    """Tell what is in each of many DL1 files at the door, several at once; nothing is fetched.
 
-    What is read for this is in the cache when the file is inspected.
+    Parameters
+    ----------
+    paths : sequence of str or Entry
+        Files at the door.
+    whole : bool, optional
+        As for `inspect_remote_dl1`.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of Inspection
+        In the order of ``paths``; of those that can't be read with the error.
     """
-    from ctaflows.dl1.columns import spans_of
-    from ctaflows.dl1.filters import check_filters
-    from ctaflows.dl1.hdf5 import guarded, open_stream
-    from ctaflows.dl1.layout import layout_of
-    from ctaflows.dl1.tables import tables_of, text_attributes
+    from ctaflows.dl1.readers import MOST_REMOTE
+    from ctaflows.dl1.report import Inspection
 
-    name = file.entry.path
-    with open_stream(cast("IO[bytes]", file), file.size, name) as opened:
-        tables = tables_of(opened, name)
-        with guarded("the head", name):
-            for path, table in tables.items():
-                check_filters(table, f"the table {path}", name)
-            layout = layout_of(list(tables), text_attributes(opened))
-        if will_read_all and layout is not None and layout.events:
-            spans = spans_of(tables[layout.events], layout.events, name, file.size)
-            file.expect(spans, connections=CONNECTIONS)
+    def one(path: str | Entry) -> Inspection:
+        name = path.path if isinstance(path, Entry) else path
+        try:
+            return Inspection(name, inspect_remote_dl1.fn(path, whole=whole, profile=profile))
+        except Stopped:
+            raise
+        except CtaflowsError as why:
+            return Inspection(name, error=error_text(why))
+
+    return at_once(one, paths, MOST_REMOTE, threading.Event())
+
+
+class Lent:
+    """A file at the door as the process that reads it may use it.
+
+    Parameters
+    ----------
+    file : RemoteFile
+        The file.
+    connections : int
+        Over so many comes what is expected.
+    """
+
+    def __init__(self, file: RemoteFile, connections: int) -> None:
+        self.size, self.read_at = file.size, file.read_at
+        self._file, self._connections = file, connections
+
+    def expect(self, spans: Spans) -> None:
+        """Pass it on."""
+        self._file.expect(spans, connections=self._connections)

@@ -20,6 +20,7 @@ from ctaflows.dl1.checks import (
     notable,
     remarks,
     verdict_of,
+    with_datacheck,
 )
 from ctaflows.dl1.inspect import inspect_file
 from ctaflows.dl1.quantities import (
@@ -35,6 +36,7 @@ from ctaflows.dl1.quantities import (
     Spread,
     Times,
 )
+from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.rules import RULES
 from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.errors import Truncated, UsageError
@@ -62,7 +64,7 @@ GOOD = Quantities(
     intensity={"cosmic": Spread(54_000, N - 1900 - 54_000), "pedestal": Spread(2, 948)},
     n_incomplete=0,
     spectrum=Spectrum((1000,) * 100, 1.7, -2.25, 1.75, -2.23, 0.02),
-    images=Images(N, 2900, 1855, 2, CHARGES),
+    images=Images(N, 2900, 1855, 2, CHARGES, 0),
     calibration=Calibration(n_unusable_pixels=4, n_pixels=1855),
 )
 
@@ -97,6 +99,7 @@ def verdicts(found, bounds=None):
 def test_a_good_subrun():
     found = verdicts(summary())
     assert set(found) == {"readable", *RULES}
+    assert found.pop("datacheck_events") == "absent"
     assert set(found.values()) == {"ok"}
     assert verdict_of(check(summary())) == "ok"
     assert remarks(check(summary())) == []
@@ -144,6 +147,8 @@ WRONG = [
     ("flatfield_time", "warn", changed(images=charges("flatfield", time_mean_ns=25.0))),
     ("flatfield_time_std", "bad", changed(images=charges("flatfield", relative_time_std_ns=2.0))),
     ("pixels_unusable", "warn", changed(calibration=Calibration(n_unusable_pixels=71))),
+    ("charges_nan", "warn", changed(images=Images(N, 2900, 1855, 2, CHARGES, 9))),
+    ("charges_nan", "bad", changed(images=Images(N, 2900, 1855, 2, CHARGES, 2900 * 20))),
     ("pixels_dead", "bad", changed(images=Images(N, 2900, 1855, 100, CHARGES))),
     ("pointing_step", "warn", changed(pointing=Pointing(9, 0, 70, 1, 20, 1.0, 0.1))),
     ("pointing_nan", "warn", changed(pointing=Pointing(100, 1, 70, 1, 20, 0.0, 0.0))),
@@ -158,8 +163,58 @@ def test_what_is_wrong_is_found(name, verdict, wrong):
 
 
 def test_every_rule_can_fail():
-    by_tables = {"tables_empty", "rows_disagree"}
-    assert {name for name, _, _ in WRONG} | by_tables == set(RULES)
+    elsewhere = {"tables_empty", "rows_disagree", "datacheck_events"}
+    assert {name for name, _, _ in WRONG} | elsewhere == set(RULES)
+
+
+def looked(file, **changes):
+    found = summary(file=file, **changes)
+    return Inspection(file, found, checks=check(found))
+
+
+def events_of(inspections, bounds=None):
+    """Give what comes of the comparison, by file."""
+    return {
+        one.file: [c for c in one.checks if c.name == "datacheck_events"]
+        for one in with_datacheck(inspections, bounds)
+    }
+
+
+def test_data_are_compared_with_their_datacheck():
+    about = {"level": "datacheck", "counts": {**COUNTS, "cosmic": N - 1905}}
+    data = [looked(f"n/dl1_LST-1.Run11111{x}.h5") for x in (".0000", ".0001", "")]
+    short = looked("n/datacheck/datacheck_dl1_LST-1.Run11111.0000.h5", **about)
+    whole = looked("datacheck_dl1_LST-1.Run11111.h5", level="datacheck")
+    damaged = Inspection("datacheck_dl1_LST-1.Run11111.0001.h5", error="Truncated: …")
+    for order in ([short, *data, damaged, whole], [*reversed(data), whole, short, damaged]):
+        found = events_of(order)
+        assert list(found) == [one.file for one in order]
+        (bad,), (absent,), (good,) = (found[one.file] for one in data)
+        assert (bad.verdict, bad.value) == ("bad", 5)
+        assert "70000 events, 69995 in the datacheck" in bad.said
+        assert (absent.verdict, good.verdict, good.value) == ("absent", "ok", 0)
+        assert found[short.file] == []
+
+
+def test_a_datacheck_lacks_types_of_fewer_than_two_events():
+    data = looked("dl1_LST-1.Run11111.0000.h5", counts={"cosmic": N, "pedestal": 1})
+    name = "datacheck_dl1_LST-1.Run11111.0000.h5"
+    for counts, verdict in (({"cosmic": N}, "ok"), ({"cosmic": N - 3}, "bad")):
+        checked = looked(name, level="datacheck", counts=counts)
+        (one,) = events_of([data, checked])[data.file]
+        assert one.verdict == verdict
+
+
+def test_the_comparison_keeps_to_bounds(tmp_path):
+    (tmp_path / "b.toml").write_text("[datacheck_events]\nwarn = [0, 9]\nbad = [0, 99]\n")
+    (tmp_path / "none.toml").write_text("[datacheck_events]\nuse = false\n")
+    data = looked("dl1_LST-1.Run11111.0000.h5")
+    short = looked(f"datacheck_{data.file}", level="datacheck", counts={**COUNTS, "pedestal": 945})
+    (one,) = events_of([data, short], load_bounds(tmp_path / "b.toml"))[data.file]
+    assert (one.verdict, one.warn) == ("ok", (0, 9))
+    bounds = load_bounds(tmp_path / "none.toml")
+    bare = dataclasses.replace(data, checks=check(data.summary, bounds))
+    assert events_of([bare, short], bounds)[data.file] == []
 
 
 def test_tables():
@@ -312,6 +367,20 @@ def sample(tmp_path_factory):
     root = tmp_path_factory.mktemp("night")
     day = dt.date(2024, 11, 14)
     return make_night(root, day, runs=[11111], subruns=[1], events=2000, datacheck=False)[0]
+
+
+def test_images_without_numbers_are_found(tmp_path):
+    day = dt.date(2024, 11, 14)
+    (path,) = make_night(
+        tmp_path, day, runs=[11111], subruns=[1], events=60, datacheck=False, images=True
+    )
+    name = "dl1/event/telescope/image/LST_LSTCam"
+    with h5py.File(path, "a") as file:
+        rows = file[name][:]
+        rows["image"][:] = np.nan
+        file[name][...] = rows
+    (one,) = [c for c in check(inspect_file(path)) if c.name == "charges_nan"]
+    assert (one.verdict, one.value) == ("bad", 1.0)
 
 
 def damaged(sample, tmp_path, change):

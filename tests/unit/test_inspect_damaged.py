@@ -18,8 +18,10 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from ctaflows.dl1 import reader as reader_module
 from ctaflows.dl1 import readers, worker
-from ctaflows.dl1.readers import Reader, inspect_files
+from ctaflows.dl1.reader import Reader
+from ctaflows.dl1.readers import inspect_files
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
 from ctaflows.sandbox.night import make_night
@@ -246,7 +248,7 @@ def test_no_process_can_be_started(night, monkeypatch):
     def refused(*words, **options):
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(readers.subprocess, "Popen", refused)
+    monkeypatch.setattr(reader_module.subprocess, "Popen", refused)
     with pytest.raises(CtaflowsError, match="can't be started") as caught:
         Reader().read(night[0])
     assert "temporarily" in caught.value.said
@@ -280,7 +282,7 @@ def replaced(monkeypatch, code):
     def popen(words, **options):
         return real([sys.executable, "-c", code], **options)
 
-    monkeypatch.setattr(readers.subprocess, "Popen", popen)
+    monkeypatch.setattr(reader_module.subprocess, "Popen", popen)
 
 
 @pytest.mark.parametrize(

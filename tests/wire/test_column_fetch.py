@@ -17,6 +17,7 @@ from ctaflows.cli.app import cli
 from ctaflows.dl1.choice import Choice, hits
 from ctaflows.dl1.columns import NoSuchTable, copy_tables, read_mark
 from ctaflows.dl1.inspect import inspect_file
+from ctaflows.dl1.reader import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.sandbox.night import make_night
 from ctaflows.storage.connect import connect
@@ -229,17 +230,17 @@ def test_a_failure_leaves_nothing_behind(box: Sandbox, there: str, here: Path) -
 def test_a_source_replaced_meanwhile_is_copied_anew(
     box: Sandbox, there: str, made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_copies = 0
+    n_copies, copy_source = 0, Reader.copy_source
 
     def disturbed(*args, **kwargs):
         nonlocal n_copies
-        kept = copy_tables(*args, **kwargs)
+        kept = copy_source(*args, **kwargs)
         n_copies += 1
         if n_copies == 1:
             box.put(there, made.read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(partial, "copy_tables", disturbed)
+    monkeypatch.setattr(Reader, "copy_source", disturbed)
     done = fetch_tables(there, tables=["parameters"])
     assert (n_copies, done.retries) == (2, 1)
     mark = read_mark(here / done.local)
@@ -250,12 +251,14 @@ def test_a_source_replaced_meanwhile_is_copied_anew(
 def test_one_that_keeps_changing_is_told(
     box: Sandbox, there: str, made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy_source = Reader.copy_source
+
     def disturbed(*args, **kwargs):
-        kept = copy_tables(*args, **kwargs)
+        kept = copy_source(*args, **kwargs)
         box.put(there, (box.storage / there).read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(partial, "copy_tables", disturbed)
+    monkeypatch.setattr(Reader, "copy_source", disturbed)
     with pytest.raises(SourceChanged):
         fetch_tables(there, tables=["parameters"])
     assert list(here.iterdir()) == []

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
+from ctaflows import halt
 from ctaflows.cli.app import cli
+from ctaflows.dl1 import reader, readers
 from ctaflows.dl1.inspect import inspect_file
-from ctaflows.errors import IntegrityError, NotFound, NotHDF5
+from ctaflows.errors import IntegrityError, NotFound, NotHDF5, SourceChanged, Stopped
 from ctaflows.sandbox.night import make_night
 from ctaflows.tasks import remote
-from ctaflows.tasks.remote import inspect_remote_dl1, open_remote
+from ctaflows.tasks.remote import (
+    inspect_remote_dl1,
+    inspect_remote_dl1_files,
+    open_remote,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ctaflows.sandbox import Sandbox
 
 FOLDER = "/cta/DL1/20241114/v0.1/tailcut84"
@@ -58,7 +68,9 @@ def test_a_whole_remote_file_tells_what_a_local_one_does(
     if is_large:  # then its chunks come over several connections
         monkeypatch.setattr(remote, "WHOLE_UP_TO_BYTES", 1 << 10)
         monkeypatch.setattr("ctaflows.storage.blocks._SHARE_BYTES", 1 << 16)
-    ours, theirs = inspect_remote_dl1(there, whole=True), inspect_file(made, images=0)
+    # of a small file the images are read too
+    images = {"images": 0} if is_large else {}
+    ours, theirs = inspect_remote_dl1(there, whole=True), inspect_file(made, **images)
     ours_, theirs_ = ours.to_dict(), theirs.to_dict()
     assert ours_.pop("file") == there
     theirs_.pop("file")
@@ -134,6 +146,108 @@ def test_several_with_a_bad_one(box: Sandbox, there: str) -> None:
     done = CliRunner().invoke(cli, ["inspect", "cta://page.h5", there])
     assert done.exit_code == 7
     assert "11111" in done.output
+
+
+# -- in a process apart --------------------------------------------------------------------------
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let new readers' processes run other code."""
+    real = subprocess.Popen
+
+    def popen(words: list[str], **options: Any) -> Any:
+        return real([sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(readers, "_remote_pool", None)
+    monkeypatch.setattr(reader.subprocess, "Popen", popen)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("print('{\"read\": [0, 8]}', flush=True); os.kill(os.getpid(), 11)", "signal 11"),
+        ("print('{\"summary\": ', end='', flush=True); os._exit(3)", "code 3"),
+        ("while 1: print('{\"read\": [0, 900000]}', flush=1); sys.stdin.buffer.read(900000)",
+         "again and again"),
+        ("print('nonsense', flush=True); time.sleep(60)", "can't be understood"),
+        ("print('{\"read\": 7}', flush=True); time.sleep(60)", "can't be understood"),
+        ("print('{\"summary\": []}', flush=True); time.sleep(60)", "can't be understood"),
+        ("print('{\"read\": [999999999, 8]}', flush=True); time.sleep(60)", "does not have"),
+    ],
+)  # fmt: skip
+def test_a_file_that_makes_hdf5_crash_is_told_as_damaged(
+    there: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    monkeypatch.setattr(reader, "_MORE_BYTES", 4 << 20)
+    with monkeypatch.context() as patch:
+        replaced(patch, f"import os, sys, time; sys.stdin.buffer.readline()\n{code}")
+        with pytest.raises(IntegrityError, match=said):
+            inspect_remote_dl1(there)
+    assert inspect_remote_dl1(there).n_events == 3000
+
+
+def test_the_process_has_no_token_and_no_time_without_end(
+    there: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTAFLOWS_CLIENT_SECRET", "secret")
+    with readers.remote_reader() as one, open_remote(there) as file:
+        one.read_source(file, there, ends_only=True)
+        environment = Path(f"/proc/{one._process.pid}/environ").read_bytes()
+        assert b"secret" not in environment
+        assert b"CTAFLOWS" not in environment
+        with monkeypatch.context() as patch:
+            patch.setattr(one, "_least_s", 0.2)
+            patch.setattr(reader, "_BYTES_PER_S", 1e9)
+            os.kill(one._process.pid, signal.SIGSTOP)
+            with pytest.raises(IntegrityError, match="took more than"):
+                one.read_source(file, there, ends_only=True)
+        assert one.read_source(file, there, ends_only=True).n_events == 3000
+
+
+def test_it_can_be_stopped(there: str) -> None:
+    stop = threading.Event()
+    with readers.remote_reader() as one, open_remote(there) as file:
+        one.start()
+        os.kill(one._process.pid, signal.SIGSTOP)
+        stop.set()
+        with halt.within(stop), pytest.raises(Stopped):
+            one.read_source(file, there, ends_only=True)
+
+
+def test_what_the_door_says_passes(there: str, box: Sandbox) -> None:
+    with readers.remote_reader() as one, open_remote(there) as file:
+        box.put(there, b"something else")
+        with pytest.raises(SourceChanged):
+            one.read_source(file, there, ends_only=True)
+
+
+def test_several_are_read_at_once(
+    box: Sandbox, there: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits until the others have begun: one after the other they would wait for ever."""
+    names = [there.replace(".0000.", f".000{i}.") for i in range(4)]
+    for name in names[1:]:
+        box.put(name, made.read_bytes())
+    together = threading.Barrier(4)
+    real = remote.RemoteFile
+
+    def opened(*args: Any, **options: Any) -> Any:
+        together.wait(60)
+        return real(*args, **options)
+
+    monkeypatch.setattr(remote, "RemoteFile", opened)
+    rows = json.loads(run("--json", *names))
+    assert [row["file"] for row in rows] == names
+    box.put("page.h5", b"<html>")
+    together = threading.Barrier(1)
+    monkeypatch.setattr(remote, "RemoteFile", real)
+    found = inspect_remote_dl1_files([*names[:2], "page.h5", "gone.h5"])
+    assert [one.summary is not None for one in found] == [True, True, False, False]
+    assert [one.error.partition(":")[0] for one in found[2:] if one.error] == [
+        "NotHDF5",
+        "NotFound",
+    ]
 
 
 def test_h5py_reads_through_it(there: str, made: Path) -> None:

@@ -20,8 +20,8 @@ class Kept:
     def begin(self, head: Head) -> None:
         self.head = head
 
-    def take(self, data: bytes) -> None:
-        self.data += data
+    def take(self, pieces: list[bytes]) -> None:
+        self.data += b"".join(pieces)
 
 
 def read(storage: Storage, path: str, **span: int | None) -> bytes:

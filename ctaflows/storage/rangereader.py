@@ -283,8 +283,9 @@ class _Body:
                 said=f"asked for bytes {self._start} to {self._end - 1}, got “{said}”",
             )
 
-    def take(self, data: bytes) -> None:
+    def take(self, pieces: list[bytes]) -> None:
         """Take in the next bytes."""
-        if len(self.data) + len(data) > self._end - self._start:
+        if len(self.data) + sum(map(len, pieces)) > self._end - self._start:
             raise ProtocolSurprise("More bytes came than were asked for", where=self._entry.path)
-        self.data += data
+        for piece in pieces:
+            self.data += piece

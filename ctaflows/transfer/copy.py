@@ -11,56 +11,10 @@ from ctaflows.transfer import progress, throttle
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.transfer.part import Part
     from ctaflows.transport import Head
-
-_MAX_BLOCK_BYTES = 1 << 20
-_MIN_BLOCK_BYTES = 1 << 16
-#: So small a part of a file may be lost in a kill.
-_SHARE = 4096
-
-
-class Gather:
-    """Gathers the small pieces that TLS yields (16 KiB) into blocks worth a write.
-
-    Parameters
-    ----------
-    write : Callable
-        Takes a block; it must not keep it.
-    size_bytes : int or None
-        Of the whole file: a block is at most 1/4096 of it, so that hundreds of kills cost little;
-        where that is less than 64 KiB each piece is written as it comes.
-    """
-
-    def __init__(self, write: Callable[[memoryview], None], size_bytes: int | None) -> None:
-        size = min((size_bytes or 0) // _SHARE, _MAX_BLOCK_BYTES)
-        if size < _MIN_BLOCK_BYTES:
-            size = 0
-        self._write = write
-        self._block = memoryview(bytearray(size))
-        self._size = size
-        self._n = 0
-
-    def take(self, data: bytes) -> None:
-        """Take in a piece."""
-        end = self._n + len(data)
-        if end > self._size:
-            self.flush()
-            end = len(data)
-            if end >= self._size:
-                self._write(memoryview(data))
-                return
-        self._block[self._n : end] = data
-        self._n = end
-
-    def flush(self) -> None:
-        """Write what is gathered."""
-        n, self._n = self._n, 0
-        if n:
-            self._write(self._block[:n])
 
 
 class Copy:
@@ -104,9 +58,6 @@ class Copy:
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
         self._hasher: sums.Hasher | None = None
-        self._gather = Gather(self._write, entry.size_bytes)
-        self.take = self._gather.take
-        self.flush = self._gather.flush
         self.complete = False
         progress.current().advance(part.size_bytes)
 
@@ -144,21 +95,24 @@ class Copy:
         for block in self.part.read_back():
             self._hasher.update(block)
 
-    def _write(self, block: memoryview) -> None:
+    def take(self, pieces: list[bytes]) -> None:
+        """Take in the next bytes: they are the system's at once."""
+        n_bytes = sum(map(len, pieces))
         size = self.entry.size_bytes
-        if size is not None and self.part.size_bytes + len(block) > size:
+        if size is not None and self.part.size_bytes + n_bytes > size:
             self.part.discard()
             raise SizeMismatch(
                 "More bytes came than the listing promised",
                 where=self.entry.path,
                 said=f"{size} bytes promised",
             )
-        self.part.write(block)
+        self.part.write(pieces)
         assert self._hasher is not None  # noqa: S101  begin() made it
-        self._hasher.update(block)
-        self.moved_bytes += len(block)
-        progress.current().advance(len(block))
-        throttle.current().pay(len(block))
+        for piece in pieces:
+            self._hasher.update(piece)
+        self.moved_bytes += n_bytes
+        progress.current().advance(n_bytes)
+        throttle.current().pay(n_bytes)
         end_if(self._stop, self.entry.path)
 
     def ended(self) -> None:

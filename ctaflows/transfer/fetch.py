@@ -263,11 +263,8 @@ def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
     try:
         start, size = copy.part.size_bytes, copy.entry.size_bytes
         end = size if start else None  # XRootD 5.5 gives nothing for a range without an end
-        try:
-            head = door.receive(copy.entry.path, copy, start=start, end=end, stop=stop)
-            copy.retries += head.retries
-        finally:
-            copy.flush()
+        head = door.receive(copy.entry.path, copy, start=start, end=end, stop=stop)
+        copy.retries += head.retries
         copy.ended()
     except (NetworkError, Truncated) as why:
         copy.retries += 1

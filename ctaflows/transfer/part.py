@@ -20,13 +20,16 @@ from ctaflows.model import utc_text
 from ctaflows.transfer import folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ctaflows.model import Entry
 
+    Rest = Sequence[bytes | memoryview]
+
 _READ_BYTES = 1 << 20
 _GLANCE_S = 0.05
+_MAX_PIECES = 1024  # of one call, IOV_MAX of Linux
 #: What lies beside a part, by the end of its name.
 BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
 _MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
@@ -116,25 +119,29 @@ class Part:
             yield block
             start += len(block)
 
-    def write_at(self, data: bytes | memoryview, where: int) -> None:
+    def write_at(self, pieces: list[bytes], where: int) -> None:
         """Put bytes anywhere; for many threads at once."""
-        rest = memoryview(data)
+        descriptor = self._stream.fileno()
+
+        def put(rest: Rest, n_done: int) -> int:
+            return _pwritev(descriptor, rest, where + n_done)
+
         try:
-            while rest:
-                n_bytes = os.pwrite(self._stream.fileno(), rest, where)
-                where += n_bytes
-                rest = rest[n_bytes:]
+            _write_all(put, pieces)
         except OSError as why:
             raise local_error(why, self.target) from why
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         """Append bytes. They are the system's at once: a kill of this process loses none."""
-        rest = memoryview(data)
+        descriptor = self._stream.fileno()
+
+        def append(rest: Rest, _: int) -> int:
+            n_bytes = os.writev(descriptor, rest)
+            self.size_bytes += n_bytes
+            return n_bytes
+
         try:
-            while rest:
-                n_bytes = self._stream.write(rest)
-                self.size_bytes += n_bytes
-                rest = rest[n_bytes:]
+            _write_all(append, pieces)
         except OSError as why:
             raise local_error(why, self.target) from why
 
@@ -159,6 +166,20 @@ class Part:
         self.path.unlink(missing_ok=True)
         self.ranges_path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
+
+
+def _write_all(put: Callable[[Rest, int], int], pieces: list[bytes]) -> None:
+    """Write pieces by a function that gets them, and how many bytes it has written before."""
+    n_bytes = sum(map(len, pieces))
+    n_done = put(pieces if len(pieces) <= _MAX_PIECES else [b"".join(pieces)], 0)
+    while n_done < n_bytes:  # the disk is full, or a signal came
+        n_done += put([memoryview(b"".join(pieces))[n_done:]], n_done)
+
+
+def _pwritev(descriptor: int, rest: Rest, where: int) -> int:
+    if hasattr(os, "pwritev"):
+        return os.pwritev(descriptor, rest, where)
+    return os.pwrite(descriptor, b"".join(rest), where)  # macOS
 
 
 def part_path(target: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NetworkError, ProtocolSurprise, SourceChanged, Stopped, Truncated
@@ -11,7 +12,7 @@ from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
-from ctaflows.transfer.copy import Gather, check_total, end_if, proven
+from ctaflows.transfer.copy import check_total, end_if, proven
 from ctaflows.transfer.crew import GLANCE_S, Hand, Pace
 from ctaflows.transport import origin
 
@@ -106,20 +107,21 @@ class RangedCopy:
             self._adlers[part.index] = value
         return self._adlers[part.index]
 
-    def write(self, part: Range, block: memoryview) -> None:
+    def write(self, part: Range, pieces: list[bytes]) -> None:
         """Put bytes of a range in their place, and note it."""
-        if part.next + len(block) > part.end:
+        n_bytes = sum(map(len, pieces))
+        if part.next + n_bytes > part.end:
             raise ProtocolSurprise("More bytes came than were asked for", where=self.entry.path)
-        self.part.write_at(block, part.next)
+        self.part.write_at(pieces, part.next)
         if self.uses_adler32:
-            self._adlers[part.index] = sums.adler32(block, self.adler_of(part))
-        part.next += len(block)
+            self._adlers[part.index] = reduce(_longer, pieces, self.adler_of(part))
+        part.next += n_bytes
         self.ledger.note(part)
         with self._lock:
-            self.moved_bytes += len(block)
-            self.part.size_bytes += len(block)
-        progress.current().advance(len(block))
-        throttle.current().pay(len(block))
+            self.moved_bytes += n_bytes
+            self.part.size_bytes += n_bytes
+        progress.current().advance(n_bytes)
+        throttle.current().pay(n_bytes)
 
     def hash_what_is_whole(self, *, wait: bool = False) -> None:
         """Bring the checksum of the file's beginning up to date, unless another thread is at it."""
@@ -151,21 +153,22 @@ class RangedCopy:
         return proven(self.entry.path, ours, self.promised)
 
 
+def _longer(adler: int, piece: bytes) -> int:
+    return sums.adler32(piece, adler)
+
+
 class _RangeSink:
     """Takes in one answer for one range."""
 
     def __init__(self, copy: RangedCopy, part: Range, stop: threading.Event) -> None:
-        self._copy, self._part = copy, part
-
-        def write(block: memoryview) -> None:
-            copy.write(part, block)
-            end_if(stop, copy.entry.path)
-
-        gather = Gather(write, copy.entry.size_bytes)
-        self.take, self.flush = gather.take, gather.flush
+        self._copy, self._part, self._stop = copy, part, stop
 
     def begin(self, head: Head) -> None:
         self._copy.begin(head, self._part)
+
+    def take(self, pieces: list[bytes]) -> None:
+        self._copy.write(self._part, pieces)
+        end_if(self._stop, self._copy.entry.path)
 
 
 class Crew:
@@ -244,14 +247,11 @@ class Crew:
         while not part.is_complete:
             before, sink = part.next, _RangeSink(self._copy, part, self._stop)
             try:
-                try:
-                    head = self._door.receive(
-                        self._copy.entry.path, sink,
-                        start=part.next, end=part.end, stop=self._halt,
-                    )  # fmt: skip
-                    self._copy.retries += head.retries
-                finally:
-                    sink.flush()
+                head = self._door.receive(
+                    self._copy.entry.path, sink,
+                    start=part.next, end=part.end, stop=self._halt,
+                )  # fmt: skip
+                self._copy.retries += head.retries
                 if not part.is_complete:
                     raise Truncated("The answer ended too early", where=self._copy.entry.path)
             except (NetworkError, Truncated) as why:

@@ -50,15 +50,15 @@ class _Whole:
         if self.promised is None:
             self.promised = sums.best(digests(head.headers))
 
-    def take(self, data: bytes) -> None:
-        self.n_bytes += len(data)
+    def take(self, pieces: list[bytes]) -> None:
+        self.n_bytes += sum(map(len, pieces))
         if self.n_bytes > (self.entry.size_bytes or 0):
             raise SizeMismatch(
                 "More bytes came than the listing promised",
                 where=self.entry.path,
                 said=f"{self.entry.size_bytes} bytes promised",
             )
-        self.pieces.append(data)
+        self.pieces += pieces
 
     def proof(self) -> tuple[bytes, Checksum, bool]:
         """Give the bytes, and compare them with what was promised."""

@@ -204,7 +204,7 @@ class Transport:
                 head = Head(stream.status, stream.url, stream.headers, stream.retries)
                 sink.begin(head)
                 for chunk in stream.chunks():
-                    sink.take(chunk)
+                    sink.take([chunk])
                     if stop is not None and stop.is_set():
                         raise Stopped("Stopped", where=url)
                 return head

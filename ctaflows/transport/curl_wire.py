@@ -1,6 +1,7 @@
 """The bytes of files over libcurl: the only module that knows pycurl.
 
-httpx pays some 45 Python calls for each 16 KB that TLS yields; here it is one.
+httpx pays some 45 Python calls for each 16 KB that TLS yields; here it is none: libcurl puts the
+pieces into a list, and Python looks at it once for some ten of them.
 """
 
 from __future__ import annotations
@@ -83,8 +84,7 @@ class CurlWire:
             Where the body goes if the request accepts the answer's status; else the begin of it is
             kept in the reply.
         stop : threading.Event, optional
-            Ends the transfer within about a second. Without it libcurl alone watches over the
-            transfer, which spares small ones a call for each step.
+            Ends the transfer within about a second.
 
         Raises
         ------
@@ -93,12 +93,13 @@ class CurlWire:
         """
         handle = self._idle.pop() if self._idle else self._new()
         exchange = _Exchange(url, request, sink, self._settings.stall_timeout_s)
-        exchange.stops = (self._closing, stop) if stop else ()
+        exchange.stops = (self._closing, stop) if stop else (self._closing,)
         try:
             self._prepare(handle, exchange, token)
             handle.perform()
             exchange.ended()
         except pycurl.error as why:
+            exchange.broke_off()
             if not exchange.has_enough:
                 raise exchange.failure or _ours(why, handle, exchange) from None
         finally:
@@ -125,6 +126,7 @@ class CurlWire:
         setopt(pycurl.UPLOAD_BUFFERSIZE, _SEND_BYTES)
         setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(self._settings.connect_timeout_s * 1000)))
         setopt(pycurl.TCP_KEEPALIVE, 1)
+        setopt(pycurl.NOPROGRESS, 0)
         return handle
 
     def _prepare(self, handle: pycurl.Curl, exchange: _Exchange, token: str | None) -> None:
@@ -154,15 +156,13 @@ class CurlWire:
         setopt(pycurl.URL, _quoted(exchange.url))
         setopt(pycurl.HTTPHEADER, lines)
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
-        setopt(pycurl.WRITEFUNCTION, exchange.write)
-        setopt(pycurl.NOPROGRESS, 0 if exchange.stops else 1)
-        if exchange.stops:
-            setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
+        setopt(pycurl.WRITEFUNCTION, exchange.pieces.append)
+        setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
 
     def _give_back(self, handle: pycurl.Curl, exchange: _Exchange) -> None:
-        if exchange.stops:  # a large one is not kept alive by an idle handle
-            for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
-                handle.setopt(option, _nothing)
+        # what was moved is not kept alive by an idle handle
+        for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
+            handle.setopt(option, _nothing)
         if self._closing.is_set():
             handle.close()
         else:
@@ -194,6 +194,7 @@ class _Exchange:
         self.url = url
         self.request = request
         self.lines: list[bytes] = []
+        self.pieces: list[bytes] = []  # libcurl puts them here, `_hand_on` takes them
         self.kept = bytearray()
         self.failure: BaseException | None = None
         self.stops: tuple[threading.Event, ...] = ()
@@ -204,26 +205,33 @@ class _Exchange:
         self.begun = False
         self.has_enough = False  # of a body that is no file's
         self._sink = sink
-        self._take: Callable[[bytes], Any] | None = None
+        self._take: Callable[[list[bytes]], Any] | None = None
         self._stall_timeout_s = stall_timeout_s
         self._seen: Any = None
         self._seen_at = time.monotonic()
 
-    def write(self, data: bytes) -> int | None:
-        """Take in bytes of the body; anything but None ends the transfer."""
-        try:
-            if self._take is None:
-                self._begin()
-            self._take(data)  # type: ignore[misc]
-        except BaseException as why:  # noqa: BLE001  raised again where perform() returns
-            self.failure = why
-            return -1
-        return None
+    def _hand_on(self) -> None:
+        """Give the pieces that have come to whom they are for."""
+        if self._take is None:
+            self._begin()
+        pieces = self.pieces.copy()
+        self.pieces.clear()
+        self._take(pieces)  # type: ignore[misc]
 
     def ended(self) -> None:
         """Say that the answer is complete; one without a body begins here."""
-        if self._take is None:
+        if self.pieces:
+            self._hand_on()
+        elif self._take is None:
             self._begin()
+
+    def broke_off(self) -> None:
+        """Hand on what came before the end: it need not come again."""
+        if self.pieces and self.failure is None:
+            try:
+                self._hand_on()
+            except BaseException as why:  # noqa: BLE001  it comes before libcurl's own error
+                self.failure = why
 
     def _begin(self) -> None:
         self.status, self.reason, self.headers = _head(self.lines)
@@ -235,8 +243,8 @@ class _Exchange:
             self._sink.begin(Head(self.status, self.url, self.headers))
             self._take = self._sink.take
 
-    def _keep(self, data: bytes) -> None:
-        self.kept += data
+    def _keep(self, pieces: list[bytes]) -> None:
+        self.kept += b"".join(pieces)
         if len(self.kept) > MAX_DRAINED_BYTES:
             self.has_enough = True
             raise ProtocolSurprise("Nobody reads on", where=self.url)
@@ -259,7 +267,17 @@ class _Exchange:
         return int(pycurl.SEEKFUNC_OK)
 
     def progress(self, *seen: Any) -> int:
-        """Hear of progress, at least once a second; anything but 0 ends the transfer."""
+        """Hear of progress, at least once a second; anything but 0 ends the transfer.
+
+        libcurl 8.23 calls this after ten reads, or sooner where no more has come yet: so no byte
+        lies in `pieces` while it waits for the next.
+        """
+        if self.pieces:
+            try:
+                self._hand_on()
+            except BaseException as why:  # noqa: BLE001  raised again where perform() returns
+                self.failure = why
+                return 1
         for stop in self.stops:
             if stop.is_set():
                 self.failure = Stopped("Stopped", where=self.url)

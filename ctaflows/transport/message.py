@@ -39,8 +39,8 @@ class Sink(Protocol):
     def begin(self, head: Head) -> None:
         """Look at the answer before its first byte; an error raised here ends the transfer."""
 
-    def take(self, data: bytes) -> None:
-        """Take in the next bytes."""
+    def take(self, pieces: list[bytes]) -> None:
+        """Take in the next bytes, as pieces of some KiB; the list is the sink's to keep."""
 
 
 @dataclass(frozen=True, slots=True)

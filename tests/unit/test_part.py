@@ -41,9 +41,9 @@ def names(target):
 def test_a_file_from_first_byte_to_final_name(target):
     with Part(target, ENTRY) as part:
         assert part.size_bytes == 0
-        part.write(b"01234")
-        part.write(b"")
-        part.write(b"56789")
+        part.write([b"01234"])
+        part.write([b""])
+        part.write([b"56789"])
         assert part.size_bytes == 10
         assert names(target) == [".a.h5.part", ".a.h5.part.json"]
         part.finish(NOON.timestamp())
@@ -62,7 +62,7 @@ def test_finish_sets_the_time(target, mtime):
 
 def test_finish_without_a_time_leaves_the_present_one(target):
     with Part(target, ENTRY) as part:
-        part.write(b"x")
+        part.write([b"x"])
         before = part.path.stat().st_mtime
         part.finish(None)
     assert target.stat().st_mtime == before
@@ -72,7 +72,7 @@ def test_finish_replaces_an_older_file(target):
     target.parent.mkdir()
     target.write_bytes(b"old and longer")
     with Part(target, ENTRY) as part:
-        part.write(b"new")
+        part.write([b"new"])
         assert target.read_bytes() == b"old and longer"
         part.finish(None)
     assert target.read_bytes() == b"new"
@@ -81,14 +81,14 @@ def test_finish_replaces_an_older_file(target):
 def leave(target, data=b"01234", entry=ENTRY):
     """An earlier try that came this far."""
     with Part(target, entry) as part:
-        part.write(data)
+        part.write([data])
 
 
 def test_bytes_of_the_same_source_are_kept(target):
     leave(target)
     with Part(target, replace(ENTRY, checksums=(ADLER, MD5), locality="ONLINE")) as part:
         assert part.size_bytes == 5
-        part.write(b"56789")
+        part.write([b"56789"])
         part.finish(None)
     assert target.read_bytes() == b"0123456789"
 
@@ -113,7 +113,7 @@ def test_bytes_of_another_source_are_thrown_away(key, gone, target):
     with Part(target, other) as part:
         assert part.size_bytes == 0
         assert part.path.stat().st_size == 0
-        part.write(b"abc")
+        part.write([b"abc"])
     with Part(target, other) as part:  # the journal is of the new source now
         assert part.size_bytes == 3
     with Part(target, ENTRY) as part:
@@ -155,7 +155,7 @@ def test_read_back_gives_the_bytes_and_stands_at_their_end(target):
     leave(target, b"01234")
     with Part(target, ENTRY) as part:
         assert b"".join(part.read_back()) == b"01234"
-        part.write(b"56789")
+        part.write([b"56789"])
         assert b"".join(part.read_back()) == b"0123456789"
         part.finish(None)
     assert target.read_bytes() == b"0123456789"
@@ -173,7 +173,7 @@ def test_however_often_it_is_interrupted_the_bytes_are_the_same(pieces, n_first)
         for n_done in (n_first, len(pieces)):
             with Part(target, entry) as part:
                 while pieces[:n_done] and part.size_bytes < len(b"".join(pieces[:n_done])):
-                    part.write(whole[part.size_bytes : len(b"".join(pieces[:n_done]))])
+                    part.write([whole[part.size_bytes : len(b"".join(pieces[:n_done]))]])
         with Part(target, entry) as part:
             assert part.size_bytes == len(whole)
             part.finish(None)
@@ -182,17 +182,17 @@ def test_however_often_it_is_interrupted_the_bytes_are_the_same(pieces, n_first)
 
 def test_restart_throws_the_bytes_away_and_goes_on(target):
     with Part(target, ENTRY) as part:
-        part.write(b"wrong bytes")
+        part.write([b"wrong bytes"])
         part.restart()
         assert part.size_bytes == 0
-        part.write(b"right")
+        part.write([b"right"])
         part.finish(None)
     assert target.read_bytes() == b"right"
 
 
 def test_discard_leaves_nothing(target):
     with Part(target, ENTRY) as part:
-        part.write(b"01234")
+        part.write([b"01234"])
         part.discard()
         part.discard()
     assert names(target) == []
@@ -202,33 +202,37 @@ def test_discard_leaves_nothing(target):
 
 def test_an_error_leaves_the_bytes_for_the_next_try(target):
     with pytest.raises(RuntimeError), Part(target, ENTRY) as part:  # noqa: PT012
-        part.write(b"012")
+        part.write([b"012"])
         raise RuntimeError
     with Part(target, ENTRY) as part:
         assert part.size_bytes == 3
 
 
-def test_short_writes_are_completed(target):
+@pytest.mark.parametrize("pieces", [[b"0123456789"], [b"0123", b"45", b"6789"], [b"x"] * 3000])
+def test_short_writes_are_completed(target, monkeypatch, pieces):
+    """A full disk takes a part of what it is given, and the system no more than 1024 pieces."""
+    real, real_at = os.writev, os.pwritev
+    monkeypatch.setattr(os, "writev", lambda fd, some: real(fd, [b"".join(some)[:3]]))
+    monkeypatch.setattr(os, "pwritev", lambda fd, some, n: real_at(fd, [b"".join(some)[:3]], n))
     with Part(target, ENTRY) as part:
-        real = part._stream
+        part.write(pieces)
+        assert part.size_bytes == len(b"".join(pieces))
+        part.write_at(pieces, 5)
+        assert b"".join(part.read_back()) == b"".join(pieces)[:5] + b"".join(pieces)
 
-        class Short(io.FileIO):
-            def write(self, data):
-                return super().write(bytes(data)[:3])
 
-        part._stream = Short(os.dup(real.fileno()), "r+b")
-        part.write(b"0123456789")
-        part._stream.close()
-        part._stream = real
-        assert part.size_bytes == 10
-        assert b"".join(part.read_back()) == b"0123456789"
+def test_many_small_pieces_are_written_in_one_call(target):
+    with Part(target, ENTRY) as part:
+        part.write([b"a", b"b"] * 2000)
+        part.write_at([b"c", b"d"] * 2000, 4000)
+        assert b"".join(part.read_back()) == b"ab" * 2000 + b"cd" * 2000
 
 
 @pytest.mark.parametrize("name", ["x" * 244, "x" * 255, "é" * 127])
 def test_the_longest_names_can_be_fetched(name, tmp_path):
     target = tmp_path / name
     with Part(target, ENTRY) as part:
-        part.write(b"x")
+        part.write([b"x"])
         part.finish(None)
     assert target.read_bytes() == b"x"
 
@@ -255,7 +259,7 @@ def test_a_part_is_held_until_it_is_closed(target):
 
 def test_who_waited_for_a_part_that_was_finished_begins_a_new_one(target):
     with Part(target, ENTRY) as first, ThreadPoolExecutor(1) as pool:
-        first.write(b"0123456789")
+        first.write([b"0123456789"])
 
         def second():
             with Part(target, ENTRY) as part:
@@ -289,10 +293,10 @@ def test_a_part_that_can_not_be_begun_is_not_held(target, monkeypatch):
 
 def test_a_full_disk_is_no_space(target):
     with Part(target, ENTRY) as part:
-        part.write(b"01234")
+        part.write([b"01234"])
         real, part._stream = part._stream, io.FileIO("/dev/full", "r+b")
         with pytest.raises(NoSpace) as caught:
-            part.write(b"56789")
+            part.write([b"56789"])
         part._stream.close()
         part._stream = real
         assert part.size_bytes == 5
@@ -333,7 +337,7 @@ def test_a_place_that_can_not_be_written_is_a_usage_error(how, tmp_path):
 def test_a_folder_of_the_final_name_is_a_usage_error(target):
     target.mkdir(parents=True)
     with Part(target, ENTRY) as part:
-        part.write(b"x")
+        part.write([b"x"])
         with pytest.raises(UsageError):
             part.finish(None)
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
 from ctaflows.storage.checksum import joined_adler32
-from ctaflows.transfer.copy import Gather
 from ctaflows.transfer.ranges import Ledger, cut
 
 DEADLINE_S = 60
@@ -127,57 +126,3 @@ def test_joined_sums_of_long_parts(parts: list[tuple[int, int]]) -> None:
     blocks = [bytes([value]) * n_bytes for value, n_bytes in parts]
     sums = [(zlib.adler32(block), len(block)) for block in blocks]
     assert joined_adler32(sums) == zlib.adler32(b"".join(blocks))
-
-
-PIECES = st.integers(0, 40_000) | st.sampled_from([0, 1, 16_383, 16_384, 16_385])
-
-
-@given(st.lists(PIECES, max_size=12), st.none() | st.integers(0, 10 << 20))
-def test_gathered_pieces_are_the_same_bytes(lengths: list[int], size_bytes: int | None) -> None:
-    pieces = [bytes([i + 1]) * n for i, n in enumerate(lengths)]
-    blocks: list[bytes] = []
-    gather = Gather(lambda block: blocks.append(bytes(block)), size_bytes)
-    for piece in pieces:
-        gather.take(piece)
-    gather.flush()
-    assert b"".join(blocks) == b"".join(pieces)
-    assert all(blocks)
-    n_blocks = len(blocks)
-    gather.flush()
-    assert len(blocks) == n_blocks, "a second flush has nothing to write"
-
-
-def test_small_pieces_become_large_blocks() -> None:
-    blocks: list[int] = []
-    gather = Gather(lambda block: blocks.append(len(block)), 4 << 30)
-    for _ in range(1000):
-        gather.take(b"x" * 16_384)
-    gather.flush()
-    assert len(blocks) == 16
-    assert max(blocks) == MIB
-
-
-def test_of_a_small_file_nothing_is_held_back() -> None:
-    """A kill at any moment costs no byte that came."""
-    blocks: list[bytes] = []
-    gather = Gather(lambda block: blocks.append(bytes(block)), 100 << 20)
-    for piece in (b"a", b"b" * 16_384, b"c"):
-        gather.take(piece)
-        assert blocks[-1] == piece
-
-
-def test_a_write_that_fails_loses_nothing_twice() -> None:
-    written: list[bytes] = []
-
-    def write(block: memoryview) -> None:
-        if not written:
-            written.append(b"")
-            raise UsageError("full")
-        written.append(bytes(block))
-
-    gather = Gather(write, 1 << 30)
-    gather.take(b"abc")
-    with pytest.raises(UsageError):
-        gather.flush()
-    gather.flush()
-    assert written == [b""], "the block that could not be written does not come again"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         inspect_dl1,
         inspect_dl1_files,
         inspect_remote_dl1,
+        inspect_remote_dl1_files,
         keep_token,
         list_dir,
         list_night,
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
         make_dir,
         move,
         open_remote,
+        plot_night,
         refresh_token,
         remove,
         stat,
         upload_dir,
         upload_file,
         verify_dir,
+        write_page,
     )
 
 __version__ = "0.1.0"
@@ -71,6 +74,7 @@ __all__ = [
     "inspect_dl1",
     "inspect_dl1_files",
     "inspect_remote_dl1",
+    "inspect_remote_dl1_files",
     "keep_token",
     "list_dir",
     "list_night",
@@ -78,12 +82,14 @@ __all__ = [
     "make_dir",
     "move",
     "open_remote",
+    "plot_night",
     "refresh_token",
     "remove",
     "stat",
     "upload_dir",
     "upload_file",
     "verify_dir",
+    "write_page",
 ]
 
 #: Found by ``prefect block register -m ctaflows``; not in __all__, since they import Prefect.

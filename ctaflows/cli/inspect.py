@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import inspected, options, render
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +57,7 @@ def command(
     as_json: bool,
     profile: str | None,
 ) -> None:
-    """Tell what is in DL1 files: layout, run, events by type, times, rates, tables.
+    """Tell what is in DL1 files: layout, run, events by type, times, rates, charges, tables.
 
     A file that is not here is looked for at the door, and read there: a large one is not fetched.
     cta://PATH always means the door, ./PATH always this machine. Reads lstchain's and ctapipe's
@@ -162,8 +162,9 @@ def _draw(looked: list[Inspection], plot: str | None, page: str | None) -> None:
 
 def _print(summary: DL1Summary, *, columns: bool) -> None:
     click.secho(summary.file, bold=True)
-    for key, value in _lines(summary):
-        click.echo(f"  {key:<12} {value}")
+    quantities = inspected.lines(summary.quantities) if summary.quantities else []
+    for key, value in [*_lines(summary), *quantities]:
+        click.echo(f"  {key:<15} {value}")
     render.print_rich(_columns(summary) if columns else _tables(summary))
 
 

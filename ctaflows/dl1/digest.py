@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import human_bytes, shortened
+from ctaflows.dl1.times import span_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +153,7 @@ def _figures(report: NightReport, runs: list[RunTally]) -> str:
     first = min((r.time_first for r in runs if r.time_first), default=None)
     last = max((r.time_last for r in runs if r.time_last), default=None)
     if first and last:
-        rows.append(("Events from, to", f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC"))
+        rows.append(("Events from, to", span_text(first, last)))
     if checked := _checked(report):
         rows.append(("Checks", checked))
     rows += [

@@ -22,6 +22,7 @@ from ctaflows.dl1.pagerows import (
     tally_of,
 )
 from ctaflows.dl1.report import NightReport, human_bytes
+from ctaflows.dl1.times import is_one_night
 from ctaflows.errors import printable, redact
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def _pictures(pictures: list[tuple[str, str, str]]) -> str:
 def _runs(runs: list[RunRow]) -> str:
     if not runs:
         return ""
+    moments = [m for run in runs for m in (run.time_first, run.time_last) if m]
+    dated = bool(moments) and not is_one_night(min(moments), max(moments))
     rows = []
     for run in runs:
         counts = run.verdicts
@@ -164,8 +167,8 @@ def _runs(runs: list[RunRow]) -> str:
             f"{run.n_files:,}",
             human_bytes(run.size_bytes),
             f"{run.n_events:,}" if run.n_events else "",
-            _moment(run.time_first),
-            _moment(run.time_last),
+            _moment(run.time_first, dated=dated),
+            _moment(run.time_last, dated=dated),
             _number(run.duration_s or None, 1),
             _number(run.rate_hz, 1),
             verdicts,
@@ -250,8 +253,8 @@ def _class(verdict: str) -> str:
     return verdict.replace(" ", "-")
 
 
-def _moment(time: datetime | None) -> str:
-    return f"{time:%H:%M:%S}" if time else ""
+def _moment(time: datetime | None, *, dated: bool) -> str:
+    return f"{time:{'%Y-%m-%d ' if dated else ''}%H:%M:%S}" if time else ""
 
 
 def _number(value: float | None, digits: int) -> str:

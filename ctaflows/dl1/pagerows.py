@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1.checks import remarks
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import NightReport, human_bytes, shortened
+from ctaflows.dl1.times import span_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -211,7 +212,7 @@ def figures_of(night: NightReport | Iterable[Inspection], rows: list[Row]) -> li
     first = min((r.time_first for r in runs if r.time_first), default=None)
     last = max((r.time_last for r in runs if r.time_last), default=None)
     if first and last:
-        found.append(("Time", f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC"))
+        found.append(("Time", span_text(first, last)))
     duration_s = sum(run.duration_s for run in runs)
     if duration_s:
         found.append(("Duration", f"{duration_s:,.1f} s in all files"))

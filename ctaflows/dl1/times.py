@@ -59,3 +59,14 @@ def utc_of_unix(unix_s: float) -> datetime:
 def utc_of_tai(tai_s: int, fraction_s: float = 0.0) -> datetime:
     """Turn TAI seconds since 1970 and their fraction into an aware UTC time."""
     return _EPOCH + timedelta(seconds=tai_s - tai_minus_utc_s(tai_s), microseconds=fraction_s * 1e6)
+
+
+def span_text(first: datetime, last: datetime) -> str:
+    """Say from when to when: within a night the day is said once."""
+    day = "" if is_one_night(first, last) else "%Y-%m-%d "
+    return f"{first:%Y-%m-%d %H:%M:%S} to {last:{day}%H:%M:%S} UTC"
+
+
+def is_one_night(first: datetime, last: datetime) -> bool:
+    """Are both within less than a day?"""
+    return last - first < timedelta(days=1)

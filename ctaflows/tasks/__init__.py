@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night, look_at_night
     from ctaflows.tasks.namespace import disk_usage, find, list_dir, make_dir, move, remove, stat
     from ctaflows.tasks.partial import fetch_tables
-    from ctaflows.tasks.remote import inspect_remote_dl1, open_remote
+    from ctaflows.tasks.pictures import plot_night, write_page
+    from ctaflows.tasks.remote import inspect_remote_dl1, inspect_remote_dl1_files, open_remote
     from ctaflows.tasks.token import get_token_info, keep_token, refresh_token, share_token
     from ctaflows.tasks.transfers import (
         fetch_dir,
@@ -31,7 +32,8 @@ _HOMES = {
     "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night", "look_at_night"),
     "namespace": ("disk_usage", "find", "list_dir", "make_dir", "move", "remove", "stat"),
     "partial": ("fetch_tables",),
-    "remote": ("inspect_remote_dl1", "open_remote"),
+    "pictures": ("plot_night", "write_page"),
+    "remote": ("inspect_remote_dl1", "inspect_remote_dl1_files", "open_remote"),
     "token": ("get_token_info", "keep_token", "refresh_token", "share_token"),
     "transfers": (
         "fetch_dir",
@@ -56,6 +58,7 @@ __all__ = [
     "inspect_dl1",
     "inspect_dl1_files",
     "inspect_remote_dl1",
+    "inspect_remote_dl1_files",
     "keep_token",
     "list_dir",
     "list_night",
@@ -64,6 +67,7 @@ __all__ = [
     "move",
     "open_remote",
     "plan_fetch",
+    "plot_night",
     "refresh_token",
     "remove",
     "share_token",
@@ -71,6 +75,7 @@ __all__ = [
     "upload_dir",
     "upload_file",
     "verify_dir",
+    "write_page",
 ]
 
 

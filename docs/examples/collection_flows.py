@@ -16,12 +16,14 @@ from ctaflows.tasks import (
     inspect_dl1,
     inspect_dl1_files,
     inspect_remote_dl1,
+    inspect_remote_dl1_files,
     keep_token,
     list_dir,
     list_night,
     look_at_night,
     make_dir,
     move,
+    plot_night,
     refresh_token,
     remove,
     share_token,
@@ -29,6 +31,7 @@ from ctaflows.tasks import (
     upload_dir,
     upload_file,
     verify_dir,
+    write_page,
 )
 
 
@@ -109,6 +112,21 @@ def look_inside_many(folder: str) -> list[str]:
 def look_inside_there(path: str, profile: str) -> int:
     """Tell which run a DL1 file is of, without fetching it."""
     return inspect_remote_dl1(path, whole=False, profile=profile).run or 0
+
+
+@flow
+def look_inside_many_there(folder: str, profile: str) -> list[int]:
+    """Tell how many events DL1 files have, several at once, without fetching them."""
+    files = find(folder, include=["dl1_*.h5"], exclude=["datacheck"], profile=profile)
+    found = inspect_remote_dl1_files(files, profile=profile)
+    return [one.summary.n_events or 0 for one in found if one.summary]
+
+
+@flow
+def draw_night(folder: str) -> list[str]:
+    """Draw what is in a folder's DL1 files: a picture, and a page that opens offline."""
+    found = inspect_dl1_files(sorted(Path(folder).rglob("*dl1_*.h5")))
+    return [str(plot_night(found, "night.pdf")), str(write_page(found, "night.html"))]
 
 
 @flow

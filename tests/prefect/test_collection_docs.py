@@ -44,6 +44,18 @@ RUNS: list[tuple[str, dict[str, Any], Any, list[str]]] = [
     ("look_inside_many", {"folder": "."}, [], ["inspect-dl1-files"]),
     ("look_inside_there", {"path": FIRST}, 11111, ["inspect-remote-dl1"]),
     (
+        "look_inside_many_there",
+        {"folder": NIGHT},
+        [140, 140],
+        ["find", "inspect-remote-dl1-files"],
+    ),
+    (
+        "draw_night",
+        {"folder": "."},
+        ["night.pdf", "night.html"],
+        ["inspect-dl1-files", "plot-night", "write-page"],
+    ),
+    (
         "fetch_parameters",
         {"path": FIRST, "dest": "."},
         "dl1_LST-1.Run11111.0000.partial.h5",

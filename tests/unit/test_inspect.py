@@ -16,8 +16,10 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from ctaflows.cli import inspected
 from ctaflows.dl1 import hdf5, times
 from ctaflows.dl1.inspect import inspect_file, inspect_stream
+from ctaflows.dl1.quantities import Quantities
 from ctaflows.dl1.summary import ColumnInfo, DL1Summary
 from ctaflows.errors import (
     CtaflowsError,
@@ -98,6 +100,20 @@ def test_a_subrun(sample):
     assert ColumnInfo("dragon_time", "float64", (), None) in parameters.columns
     images = tables["/dl1/event/telescope/image/LST_LSTCam"]
     assert ColumnInfo("image_mask", "bool", (1855,), None) in images.columns
+
+
+def test_quantities_in_words(night):
+    found = inspect_file(night[0]).quantities
+    words = dict(inspected.lines(found))
+    assert words["live time"].startswith(f"{found.times.live_time_s:.6f} s, dead ")
+    assert f"altitude {found.pointing.altitude_deg:.4f}°" in words["pointing"]
+    assert f"median {found.intensity['cosmic'].median:.4g}" in words["cosmic p.e."]
+    assert words["pixels"].startswith(f"{found.calibration.n_unusable_pixels} of 1855 unusable")
+    if found.images:
+        flatfield = found.images.by_type["flatfield"]
+        assert f"charge {flatfield.charge_mean:.4g} p.e." in words["flatfield pixel"]
+        assert f"time {flatfield.time_mean_ns:.4g} ns" in words["flatfield pixel"]
+    assert inspected.lines(Quantities()) == []
 
 
 def test_json_both_ways(night):
@@ -181,6 +197,14 @@ def test_nothing_is_guessed(tmp_path):
 def test_a_run_s_number_in_the_file_wins_over_its_name(tmp_path):
     path = tmp_path / "dl1_LST-1.Run00001.0000.h5"
     assert inspect_file(write_ctapipe(path, trigger_rows(1_728_338_437))).run == 18000
+
+
+def test_the_day_of_an_end_is_said_where_it_is_another():
+    first = dt.datetime(2024, 11, 14, 21, 30, tzinfo=dt.UTC)
+    later = first + dt.timedelta(hours=8)
+    assert times.span_text(first, later) == "2024-11-14 21:30:00 to 05:30:00 UTC"
+    later += dt.timedelta(days=7)
+    assert times.span_text(first, later) == "2024-11-14 21:30:00 to 2024-11-22 05:30:00 UTC"
 
 
 def test_leap_seconds():

@@ -1,5 +1,7 @@
 """The page of a night: one file, all of it text that is meant to be there."""
 
+import dataclasses
+import datetime as dt
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -15,6 +17,7 @@ from ctaflows.dl1.report import Inspection
 from ctaflows.model import Transfer
 from ctaflows.tasks.pictures import write_page
 
+WEEK = dt.timedelta(days=7)
 VOID = {"meta", "input", "br", "link", "img"}
 
 
@@ -111,6 +114,17 @@ def test_runs_are_added_up_and_events_counted_once(night):
     assert (second.run, second.n_files, second.n_events) == (11113, 2, 61_850)
     (whole,) = runs_of(rows_of([subrun(11111, None), datacheck(11111, None)]))
     assert whole.n_events == 61_850
+
+
+def test_files_of_several_nights_have_dates():
+    early, late = subrun(), subrun(11113, 0)
+    assert ">2024-" not in page([early, late]).partition('id="runs"')[2]
+    later = dataclasses.replace(late.summary, time_first=late.summary.time_first + WEEK,
+                                time_last=late.summary.time_last + WEEK)  # fmt: skip
+    text = page([early, dataclasses.replace(late, summary=later)])
+    day = f"{later.time_last:%Y-%m-%d}"
+    assert f" to {day} " in text
+    assert f">{day} " in text.partition('id="runs"')[2]
 
 
 def test_a_good_night_and_an_empty_one():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ctaflows.dl1.report import NightReport
+    from ctaflows.model import Transfer
 
 #: More rows than this make a page nobody reads; the manifest has them all.
 MAX_ROWS = 1000
@@ -44,16 +46,13 @@ def publish_night(report: NightReport) -> None:
         return
     key = f"night-{report.date}"
     title = f"Night {report.date} {report.version or ''}".strip()
-    records = sorted(report.records(), key=lambda r: r["error"] is None)
-    rows = [{**r, "file": r["path"].rpartition("/")[2], "outcome": _outcome(r)} for r in records]
-    filled = {key for row in rows for key in _COLUMNS if row.get(key) not in (None, [])}
-    rows = [{key: _cell(row.get(key)) for key in _COLUMNS if key in filled} for row in rows]
+    n_more = len(report.transfers) - MAX_ROWS
     verdict = f"{title}: {report.verdict()}."
     links = [("manifest", "the proof of each file", report.manifest)]
     if page := getattr(report, "page", None):
         links.append(("page", "the page with plots", str(page)))
     # where the server takes one no more, each of the others would only wait for it again
-    if not publish_table(key, verdict, rows, rest=report.manifest):
+    if not publish_table(key, verdict, _rows(report), rest=report.manifest, n_more=n_more):
         return
     if not publish_markdown(f"{key}-summary", verdict, digest(report)):
         return
@@ -63,7 +62,12 @@ def publish_night(report: NightReport) -> None:
 
 
 def publish_table(
-    key: str, title: str, records: Sequence[Mapping[str, Any]], *, rest: str | None = None
+    key: str,
+    title: str,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    rest: str | None = None,
+    n_more: int = 0,
 ) -> bool:
     """Make a table artifact.
 
@@ -77,13 +81,15 @@ def publish_table(
         The rows, `MAX_ROWS` of them at most.
     rest : str, optional
         Where the rows are that find no place.
+    n_more : int
+        How many of these there are beside the records.
 
     Returns
     -------
     bool
         Did Prefect take it?
     """
-    more = len(records) - MAX_ROWS
+    more = max(0, n_more) + max(0, len(records) - MAX_ROWS)
     if more > 0:
         title += f" {more:,} more rows" + (f": {rest}." if rest else ".")
     rows = [dict(record) for record in records[:MAX_ROWS]]
@@ -177,6 +183,20 @@ def _publish(make: Callable[[], Any]) -> bool:
         get_logger("artifacts").warning("Prefect did not take an artifact: %s", why)
         return False
     return True
+
+
+def _rows(report: NightReport) -> list[dict[str, Any]]:
+    """Make the rows of a night's table, as many as it takes: those of failed files first."""
+
+    def is_good(transfer: Transfer) -> bool:
+        looked = report.inspections.get(transfer.local)
+        return transfer.ok and not (looked and looked.error)
+
+    first = sorted(report.transfers, key=is_good)[:MAX_ROWS]
+    records = replace(report, transfers=first).records()
+    rows = [{**r, "file": r["path"].rpartition("/")[2], "outcome": _outcome(r)} for r in records]
+    filled = {key for row in rows for key in _COLUMNS if row.get(key) not in (None, [])}
+    return [{key: _cell(row.get(key)) for key in _COLUMNS if key in filled} for row in rows]
 
 
 def _outcome(record: Mapping[str, Any]) -> str:

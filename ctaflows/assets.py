@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
 
 #: A task run for each; the runs of a longer night share them.
-_MOST_TASK_RUNS = 40
+_MOST_TASK_RUNS = 4
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,6 @@ def _record(runs: Sequence[FetchedRun]) -> None:
         asset_deps=[Asset(key=r.origin) for r in runs],
         name="record-run",
         task_run_name=f"record {label}",
-        tags=["ctaflows"],
         persist_result=False,
     )
     def record() -> None:

@@ -22,6 +22,9 @@ T = TypeVar("T")
 #: Batches at a time in this process: as each moves many files at once by itself, this many keep the
 #: line full while one of them ends.
 _HERE = 3
+#: Options of the tasks within our flows: Prefect asks its server about the limit of each tag of a
+#: task run before it begins (prefect 3.9.1, task_engine.py: start), some 50 ms each time.
+QUIET: dict[str, Any] = {"tags": [], "persist_result": False}
 #: Elsewhere, on a cluster, the task runner knows how many fit.
 _ELSEWHERE = 10_000
 
@@ -49,6 +52,14 @@ def in_turn(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, 
             yield _settled(*begun.popleft())
     while begun:
         yield _settled(*begun.popleft())
+
+
+def files_a_batch(n_files: int) -> int:
+    """Say how many files a batch of small ones should have: some 16 batches, of 100 to 1000 files.
+
+    Each costs the server some 100 ms of CPU, however many files it has.
+    """
+    return min(max(100, -(-n_files // 16)), 1000)
 
 
 def parts_of(transfers: Sequence[Transfer], *, least: int = 100, most: int = 85) -> list[Report]:

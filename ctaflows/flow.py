@@ -18,11 +18,12 @@ a flow run, so that its tasks are tracked. Where tasks run, ``CTAFLOWS_RUNNER`` 
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import runners
+from ctaflows import heartbeat, runners
 from ctaflows.dual import Dual, is_tracked, tracking
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ class DualFlow(Dual):
 
     def _build(self) -> Any:
         import prefect
-        from prefect.utilities.callables import parameter_schema
 
         options = {"description": summary(self.fn), **self._options}
         if word := runners.from_environment():
@@ -83,10 +83,13 @@ class DualFlow(Dual):
         # Prefect reads parameter descriptions from Google docstrings only (prefect 3.9.1,
         # utilities/callables: parameter_docstrings), and it reads them off the flow object when
         # it deploys (cli/deploy/_core.py, deployments/runner.py).
-        lines = [f"    {name}: {text}" for name, text in parameter_descriptions(self.fn).items()]
-        if lines:
+        told = parameter_descriptions(self.fn)
+        if told:
+            lines = [f"    {name}: {text}" for name, text in told.items()]
             self.__doc__ = real.__doc__ = "\n".join([summary(self.fn), "", "Args:", *lines])
-            real.parameters = parameter_schema(real)
+        for name, about in real.parameters.properties.items():
+            if name in told:
+                about["description"] = told[name]
         return real
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,13 +98,36 @@ class DualFlow(Dual):
 
     def tracked(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a Prefect flow here and now, whatever ``CTAFLOWS_TRACK`` says."""
-        with tracking("auto"):
-            return self.real(*args, **kwargs)
+        with tracking("auto"), heartbeat.taken_over() as beating:
+            real = self.real
+            flow = copy.copy(real)
+            flow.fn = beating(self.fn)
+            flow.validate_parameters = real.validate_parameters  # needs the function's globals
+            flow.serialize_parameters = _serialized_by(flow)
+            return flow(*args, **kwargs)
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function with nothing tracked, whatever ``CTAFLOWS_TRACK`` says."""
         with tracking("never"):
             return self.fn(*args, **kwargs)
+
+
+def _serialized_by(flow: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Give what makes parameters JSON-ready without importing FastAPI (0.3 s) where they are it."""
+    general = flow.serialize_parameters
+
+    def serialize(parameters: dict[str, Any]) -> dict[str, Any]:
+        if all(map(_is_plain, parameters.values())):
+            return dict(parameters)
+        return dict(general(parameters))
+
+    return serialize
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, bool)
 
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from ctaflows import settings as _settings
 from ctaflows.artifacts import progress_shown, publish_night
 from ctaflows.assets import publish_runs
 from ctaflows.batch import (
+    QUIET,
     fetch_name,
+    files_a_batch,
     given,
     in_turn,
     inspect_name,
@@ -29,6 +31,7 @@ from ctaflows.dl1.report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.events import files_fetched, night_complete
 from ctaflows.flow import flow
+from ctaflows.sealed import Sealed
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.tasks.pictures import with_page
@@ -46,14 +49,15 @@ fetch_batch = fetch_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    persist_result=False,
+    **QUIET,
 )
-inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, persist_result=False)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **QUIET)
+list_quietly = list_night.with_options(**QUIET)
 
 
 def run_name() -> str:
     """Name a run after its night, also where the parameter says last-night."""
-    date = _run.parameters().get("date") or LAST_NIGHT
+    date = str(_run.parameters().get("date") or LAST_NIGHT)
     try:
         return f"fetch-dl1-{night_date(date, _run.moment())}"
     except UsageError:  # the run itself will say it
@@ -62,9 +66,9 @@ def run_name() -> str:
 
 @flow(name="fetch-dl1", flow_run_name=run_name)
 def fetch_dl1(
-    date: str = LAST_NIGHT,
-    run: str = "",
-    subrun: str = "",
+    date: str | int = LAST_NIGHT,
+    run: str | int = "",
+    subrun: str | int = "",
     version: str = "latest",
     include: list[str] | None = None,
     exclude: list[str] | None = None,
@@ -79,12 +83,12 @@ def fetch_dl1(
 
     Parameters
     ----------
-    date : str
+    date : str or int
         Date of the evening, such as 20241114 or 2024-11-14; last-night is yesterday's evening by
         the calendar on La Palma, counted from when the run was scheduled.
-    run : str
+    run : str or int
         Runs to fetch, such as 11111,11113-11115; all if not given.
-    subrun : str
+    subrun : str or int
         Subruns to fetch, such as 100-120; all if not given.
     version : str
         Version of the data, such as v0.1; latest takes the highest there is.
@@ -114,12 +118,12 @@ def fetch_dl1(
         Some files could not be fetched or are damaged; the others are in place.
     """
     wanted = Wanted(
-        parse_numbers(run or None),
-        parse_numbers(subrun or None),
+        parse_numbers(str(run) or None),
+        parse_numbers(str(subrun) or None),
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    night = list_night(night_date(date, _run.moment()), version=version, profile=profile)
+    night = list_quietly(night_date(str(date), _run.moment()), version=version, profile=profile)
     chosen = select(night, wanted)
     if not chosen:
         raise NotFound(
@@ -150,17 +154,18 @@ def fetch_dl1(
 
     def fetch(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
-            batch, folder, base=night.base, manifest=manifest, profile=profile
+            Sealed(batch), folder, base=night.base, manifest=manifest, profile=profile
         )
 
     def look(part: Report) -> Any:
         paths = known.unknown(part.transfers) if inspect else []
-        return inspect_batch.submit(paths) if paths else None
+        return inspect_batch.submit(Sealed(paths)) if paths else None
 
     transfers: dict[str, Transfer] = {}
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
     with progress_shown(f"Night {night.date}", len(rest), n_bytes) as gauge:
-        ended = (gauge.arrived(report_of(done)) for _, done in in_turn(fetch, batches(rest)))
+        cut = batches(rest, max_files=files_a_batch(len(rest)))
+        ended = (gauge.arrived(report_of(done)) for _, done in in_turn(fetch, cut))
         fetched = (as_moved(part, manifest) for part in ended)
         for part, found in in_turn(look, chain(parts_of(in_place), fetched)):
             known.add(given(found) or (), part.transfers)
@@ -168,7 +173,7 @@ def fetch_dl1(
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]
     looked = Found(known.of(in_order) if inspect else ())
-    report = replace(report, transfers=tuple(in_order), inspections=looked)
+    report = replace(report, transfers=Sealed(in_order), inspections=looked)
     log.info("Night %s: %s.", night.date, report.verdict())
     report = with_page(report)
     publish_night(report)

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctaflows.artifacts import progress_shown, publish_table
-from ctaflows.batch import fetch_name, in_turn, may_try_again, report_of
+from ctaflows.batch import (
+    QUIET,
+    fetch_name,
+    files_a_batch,
+    in_turn,
+    may_try_again,
+    report_of,
+)
 from ctaflows.events import files_fetched
 from ctaflows.flow import flow
+from ctaflows.sealed import Sealed
 from ctaflows.tasks import fetch_files
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import list_tree, plan_tree, prune_tree
@@ -28,7 +36,7 @@ fetch_batch = fetch_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    persist_result=False,
+    **QUIET,
 )
 
 
@@ -122,7 +130,8 @@ def fetch(title: str, entries: Sequence[Entry], folder: Path, **options: Any) ->
     n_bytes = sum(entry.size_bytes or 0 for entry in entries)
     with progress_shown(title, len(entries), n_bytes) as gauge:
         for _, result in in_turn(
-            lambda batch: fetch_batch.submit(batch, folder, **options), batches(entries)
+            lambda batch: fetch_batch.submit(Sealed(batch), folder, **options),
+            batches(entries, max_files=files_a_batch(len(entries))),
         ):
             report = gauge.arrived(report_of(result))
             files_fetched(report)

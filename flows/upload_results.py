@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.artifacts import progress_shown, publish_table
-from ctaflows.batch import files_named, in_turn, may_try_again, report_of
+from ctaflows.batch import (
+    QUIET,
+    files_a_batch,
+    files_named,
+    in_turn,
+    may_try_again,
+    report_of,
+)
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.flow import flow
 from ctaflows.runs import task_parameters
+from ctaflows.sealed import Sealed
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
 from ctaflows.transfer.plan import batches
@@ -36,7 +44,7 @@ upload_batch = upload_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    persist_result=False,
+    **QUIET,
 )
 
 
@@ -117,10 +125,11 @@ def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer
     n_bytes = sum(entry.size_bytes or 0 for entry in pairs)
 
     def begin(batch: Sequence[Entry]) -> Any:
-        files = [(pairs[entry], entry.path) for entry in batch]
+        files = Sealed((pairs[entry], entry.path) for entry in batch)
         return upload_batch.submit(files, **options)
 
+    cut = batches(pairs, max_files=files_a_batch(len(pairs)))
     with progress_shown(title, len(pairs), n_bytes) as gauge:
-        for _, result in in_turn(begin, batches(pairs)):
+        for _, result in in_turn(begin, cut):
             done += gauge.arrived(report_of(result)).transfers
     return done

@@ -16,7 +16,7 @@ from ctaflows import runs
 from ctaflows import settings as _settings
 from ctaflows.artifacts import progress_shown, publish_night
 from ctaflows.assets import publish_runs
-from ctaflows.batch import fetch_name, given, in_turn, inspect_name, report_of
+from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.inspections import Inspections
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
@@ -25,6 +25,7 @@ from ctaflows.dl1.watch import Patience, Rhythm, look_at, night_of
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.events import files_arrived, night_complete
 from ctaflows.flow import flow
+from ctaflows.sealed import Sealed
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files
 from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
 
 #: A file that fails is tried again at the next look, not by Prefect.
-fetch_batch = fetch_files.with_options(task_run_name=fetch_name, persist_result=False)
-inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, persist_result=False)
+fetch_batch = fetch_files.with_options(task_run_name=fetch_name, **QUIET)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **QUIET)
+list_quietly = list_night_if_there.with_options(**QUIET)
 
 
 def run_name() -> str:
@@ -54,9 +56,9 @@ def run_name() -> str:
 
 @flow(name="watch-night", flow_run_name=run_name)
 def watch_night(
-    date: str = LAST_NIGHT,
-    run: str = "",
-    subrun: str = "",
+    date: str | int = LAST_NIGHT,
+    run: str | int = "",
+    subrun: str | int = "",
     version: str = "latest",
     include: list[str] | None = None,
     exclude: list[str] | None = None,
@@ -75,13 +77,13 @@ def watch_night(
 
     Parameters
     ----------
-    date : str
+    date : str or int
         Date of the evening, such as 20241114; last-night is yesterday's by the calendar on La
         Palma, counted from when the run was scheduled, tonight that of the night that goes on or
         comes next.
-    run : str
+    run : str or int
         Runs to fetch, such as 11111,11113-11115; all if not given.
-    subrun : str
+    subrun : str or int
         Subruns to fetch, such as 100-120; all if not given.
     version : str
         Version of the data, such as v0.1; latest takes the highest there is.
@@ -120,14 +122,14 @@ def watch_night(
         The door could not be looked at: at the last try, or for a reason that will not pass.
     """
     wanted = Wanted(
-        parse_numbers(run or None),
-        parse_numbers(subrun or None),
+        parse_numbers(str(run) or None),
+        parse_numbers(str(subrun) or None),
         tuple(include or ()),
         tuple(exclude or ()),
     )
     rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls or None)
     patience = Patience(settle_minutes * 60, quiet_minutes * 60)
-    day = night_of(date, runs.moment())
+    day = night_of(str(date), runs.moment())
     folder = Path(dest).expanduser().absolute() / day
     book, report = Notebook(folder), WatchReport.begun(day, folder, folder / NAME)
     began = time.monotonic()
@@ -135,7 +137,7 @@ def watch_night(
         report = report.after_look()
         trouble: CtaflowsError | None = None
         try:
-            night = list_night_if_there(day, version=version, profile=profile)
+            night = list_quietly(day, version=version, profile=profile)
         except CtaflowsError as why:
             if not why.retryable:
                 raise
@@ -205,7 +207,7 @@ def fetch(
 
     def begin(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
-            batch, folder, base=night.base, manifest=folder / NAME, on_error="report",
+            Sealed(batch), folder, base=night.base, manifest=folder / NAME, on_error="report",
             profile=profile,
         )  # fmt: skip
 
@@ -215,12 +217,12 @@ def fetch(
         # told first: one that is killed in between tells again, and forgets none
         book.done(transfer.path for transfer in good)
         paths = known.unknown(good) if inspect else []
-        return inspect_batch.submit(paths) if paths else None
+        return inspect_batch.submit(Sealed(paths)) if paths else None
 
     moved: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in ready)
     with progress_shown(f"Night {night.date}", len(ready), n_bytes) as gauge:
-        ended = in_turn(begin, batches(ready))
+        ended = in_turn(begin, batches(ready, max_files=files_a_batch(len(ready))))
         fetched = (gauge.arrived(report_of(result)) for _, result in ended)
         for part, found in in_turn(look, fetched):
             known.add(given(found) or (), part.transfers)

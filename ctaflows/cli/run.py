@@ -87,8 +87,11 @@ def _click_type(hint: Any) -> tuple[Any, bool]:
     """Translate a type: plain ones, lists of them (given several times), choices; else JSON."""
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType) and len(arguments) == 1:
-        return _click_type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        if str in arguments:
+            return click.STRING, False
+        if len(arguments) == 1:
+            return _click_type(arguments[0])
     if hint is bool:
         return bool, False
     if origin is typing.Literal:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.dl1.inspections import Found
 from ctaflows.dl1.report import NightReport, shortened
+from ctaflows.sealed import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,7 @@ class WatchReport:
             self.night,
             path=about.pop("path"),
             version=about.pop("version"),
-            transfers=tuple(moved.values()),
+            transfers=Sealed(moved.values()),
             inspections=looked,
             gaps=gaps,
         )

@@ -10,7 +10,7 @@ from ctaflows.dl1.night import Gaps
 from ctaflows.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -72,7 +72,7 @@ class NightReport:
         The night here.
     manifest : str
         Where the proof of each file stands.
-    transfers : tuple of Transfer
+    transfers : sequence of Transfer
         One for each file, in the order of run and subrun.
     inspections : mapping of str to Inspection
         Local path to what is in the file; empty where nothing was inspected.
@@ -91,7 +91,7 @@ class NightReport:
     path: str
     dest: str
     manifest: str
-    transfers: tuple[Transfer, ...] = ()
+    transfers: Sequence[Transfer] = ()
     inspections: Mapping[str, Inspection] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
     dry_run: bool = False

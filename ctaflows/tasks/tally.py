@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.report import human_bytes, shortened
 from ctaflows.errors import PartialFailure, printable
+from ctaflows.sealed import Sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -32,7 +33,7 @@ class Tally:
         Where to: a folder here, or a directory at the door.
     manifest : str or None
         Where the proof of each file stands.
-    transfers : tuple of Transfer
+    transfers : sequence of Transfer
         One for each file.
     deleted : tuple of str
         What was (in a dry run: would be) deleted here, relative to ``dest``.
@@ -46,14 +47,14 @@ class Tally:
     title: str
     dest: str
     manifest: str | None = None
-    transfers: tuple[Transfer, ...] = ()
+    transfers: Sequence[Transfer] = ()
     deleted: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     dry_run: bool = False
 
     def having(self, transfers: Iterable[Transfer], **changes: Any) -> Tally:
         """Give it with its files filled in."""
-        return replace(self, transfers=tuple(transfers), **changes)
+        return replace(self, transfers=Sealed(transfers), **changes)
 
     @property
     def failed(self) -> tuple[Transfer, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from ctaflows.admission import admitted
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report
+from ctaflows.sealed import Sealed
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import unless_excluded, walk
@@ -34,18 +35,18 @@ class Tree:
     ----------
     path : str
         The directory, from the door's root.
-    files : tuple of Entry
+    files : sequence of Entry
         The files that are wanted.
-    names : tuple of str
+    names : sequence of str
         All files that were shown, wanted or not, relative to ``path``.
-    empty : tuple of str
+    empty : sequence of str
         Directories in which nothing was shown, likewise; "" is ``path`` itself.
     """
 
     path: str
-    files: tuple[Entry, ...] = ()
-    names: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
+    files: Sequence[Entry] = ()
+    names: Sequence[str] = ()
+    empty: Sequence[str] = ()
 
 
 @task(name="list-tree", tags=["ctaflows"])
@@ -91,7 +92,7 @@ def list_tree(
         if _paths.selected(name, include, exclude)
     ]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
-    return Tree(root.path, tuple(wanted), tuple(names), tuple(shown_empty))
+    return Tree(root.path, Sealed(wanted), Sealed(names), Sealed(shown_empty))
 
 
 def plan_tree(

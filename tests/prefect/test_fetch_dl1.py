@@ -48,7 +48,6 @@ def test_a_night_is_tracked(prefect_server: Any, night: Path) -> None:
     assert names[2].startswith("list-night-")
     assert names[3:] == ["record Run11111", "record Run11113"]
     assert all(t.state.is_completed() for t in tasks)
-    assert all("ctaflows" in t.tags for t in tasks)
 
 
 def test_a_finished_night_again_costs_no_batch(prefect_server: Any, night: Path) -> None:

@@ -1,0 +1,54 @@
+"""Many things that Prefect takes for one.
+
+Prefect goes through all that is in the lists, tuples, dicts and dataclasses that a task is given or
+a flow returns, in search of futures (prefect 3.9.1, utilities/collections.py: visit_collection):
+some 50 objects and 0.1 ms for each file's record, twice for a batch, once more for a night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Sealed(Sequence[T]):
+    """A sequence that is no list and no tuple, and is equal to those with the same items.
+
+    Parameters
+    ----------
+    items : iterable
+        What it holds; read only.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sealed[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sealed[T]:
+        if isinstance(index, slice):
+            return Sealed(self._items[index])
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (Sealed, list, tuple)):
+            return self._items == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __repr__(self) -> str:
+        return repr(self._items)

@@ -56,11 +56,11 @@ def start(*, secret_file: Path | None, profile: str | None) -> None:
     """Keep the token warm in the background; logs in first if need be."""
     from ctaflows import settings
     from ctaflows.auth import daemon
-    from ctaflows.auth.store import Store
+    from ctaflows.auth.blockstore import store_for
     from ctaflows.cli.token import log_in
 
     loaded = settings.load(profile)
-    stored = Store(loaded).read()
+    stored = store_for(loaded).read()
     if stored is None or stored.refresh_token is None or stored.refused is not None:
         log_in(loaded, secret_file)
     found = daemon.start(loaded)

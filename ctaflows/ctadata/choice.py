@@ -68,7 +68,7 @@ def has_door_token(profile: str | None = None) -> bool:
     """Tell whether there is a token of the storage's own, good or expired, or was a login."""
     from ctaflows import settings as _settings
     from ctaflows.auth import legacy
-    from ctaflows.auth.store import Store
+    from ctaflows.auth.blockstore import store_for
     from ctaflows.auth.token import discover
 
     settings = _settings.load(profile)
@@ -76,7 +76,7 @@ def has_door_token(profile: str | None = None) -> bool:
         return True
     if settings.token_source != "store" and discover() is not None:  # noqa: S105
         return True
-    if settings.token_source != "environment" and Store(settings).read() is not None:  # noqa: S105
+    if settings.token_source != "environment" and store_for(settings).read() is not None:  # noqa: S105
         return True
     return legacy.discover(settings.profile, {}) is not None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.filters import check_filters
 from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.tables import nodes_of
 from ctaflows.errors import IntegrityError, NotFound
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.dl1")
 
-_MAX_DEPTH = 16
-_MAX_NODES = 20_000
 #: lstchain's and ctapipe's chunks have up to some megabytes.
 _MAX_CHUNK_BYTES = 64 << 20
 _BLOCK_BYTES = 8 << 20
@@ -96,7 +95,7 @@ def copy_tables(
     """
     import h5py
 
-    groups, datasets = _nodes(source, where)
+    groups, datasets = nodes_of(source, where)
     paths = tuple(path for path in datasets if choice.wants(path))
     if not any(choice.names(path) for path in paths) if choice.tables else not paths:
         raise NoSuchTable(
@@ -147,36 +146,6 @@ def read_mark(file: Path) -> dict[str, str] | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _nodes(source: h5py.File, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find all groups and datasets that are in this very file, by path with a leading slash.
-
-    Plain item access, for the reason told in `tables.tables_of`.
-    """
-    import h5py
-
-    groups: dict[str, Any] = {}
-    datasets: dict[str, Any] = {}
-    waiting: list[tuple[str, Any]] = [("", source)]
-    while waiting:
-        above, group = waiting.pop()
-        with guarded(f"the group {above or '/'}", where):
-            names = list(group)
-        if len(groups) + len(datasets) + len(names) > _MAX_NODES or above.count("/") > _MAX_DEPTH:
-            raise IntegrityError("the file has too many groups", where=where)
-        for name in names:
-            path = f"{above}/{name}"
-            with guarded(path, where):
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    continue
-                node = group[name]
-            if isinstance(node, h5py.Group):
-                groups[path] = node
-                waiting.append((path, node))
-            elif isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual:
-                datasets[path] = node
-    return groups, dict(sorted(datasets.items()))
 
 
 def spans_of(node: Any, path: str, where: str, size_bytes: int) -> list[tuple[int, int]]:

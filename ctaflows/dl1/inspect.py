@@ -106,35 +106,26 @@ def inspect_stream(
         As for `inspect_file`; what `source` raises from our error tree passes.
     """
     with open_stream(source, size_bytes, file) as opened:
-        if expect and not ends_only:
-            _foretell(opened, file, size_bytes, expect)
-        return _summarize(opened, file, size_bytes, images, ends_only=ends_only)
+        return _summarize(opened, file, size_bytes, images, ends_only=ends_only, expect=expect)
 
 
-def _foretell(
-    file: h5py.File, name: str, size_bytes: int, expect: Callable[[Spans], object]
-) -> None:
-    """Say where the events lie."""
-    tables = tables_of(file, name)
-    with guarded("the head", name):
-        layout = layout_of(list(tables), text_attributes(file))
-    if layout is not None and layout.events:
-        expect(spans_of(tables[layout.events], layout.events, name, size_bytes))
-
-
-def _summarize(
-    file: h5py.File, name: str, size_bytes: int, images: int | None, *, ends_only: bool
-) -> DL1Summary:
+def _summarize(file: h5py.File, name: str, *args: Any, **options: Any) -> DL1Summary:
     """Put everything together."""
     import numpy as np
 
     # sums over hostile numbers may overflow: they end as None
     with np.errstate(all="ignore"):
-        return _summary(file, name, size_bytes, images, ends_only=ends_only)
+        return _summary(file, name, *args, **options)
 
 
 def _summary(
-    file: h5py.File, name: str, size_bytes: int, images: int | None, *, ends_only: bool
+    file: h5py.File,
+    name: str,
+    size_bytes: int,
+    images: int | None,
+    *,
+    ends_only: bool,
+    expect: Callable[[Spans], object] | None = None,
 ) -> DL1Summary:
     tables = tables_of(file, name)
     with guarded("the head", name):
@@ -143,6 +134,8 @@ def _summary(
     layout = layout_of(list(tables), root)
     if layout is None:
         raise IntegrityError("the HDF5 file has no DL1 tables", where=name, hint=_hint(tables))
+    if expect and layout.events and not ends_only:
+        expect(spans_of(tables[layout.events], layout.events, name, size_bytes))
     scan, texts = scan_events(tables, layout, name, ends_only=ends_only)
     found = None if ends_only else quantities_of(tables, layout, scan, name, images=images)
     named = parse_name(name)

@@ -69,9 +69,6 @@ def text_attributes(node: Any, *endings: str) -> dict[str, str]:
 def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
     """Find all tables.
 
-    Plain item access reads only the groups' own blocks; ``visititems`` and ``get(getclass=True)``
-    also walk the index of each table's chunks, all over the file.
-
     Parameters
     ----------
     file : h5py.File
@@ -89,34 +86,67 @@ def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
     IntegrityError
         When a group or a table is damaged, or there are absurdly many.
     """
+    found = {}
+    for path, node in nodes_of(file, where)[1].items():
+        with guarded(path, where):
+            if _is_table(node):
+                found[path] = node
+    return found
+
+
+def nodes_of(file: h5py.File, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Find all groups and datasets that are stored in this very file.
+
+    Plain item access reads only the groups' own blocks; ``visititems`` and ``get(getclass=True)``
+    also walk the index of each table's chunks, all over the file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    where : str
+        Its name for messages.
+
+    Returns
+    -------
+    dict of str to h5py.Group, dict of str to h5py.Dataset
+        By path with a leading slash, the datasets in order.
+
+    Raises
+    ------
+    IntegrityError
+        When one is damaged, or there are absurdly many.
+    """
     import h5py
 
-    found: dict[str, Any] = {}
-    waiting = [("", file)]
+    groups: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
+    waiting: list[tuple[str, Any]] = [("", file)]
     n_nodes = 0
     while waiting:
-        path, group = waiting.pop()
-        with guarded(f"the group {path or '/'}", where):
+        above, group = waiting.pop()
+        with guarded(f"the group {above or '/'}", where):
             names = list(group)
         n_nodes += len(names)
-        if n_nodes > _MAX_NODES or path.count("/") > _MAX_DEPTH:
+        if n_nodes > _MAX_NODES or above.count("/") > _MAX_DEPTH:
             raise IntegrityError("the file has too many groups", where=where)
         for name in names:
-            below = f"{path}/{name}"
-            with guarded(below, where):
+            path = f"{above}/{name}"
+            with guarded(path, where):
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     continue
                 node = group[name]
                 if isinstance(node, h5py.Group):
-                    waiting.append((below, node))
-                elif isinstance(node, h5py.Dataset) and _is_table(node):
-                    found[below] = node
-    return dict(sorted(found.items()))
+                    groups[path] = node
+                    waiting.append((path, node))
+                elif isinstance(node, h5py.Dataset) and not (node.external or node.is_virtual):
+                    datasets[path] = node
+    return groups, dict(sorted(datasets.items()))
 
 
 def _is_table(node: Any) -> bool:
-    """Are these rows with named columns, stored in this file?"""
-    if len(node.shape or ()) != 1 or node.external or node.is_virtual:
+    """Are these rows with named columns?"""
+    if len(node.shape or ()) != 1:
         return False
     try:
         return node.dtype.names is not None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.digest import digest
+from ctaflows.dl1.digest import census_digest, digest
 from ctaflows.dual import in_run
 from ctaflows.gauge import Gauge
 from ctaflows.task import get_logger
@@ -22,6 +22,7 @@ from ctaflows.transfer import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ctaflows.dl1.census import Census
     from ctaflows.dl1.report import NightReport
     from ctaflows.model import Transfer
 
@@ -59,6 +60,21 @@ def publish_night(report: NightReport) -> None:
     for name, what, target in links:
         if not publish_link(f"{key}-{name}", f"{title}: {what}", target):
             return
+
+
+def publish_census(census: Census) -> None:
+    """Make a page in Prefect's UI of a night that was looked at.
+
+    Parameters
+    ----------
+    census : Census
+        What `look_at_night` gave.
+    """
+    if in_run():
+        title = f"Night {census.date} {census.version or ''}".strip()
+        publish_markdown(
+            f"night-{census.date}-census", f"{title}: {census.verdict}.", census_digest(census)
+        )
 
 
 def publish_table(

@@ -11,7 +11,7 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.census import Census, Changes
+    from ctaflows.dl1.census import Census
 
 #: By verdict: 10 as where some files failed; growing is no failure, but to be looked at again.
 EXIT_CODES = {"complete": 0, "incomplete": 10, "growing": 11}
@@ -84,21 +84,17 @@ def command(
 
 
 def _print(census: Census) -> None:
-    from ctaflows.dl1.report import human_bytes
+    from ctaflows.dl1.lacks import counted
 
     render.print_rich(_table(census))
     for key, items in _lines(census):
         if items:
             click.echo(f"  {key:<12} {render.one_line(items)}")
-    click.secho(
-        f"{census.verdict}: {len(census.runs)} runs, {census.n_subruns} subruns, "
-        f"{census.n_files} files, {human_bytes(census.size_bytes)}",
-        fg=_COLOURS[census.verdict],
-        bold=True,
-    )
+    click.secho(counted(census), fg=_COLOURS[census.verdict], bold=True)
 
 
 def _lines(census: Census) -> list[tuple[str, str]]:
+    from ctaflows.dl1.lacks import since
     from ctaflows.dl1.report import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"
@@ -114,26 +110,8 @@ def _lines(census: Census) -> list[tuple[str, str]]:
         ("there twice", shortened(doubles, 4)),
         ("odd sizes", shortened(sizes, 4)),
         ("datacheck", "" if census.has_datacheck else "the night has none"),
-        ("last look", _since(census.changes)),
+        ("last look", since(census)),
     ]
-
-
-def _since(changes: Changes | None) -> str:
-    if changes is None:
-        return ""
-    when = f"{changes.since:%Y-%m-%d %H:%M} UTC, {changes.verdict}"
-    if changes.is_none:
-        return f"{when}; nothing has changed since"
-    counts = [
-        f"{len(paths)} {word}"
-        for word, paths in (
-            ("new", changes.new),
-            ("changed", changes.changed),
-            ("gone", changes.gone),
-        )
-        if paths
-    ]
-    return f"{when}; since then {', '.join(counts)}"
 
 
 def _table(census: Census) -> Table:

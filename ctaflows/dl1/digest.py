@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctaflows.dl1.lacks import counted, lacks, since
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import human_bytes, shortened
 from ctaflows.dl1.times import span_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from ctaflows.dl1.census import Census
     from ctaflows.dl1.report import NightReport
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import Entry, Transfer
@@ -114,6 +116,41 @@ def digest(report: NightReport) -> str:
         _amiss("Missing at the door", report.gaps.missing),
         _amiss("Still growing at the door", report.gaps.growing),
     ]
+    if report.census:
+        # the first two are those of what was wanted
+        parts += [_amiss(title, lines) for title, lines in lacks(report.census)[2:]]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def census_digest(census: Census) -> str:
+    """Write a page on a night that was looked at, and not fetched."""
+    head = ("run", "subruns", "expected", "missing", "growing", "datacheck", "size")
+    rows = [
+        (
+            f"{run.run}",
+            f"{run.n_subruns}",
+            "" if run.n_expected is None else f"{run.n_expected}",
+            f"{len(run.missing) or ''}",
+            f"{len(run.growing) or ''}",
+            f"{run.n_datacheck}",
+            human_bytes(run.size_bytes),
+        )
+        for run in census.runs
+    ]
+    changes = since(census)
+    parts = [
+        f"# Night {census.date} {census.version or ''}".rstrip(),
+        f"**{_sentence(counted(census))}.**",
+        f"Last look: {changes}." if changes else "",
+        _table(head, rows, is_right=True) if rows else "",
+        *(_amiss(title, lines) for title, lines in lacks(census)),
+    ]
+    if census.changes:
+        parts += [
+            _amiss("New since the last look", census.changes.new),
+            _amiss("Changed since the last look", census.changes.changed),
+            _amiss("Gone since the last look", census.changes.gone),
+        ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -156,6 +193,8 @@ def _figures(report: NightReport, runs: list[RunTally]) -> str:
         rows.append(("Events from, to", span_text(first, last)))
     if checked := _checked(report):
         rows.append(("Checks", checked))
+    if report.census:
+        rows.append(("The night at the door", counted(report.census)))
     rows += [
         ("At the door", _code(report.path)),
         ("Here", _code(report.dest)),
@@ -201,7 +240,7 @@ def _runs(runs: list[RunTally]) -> str:
     return "## Runs\n\n" + _table(tuple(head), rows, is_right=True)
 
 
-def _amiss(title: str, lines: tuple[str, ...]) -> str:
+def _amiss(title: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
     shown = [f"- {_escaped(line)}" for line in lines[:_MOST]]
@@ -210,7 +249,9 @@ def _amiss(title: str, lines: tuple[str, ...]) -> str:
     return f"## {title}\n\n" + "\n".join(shown)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], *, is_right: bool = False) -> str:
+def _table(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, is_right: bool = False
+) -> str:
     rule = "---:" if is_right else "---"
     lines = [head, (rule,) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.checks import remarks
+from ctaflows.dl1.lacks import lacks
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import NightReport, human_bytes, shortened
 from ctaflows.dl1.times import span_text
@@ -230,27 +231,14 @@ def lists_of(night: NightReport | Iterable[Inspection]) -> list[tuple[str, list[
     """Give what is amiss with the night as a whole: headings, each with its lines."""
     if not isinstance(night, NightReport):
         return []
-    census = night.census
-    found = [
-        ("Failed", list(night.failed)),
-        ("Missing at the door", _united(night.gaps.missing, census.missing if census else ())),
-        ("Still growing", _united(night.gaps.growing, census.growing if census else ())),
-    ]
-    if census:
-        found += [
-            ("Empty files", list(census.empty)),
-            ("Data without a datacheck", list(census.data_without_datacheck)),
-            ("Datacheck without data", list(census.datacheck_without_data)),
-            ("Sizes out of line", [
-                f"{o.path}: {human_bytes(o.size_bytes)}, usual are {human_bytes(o.median_bytes)}"
-                for o in census.odd_sizes
-            ]),
-            ("More than once", [
-                f"{d.kind} of run {d.run}: {_count(d.n_files, 'file')} in {', '.join(d.places)}"
-                for d in census.doubles
-            ]),
-        ]  # fmt: skip
-    return [(title, lines) for title, lines in found if lines]
+    found = {
+        "Failed": list(night.failed),
+        "Missing at the door": list(night.gaps.missing),
+        "Still growing": list(night.gaps.growing),
+    }
+    for title, lines in lacks(night.census) if night.census else ():
+        found[title] = _united(found.get(title, ()), lines)
+    return [(title, lines) for title, lines in found.items() if lines]
 
 
 def _united(some: Iterable[str], more: Iterable[str]) -> list[str]:

@@ -194,6 +194,24 @@ def look_at_night(
     return census
 
 
+def census_of(night: Night, *, profile: str | None = None) -> Census:
+    """Tell whether a night that was listed is whole; untracked, and nothing is remembered.
+
+    Parameters
+    ----------
+    night : Night
+        What `list_night` gave.
+    profile : str, optional
+        Settings to use.
+    """
+    try:
+        others = _other_versions(connect(profile), night)
+    except CtaflowsError as why:
+        get_logger("night").warning("Other versions of the night can't be listed: %s", why)
+        others = []
+    return take_census(night, datetime.now(UTC), others=others)
+
+
 def _other_versions(door: Door, this: Night) -> list[Night]:
     """List the files of a night's other versions."""
     if this.version is None:

@@ -23,6 +23,7 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
+from ctaflows.dl1.census import take_census
 from ctaflows.dl1.digest import outlook
 from ctaflows.dl1.inspections import Found, Inspections
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
@@ -134,13 +135,15 @@ def fetch_dl1(
     # absolute, since tasks may run where another folder is the current one
     folder = Path(dest).expanduser().absolute() / night.date
     manifest = folder / NAME
+    now = datetime.now(UTC)
     report = NightReport(
         date=night.date,
         version=night.version,
         path=night.path,
         dest=str(folder),
         manifest=str(manifest),
-        gaps=gaps(night, wanted, datetime.now(UTC)),
+        gaps=gaps(night, wanted, now),
+        census=take_census(night, now) if wanted == Wanted() else None,
         dry_run=dry_run,
     )
     if dry_run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from ctaflows.flow import flow
 from ctaflows.sealed import Sealed
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files
+from ctaflows.tasks.pictures import with_page
 from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
 from ctaflows.transfer.manifest import NAME, Manifest
 from ctaflows.transfer.plan import batches
@@ -69,6 +71,7 @@ def watch_night(
     polls: int = 0,
     settle_minutes: float = 10.0,
     quiet_minutes: float = 60.0,
+    page: bool = True,
     profile: str = "",
 ) -> WatchReport:
     """Fetch the DL1 files of a night as they become complete, until the night is, and tell of each.
@@ -106,6 +109,8 @@ def watch_night(
         A file is complete when it was not changed for so long, and two looks showed it alike.
     quiet_minutes : float
         A night that lacks nothing is complete when nothing came or changed for so long.
+    page : bool
+        Write the night's page, with pictures, at the end of a run in which files came.
     profile : str
         Settings to use; those of the environment if not given.
 
@@ -148,7 +153,7 @@ def watch_night(
         if wait_s is None:
             break
         pause(wait_s)
-    publish(report, book, _settings.load(profile))
+    report = publish(report, book, _settings.load(profile), page=page)
     if trouble is not None:
         raise trouble
     if report.failed:
@@ -245,17 +250,19 @@ def next_pause(
     return wait_s
 
 
-def publish(report: WatchReport, book: Notebook, settings: Settings) -> None:
-    """Show in Prefect's UI all that has arrived so far, in this run and earlier ones."""
+def publish(report: WatchReport, book: Notebook, settings: Settings, *, page: bool) -> WatchReport:
+    """Show in Prefect's UI, and on the night's page, all that has arrived so far."""
     night = report.night
     proofs = Manifest(Path(night.manifest)).proofs
     here = [proofs[path] for path in book.done_below(night.path) if path in proofs]
     whole = night.having(here, Inspections(night.dest).of(here))
     if night.transfers:
+        whole = with_page(whole) if page else whole
         publish_night(whole)
         publish_runs(night, settings)
     if report.is_complete:
         night_complete(whole)
+    return replace(report, night=replace(night, page=whole.page))
 
 
 if __name__ == "__main__":

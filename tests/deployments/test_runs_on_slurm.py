@@ -72,7 +72,7 @@ def test_the_batches_are_in_jobs(server: Site, worker: Path, slurm: Slurm, tmp_p
     env |= {"CTAFLOWS_SLURM_MEMORY": "1GB", "CTAFLOWS_SLURM_INTERFACE": "lo"}
     env |= {"SLURM_CONF": str(slurm.conf)}
     deploy_night(server, tmp_path / "prefect.yaml", "jobs", "ctaflows", env=env)
-    run = server.trigger("fetch-dl1/jobs", "--param", "date=2024-11-14")
+    run = server.trigger("fetch-dl1/jobs", "--param", "date=20241114")
     run = server.finished(run.id, worker)
     assert run.state.is_completed(), worker.read_text()
     assert_whole(night_of(server, "jobs"))

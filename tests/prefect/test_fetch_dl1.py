@@ -50,6 +50,15 @@ def test_a_night_is_tracked(prefect_server: Any, night: Path) -> None:
     assert all(t.state.is_completed() for t in tasks)
 
 
+def test_what_looks_like_a_number_may_be_one(prefect_server: Any, night: Path) -> None:
+    """As ``prefect deployment run --param date=20241114`` gives it."""
+    report = fetch_dl1.tracked(20241114, run=11111, subrun=0, dest=str(night), dry_run=True)
+    assert (report.date, len(report.transfers)) == ("20241114", 2)
+    assert newest(prefect_server).name == "fetch-dl1-20241114"
+    kinds = [one["type"] for one in fetch_dl1.parameters.properties["date"]["anyOf"]]
+    assert kinds == ["string", "integer"]
+
+
 def test_a_finished_night_again_costs_no_batch(prefect_server: Any, night: Path) -> None:
     first = fetch_dl1.tracked("20241114", dest=str(night))
     again = fetch_dl1.tracked("2024-11-14")

@@ -1,0 +1,53 @@
+"""A sequence that Prefect takes for one thing."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from ctaflows.batch import files_a_batch
+from ctaflows.sealed import Sealed
+
+
+def test_it_is_a_sequence() -> None:
+    sealed = Sealed(n for n in "abc")
+    assert len(sealed) == 3
+    assert list(sealed) == ["a", "b", "c"]
+    assert sealed[0] == "a"
+    assert sealed[-1] == "c"
+    assert sealed[1:] == ["b", "c"]
+    assert "b" in sealed
+    assert "d" not in sealed
+    assert not Sealed()
+    assert repr(sealed) == "('a', 'b', 'c')"
+
+
+def test_it_is_equal_to_others_with_the_same_items() -> None:
+    sealed = Sealed([1, 2])
+    assert sealed == Sealed([1, 2])
+    assert sealed == (1, 2)
+    assert sealed == [1, 2]
+    assert sealed != (2, 1)
+    assert sealed != {1, 2}
+    assert hash(sealed) == hash((1, 2))
+
+
+def test_it_can_be_sent_to_another_process() -> None:
+    assert pickle.loads(pickle.dumps(Sealed("ab"))) == ("a", "b")
+
+
+def test_prefect_does_not_look_into_it() -> None:
+    collections = pytest.importorskip("prefect.utilities.collections")
+    seen: list[object] = []
+    collections.visit_collection({"paths": Sealed(["a", "b"])}, seen.append)
+    assert "a" not in seen
+    assert len(seen) == 3  # the dict, its key, its value
+
+
+@pytest.mark.parametrize(
+    ("n_files", "wanted"),
+    [(0, 100), (110, 100), (1_600, 100), (1_601, 101), (10_000, 625), (1_000_000, 1_000)],
+)
+def test_a_batch_has_a_sixteenth_of_the_files(n_files: int, wanted: int) -> None:
+    assert files_a_batch(n_files) == wanted

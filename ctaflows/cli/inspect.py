@@ -12,6 +12,7 @@ from ctaflows.cli import inspected, options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ctaflows.dl1.checks import Bounds
     from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.errors import CtaflowsError
@@ -44,6 +45,9 @@ Examples:
     metavar="OUT.html",
     help="Also write a page with pictures and checks that opens offline.",
 )
+@click.option(
+    "--bounds", metavar="FILE", help="Bounds of the page's checks, TOML; those left out stay."
+)
 @options.as_json
 @options.profile
 @options.verbose
@@ -54,6 +58,7 @@ def command(
     whole: bool | None,
     plot: str | None,
     page: str | None,
+    bounds: str | None,
     as_json: bool,
     profile: str | None,
 ) -> None:
@@ -67,6 +72,11 @@ def command(
         from ctaflows.dl1.figures import suffix_of
 
         suffix_of(plot)  # before much is read
+    limits = None
+    if bounds:
+        from ctaflows.dl1.checks import load_bounds
+
+        limits = load_bounds(bounds)
     if whole is None and (plot or page):
         whole = True
     looked, errors = _look(files, whole, profile)
@@ -77,7 +87,7 @@ def command(
         for summary in summaries:
             _print(summary, columns=tables)
     if plot or page:
-        _draw(looked, plot, page)
+        _draw(looked, plot, page, limits)
     for error in errors:
         click.secho(f"ctaflows: {error}", fg="red", err=True)
     if errors:
@@ -143,15 +153,23 @@ def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
         ) from why
 
 
-def _draw(looked: list[Inspection], plot: str | None, page: str | None) -> None:
+def _draw(
+    looked: list[Inspection], plot: str | None, page: str | None, limits: Bounds | None
+) -> None:
     from dataclasses import replace
 
     from ctaflows.dl1.checks import check, check_error, with_datacheck
     from ctaflows.tasks.pictures import plot_night, write_page
 
     checked = with_datacheck(
-        replace(one, checks=check(one.summary) if one.summary else check_error(one.error or ""))
-        for one in looked
+        (
+            replace(
+                one,
+                checks=check(one.summary, limits) if one.summary else check_error(one.error or ""),
+            )
+            for one in looked
+        ),
+        limits,
     )
     for path, write in ((plot, plot_night), (page, write_page)):
         if path:

@@ -39,6 +39,8 @@ _LEAST_S = 60.0
 _BYTES_PER_S = 2e6
 #: Of a file that is not here the process may ask for so many times its bytes, and so many more.
 _MOST_TIMES, _MORE_BYTES = 4, 64 << 20
+#: An answer is not longer: that of a subrun has 30 kB.
+_MOST_ANSWER_BYTES = 16 << 20
 #: Pieces in which bytes are handed on.
 _PIECE_BYTES = 1 << 20
 _NONSENSE = "what it answered can't be understood"
@@ -277,6 +279,8 @@ class _Talk:
                 if not part:
                     break
                 found += part
+                if len(found) > _MOST_ANSWER_BYTES:
+                    raise _Odd("it says more than there can be to say")
         return bytes(found)
 
     def _wait(self, selector: selectors.BaseSelector) -> None:

@@ -170,6 +170,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         ("print('{\"summary\": ', end='', flush=True); os._exit(3)", "code 3"),
         ("while 1: print('{\"read\": [0, 900000]}', flush=1); sys.stdin.buffer.read(900000)",
          "again and again"),
+        ("while 1: print('x' * 65536, end='', flush=True)", "more than there can be"),
         ("print('nonsense', flush=True); time.sleep(60)", "can't be understood"),
         ("print('{\"read\": 7}', flush=True); time.sleep(60)", "can't be understood"),
         ("print('{\"summary\": []}', flush=True); time.sleep(60)", "can't be understood"),

@@ -35,6 +35,8 @@ _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s]*@")
 
 def printable(text: str) -> str:
     """Replace control characters: what a server or a file's name says must not steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 

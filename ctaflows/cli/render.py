@@ -85,10 +85,13 @@ def print_report(report: Report) -> None:
     """Print one line a file, and on stderr what it came to."""
     from ctaflows.dl1.report import human_bytes
 
+    lines: list[str] = []
     for transfer in report.transfers:
-        click.echo(f"{_outcome(transfer):<10} {one_line(transfer.local or transfer.path)}")
+        lines.append(f"{_outcome(transfer):<10} {one_line(transfer.local or transfer.path)}\n")
         if transfer.error and len(report.transfers) > 1:
+            _echo_all(lines)
             click.secho(f"           {one_line(transfer.error)}", fg="red", err=True)
+    _echo_all(lines)
     if len(report.transfers) == 1 and report.failed:
         return
     n_failed = len(report.failed)
@@ -99,6 +102,12 @@ def print_report(report: Report) -> None:
         f"{len(report.skipped)} in place, {n_failed} failed",
         err=True,
     )
+
+
+def _echo_all(lines: list[str]) -> None:
+    """Print lines and forget them: one call, since each flushes."""
+    click.echo("".join(lines), nl=False)
+    lines.clear()
 
 
 def one_line(text: str) -> str:

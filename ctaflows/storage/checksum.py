@@ -140,8 +140,10 @@ def parse_digests(text: str | None) -> tuple[Checksum, ...]:
         Those that are known and well formed; anything else is passed over, since an unreadable
         digest proves nothing either way.
     """
+    if not text:
+        return ()
     found = []
-    for item in (text or "").split(","):
+    for item in text.split(","):
         name, _, value = item.strip().partition("=")
         algorithm = _NAMES.get(name.strip().lower())
         digits = _hex_digits(algorithm, value.strip()) if algorithm else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
     from ctaflows.transport import Head, Sink, Source, TokenSource
+
+T = TypeVar("T")
 
 
 class Door:
@@ -183,6 +185,24 @@ class Door:
         return self.transport.receive(
             url, _Ranged(sink, start), headers=_range(start, end), stop=stop
         )
+
+    def receive_small(
+        self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
+    ) -> Iterator[tuple[T, Head | None, bytes]]:
+        """Read many small files whole, in this thread; see `transport.Transport.receive_many`.
+
+        Parameters
+        ----------
+        entries : iterator of (str, object)
+            A file's path as `normalise` gives it, and a tag by which the caller knows it.
+        at_once : int
+            How many may be on their way.
+        stop : threading.Event
+            Ends all soon after it is set.
+        """
+        wanted = ((self._url(path), tag) for path, tag in entries)
+        headers = {"Want-Digest": WANT_DIGEST}
+        return self.transport.receive_many(wanted, headers=headers, at_once=at_once, stop=stop)
 
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None

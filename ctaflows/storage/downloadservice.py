@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ctaflows import settings as _settings
@@ -38,6 +38,8 @@ CHUNK_BYTES = 10 << 20
 #: After so many failures in a row the service is not asked for checksums any more.
 _MAX_UNTOLD = 3
 _XML = {"Content-Type": "application/xml; charset=utf-8", "Brief": "t"}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,16 @@ class DownloadService(Service):
         path = self.normalise(path)
         told = self._told(path, "0").get(path)
         return told.checksums if told else ()
+
+    def receive_small(
+        self,
+        entries: Iterator[tuple[str, T]],
+        *,
+        at_once: int,
+        stop: threading.Event,
+    ) -> Iterator[tuple[T, Head | None, bytes]]:
+        """Give none: each file of this service comes by itself."""
+        return iter(())
 
     def receive(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import threading
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
     from ctaflows.transport import Head, Sink
+
+T = TypeVar("T")
 
 
 class Storage(Protocol):
@@ -49,3 +51,11 @@ class Storage(Protocol):
         stop: threading.Event | None = None,
     ) -> Head:
         """Read a range of a file into a sink; status 200 says that the whole file comes."""
+
+    def receive_small(
+        self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
+    ) -> Iterator[tuple[T, Head | None, bytes]]:
+        """Read many small files whole in this thread, as far as that goes well.
+
+        What has no head is to be asked for by `receive`; so is what does not come back at all.
+        """

@@ -67,6 +67,7 @@ def fetch(
     proof: Transfer | None = None,
     check: Check = "proof",
     stop: threading.Event | None = None,
+    was_wrong: bool = False,
 ) -> Transfer:
     """Fetch one file, unless it is here and proven.
 
@@ -82,6 +83,8 @@ def fetch(
         See `plan.decide`.
     stop : threading.Event, optional
         Ends the transfer soon after it is set.
+    was_wrong : bool
+        It was fetched once already, and the bytes were not those the storage holds.
 
     Returns
     -------
@@ -98,12 +101,14 @@ def fetch(
     door.normalise(entry.path)  # a name that can't be asked for leaves no part file behind
     action, why = look(entry, job.local, proof, check)
     if action is Action.SKIP:
-        return _in_place(job, proof, why, started, check)
+        return in_place(job, proof, why, started, check)
     with door.transfer_slots:
+        if was_wrong:
+            return _fetch_again(door, job, proof, stop or halt.current())
         return _fetch_checked(door, job, proof, stop or halt.current())
 
 
-def _in_place(
+def in_place(
     job: Job,
     proof: Transfer | None,
     why: str,
@@ -174,9 +179,15 @@ def _fetch_checked(
         return _fetch_once(door, job, proof, stop)
     except IntegrityError as why:
         log.warning("%s; fetching it once more", why)
-        again = Job(door.stat(job.entry.path), job.local)
-        done = _fetch_once(door, again, proof, stop)
-        return replace(done, retries=done.retries + 1)
+        return _fetch_again(door, job, proof, stop)
+
+
+def _fetch_again(
+    door: Storage, job: Job, proof: Transfer | None, stop: threading.Event
+) -> Transfer:
+    again = Job(door.stat(job.entry.path), job.local)
+    done = _fetch_once(door, again, proof, stop)
+    return replace(done, retries=done.retries + 1)
 
 
 def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading.Event) -> Transfer:
@@ -191,7 +202,7 @@ def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading
             action, why = look(entry, job.local, proof)
             if action is Action.SKIP:
                 part.discard()
-                return _in_place(job, proof, why, started)
+                return in_place(job, proof, why, started)
         try:
             copy, checksum, verified = _received(door, part, entry, stop)
         except (ChecksumMismatch, SourceChanged):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "manifest.jsonl"
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 # a line begins so; one whose path needs escapes is read to its end
 _PATH = re.compile(rb'\{"path": "([^"\\]*)"')
 
@@ -66,7 +67,7 @@ class Manifest:
         """Add the line of a file that has finished."""
         values = transfer.to_dict()
         values["local"] = self._relative(transfer.local)
-        line = json.dumps(values, ensure_ascii=False) + "\n"
+        line = _encode(values) + "\n"
         with self._lock:
             self._append(line.encode("utf-8", "surrogateescape"))
         self.proofs[transfer.path] = transfer

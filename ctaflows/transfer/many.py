@@ -15,6 +15,7 @@ from ctaflows.model import Report, Transfer
 from ctaflows.transfer import folders, progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
+from ctaflows.transfer.lane import LEAST, Lane, suits
 from ctaflows.transfer.part import BESIDE_ENDINGS, local_error, part_name, part_path
 from ctaflows.transfer.plan import Action, Check
 
@@ -96,27 +97,44 @@ def fetch_many(
     _check_space(jobs)
     progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
 
-    def one(job: Job) -> Transfer:
-        proof = manifest.proofs.get(job.entry.path) if manifest else None
-        try:
-            done = fetch(door, job, proof=proof, check=check, stop=stop)
-        except CtaflowsError as why:
-            done = Transfer(
-                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
-            )
-        known = done.skipped and proof is not None and proof.verified == done.verified
-        if manifest and not known:
+    proofs = manifest.proofs if manifest else {}
+    results: list[Transfer | None] = [None] * len(jobs)
+
+    def settle(place: int, done: Transfer) -> None:
+        proof = proofs.get(done.path) if done.skipped else None
+        if manifest and (proof is None or proof.verified != done.verified):
             try:
                 manifest.append(done)
             except CtaflowsError as why:
                 done = replace(done, error=done.error or error_text(why))
+        results[place] = done
         progress.current().finished(done)
-        return done
+
+    lane = Lane(door, jobs, settle, proofs=proofs, check=check, stop=stop)
+
+    def one(place: int) -> None:
+        job = jobs[place]
+        try:
+            done = fetch(
+                door, job, proof=proofs.get(job.entry.path), check=check, stop=stop,
+                was_wrong=place in lane.spoiled,
+            )  # fmt: skip
+            if place in lane.failed and not done.skipped:
+                done = replace(done, retries=done.retries + 1)
+        except CtaflowsError as why:
+            done = Transfer(
+                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
+            )
+        settle(place, done)
 
     kept = manifest.kept_open() if manifest else contextlib.nullcontext()
     with folders.synced_once(), kept:
-        transfers = at_once(one, jobs, door.settings.transfers, stop)
-    return Report(tuple(transfers), time.monotonic() - started)
+        if sum(map(suits, jobs)) >= LEAST:
+            at_once(lambda lane: lane.run(), [lane], 1, stop)
+        rest = [place for place, done in enumerate(results) if done is None]
+        at_once(one, rest, door.settings.transfers, stop)
+    transfers = tuple(done for done in results if done is not None)
+    return Report(transfers, time.monotonic() - started)
 
 
 def _refuse_doubles(jobs: Sequence[Job]) -> None:

@@ -19,6 +19,7 @@ from ctaflows.storage.door import digests
 from ctaflows.transfer import folders, progress, throttle
 from ctaflows.transfer.copy import proven
 from ctaflows.transfer.part import local_error, part_name
+from ctaflows.transport import MAX_SMALL_BYTES
 
 if TYPE_CHECKING:
     import threading
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ctaflows.transfer")
 
 #: Up to this size a file is held in memory, once for each that is on its way.
-SMALL_BYTES = 1 << 16
+SMALL_BYTES = MAX_SMALL_BYTES
 
 
 class _Whole:
@@ -60,13 +61,6 @@ class _Whole:
             )
         self.pieces += pieces
 
-    def proof(self) -> tuple[bytes, Checksum, bool]:
-        """Give the bytes, and compare them with what was promised."""
-        data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-        hasher = sums.Hasher(self.promised.algorithm if self.promised else "sha256")
-        hasher.update(data)
-        return data, *proven(self.entry.path, hasher.checksum(), self.promised)
-
 
 def fetch_small(door: Storage, entry: Entry, local: Path, stop: threading.Event) -> Transfer | None:
     """Fetch a small file.
@@ -85,33 +79,64 @@ def fetch_small(door: Storage, entry: Entry, local: Path, stop: threading.Event)
         files knows what to do.
     """
     started = time.monotonic()
-    part = part_name(os.fspath(local))
-    if os.path.lexists(part):
+    if os.path.lexists(part_name(os.fspath(local))):
         return None
     whole = _received(door, entry, stop)
-    data, checksum, verified = whole.proof()
-    try:
-        if not _placed(data, part, local, entry):
-            return None
-    except OSError as why:
-        raise local_error(why, local) from why
+    data = b"".join(whole.pieces)
+    found = proof(entry, data, whole.promised)
+    if not placed(data, local, entry):
+        return None
+    return record(entry, local, found, started, whole.server, whole.retries)
+
+
+def proof(entry: Entry, data: bytes, promised: Checksum | None) -> tuple[Checksum, bool]:
+    """Compare a whole file with what was promised, see `copy.proven`."""
+    hasher = sums.Hasher(promised.algorithm if promised else "sha256")
+    hasher.update(data)
+    return proven(entry.path, hasher.checksum(), promised)
+
+
+def record(
+    entry: Entry,
+    local: Path,
+    found: tuple[Checksum, bool],
+    started: float,
+    server: str | None,
+    retries: int = 0,
+) -> Transfer:
+    """Make the record of a file that is in place."""
+    checksum, verified = found
     return Transfer(
         path=entry.path,
         local=str(local),
-        size_bytes=len(data),
-        moved_bytes=len(data),
+        size_bytes=entry.size_bytes,
+        moved_bytes=entry.size_bytes or 0,
         checksum=checksum,
         verified=verified,
         seconds=time.monotonic() - started,
-        retries=whole.retries,
+        retries=retries,
         mtime=entry.mtime,
-        server=whole.server,
+        server=server,
         note=None if verified else "the storage holds no checksum of this file",
     )
 
 
+def placed(data: bytes, local: Path, entry: Entry) -> bool:
+    """Write a file and give it its name; False where another process is at it, or was.
+
+    Raises
+    ------
+    NoSpace, UsageError
+        It can't be written here.
+    """
+    part = part_name(os.fspath(local))
+    try:
+        return _placed(data, part, local, entry)
+    except OSError as why:
+        raise local_error(why, local) from why
+
+
 def _placed(data: bytes, part: str, local: Path, entry: Entry) -> bool:
-    """Write a file and give it its name; False where another process is at it."""
     descriptor = _opened(part)
     if descriptor is None:
         return False

@@ -8,6 +8,8 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from ctaflows import halt
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,7 +31,7 @@ class Throttle:
         self._free_at = time.monotonic()
 
     def pay(self, n_bytes: int) -> None:
-        """Wait until the bytes that have come were due."""
+        """Wait until the bytes that have come were due, or the work is to end."""
         if self._rate is None:
             return
         with self._lock:
@@ -37,7 +39,7 @@ class Throttle:
             self._free_at = max(self._free_at, now - _LONGEST_NAP_S) + n_bytes / self._rate
             wait_s = self._free_at - now
         if wait_s > 0:
-            time.sleep(wait_s)
+            halt.wait(wait_s, halt.current())
 
 
 _current: ContextVar[Throttle] = ContextVar("ctaflows_throttle", default=Throttle())  # noqa: B039

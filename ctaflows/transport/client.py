@@ -40,6 +40,7 @@ _HEADERS = {
 }
 
 R = TypeVar("R", bound="Reply")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,42 @@ class Transport:
         reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
 
+    def receive_many(
+        self,
+        wanted: Iterator[tuple[str, T]],
+        *,
+        headers: Mapping[str, str],
+        at_once: int,
+        stop: threading.Event,
+    ) -> Iterator[tuple[T, Head | None, bytes]]:
+        """GET many small files in this thread, see `crowd.Crowd.received`.
+
+        Parameters
+        ----------
+        wanted : iterator of (str, object)
+            URL, and a tag by which the caller knows it.
+        headers : Mapping
+            Further headers.
+        at_once : int
+            How many may be on their way.
+        stop : threading.Event
+            Ends all soon after it is set.
+
+        Yields
+        ------
+        tag, head, body
+            Those without a head, and those that do not come back since there is no fast way here
+            or too much went wrong, are to be asked for by `receive`.
+        """
+        curl = self._fast()
+        if curl is None or not curl.has_many:
+            return
+        from ctaflows.transport.crowd import Crowd
+
+        with curl.many() as many:
+            crowd = Crowd(many, {**_HEADERS, **headers}, self._token_for, self.redirect)
+            yield from crowd.received(wanted, at_once, stop, self._closing)
+
     def exchange(
         self,
         method: str,
@@ -326,18 +363,21 @@ class Transport:
         self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
     ) -> R:
         """Send once; after a 401 renew the token once, then stop (three 401s block an address)."""
-        is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
-        if self._tokens is None or not is_home:
-            return send(url, request, None)
-        token = self._tokens.token()
+        token = self._token_for(url)
         reply = send(url, request, token)
-        if reply.status != 401 or not request.repeatable_body:
+        if token is None or reply.status != 401 or not request.repeatable_body:
             return reply
+        assert self._tokens is not None  # noqa: S101  the token is from there
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
             return reply
         reply.drain()
         return send(url, request, newer)
+
+    def _token_for(self, url: str) -> str | None:
+        """Give the token that may be sent to an address: only those at home may see it."""
+        is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
+        return self._tokens.token() if self._tokens is not None and is_home else None
 
 
 def _heeding_halt(request: Request) -> contextlib.AbstractContextManager[None]:

@@ -6,6 +6,7 @@ pieces into a list, and Python looks at it once for some ten of them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pycurl
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, redact
+from ctaflows.transport.curl_many import CurlMany, is_able
 from ctaflows.transport.faults import silent, unreachable, untrusted
 from ctaflows.transport.message import MAX_DRAINED_BYTES, Head
 from ctaflows.transport.tls import ca_paths
@@ -56,14 +58,34 @@ class CurlWire:
         self, settings: Settings, headers: Mapping[str, str], closing: threading.Event
     ) -> None:
         self._settings = settings
-        self._headers = [_header(f"{name}: {value}") for name, value in headers.items()]
+        self._headers = [header_line(f"{name}: {value}") for name, value in headers.items()]
         self._closing = closing
         self._idle: list[pycurl.Curl] = []  # each keeps its connections; last in, first out
+        self._idle_many: list[CurlMany] = []
+
+    @property
+    def has_many(self) -> bool:
+        """Can many small bodies come in one thread? See `curl_many.is_able`."""
+        return is_able()
 
     def close(self) -> None:
         """Close the connections that are idle; those in use close when they are given back."""
         while self._idle:
             self._idle.pop().close()
+        while self._idle_many:
+            self._idle_many.pop().close()
+
+    @contextlib.contextmanager
+    def many(self) -> Iterator[CurlMany]:
+        """Lend connections for small bodies, all in one thread; see `curl_many`."""
+        many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
+        try:
+            yield many
+        finally:
+            if self._closing.is_set():
+                many.close()
+            else:
+                self._idle_many.append(many)
 
     def exchange(
         self,
@@ -132,9 +154,9 @@ class CurlWire:
     def _prepare(self, handle: pycurl.Curl, exchange: _Exchange, token: str | None) -> None:
         request = exchange.request
         lines = self._headers.copy()
-        lines += [_header(f"{name}: {value}") for name, value in request.headers.items()]
+        lines += [header_line(f"{name}: {value}") for name, value in request.headers.items()]
         if token is not None:
-            lines.append(_header(f"Authorization: Bearer {token}"))
+            lines.append(header_line(f"Authorization: Bearer {token}"))
         body = request.content
         setopt = handle.setopt
         if body is None:
@@ -234,7 +256,7 @@ class _Exchange:
                 self.failure = why
 
     def _begin(self) -> None:
-        self.status, self.reason, self.headers = _head(self.lines)
+        self.status, self.reason, self.headers = read_head(self.lines)
         self._take = self._keep
         if self._sink is None or not self.request.accepts(self.status):
             return
@@ -340,10 +362,12 @@ def _text(value: bytes) -> str:
         return value.decode("iso-8859-1")
 
 
-def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
+def read_head(lines: list[bytes]) -> tuple[int, str, Mapping[str, str]]:
     """Read the last head of an answer: before it may come those of 1xx."""
     first = 0
-    while _END in lines[first:-1]:  # trailers, or the head that follows one of 1xx
+    while (
+        lines.count(_END) > 1 and _END in lines[first:-1]
+    ):  # trailers, or the head that follows one of 1xx
         after = lines.index(_END, first) + 1
         if not lines[after].startswith(b"HTTP/"):
             break
@@ -354,7 +378,14 @@ def _head(lines: list[bytes]) -> tuple[int, str, _Headers]:
     return int(words[1]), reason, _Headers(lines[first + 1 : end])
 
 
-def _header(line: str) -> bytes:
+def header_line(line: str) -> bytes:
+    """Make a header that can be sent.
+
+    Raises
+    ------
+    ProtocolSurprise
+        It would be several.
+    """
     if "\r" in line or "\n" in line or "\0" in line:
         raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
     return line.encode("utf-8")

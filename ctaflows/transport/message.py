@@ -152,3 +152,5 @@ class Reply(Protocol):
 
 #: Of a body that nobody asked for, as much is read.
 MAX_DRAINED_BYTES = 1 << 14
+#: A body up to this size is small: it is held in memory.
+MAX_SMALL_BYTES = 1 << 16

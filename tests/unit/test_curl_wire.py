@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ctaflows.errors import CtaflowsError, ProtocolSurprise
 from ctaflows.settings import Settings
 from ctaflows.transport import tls
-from ctaflows.transport.curl_wire import _Bytes, _head, _header, _Headers, _quoted
+from ctaflows.transport.curl_wire import _Bytes, read_head, header_line, _Headers, _quoted
 
 
 def lines(*text: str) -> list[bytes]:
@@ -38,19 +38,19 @@ OK = ("HTTP/1.1 200 OK", "Server: dCache/12.1", "Content-Length: 5", "")
     ],
 )
 def test_the_last_head_counts(given_lines: tuple[str, ...], status: int, reason: str) -> None:
-    found = _head(lines(*given_lines))
+    found = read_head(lines(*given_lines))
     assert found[:2] == (status, reason)
     assert (found[2]["server"] or "").startswith("dCache/12.1")
 
 
 def test_a_head_of_1xx_leaves_no_header_behind() -> None:
-    headers = _head(lines("HTTP/1.1 103 Early Hints", "Link: x", "", *OK))[2]
+    headers = read_head(lines("HTTP/1.1 103 Early Hints", "Link: x", "", *OK))[2]
     assert "link" not in headers
     assert set(headers) == {"server", "content-length"}
 
 
 def test_a_trailer_is_no_header() -> None:
-    headers = _head(lines(*OK, "X-Trailer: 1", "Server: forged", ""))[2]
+    headers = read_head(lines(*OK, "X-Trailer: 1", "Server: forged", ""))[2]
     assert set(headers) == {"server", "content-length"}
     assert headers["server"] == "dCache/12.1"
 
@@ -105,14 +105,14 @@ def test_an_encoded_address_is_printable_and_stays_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("bad", ["\r", "\n", "\0", "\r\nAuthorization: Bearer x"])
 def test_a_header_with_a_line_break_is_refused(bad: str) -> None:
     with pytest.raises(ProtocolSurprise, match="line break") as why:
-        _header(f"X-Name: secret{bad}value")
+        header_line(f"X-Name: secret{bad}value")
     assert isinstance(why.value, CtaflowsError)
     assert "secret" not in str(why.value), "a token may be in it"
     assert "X-Name" in str(why.value)
 
 
 def test_a_header_is_utf_8() -> None:
-    assert _header("X-Name: ü") == b"X-Name: \xc3\xbc"
+    assert header_line("X-Name: ü") == b"X-Name: \xc3\xbc"
 
 
 def test_a_body_in_memory_begins_anew() -> None:

@@ -1,0 +1,189 @@
+"""Many small bodies at once over libcurl, in one thread: its multi interface, woken by the sockets.
+
+A thread for each answer costs three times the CPU: all share one lock, and hand it on at each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pycurl
+
+from ctaflows import halt
+from ctaflows.errors import redact
+from ctaflows.transport.message import MAX_SMALL_BYTES
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ctaflows.settings import Settings
+
+T = TypeVar("T")
+
+#: From this on MAXFILESIZE also ends a body whose length was not told (curl 8.4.0, its changelog).
+_LEAST_LIBCURL = 0x080400
+_EVENTS = {
+    pycurl.POLL_IN: select.POLLIN,
+    pycurl.POLL_OUT: select.POLLOUT,
+    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
+}
+
+
+def is_able() -> bool:
+    """Tell whether libcurl ends bodies that are too long by itself."""
+    return bool(pycurl.version_info()[2] >= _LEAST_LIBCURL)
+
+
+@dataclass(slots=True)
+class Flight(Generic[T]):
+    """One GET on its way.
+
+    Attributes
+    ----------
+    url : str
+        What is asked, after redirects.
+    tag : object
+        Whose it is.
+    n_hops : int
+        Redirects so far.
+    lines, pieces : list of bytes
+        The answer's head and its body.
+    failure : str or None
+        Why no whole answer came.
+    """
+
+    url: str
+    tag: T
+    n_hops: int = 0
+    lines: list[bytes] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    failure: str | None = None
+
+
+class CurlMany:
+    """Connections to one service, used by one caller at a time.
+
+    Parameters
+    ----------
+    settings : Settings
+        Timeouts.
+    make : Callable
+        Gives a new handle that verifies TLS as all others do.
+    """
+
+    def __init__(self, settings: Settings, make: Callable[[], pycurl.Curl]) -> None:
+        self._make = make
+        self._stall_s = math.ceil(settings.stall_timeout_s) or 1
+        self._idle: list[pycurl.Curl] = []
+        self._busy: dict[pycurl.Curl, Flight[Any]] = {}
+        self._poll = select.poll()  # for a few sockets that change all the time, ahead of epoll
+        self._due_at: float | None = None
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._heed)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+
+    @property
+    def n_busy(self) -> int:
+        """How many are on their way."""
+        return len(self._busy)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.abandon()
+        for handle in self._idle:
+            handle.close()
+        self._multi.close()
+
+    def abandon(self) -> None:
+        """Let go of all that is on its way."""
+        for handle in list(self._busy):
+            self._land(handle)
+
+    def begin(self, flight: Flight[T], headers: Sequence[bytes]) -> None:
+        """Send a GET.
+
+        Parameters
+        ----------
+        flight : Flight
+            What to ask for; its lists are filled.
+        headers : sequence of bytes
+            All of them.
+        """
+        handle = self._idle.pop() if self._idle else self._new()
+        handle.setopt(pycurl.URL, flight.url)
+        handle.setopt(pycurl.HTTPHEADER, headers)
+        handle.setopt(pycurl.HEADERFUNCTION, flight.lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, flight.pieces.append)
+        self._busy[handle] = flight
+        self._multi.add_handle(handle)
+
+    def landed(self, *stops: threading.Event) -> Iterator[Flight[Any]]:
+        """Give those that have ended, as they end, until none is on its way or a stop is set.
+
+        More may be begun meanwhile.
+        """
+        while self._busy and not any(stop.is_set() for stop in stops):
+            self._step()
+            is_more = True
+            while is_more:
+                n_more, ended, broken = self._multi.info_read()
+                is_more = n_more > 0
+                for handle in ended:
+                    yield self._land(handle)
+                for handle, _, said in broken:
+                    flight = self._land(handle)
+                    flight.failure = redact(said)
+                    yield flight
+
+    def _new(self) -> pycurl.Curl:
+        handle = self._make()
+        handle.setopt(pycurl.HTTPGET, 1)
+        handle.setopt(pycurl.NOPROGRESS, 1)
+        handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
+        handle.setopt(pycurl.LOW_SPEED_TIME, self._stall_s)
+        return handle
+
+    def _land(self, handle: pycurl.Curl) -> Flight[Any]:
+        self._multi.remove_handle(handle)
+        self._idle.append(handle)
+        return self._busy.pop(handle)
+
+    def _step(self) -> None:
+        """Wait until something comes, or it is time for libcurl to look, and let it work."""
+        wait_s = halt.GLANCE_S
+        if self._due_at is not None:
+            wait_s = min(max(0.0, self._due_at - time.monotonic()), wait_s)
+        act = self._multi.socket_action
+        for descriptor, events in self._poll.poll(1000 * wait_s):
+            act(descriptor, _action(events))
+        if self._due_at is not None and time.monotonic() >= self._due_at:
+            self._due_at = None
+            act(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _heed(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
+        """Hear from libcurl which sockets it waits for."""
+        if what in _EVENTS:
+            self._poll.register(descriptor, _EVENTS[what])
+        else:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(descriptor)
+
+    def _set_timer(self, timeout_ms: int) -> None:
+        """Hear from libcurl when it wants to look, whatever comes."""
+        self._due_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+
+def _action(events: int) -> int:
+    """Say in libcurl's words what a socket is ready for."""
+    ready = pycurl.CSELECT_IN if events & select.POLLIN else 0
+    if events & select.POLLOUT:
+        ready |= pycurl.CSELECT_OUT
+    if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+        ready |= pycurl.CSELECT_ERR
+    return int(ready)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from ctaflows.artifacts import publish_census
 from ctaflows.blocks import CTACredentials, CTADownloadService, CTAStorage
 from ctaflows.tasks import (
     disk_usage,
@@ -70,8 +71,10 @@ def tell_night(date: str, profile: str) -> str:
 
 @flow
 def judge_night(date: str, profile: str) -> str:
-    """Tell whether a night is whole: complete, growing or incomplete."""
-    return look_at_night(date, remember=False, profile=profile).verdict
+    """Tell whether a night is whole, with a page in Prefect's UI of what it lacks."""
+    census = look_at_night(date, remember=False, profile=profile)
+    publish_census(census)
+    return census.verdict
 
 
 @flow

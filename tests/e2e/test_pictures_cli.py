@@ -28,6 +28,7 @@ def test_a_night_leaves_its_page(box: Sandbox, night: Path) -> None:
     text = ok("run", "fetch-dl1", "--date", "20241114")
     file = night / "20241114" / "night.html"
     assert f"page     {file}" in text
+    assert "at door  complete: 3 subruns" in text
     page = file.read_text()
     assert "<h1>DL1 night 20241114 v0.1</h1>" in page
     assert page.count("<tr data-verdict=") == 6
@@ -53,5 +54,8 @@ def test_inspect_draws(box: Sandbox, night: Path) -> None:
     page = (night / "n.html").read_text()
     assert page.count("<tr data-verdict=") == 3
     assert "Truncated" in page
+    (night / "bounds.toml").write_text("[events]\nbad = [1e9, inf]\nwarn = [1e9, inf]\n")
+    ok("inspect", "-q", "--html", "b.html", "--bounds", "bounds.toml", str(local))
+    assert "events 140, not within 1e+09 to" in (night / "b.html").read_text()
     # said before anything is read
     assert "ends in one of .png, .pdf, .svg" in fails(2, "inspect", "--plot", "n.gif", "none.h5")

@@ -183,6 +183,9 @@ def test_each_flow_runs(
     assert not [secret for secret in secrets if secret in caplog.text]
     with prefect_server.client as client:
         logs = str(client._client.post("/logs/filter", json={"limit": 200}).json())
+        made = client._client.post("/artifacts/latest/filter", json={"limit": 200}).json()
+    (census,) = [a for a in made if a["key"] == "night-20241114-census"]
+    assert "1 runs, 2 subruns, 4 files" in census["data"]
     assert not [secret for secret in secrets if secret in logs]
 
 

@@ -47,7 +47,7 @@ def main() -> None:
         elif work == "night":
             found[work] = night.measure(
                 n_files=asked.files, repeats=asked.repeats,
-                door=asked.door, database=asked.database,
+                door=asked.door, database=asked.database, rtt_ms=asked.rtt,
             )  # fmt: skip
         else:
             found[work] = scale.measure(asked.entries)
@@ -74,6 +74,7 @@ def _options() -> argparse.Namespace:
         "--database", default="sqlite",
         help="Prefect's: sqlite, postgres (one is started), or an SQLAlchemy address [sqlite]",
     )  # fmt: skip
+    parser.add_argument("--rtt", type=float, default=0.0, help="ms to nginx and back [0]")
     parser.add_argument("--entries", type=int, default=1_000_000, help="for scale [1000000]")
     parser.add_argument("--quick", action="store_true", help="300 files, 10000 entries, one run")
     asked = parser.parse_args()

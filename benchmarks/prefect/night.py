@@ -22,6 +22,8 @@ MOST_RATIO = 1.10
 MOST_MB = 300.0
 MOST_TASK_RUNS = 300
 _INGEST_S = 600
+#: In these the server, which does nothing else, takes in what a night has left behind.
+_SETTLES_S = 6
 
 _CHILD = """
 import json, resource, sys, time
@@ -30,20 +32,23 @@ how, dest = sys.argv[1:]
 from flows.fetch_dl1 import fetch_dl1
 if how == "tracked":
     import prefect.main
-loaded = time.perf_counter()
+loaded, loaded_cpu = time.perf_counter(), time.process_time()
 call = fetch_dl1.tracked if how == "tracked" else fetch_dl1.plain
 report = call("20241114", dest=dest, inspect=False)
-ended = time.perf_counter()
+ended, called_cpu = time.perf_counter(), time.process_time()
 usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
     "call_s": ended - loaded, "load_s": loaded - began,
-    "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024,
+    "cpu_s": usage.ru_utime + usage.ru_stime, "call_cpu_s": called_cpu - loaded_cpu,
+    "peak_mb": usage.ru_maxrss / 1024,
     "n_files": len([t for t in report.transfers if t.ok and not t.skipped]),
 }))
 """
 
 
-def measure(*, n_files: int, repeats: int, door: str, database: str) -> dict[str, Any]:
+def measure(
+    *, n_files: int, repeats: int, door: str, database: str, rtt_ms: float = 0.0
+) -> dict[str, Any]:
     """Fetch the same night again and again, in turn with and without Prefect."""
     place = servers.RAM_DISK if servers.RAM_DISK.is_dir() else Path(tempfile.gettempdir())
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "tracked": []}
@@ -51,22 +56,27 @@ def measure(*, n_files: int, repeats: int, door: str, database: str) -> dict[str
         home = Path(name)
         home.chmod(0o755)
         with (
-            servers.night_door(door, home, n_files) as door_env,
+            servers.night_door(door, home, n_files, rtt_ms) as door_env,
             servers.database(database, home) as database_env,
-            servers.prefect_server(home / "prefect", database_env) as url,
+            servers.prefect_server(home / "prefect", database_env) as (url, server_pid),
         ):
             env = {**os.environ, **door_env, "PREFECT_API_URL": url}
             env |= {"PREFECT_HOME": str(home / "client"), "PREFECT_LOGGING_LEVEL": "WARNING"}
             _once(env, "plain", home)  # who comes first finds nothing warm
             for turn in range(repeats):
                 for how in ("plain", "tracked") if turn % 2 == 0 else ("tracked", "plain"):
-                    runs[how].append(_once(env, how, home))
+                    before_s = servers.cpu_s(server_pid)
+                    run = _once(env, how, home)
                     if how == "tracked":  # what the server has still to do is not for the next
+                        time.sleep(_SETTLES_S)
+                        run["server_cpu_s"] = servers.cpu_s(server_pid) - before_s
                         recorded = _recorded(env, turn + 1)
+                    runs[how].append(run)
     return {
         "n_files": n_files,
         "file_bytes": servers.FILE_BYTES,
         "door": door,
+        "rtt_ms": rtt_ms,
         "database": database.partition(":")[0],
         "runs": runs,
         "recorded": recorded,

@@ -43,8 +43,10 @@ def make_night(root: Path, n_files: int) -> None:
 
 
 @contextlib.contextmanager
-def night_door(kind: str, home: Path, n_files: int) -> Iterator[dict[str, str]]:
-    """Serve a night; give the environment in which it is found."""
+def night_door(
+    kind: str, home: Path, n_files: int, rtt_ms: float = 0.0
+) -> Iterator[dict[str, str]]:
+    """Serve a night, nginx's as far away as wanted; give the environment in which it is found."""
     if kind == "sandbox":
         with _sandbox(home, n_files) as env:
             yield env
@@ -53,7 +55,11 @@ def night_door(kind: str, home: Path, n_files: int) -> Iterator[dict[str, str]]:
     empty(root)
     make_night(root, n_files)
     real = kit("realservers")
-    with real.nginx(home / "nginx", root, real.make_ca(home / "ca")) as server:
+    with contextlib.ExitStack() as stack:
+        near = real.nginx(home / "nginx", root, real.make_ca(home / "ca"))
+        server = stack.enter_context(near)
+        if rtt_ms:
+            server = stack.enter_context(real.delayed(home / "relay", server, rtt_ms))
         config = home / "config"
         config.mkdir()
         yield {
@@ -101,8 +107,8 @@ def database(kind: str, home: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, env: dict[str, str]) -> Iterator[str]:
-    """Start a Prefect server; give the address of its API."""
+def prefect_server(home: Path, env: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """Start a Prefect server; give the address of its API and its process."""
     port = kit("serverprocess").free_ports(1)[0]
     url = f"http://127.0.0.1:{port}/api"
     home.mkdir(parents=True)
@@ -115,10 +121,16 @@ def prefect_server(home: Path, env: dict[str, str]) -> Iterator[str]:
         )  # fmt: skip
         try:
             _wait_for(f"{url}/health", child, home / "server.log")
-            yield url
+            yield url, child.pid
         finally:
             child.terminate()
             child.wait(60)
+
+
+def cpu_s(pid: int) -> float:
+    """Say how much CPU a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _wait_for(url: str, child: subprocess.Popen[bytes], log: Path) -> None:

@@ -56,6 +56,8 @@ def _night(found: dict[str, Any]) -> str:
         line("the transfer, s", "call_s", 2, most["ratio"], is_ratio=True),
         line("the process with its imports, s", "wall_s", 2, None, is_ratio=True),
         line("its CPU, s", "cpu_s", 2, None, is_ratio=True),
+        line("CPU of the transfer alone, s", "call_cpu_s", 2, None, is_ratio=True),
+        ["CPU of Prefect's server, s", "", cell("tracked", "server_cpu_s"), "", "", ""],
         line("its memory at most, MiB", "peak_mb", 0, most["mb"], is_ratio=False),
         ["task runs a night", "0", f"{tasks:.0f}", "", f"{most['task_runs']}",
          _reached(tasks, most["task_runs"])],
@@ -63,6 +65,7 @@ def _night(found: dict[str, Any]) -> str:
          "yes" if recorded["all_right"] else "no"],
     ]  # fmt: skip
     head = f"{found['n_files']:,} files of {found['file_bytes'] // 1000} KB from {found['door']}"
+    head += f", {found['rtt_ms']:g} ms away" if found["rtt_ms"] else ""
     columns = [head, "plain", f"Prefect on {found['database']}", "ratio", "most", "reached"]
     return _rows(columns, rows)
 

@@ -141,7 +141,7 @@ def test_an_ended_run_ends_within_seconds_and_the_next_goes_on(
     process.send_signal(signal.SIGTERM)  # as Prefect cancels
     began = time.monotonic()
     process.wait(60)
-    assert time.monotonic() - began < 15, "5 s on a machine that is not busy"
+    assert time.monotonic() - began < 45, "5 s on a machine that is not busy"
     assert part.exists()
     box.faults.clear()
     (done,) = mirror.plain("n").transfers

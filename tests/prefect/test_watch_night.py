@@ -203,7 +203,7 @@ def test_a_waiting_watch_ends_at_once(
     process.send_signal(number)
     began = time.monotonic()
     assert process.wait(60) != 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 45
 
 
 # plain -------------------------------------------------------------------------------------------
@@ -306,8 +306,8 @@ def test_after_a_kill_nothing_is_lost_and_little_fetched_again(
 def test_the_deadline_ends_an_incomplete_night(night: Path, here: Path) -> None:
     (night / name(11111, 1)).unlink()
     began = time.monotonic()
-    report = watch_night.plain(DATE, **{**OFTEN, "deadline_hours": 2.5 / 3600})
-    assert 2.4 < time.monotonic() - began < 30
+    report = watch_night.plain(DATE, **{**OFTEN, "deadline_hours": 8 / 3600})
+    assert 7.9 < time.monotonic() - began < 60
     assert report.state == "incomplete"
     assert report.night.gaps.missing == ("Run11111.0001",)
     assert report.n_done == 4
@@ -367,7 +367,7 @@ def test_trouble_at_the_door_passes_or_is_said(
     began = time.monotonic()
     with pytest.raises(AuthError):
         watch_night.plain(DATE, **OFTEN)
-    assert time.monotonic() - began < 30, "it does not wait for what will not pass"
+    assert time.monotonic() - began < 50, "it does not wait for what will not pass"
 
 
 def test_an_unreadable_night_is_not_taken_for_a_complete_one(

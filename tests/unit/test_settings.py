@@ -57,7 +57,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize(
-    "present", [set(c) for n in range(5) for c in itertools.combinations(LAYERS, n)], ids=str
+    "present", [c for n in range(5) for c in itertools.combinations(LAYERS, n)], ids="-".join
 )
 def test_the_nearest_layer_wins(present, config, monkeypatch):
     profile = "cscs-dev" if "profile" in present else "cscs"
@@ -81,12 +81,12 @@ CA_LAYERS = {
 
 
 @pytest.mark.parametrize(
-    "present", [set(c) for n in range(6) for c in itertools.combinations(CA_LAYERS, n)], ids=str
+    "present", [c for n in range(6) for c in itertools.combinations(CA_LAYERS, n)], ids="-".join
 )
 def test_the_ca_that_is_set_for_all_programs_is_the_farthest(present, config, monkeypatch):
     if "config" in present:
         config('[profiles.cscs]\nca_file = "/ca/config"\n')
-    for name in present - {"flag", "config"}:
+    for name in set(present) - {"flag", "config"}:
         monkeypatch.setenv(name, f"/ca/{name}")
     settings = load(ca_file="/ca/flag" if "flag" in present else None)
     winner = next((layer for layer in CA_LAYERS if layer in present), None)

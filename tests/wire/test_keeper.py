@@ -363,8 +363,8 @@ def test_logout_while_the_issuer_is_away(box: Sandbox, keeper: Keeper, fault: st
     details: dict[str, Any] = {"rate_bytes_s": 20} if fault == "slow" else {}
     box.faults.add(fault, server="issuer", times=None, **details)
     start = time.monotonic()
-    assert Keeper(box.settings(), deadline_s=1).log_out() is False
-    assert time.monotonic() - start < 3
+    assert Keeper(box.settings(stall_timeout_s=30.0), deadline_s=1).log_out() is False
+    assert time.monotonic() - start < 15
     assert not keeper.store.file.exists()
     assert not keeper.store.bare_file.exists()
     box.faults.clear()

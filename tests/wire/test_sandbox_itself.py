@@ -49,7 +49,7 @@ def test_starts_and_ends_quickly_and_leaves_nothing():
     port = urlsplit(box.door_url).port
     box.close()
     box.close()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert not [t for t in threading.enumerate() if t.ident not in before]
     assert not box.work_dir.exists()
     with pytest.raises(ConnectionRefusedError):
@@ -71,7 +71,7 @@ def test_closes_while_clients_are_connected_and_silent(make):
             time.sleep(0.001)
         start = time.monotonic()
         talk.box.close()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 20, "a hang is 300 s"
         hanging.result()
     for sock in idle:
         sock.close()

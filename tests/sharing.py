@@ -1,0 +1,41 @@
+"""Which tests stay together where several processes share them, as in ``pytest -n 2``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+#: Folders whose tests use one server, which is started once, in one process.
+_ONE_SERVER = ("prefect", "deployments", "servers")
+#: What takes long begins first, so that the end has only short ones.
+_FIRST = ("prefect", "safety/test_interruptions.py", "deployments", "servers", "safety", "wire")
+
+
+def group(nodeid: str) -> str:
+    """Name what a test stays with: its folder, its file, or one of a file's two long stories."""
+    path, _, name = nodeid.removeprefix("tests/").partition("::")
+    folder = path.partition("/")[0]
+    if folder in _ONE_SERVER:
+        return folder
+    if path == "safety/test_interruptions.py":
+        return f"{path} {'put' if 'upload' in name or 'at_the_door' in name else 'get'}"
+    return path
+
+
+def rank(nodeid: str) -> tuple[int, str]:
+    """Give the place of a test's group among the others."""
+    name = group(nodeid)
+    early = (n for n, start in enumerate(_FIRST) if name.startswith(start))
+    return next(early, len(_FIRST)), name
+
+
+class Sharing(LoadScopeScheduling):
+    """Gives each process whole groups, in the order in which they were collected."""
+
+    def __init__(self, config: Any, log: Any) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)

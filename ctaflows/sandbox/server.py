@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
+from cheroot.workers.threadpool import ThreadPool
 from cheroot.wsgi import Gateway_10
 from cheroot.wsgi import Server as WSGIServer
 
@@ -166,6 +167,45 @@ class _Adapter(Adapter):
         return _makefile(sock, mode, bufsize)
 
 
+class _Crew(ThreadPool):
+    """Begins a thread when a connection comes that none is free for, up to a number of them.
+
+    Cheroot's own begins all of them at once, and then looks at each every 0.1 s.
+    """
+
+    _threads: list[threading.Thread]  # cheroot's stub leaves out what is private
+    _spawn_worker: Callable[[], threading.Thread]
+
+    def __init__(self, server: Any, threads: int) -> None:
+        super().__init__(server, min=threads)
+        self._turn = threading.Lock()
+        self._free = threading.Semaphore(0)
+        self._is_over = False
+        self._take, self.get = self.get, self._next
+
+    def start(self) -> None:
+        """Begin no thread yet."""
+
+    def _next(self) -> Any:
+        self._free.release()
+        return self._take()
+
+    def put(self, obj: Any) -> None:
+        """Hand a connection to a thread that is free, or to a new one; else let it wait."""
+        with self._turn:
+            is_full = self._is_over or len(self._threads) >= self.min
+            if not self._free.acquire(blocking=False) and not is_full:
+                self._threads.append(self._spawn_worker())
+                self._free.acquire()
+        super().put(obj)
+
+    def stop(self, timeout: int = 5) -> None:
+        """End all threads; no new one begins."""
+        with self._turn:
+            self._is_over = True
+        super().stop(timeout)
+
+
 class _Cheroot(WSGIServer):
     keep_alive_conn_limit = None  # type: ignore[assignment]  # cheroot's stub forgets None
     ConnectionClass = Connection
@@ -181,6 +221,7 @@ class _Cheroot(WSGIServer):
             shutdown_timeout=1,
         )
         self.gateway = _Gateway
+        self.requests = _Crew(self, threads)
         self.busy: set[Connection] = set()
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:

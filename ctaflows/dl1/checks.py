@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,26 +134,30 @@ def with_datacheck(
     """
     looked = list(inspections)
     named = [parse_name(one.file) if one.summary else None for one in looked]
-    datachecks = {
-        (name.telescope, name.run, name.subrun): one.summary
-        for name, one in zip(named, looked, strict=True)
-        if name and name.kind == "datacheck"
-    }
+    datachecks: dict[tuple[int, int, int | None], list[Inspection]] = {}
+    for name, one in zip(named, looked, strict=True):
+        if name and name.kind == "datacheck":
+            datachecks.setdefault((name.telescope, name.run, name.subrun), []).append(one)
     rules = {n: r for n, r in (bounds or Bounds()).rules.items() if r.compare}
     done = []
     for name, one in zip(named, looked, strict=True):
         if name and name.kind == "dl1" and one.summary and one.checks:
-            datacheck = datachecks.get((name.telescope, name.run, name.subrun))
-            if datacheck:
-                some = {
-                    c.name: c
-                    for c in check(one.summary, Bounds(rules), datacheck)
-                    if c.name in rules
-                }
+            beside = datachecks.get((name.telescope, name.run, name.subrun))
+            if beside:
+                # of several versions or cleanings the one that lies nearest
+                nearest = max(beside, key=partial(_n_shared, one))
+                found = check(one.summary, Bounds(rules), nearest.summary)
+                some = {c.name: c for c in found if c.name in rules}
                 kept = [some.pop(c.name, c) for c in one.checks]
                 one = replace(one, checks=(*kept, *some.values()))
         done.append(one)
     return done
+
+
+def _n_shared(one: Inspection, other: Inspection) -> int:
+    """Count the folders above both files."""
+    pairs = zip(one.file.split("/"), other.file.split("/"), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def check_error(error: CtaflowsError | str) -> tuple[Check, ...]:

@@ -196,6 +196,16 @@ def test_data_are_compared_with_their_datacheck():
         assert found[short.file] == []
 
 
+def test_the_datacheck_of_the_same_version_counts():
+    versions = [looked(f"n/v0.{i}/t84/dl1_LST-1.Run11111.0000.h5", counts={"cosmic": N + i})
+                for i in (1, 2)]  # fmt: skip
+    checked = [looked(f"n/v0.{i}/t84/datacheck/datacheck_dl1_LST-1.Run11111.0000.h5",
+                      level="datacheck", counts={**COUNTS, "cosmic": N - 1900 + i})
+               for i in (2, 1)]  # fmt: skip
+    found = events_of([*versions, *checked])
+    assert [found[one.file][0].value for one in versions] == [0, 0]
+
+
 def test_a_datacheck_lacks_types_of_fewer_than_two_events():
     data = looked("dl1_LST-1.Run11111.0000.h5", counts={"cosmic": N, "pedestal": 1})
     name = "datacheck_dl1_LST-1.Run11111.0000.h5"

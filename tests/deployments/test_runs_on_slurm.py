@@ -40,13 +40,14 @@ def ended_jobs(slurm: Slurm) -> list[dict[str, str]]:
 
 
 def test_the_run_is_a_job(server: Site, slurm: Slurm, tmp_path: Path) -> None:
+    before = {job["JobId"] for job in slurm.jobs()}
     pool = str(DEPLOYMENTS / "slurm/pool.json")
     server.cli("work-pool", "create", "srun", "--type", "process", "--base-job-template", pool)
     deploy_night(server, tmp_path / "prefect.yaml", "srun", "srun")
     run = server.trigger("fetch-dl1/srun", "--param", "date=2024-11-14")
     with server.worker("srun", SLURM_CONF=str(slurm.conf)) as log:
         run = server.finished(run.id, log)
-        (job,) = ended_jobs(slurm)
+        (job,) = (job for job in ended_jobs(slurm) if job["JobId"] not in before)
     assert run.state.is_completed(), log.read_text()
     assert_whole(night_of(server, "srun"))
     assert job["JobState"] == "COMPLETED"

@@ -60,6 +60,7 @@ class Crowd:
         self._lines_of: dict[str, list[bytes]] = {}
         self._asked_at = time.monotonic()
         self._n_failed = 0
+        self._is_over = False
 
     def received(
         self, wanted: Iterator[tuple[str, T]], at_once: int, *stops: threading.Event
@@ -91,7 +92,7 @@ class Crowd:
             self._many.abandon()
 
     def _fill(self, wanted: Iterator[tuple[str, T]], at_once: int) -> None:
-        while self._many.n_busy < at_once and self._n_failed < _PATIENCE:
+        while self._many.n_busy < at_once and not self._is_over:
             order = next(wanted, None)
             if order is None:
                 return
@@ -132,9 +133,9 @@ class Crowd:
                 self._n_failed = 0
                 return Head(status, flight.url, headers), b"".join(flight.pieces)
             said = f"{status} {reason}"
-            if status in _BUSY:
-                self._n_failed = _PATIENCE
+            self._is_over = status in _BUSY or self._is_over
         self._n_failed += 1
+        self._is_over = self._n_failed >= _PATIENCE or self._is_over
         log.warning("No good answer from %s (%s); asking again", redact(flight.url), said)
         return None, b""
 

@@ -10,7 +10,7 @@ import pytest
 
 from ctaflows import halt
 from ctaflows.auth.keeper import Keeper
-from ctaflows.errors import TokenMissing, Stopped
+from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.door import Door
 from ctaflows.transfer import lane, many, throttle
 from ctaflows.transfer.fetch import Job

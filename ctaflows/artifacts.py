@@ -7,8 +7,10 @@ holds up a transfer: what it did not take the log tells, and the manifest has th
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import re
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,31 +37,41 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def publish_night(report: NightReport) -> None:
+def publish_night(report: NightReport) -> bool:
     """Make a table, a summary and links of the night in Prefect's UI.
 
     Parameters
     ----------
     report : NightReport
         The night. Failed files come first.
+
+    Returns
+    -------
+    bool
+        Did Prefect take all of it?
     """
     if not in_run():
-        return
+        return False
     key = f"night-{report.date}"
     title = f"Night {report.date} {report.version or ''}".strip()
     n_more = len(report.transfers) - MAX_ROWS
     verdict = f"{title}: {report.verdict()}."
-    links = [("manifest", "the proof of each file", report.manifest)]
-    if page := getattr(report, "page", None):
-        links.append(("page", "the page with plots", str(page)))
     # where the server takes one no more, each of the others would only wait for it again
     if not publish_table(key, verdict, _rows(report), rest=report.manifest, n_more=n_more):
-        return
+        return False
     if not publish_markdown(f"{key}-summary", verdict, digest(report)):
-        return
-    for name, what, target in links:
-        if not publish_link(f"{key}-{name}", f"{title}: {what}", target):
-            return
+        return False
+    manifest = f"{title}: the proof of each file"
+    return publish_link(f"{key}-manifest", manifest, report.manifest) and publish_page(report)
+
+
+def publish_page(report: NightReport) -> bool:
+    """Make a link to a night's page, where one was written; say whether Prefect took it."""
+    if not report.page:
+        return True
+    title = f"Night {report.date} {report.version or ''}".strip()
+    key = f"night-{report.date}-page"
+    return publish_link(key, f"{title}: the page with plots", report.page)
 
 
 def publish_census(census: Census) -> None:
@@ -172,6 +184,28 @@ def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[Gauge]:
         return
     with gauge, progress.reported_to(gauge):
         yield gauge
+
+
+@contextlib.contextmanager
+def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
+    """Publish while the block does something else: most of it is waiting for Prefect's server."""
+    if not in_run():
+        yield
+        return
+
+    def publish() -> None:
+        for one in publishings:
+            try:
+                one()
+            except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
+                get_logger("artifacts").warning("Prefect was not told all: %s", why)
+
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(publish,), name="ctaflows-publish", daemon=True
+    )
+    thread.start()
+    yield
+    thread.join()
 
 
 def _told_to_prefect(title: str) -> Callable[[float, str], None]:

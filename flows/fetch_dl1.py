@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import runs as _run
 from ctaflows import settings as _settings
-from ctaflows.artifacts import progress_shown, publish_night
+from ctaflows.artifacts import meanwhile, progress_shown, publish_night, publish_page
 from ctaflows.assets import publish_runs
 from ctaflows.batch import (
     QUIET,
@@ -178,9 +178,13 @@ def fetch_dl1(
     looked = Found(known.of(in_order) if inspect else ())
     report = replace(report, transfers=Sealed(in_order), inspections=looked)
     log.info("Night %s: %s.", night.date, report.verdict())
-    report = with_page(report)
-    publish_night(report)
-    publish_runs(report, _settings.load(profile))
+    whole, settings, taken = report, _settings.load(profile), list[bool]()
+    with meanwhile(
+        lambda: taken.append(publish_night(whole)), lambda: publish_runs(whole, settings)
+    ):
+        report = with_page(report)
+    if all(taken):
+        publish_page(report)
     if report.failed:
         raise PartialFailure(
             f"Night {night.date}: {report.verdict()}",

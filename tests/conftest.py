@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+OTHERS = (
+    "CTAFLOWS_",
+    "CTADS_",
+    "CTACS_",
+    "JUPYTERHUB_",
+    "BEARER_TOKEN",
+    "SSL_CERT",
+    "X509_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+)
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C mean to the processes of tests what it does elsewhere: a shell's & ignores it."""
@@ -39,22 +51,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Let no test see the settings or tokens of who runs it."""
+    others = OTHERS if request.path.parent.name == "prefect" else (*OTHERS, "PREFECT_")
     for name in list(os.environ):
-        if name.startswith(
-            (
-                "CTAFLOWS_",
-                "CTADS_",
-                "CTACS_",
-                "JUPYTERHUB_",
-                "BEARER_TOKEN",
-                "SSL_CERT",
-                "X509_",
-                "HTTP_PROXY",
-                "HTTPS_PROXY",
-            )
-        ):
+        if name.startswith(others):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))

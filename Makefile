@@ -24,8 +24,11 @@ $(VENV)/.ready: pyproject.toml requirements/dev.txt
 demo: env
 	$(BIN)/ctaflows demo
 
+# What is compiled here no process of a test needs to compile again, not even where
+# PYTHONDONTWRITEBYTECODE is set. Two processes share the tests: tests/sharing.py
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m compileall -q ctaflows flows
+	$(BIN)/python -m pytest -n 2
 
 check: env
 	$(BIN)/ruff format --check .

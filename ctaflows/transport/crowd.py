@@ -141,5 +141,7 @@ class Crowd:
 
 
 def _is_redirect(lines: list[bytes]) -> bool:
-    """Look at the status alone: most answers are none."""
-    return lines[0][9:10] == b"3" and read_head(lines)[0] in policy.REDIRECTS
+    """Look at the first line alone where there is but one head: most answers are no redirects."""
+    if lines.count(b"\r\n") == 1 and lines[0][9:10] != b"3":
+        return False
+    return read_head(lines)[0] in policy.REDIRECTS

@@ -23,7 +23,6 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
-from ctaflows.dl1.census import take_census
 from ctaflows.dl1.digest import outlook
 from ctaflows.dl1.inspections import Found, Inspections
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
@@ -35,6 +34,7 @@ from ctaflows.flow import flow
 from ctaflows.sealed import Sealed
 from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
+from ctaflows.tasks.dl1 import census_of
 from ctaflows.tasks.pictures import with_page
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.plan import batches
@@ -143,7 +143,7 @@ def fetch_dl1(
         dest=str(folder),
         manifest=str(manifest),
         gaps=gaps(night, wanted, now),
-        census=take_census(night, now) if wanted == Wanted() else None,
+        census=census_of(night, profile=profile) if wanted == Wanted() else None,
         dry_run=dry_run,
     )
     if dry_run:

@@ -2,7 +2,7 @@
 
 Prefect goes through all that is in the lists, tuples, dicts and dataclasses that a task is given or
 a flow returns, in search of futures (prefect 3.9.1, utilities/collections.py: visit_collection):
-some 50 objects and 0.1 ms for each file's record, twice for a batch, once more for a night.
+0.1 ms for each file's record, twice for a batch, once more for a night.
 """
 
 from __future__ import annotations

@@ -55,11 +55,14 @@ def in_turn(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, 
 
 
 def files_a_batch(n_files: int) -> int:
-    """Say how many files a batch of small ones should have: some 16 batches, of 100 to 1000 files.
+    """Say how many files a batch of small ones should have.
 
-    Each costs the server some 100 ms of CPU, however many files it has.
+    Each costs the server some 100 ms of CPU and this process as much, however many files it has. In
+    this process four are enough for one to end while others go on; elsewhere a cluster wants some
+    sixteen.
     """
-    return min(max(100, -(-n_files // 16)), 1000)
+    n_batches, most = (4, 4000) if _is_here() else (16, 1000)
+    return min(max(100, -(-n_files // n_batches)), most)
 
 
 def parts_of(transfers: Sequence[Transfer], *, least: int = 100, most: int = 85) -> list[Report]:
@@ -76,14 +79,18 @@ def _settled(item: T, future: Any) -> tuple[T, Any]:
 
 def _n_at_once() -> int:
     """Say how many batches are worth having under way."""
+    return _HERE if _is_here() else _ELSEWHERE
+
+
+def _is_here() -> bool:
+    """Do this run's tasks run in this process?"""
     if not in_run():
-        return _HERE
+        return True
     from prefect.context import FlowRunContext
     from prefect.task_runners import ThreadPoolTaskRunner
 
     context = FlowRunContext.get()
-    is_here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
-    return _HERE if is_here else _ELSEWHERE
+    return context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
 
 
 def given(result: Any) -> Any:

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from ctaflows.batch import files_a_batch
+from ctaflows import batch
 from ctaflows.sealed import Sealed
 
 
@@ -46,8 +46,19 @@ def test_prefect_does_not_look_into_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_files", "wanted"),
-    [(0, 100), (110, 100), (1_600, 100), (1_601, 101), (10_000, 625), (1_000_000, 1_000)],
+    ("n_files", "here", "elsewhere"),
+    [
+        (0, 100, 100),
+        (110, 100, 100),
+        (1_600, 400, 100),
+        (1_601, 401, 101),
+        (10_000, 2_500, 625),
+        (1_000_000, 4_000, 1_000),
+    ],
 )
-def test_a_batch_has_a_sixteenth_of_the_files(n_files: int, wanted: int) -> None:
-    assert files_a_batch(n_files) == wanted
+def test_a_batch_has_a_share_of_the_files(
+    n_files: int, here: int, elsewhere: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batch.files_a_batch(n_files) == here
+    monkeypatch.setattr(batch, "_is_here", lambda: False)
+    assert batch.files_a_batch(n_files) == elsewhere

@@ -188,16 +188,24 @@ def _turn(name: str, stop: threading.Event) -> Iterator[None]:
 
 
 def _ask(name: str) -> tuple[Any, float | None]:
-    """Ask for a slot: give its lease, or how long to wait; neither where there is no limit."""
+    """Ask for a slot: give its lease, or how long to wait; neither where there is no limit.
+
+    Whether there is one is asked first: to ask for a slot takes SQLite's one lock for writing, which
+    may be held, and Prefect's client then sleeps 2 s before it says so (prefect 3.9.1,
+    client/base.py: _send_with_retry).
+    """
     from uuid import UUID
 
-    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
     try:
         with impatient_client() as client:
+            client.read_global_concurrency_limit_by_name(name)
             answer = client.increment_concurrency_slots_with_lease(
                 [name], 1, "concurrency", LEASE_S, _holder()
             ).json()
+    except ObjectNotFound:
+        return None, None
     except PrefectHTTPStatusError as why:
         if why.response.status_code != _HTTP_LOCKED:
             raise

@@ -8,6 +8,7 @@ import click
 import pytest
 from hypothesis import strategies as st
 
+from ctaflows import halt
 from ctaflows.cli.options import Rate
 from ctaflows.errors import Stopped
 from ctaflows.transfer import crew, throttle
@@ -19,7 +20,7 @@ SIZES = st.integers(0, 1 << 42) | st.integers(0, 600 * MIB)
 
 
 class Clock:
-    """A clock that only sleep() moves."""
+    """A clock that only a wait moves."""
 
     def __init__(self) -> None:
         self.now, self.naps = 1000.0, []
@@ -36,6 +37,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(throttle, "time", clock)
+    monkeypatch.setattr(throttle.halt, "wait", lambda seconds, *_: clock.sleep(seconds))
     return clock
 
 
@@ -68,6 +70,13 @@ def test_a_long_pause_saves_up_little(clock: Clock) -> None:
     clock.now += 3600
     limit.pay(10_000)
     assert clock.naps == [pytest.approx(9.5)]
+
+
+def test_a_stop_ends_the_wait() -> None:
+    stop, limit = threading.Event(), throttle.Throttle(1.0)
+    stop.set()
+    with halt.within(stop):
+        limit.pay(1000)  # would take a quarter of an hour
 
 
 def test_without_a_limit_nothing_waits(clock: Clock) -> None:

@@ -12,10 +12,13 @@ from benchmarks.prefect import scale, table
 
 def test_a_night_s_table_tells_what_was_reached() -> None:
     def run(call_s: float, peak_mb: float) -> dict[str, float]:
-        return {"call_s": call_s, "wall_s": call_s + 1, "cpu_s": call_s / 2, "peak_mb": peak_mb}
+        return {
+            "call_s": call_s, "wall_s": call_s + 1, "cpu_s": call_s / 2, "peak_mb": peak_mb,
+            "call_cpu_s": call_s / 3, "server_cpu_s": 4.0,
+        }  # fmt: skip
 
     found = {
-        "n_files": 10_000, "file_bytes": 20_000, "door": "nginx", "database": "sqlite",
+        "n_files": 10_000, "file_bytes": 20_000, "door": "nginx", "database": "sqlite", "rtt_ms": 0.0,
         "runs": {
             "plain": [run(10.0, 60), run(11.0, 60), run(12.0, 60)],
             "tracked": [run(13.0, 400), run(12.0, 140), run(11.5, 140)],

@@ -190,7 +190,7 @@ def _turn(name: str, stop: threading.Event) -> Iterator[None]:
 def _ask(name: str) -> tuple[Any, float | None]:
     """Ask for a slot: give its lease, or how long to wait; neither where there is no limit.
 
-    Whether there is one is asked first: to ask for a slot takes SQLite's one lock for writing, which
+    Whether there is one is asked first: to ask for a slot takes SQLite's one lock for writing. That
     may be held, and Prefect's client then sleeps 2 s before it says so (prefect 3.9.1,
     client/base.py: _send_with_retry).
     """

@@ -18,7 +18,8 @@ def test_a_night_s_table_tells_what_was_reached() -> None:
         }  # fmt: skip
 
     found = {
-        "n_files": 10_000, "file_bytes": 20_000, "door": "nginx", "database": "sqlite", "rtt_ms": 0.0,
+        "n_files": 10_000, "file_bytes": 20_000, "door": "nginx", "rtt_ms": 0.0,
+        "database": "sqlite",
         "runs": {
             "plain": [run(10.0, 60), run(11.0, 60), run(12.0, 60)],
             "tracked": [run(13.0, 400), run(12.0, 140), run(11.5, 140)],

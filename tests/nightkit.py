@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ctaflows.dl1.checks import check, check_error
+from ctaflows.dl1.measures import expected
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quantities import (
     Charges,
@@ -17,7 +18,6 @@ from ctaflows.dl1.quantities import (
     Spectrum,
 )
 from ctaflows.dl1.report import Inspection, NightReport
-from ctaflows.dl1.rules import _expected
 from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.model import Checksum, Transfer
 
@@ -81,7 +81,7 @@ def subrun(run=11111, number=0, **changes):
         "quantities": Quantities(**quantities),
     }
     summary = DL1Summary(**{**values, **changes})
-    tables = tuple(TableInfo(path, summary.n_events or 0, ()) for path in _expected(summary))
+    tables = tuple(TableInfo(path, summary.n_events or 0, ()) for path in expected(summary))
     summary = replace(summary, tables=tables)
     return Inspection(summary.file, summary, checks=check(summary))
 

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.quantities import Record
-from ctaflows.dl1.rules import RULES, Finding, Rule
+from ctaflows.dl1.rules import RULES, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from ctaflows.dl1.measures import Finding
     from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
 

@@ -1,6 +1,6 @@
 """Many small bodies at once over libcurl, in one thread: its multi interface, woken by the sockets.
 
-A thread for each answer costs three times the CPU: all share one lock, and hand it on at each step.
+Threads that each wait for an answer share one lock, and hand it on at each step.
 """
 
 from __future__ import annotations

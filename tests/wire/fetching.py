@@ -17,6 +17,7 @@ from ctaflows.transfer.progress import Progress, reported_to
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
 
 DATA = os.urandom(300_000)
@@ -45,3 +46,16 @@ def interrupt(door: Door, wanted: Job, after: int = 100_000) -> None:
 
     with reported_to(Watch()), pytest.raises(Stopped):
         fetch(door, wanted, stop=stop)
+
+
+def fetch_thrice(door: Door, wanted: Job) -> list[Transfer]:
+    """Fetch one file by three threads at the same time."""
+    results: list[Transfer] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(fetch(door, wanted))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

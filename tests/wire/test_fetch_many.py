@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from fetching import DATA, interrupt, job, names
+from fetching import DATA, fetch_thrice, interrupt, job, names
 from sinkkit import Counted
 
 from ctaflows.auth.keeper import Keeper
@@ -115,14 +115,7 @@ def test_who_waited_for_another_process_does_not_fetch_again(
     box.put("/a.h5", DATA)
     box.faults.add("slow", times=1, server="pool", rate_bytes_s=600_000)
     wanted = job(door, "/a.h5", tmp_path)
-    results: list[Transfer] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(fetch(door, wanted))) for _ in range(3)
-    ]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    results = fetch_thrice(door, wanted)
     assert sum(r.moved_bytes for r in results) == len(DATA)
     assert [r.verified for r in results] == [True] * 3
     assert names(tmp_path) == ["a.h5"]

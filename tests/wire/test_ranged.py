@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+from fetching import fetch_thrice
 from sinkkit import Counted
 
 from ctaflows.auth.keeper import Keeper
@@ -26,7 +27,6 @@ from ctaflows.transfer.verify import verify
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctaflows.model import Transfer
 
 DATA = os.urandom(3_000_000)
 RANGE_BYTES = 1 << 18
@@ -416,14 +416,7 @@ def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transf
 def test_two_at_the_same_file_fetch_it_once(box: Sandbox, door: Door, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)
-    results: list[Transfer] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(fetch(door, wanted))) for _ in range(3)
-    ]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    results = fetch_thrice(door, wanted)
     assert len(results) == 3
     assert (tmp_path / "a.h5").read_bytes() == DATA
     assert names(tmp_path) == ["a.h5"]

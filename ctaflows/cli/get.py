@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,12 @@ import click
 from ctaflows.cli import options, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
     from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.haul import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.plan import Check
 
@@ -245,13 +248,15 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
         _print_plan(planned, trees, as_json=wanted["as_json"])
         return
     report, failure = Report(), None
-    with render.progress_shown():
+    with _beside(door, trees, wanted) as other, render.progress_shown():
         if len(jobs) == 1 and not any(tree.manifest for tree in trees):
             untold = Report((Transfer(jobs[0].entry.path, str(jobs[0].local)),))
             report, failure = render.settle(untold, lambda: fetch_alone(door, jobs[0], check=check))
         else:
             for tree in trees:
-                report += fetch_many(door, tree.jobs, manifest=tree.manifest, check=check)
+                report += fetch_many(
+                    door, tree.jobs, manifest=tree.manifest, check=check, beside=other
+                )
                 report += Report(tuple(tree.lost))
             report, failure = render.settle(report)
     if failure is None:
@@ -264,6 +269,23 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
         render.print_report(report)
     if failure is not None:
         raise failure
+
+
+@contextlib.contextmanager
+def _beside(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> Iterator[Beside | None]:
+    """Let a second process stand ready; to be done while no thread shows the progress yet."""
+    from ctaflows.storage.connect import again
+    from ctaflows.transfer.haul import beside
+
+    if len(trees) > 1 or wanted["bwlimit"]:
+        yield None
+        return
+    [tree] = trees
+    afresh = partial(again, door)
+    with beside(
+        door, tree.jobs, manifest=tree.manifest, check=wanted["check"], afresh=afresh
+    ) as other:
+        yield other
 
 
 def _retry_hint(trees: Iterable[_Tree]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
@@ -36,3 +37,17 @@ def connect(profile: str | None = None, **flags: Any) -> Door:
         if key not in _doors or _doors[key][0] != settings:
             _doors[key] = (settings, Door(settings, Keeper(settings)))
         return _doors[key][1]
+
+
+def again(door: Door, n_transfers: int) -> Door:
+    """Give a door to the same place for a process made by fork, since sockets can't be shared.
+
+    Parameters
+    ----------
+    door : Door
+        That of the first process.
+    n_transfers : int
+        How many files the new one may move at once.
+    """
+    settings = replace(door.settings, transfers=n_transfers)
+    return Door(settings, Keeper(settings))

@@ -21,7 +21,7 @@ from ctaflows.transfer.plan import Action, Check
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ctaflows.storage.protocol import Storage
     from ctaflows.transport import Head
@@ -56,7 +56,9 @@ class Lane:
     door : Storage
         Where from. The transfer slots that are free are held while it lasts.
     jobs : sequence of Job
-        What and where to; those that do not suit are passed over.
+        What and where to.
+    places : iterable of int
+        Which of them to fetch; each is taken when its turn comes.
     settle : Callable
         Hears of each job that is done: its place in the sequence, and its record.
     proofs : Mapping
@@ -68,24 +70,28 @@ class Lane:
 
     Attributes
     ----------
+    left : set of int
+        Places of the jobs that were taken and not settled.
     failed, spoiled : set of int
-        Places of the jobs of which no good answer came, and of those of which wrong bytes came.
+        Those of them of which no good answer came, and those of which wrong bytes came.
     """
 
     def __init__(
         self,
         door: Storage,
         jobs: Sequence[fetch.Job],
+        places: Iterable[int],
         settle: Callable[[int, Transfer], None],
         *,
         proofs: Mapping[str, Transfer],
         check: Check,
         stop: threading.Event,
     ) -> None:
-        self._door, self._jobs, self._settle = door, jobs, settle
+        self._door, self._jobs, self._places, self._tell = door, jobs, places, settle
         self._proofs, self._check, self._stop = proofs, check, stop
         self._quickest_s = math.inf
         self._n_placed = 0
+        self.left: set[int] = set()
         self.failed: set[int] = set()
         self.spoiled: set[int] = set()
 
@@ -101,9 +107,9 @@ class Lane:
 
     def _wanted(self) -> Iterator[tuple[str, _Job]]:
         """Give what is to be asked for; what is here and proven is settled at once."""
-        for place, job in enumerate(self._jobs):
-            if not suits(job):
-                continue
+        for place in self._places:
+            job = self._jobs[place]
+            self.left.add(place)
             if self._n_placed >= _N_JUDGED and self._quickest_s > _SLOW_DISK_S:
                 log.info("The disk is slow: several threads go on")
                 return
@@ -118,6 +124,10 @@ class Lane:
                 self._settle(place, fetch.in_place(job, proof, why, started, self._check))
             else:
                 yield path, (place, job, started)
+
+    def _settle(self, place: int, done: Transfer) -> None:
+        self.left.discard(place)
+        self._tell(place, done)
 
     def _land(self, about: _Job, head: Head | None, body: bytes) -> None:
         """Prove a file, and put it in its place."""

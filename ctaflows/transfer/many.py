@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import CtaflowsError, NoSpace, UsageError, error_text
+from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import folders, progress
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import Job, fetch, look
-from ctaflows.transfer.lane import LEAST, Lane, suits
+from ctaflows.transfer.haul import Haul, kept_open, sorted_out
 from ctaflows.transfer.part import BESIDE_ENDINGS, local_error, part_name, part_path
 from ctaflows.transfer.plan import Action, Check
+from ctaflows.transfer.twin import Line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from ctaflows.storage.protocol import Storage
+    from ctaflows.transfer.haul import Beside
     from ctaflows.transfer.manifest import Manifest
 
 
@@ -65,6 +64,7 @@ def fetch_many(
     *,
     manifest: Manifest | None = None,
     check: Check = "proof",
+    beside: Beside | None = None,
 ) -> Report:
     """Fetch many files at once.
 
@@ -78,6 +78,8 @@ def fetch_many(
         Gets a line for each file as it finishes, unless it holds the same proof already.
     check : {"proof", "checksum", "size"}
         See `plan.decide`.
+    beside : Beside, optional
+        A second process for the same files, see `haul.beside`.
 
     Returns
     -------
@@ -96,43 +98,22 @@ def fetch_many(
     _refuse_doubles(jobs)
     _check_space(jobs)
     progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
-
-    proofs = manifest.proofs if manifest else {}
     results: list[Transfer | None] = [None] * len(jobs)
 
-    def settle(place: int, done: Transfer) -> None:
-        proof = proofs.get(done.path) if done.skipped else None
-        if manifest and (proof is None or proof.verified != done.verified):
-            try:
-                manifest.append(done)
-            except CtaflowsError as why:
-                done = replace(done, error=done.error or error_text(why))
+    def tell(place: int, done: Transfer) -> None:
         results[place] = done
         progress.current().finished(done)
 
-    lane = Lane(door, jobs, settle, proofs=proofs, check=check, stop=stop)
-
-    def one(place: int) -> None:
-        job = jobs[place]
-        try:
-            done = fetch(
-                door, job, proof=proofs.get(job.entry.path), check=check, stop=stop,
-                was_wrong=place in lane.spoiled,
-            )  # fmt: skip
-            if place in lane.failed and not done.skipped:
-                done = replace(done, retries=done.retries + 1)
-        except CtaflowsError as why:
-            done = Transfer(
-                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
-            )
-        settle(place, done)
-
-    kept = manifest.kept_open() if manifest else contextlib.nullcontext()
-    with folders.synced_once(), kept:
-        if sum(map(suits, jobs)) >= LEAST:
-            at_once(lambda lane: lane.run(), [lane], 1, stop)
-        rest = [place for place, done in enumerate(results) if done is None]
-        at_once(one, rest, door.settings.transfers, stop)
+    haul = Haul(door, jobs, manifest, check, tell)
+    with folders.synced_once(), kept_open(manifest):
+        if beside is None:
+            small, others = sorted_out(jobs)
+            haul.work(Line(small), Line(others), stop)
+        else:
+            with beside.at_work(haul, door, stop):
+                haul.work(beside.small, beside.others, stop)
+            left = [place for place, done in enumerate(results) if done is None]
+            haul.work((), Line(left), stop)  # of a process that came to an end too soon
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 

@@ -1,0 +1,224 @@
+"""How the files of one call are moved: small ones in one thread, the others in several.
+
+Where it pays, two processes do so side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ctaflows import halt
+from ctaflows.errors import CtaflowsError, error_text
+from ctaflows.model import Transfer
+from ctaflows.transfer import folders, twin
+from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.fetch import fetch
+from ctaflows.transfer.lane import LEAST, Lane, suits
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ctaflows.storage.protocol import Storage
+    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.plan import Check
+
+#: From so many small files on, or so many bytes of others, a second process gains more than the
+#: 20 ms or so that it costs.
+_TWIN_FROM_SMALL = 256
+_TWIN_FROM_BYTES = 128 << 20
+_TWIN_FROM_OTHERS = 4
+_SMALL_AT_ONCE = 16
+
+
+class Haul:
+    """What is to be done of one call, in one process.
+
+    Parameters
+    ----------
+    door : Storage
+        Where from.
+    jobs : sequence of Job
+        What and where to.
+    manifest : Manifest or None
+        Gets a line for each file as it finishes, unless it holds the same proof already.
+    check : {"proof", "checksum", "size"}
+        See `plan.decide`.
+    tell : Callable
+        Hears of each job that is done, well or not: its place in the sequence, and its record.
+    """
+
+    def __init__(
+        self,
+        door: Storage,
+        jobs: Sequence[Job],
+        manifest: Manifest | None,
+        check: Check,
+        tell: Callable[[int, Transfer], None],
+    ) -> None:
+        self._door, self._jobs, self._check, self._tell = door, jobs, check, tell
+        self._manifest = manifest
+        self._proofs = manifest.proofs if manifest else {}
+        self._failed: set[int] = set()
+        self._spoiled: set[int] = set()
+
+    def work(self, small: Iterable[int], others: Iterable[int], stop: threading.Event) -> None:
+        """Fetch files as their places are given, in as many threads as may move at once.
+
+        Parameters
+        ----------
+        small, others : iterable of int
+            May be iterated by several threads, each with an iterator of its own.
+        stop : threading.Event
+            Ends it soon after it is set, with `Stopped`.
+        """
+        lane = Lane(
+            self._door, self._jobs, small, self._settle,
+            proofs=self._proofs, check=self._check, stop=stop,
+        )  # fmt: skip
+        at_once(Lane.run, [lane], 1, stop)
+        self._failed, self._spoiled = lane.failed, lane.spoiled
+        lines = twin.Line(sorted(lane.left)), small, others
+
+        def draw(_: int) -> None:
+            for line in lines:
+                for place in line:
+                    halt.end_if(stop)
+                    self._one(place, stop)
+
+        n_threads = self._door.settings.transfers
+        at_once(draw, range(n_threads), n_threads, stop)
+
+    def heard(self, place: int, done: Transfer) -> None:
+        """Take note of what the other process did; its line is in the manifest."""
+        if self._manifest and self._is_news(done):
+            self._manifest.proofs[done.path] = done
+        self._tell(place, done)
+
+    def _one(self, place: int, stop: threading.Event) -> None:
+        job = self._jobs[place]
+        try:
+            done = fetch(
+                self._door, job, proof=self._proofs.get(job.entry.path), check=self._check,
+                stop=stop, was_wrong=place in self._spoiled,
+            )  # fmt: skip
+            if place in self._failed and not done.skipped:
+                done = replace(done, retries=done.retries + 1)
+        except CtaflowsError as why:
+            done = Transfer(
+                job.entry.path, str(job.local), job.entry.size_bytes, error=error_text(why)
+            )
+        self._settle(place, done)
+
+    def _settle(self, place: int, done: Transfer) -> None:
+        if self._manifest and self._is_news(done):
+            try:
+                self._manifest.append(done)
+            except CtaflowsError as why:
+                done = replace(done, error=done.error or error_text(why))
+        self._tell(place, done)
+
+    def _is_news(self, done: Transfer) -> bool:
+        proof = self._proofs.get(done.path) if done.skipped else None
+        return proof is None or proof.verified != done.verified
+
+
+class Beside:
+    """A second process that stands ready, and what both draw from.
+
+    Attributes
+    ----------
+    small, others : SharedLine
+        Places of the small files, and of the others.
+    """
+
+    def __init__(
+        self, other: twin.Twin, small: twin.SharedLine, others: twin.SharedLine, n_slots: int
+    ) -> None:
+        self.small, self.others = small, others
+        self._twin, self._n_slots = other, n_slots
+
+    @contextlib.contextmanager
+    def at_work(self, haul: Haul, door: Storage, stop: threading.Event) -> Iterator[None]:
+        """Let it work as long as the block lasts, and until it is done, in slots of this one."""
+        n, slots = 0, door.transfer_slots
+        try:
+            while n < self._n_slots and slots.acquire(blocking=False):
+                n += 1
+            if n == self._n_slots:
+                self._twin.begin(haul.heard)
+            yield
+            with halt.heard(stop):
+                self._twin.wait(stop)
+        finally:
+            self._twin.end()
+            for _ in range(n):
+                slots.release()
+
+
+def sorted_out(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
+    """Give the places of the files that suit the lane, if it is worth it, and of the others."""
+    small = [place for place, job in enumerate(jobs) if suits(job)]
+    if len(small) < LEAST:
+        return [], list(range(len(jobs)))
+    are_small = set(small)
+    return small, [place for place in range(len(jobs)) if place not in are_small]
+
+
+@contextlib.contextmanager
+def beside(
+    door: Storage,
+    jobs: Sequence[Job],
+    *,
+    manifest: Manifest | None,
+    check: Check,
+    afresh: Callable[[int], Storage],
+) -> Iterator[Beside | None]:
+    """Let a second process stand ready to share the work of `fetch_many`, where that pays.
+
+    To be called while the process has but one thread, see `twin`.
+
+    Parameters
+    ----------
+    door, jobs, manifest, check
+        As for `fetch_many`.
+    afresh : Callable
+        Gives such a door with connections of its own, and so many transfers at once.
+
+    Yields
+    ------
+    Beside or None
+        For `fetch_many`.
+    """
+    small, others = sorted_out(jobs)
+    n_slots = door.settings.transfers // 2
+    if n_slots == 0 or not _pays(jobs, small, others) or not twin.is_able():
+        yield None
+        return
+    with (
+        contextlib.closing(twin.SharedLine(small, _SMALL_AT_ONCE)) as of_small,
+        contextlib.closing(twin.SharedLine(others)) as of_others,
+    ):
+
+        def work(tell: Callable[[int, Transfer], None], stop: threading.Event) -> None:
+            with folders.synced_once(), kept_open(manifest):
+                haul = Haul(afresh(n_slots), jobs, manifest, check, tell)
+                haul.work(of_small, of_others, stop)
+
+        with twin.Twin(work) as other:
+            yield Beside(other, of_small, of_others, n_slots)
+
+
+def _pays(jobs: Sequence[Job], small: Sequence[int], others: Sequence[int]) -> bool:
+    if len(small) >= _TWIN_FROM_SMALL:
+        return True
+    n_bytes = sum(jobs[place].entry.size_bytes or 0 for place in others)
+    return len(others) >= _TWIN_FROM_OTHERS and n_bytes >= _TWIN_FROM_BYTES
+
+
+def kept_open(manifest: Manifest | None) -> contextlib.AbstractContextManager[None]:
+    """Keep a manifest's file open in the block, if there is a manifest."""
+    return manifest.kept_open() if manifest else contextlib.nullcontext()

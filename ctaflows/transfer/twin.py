@@ -129,6 +129,7 @@ class Twin:
         os.close(its_voice)
         self._voice = os.fdopen(heard, "rb")
         self._listener: Hand | None = None
+        self._n_done = 0
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +150,7 @@ class Twin:
         """Wait until it has done all that it found to do, or a stop is set."""
         while self._listener is not None and self._listener.is_alive() and not stop.is_set():
             self._listener.join(halt.GLANCE_S)
+        log.info("A second process did %d of the files", self._n_done)
 
     def end(self) -> None:
         """Let it end: what it has begun it does not finish, and what it has done is still heard."""
@@ -170,6 +172,7 @@ class Twin:
             progress.current().advance(n_bytes)
             for name, level, text in said:
                 logging.getLogger(name).log(level, "%s", text)
+            self._n_done += len(done)
             for place, transfer in done:
                 settle(place, transfer)
 

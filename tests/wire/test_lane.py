@@ -12,7 +12,7 @@ from ctaflows import halt
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.door import Door
-from ctaflows.transfer import lane, many, throttle
+from ctaflows.transfer import haul, lane, many, throttle
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
@@ -55,13 +55,13 @@ def jobs(box: Sandbox, door: Door, tmp_path: Path) -> list[Job]:
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were left to the usual way."""
     asked: list[str] = []
-    real = many.fetch
+    real = haul.fetch
 
     def noted(door: Door, job: Job, **how: Any) -> Any:
         asked.append(job.entry.path)
         return real(door, job, **how)
 
-    monkeypatch.setattr(many, "fetch", noted)
+    monkeypatch.setattr(haul, "fetch", noted)
     return asked
 
 

@@ -1,12 +1,13 @@
-"""Where the CPU of a fetch goes: the same files, each time with one layer more.
+"""Where the CPU of a transfer goes: the same files, each time with one layer more.
 
-nginx serves them over TLS from a RAM disk. Each layer is a process of its own, and all take turns;
-the CPU time of the client's and of the server's processes is told, and how much of the machine the
-two used. What a layer costs is its difference to the one above.
+nginx, or XRootD, has them over TLS on a RAM disk. Each layer is a process of its own, and all take
+turns; the CPU time of the client's and of the server's processes is told, and how much of the
+machine the two used. What a layer costs is its difference to the one above.
 
     python -m benchmarks.where small         5,000 files of 20 KB
     python -m benchmarks.where medium        200 files of 5 MB
     python -m benchmarks.where large         one file of 2 GiB
+    python -m benchmarks.where large --put   the same, uploaded
 """
 
 from __future__ import annotations
@@ -82,17 +83,25 @@ def fetched(place: Place) -> None:
     assert not report.failed, report.failed[0]
 
 
-def commanded(_: Place) -> None:
-    """The command: … and its progress, its lines and its end."""
-    from ctaflows.cli import main
+def commanded(place: Place) -> None:
+    """The command: … and its progress, its lines and its end; and a second process for many."""
+    place.command("get", "-r", "/files", f"{place.local}/")
 
-    with Path(os.devnull).open("w") as sys.stdout:
-        sys.argv = ["ctaflows", "get", "-r", "/files", os.environ["WHERE_LOCAL"] + "/"]
-        try:
-            main()
-        except SystemExit as end:
-            if end.code:
-                raise
+
+def read(place: Place) -> None:
+    """For uploads, after the imports: the files read, and summed."""
+    nothing(place)
+    from ctaflows.transfer.source import LocalSource
+
+    for file in sorted(place.files.iterdir()):
+        with LocalSource(file, threading.Event()) as source:
+            for _ in source:
+                pass
+
+
+def uploaded(place: Place) -> None:
+    """The command: … and all requests."""
+    place.command("put", "-r", f"{place.files}", "/arrived/")
 
 
 def curl(place: Place) -> list[str]:
@@ -100,17 +109,23 @@ def curl(place: Place) -> list[str]:
     listing = place.local.parent / "curl.list"
     url = os.environ["CTAFLOWS_DOOR_URL"]
     names = FILES[place.work].names()
-    listing.write_text(
-        "".join(f'url = "{url}/files/{n}"\noutput = "{place.local / n}"\n' for n in names)
+    pairs = (
+        (f"{url}/arrived/{n}", "upload-file", place.files / n)
+        if place.is_put
+        else (f"{url}/files/{n}", "output", place.local / n)
+        for n in names
     )
+    listing.write_text("".join(f'url = "{u}"\n{how} = "{file}"\n' for u, how, file in pairs))
     ca = os.environ["CTAFLOWS_CA_FILE"]
     words = ["curl", "-sS", "--cacert", ca, "--parallel", "--parallel-max", "16"]
     return [*words, "--no-progress-meter", "--config", str(listing)]
 
 
 LAYERS: dict[str, Callable[[Place], Any]] = {
-    f.__name__: f for f in (nothing, listed, received, fetched, commanded)
+    f.__name__: f for f in (nothing, listed, received, fetched, commanded, read, uploaded)
 }
+FETCH = ("nothing", "listed", "received", "fetched", "commanded", "curl")
+UPLOAD = ("nothing", "read", "uploaded", "curl")
 
 
 class Dropped:
@@ -129,6 +144,8 @@ class Place:
     def __init__(self) -> None:
         self.work = os.environ["WHERE_WORK"]
         self.local = Path(os.environ["WHERE_LOCAL"])
+        self.files = Path(os.environ["WHERE_FILES"])
+        self.is_put = bool(os.environ["WHERE_PUT"])
         self._door: Any = None
 
     def door(self) -> Any:
@@ -139,28 +156,46 @@ class Place:
             self._door = connect()
         return self._door
 
+    def command(self, *words: str) -> None:
+        """Run a command in this process, its lines thrown away."""
+        from ctaflows.cli import main
+
+        with Path(os.devnull).open("w") as sys.stdout:
+            sys.argv = ["ctaflows", *words]
+            try:
+                main()
+            except SystemExit as end:
+                if end.code:
+                    raise
+
 
 # -- the race ----------------------------------------------------------------------------------
 
 
-def race(work: str, repeats: int) -> dict[str, list[tuple[float, float, float]]]:
+def race(asked: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
     """Give wall, client's and server's CPU seconds of each run of each layer."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     with Stage(RAM_DISK) as stage:
-        data.make(stage.root / "files", FILES[work])
-        place = next(w for w in workloads.WORKS if w.key == "get-small")
-        with stage.server("nginx", place) as server:
+        files = stage.root / "files"
+        data.make(files, FILES[asked.work])
+        arrived = stage.root / "arrived" if asked.put else stage.local
+        work = next(w for w in workloads.WORKS if w.key == "get-small")
+        with stage.server(asked.server, work) as server:
+            if asked.server == "xrootd" and not asked.put:
+                stage.store_checksums(files)
             env = os.environ | {
                 "CTAFLOWS_DOOR_URL": server.url,
                 "CTAFLOWS_CA_FILE": str(stage.ca_file),
                 "CTAFLOWS_CONFIG_DIR": str(stage.home / "config"),
                 "BEARER_TOKEN": "any-token",
-                "WHERE_WORK": work,
+                "WHERE_WORK": asked.work,
                 "WHERE_LOCAL": str(stage.local),
+                "WHERE_FILES": str(files),
+                "WHERE_PUT": "1" if asked.put else "",
             }
-            for _ in range(repeats):
-                for name in (*LAYERS, "curl"):
-                    data.empty(stage.local)
+            for _ in range(asked.repeats):
+                for name in UPLOAD if asked.put else FETCH:
+                    data.empty(arrived)
                     found.setdefault(name, []).append(run(name, env, server))
     return found
 
@@ -196,6 +231,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", nargs="?", choices=FILES, default="small")
+    parser.add_argument("--put", action="store_true")
+    parser.add_argument("--server", choices=("nginx", "xrootd"), default="nginx")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--layer", help=argparse.SUPPRESS)
@@ -203,11 +240,12 @@ def main() -> None:
     if asked.layer:
         LAYERS[asked.layer](Place())
         return
-    found = race(asked.work, asked.repeats)
+    found = race(asked)
     if asked.json:
         print(json.dumps(found))
         return
-    print(f"{FILES[asked.work]}, load {os.getloadavg()[0]:.1f}, medians of {asked.repeats}")
+    what = f"{FILES[asked.work]}, {asked.server}, medians of {asked.repeats}"
+    print(f"{what}, load {os.getloadavg()[0]:.1f}")
     print(f"{'layer':<12}{'wall s':>8}{'CPU s':>8}{'server':>8}{'cores used':>12}")
     for name, runs in found.items():
         wall, used, served = (statistics.median(r[i] for r in runs) for i in range(3))

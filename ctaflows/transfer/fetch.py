@@ -27,7 +27,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import Copy
-from ctaflows.transfer.part import Part, local_error
+from ctaflows.transfer.part import Part, local_error, tidy
 from ctaflows.transfer.plan import Action, Check, LocalState, decide
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
 from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
@@ -117,6 +117,7 @@ def in_place(
 ) -> Transfer:
     """Make the record of a file that is here; an earlier proof of the same file still counts."""
     entry = job.entry
+    tidy(os.fspath(job.local))
     progress.current().advance(entry.size_bytes or 0)
     if proof is not None and (proof.size_bytes, proof.mtime) != (entry.size_bytes, entry.mtime):
         proof = None

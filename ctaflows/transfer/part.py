@@ -6,6 +6,7 @@ that comes in several ranges has ``.NAME.part.ranges`` too, which tells what is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -166,6 +167,23 @@ class Part:
         self.path.unlink(missing_ok=True)
         self.ranges_path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
+
+
+def tidy(target: str) -> None:
+    """Remove what a kill left beside a file that is in place, unless somebody is at it."""
+    part = part_name(target)
+    # the journal goes last, and comes after the part
+    if not os.path.lexists(part + ".json") and not os.path.lexists(part):
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for ending in ("", *BESIDE_ENDINGS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part + ending)  # noqa: PTH108
+        finally:
+            os.close(descriptor)
 
 
 def _write_all(put: Callable[[Rest, int], int], pieces: list[bytes]) -> None:

@@ -188,6 +188,12 @@ def _stop(pid: int) -> None:
             return
 
 
+def _children(pid: int) -> list[int]:
+    """Give the processes that a client has made: what kills a job kills all of them."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in lists for child in file.read_text().split()]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a storm left behind.
@@ -321,9 +327,13 @@ class Driver:
         """Kill the client; what it has not read of the system's buffers nobody could keep."""
         try:
             _stop(client.pid)
+            twins = _children(client.pid)
+            for pid in twins:
+                _stop(pid)
             with self._gate.held():
                 unread = self._gate.unread_bytes()
-                os.kill(client.pid, signal.SIGKILL)
+                for pid in (client.pid, *twins):
+                    os.kill(pid, signal.SIGKILL)
                 moved = self._gate.next_epoch()
         except ProcessLookupError:
             self._ended(client)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.upload import Unknown, upload
+from ctaflows.transfer.upload_lane import LEAST, SMALL_BYTES, UploadLane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,25 +63,50 @@ def upload_many(
         In the order of the pairs, failed ones with their error.
     """
     started, stop = time.monotonic(), threading.Event()
-    progress.current().expect(len(pairs), sum(_size(local) for local, _ in pairs))
+    sizes = [_size(local) for local, _ in pairs]
+    progress.current().expect(len(pairs), sum(sizes))
     there = look_there(door, [remote for _, remote in pairs])
+    results: list[Transfer | None] = [None] * len(pairs)
 
-    def one(pair: tuple[Path, str]) -> Transfer:
-        local, remote = pair
+    def settle(place: int, done: Transfer) -> None:
+        if manifest and not done.skipped:
+            manifest.append(done)
+        results[place] = done
+        progress.current().finished(done)
+
+    small = [
+        place
+        for place, (_, remote) in enumerate(pairs)
+        if sizes[place] <= SMALL_BYTES and there.get(remote, Unknown.LOOK) is None
+    ]
+    lane = UploadLane(door, pairs, small, settle, overwrite=overwrite, stop=stop)
+
+    def one(place: int) -> None:
+        local, remote = pairs[place]
         try:
-            seen = there.get(remote, Unknown.LOOK)
-            done = upload(door, local, remote, overwrite=overwrite, there=seen, stop=stop)
+            done = lane.went_on(place)
+            if done is None or done == "anew":
+                seen = there.get(remote, Unknown.LOOK) if done is None else Unknown.LOOK
+                again = done is not None
+                done = upload(door, local, remote, overwrite=overwrite, there=seen, stop=stop)
+                if again and not done.skipped:
+                    done = replace(done, retries=done.retries + 1)
         except CtaflowsError as why:
             with contextlib.suppress(CtaflowsError):
                 remote = door.normalise(remote)  # as the record of a success names it
             done = Transfer(remote, str(local), _size(local), error=error_text(why))
-        if manifest and not done.skipped:
-            manifest.append(done)
-        progress.current().finished(done)
-        return done
+        settle(place, done)
 
-    transfers = at_once(one, pairs, door.settings.transfers, stop)
-    return Report(tuple(transfers), time.monotonic() - started)
+    with manifest.kept_open() if manifest else contextlib.nullcontext():
+        try:
+            if len(small) >= LEAST:
+                at_once(lambda lane: lane.run(), [lane], 1, stop)
+            rest = [place for place, done in enumerate(results) if done is None]
+            at_once(one, rest, door.settings.transfers, stop)
+        finally:
+            lane.tidy()
+    transfers = tuple(done for done in results if done is not None)
+    return Report(transfers, time.monotonic() - started)
 
 
 def plan(door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> list[Transfer]:

@@ -1,4 +1,4 @@
-"""Many small bodies at once over libcurl, in one thread: its multi interface, woken by the sockets.
+"""Many small requests at once over libcurl, in one thread: its multi interface, woken by the sockets.
 
 Threads that each wait for an answer share one lock, and hand it on at each step.
 """
@@ -6,9 +6,11 @@ Threads that each wait for an answer share one lock, and hand it on at each step
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import select
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -42,7 +44,7 @@ def is_able() -> bool:
 
 @dataclass(slots=True)
 class Flight(Generic[T]):
-    """One GET on its way.
+    """One request on its way.
 
     Attributes
     ----------
@@ -52,6 +54,10 @@ class Flight(Generic[T]):
         Whose it is.
     n_hops : int
         Redirects so far.
+    method : str
+        ``GET``, ``HEAD``, ``PUT`` or ``MOVE``.
+    body : bytes or None
+        What is sent with it.
     lines, pieces : list of bytes
         The answer's head and its body.
     failure : str or None
@@ -61,6 +67,8 @@ class Flight(Generic[T]):
     url: str
     tag: T
     n_hops: int = 0
+    method: str = "GET"
+    body: bytes | None = None
     lines: list[bytes] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     failure: str | None = None
@@ -80,7 +88,8 @@ class CurlMany:
     def __init__(self, settings: Settings, make: Callable[[], pycurl.Curl]) -> None:
         self._make = make
         self._stall_s = math.ceil(settings.stall_timeout_s) or 1
-        self._idle: list[pycurl.Curl] = []
+        # by method: what it takes is set once
+        self._idle: dict[str, list[pycurl.Curl]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Flight[Any]] = {}
         self._poll = select.poll()  # for a few sockets that change all the time, ahead of epoll
         self._due_at: float | None = None
@@ -96,17 +105,18 @@ class CurlMany:
     def close(self) -> None:
         """Close all connections."""
         self.abandon()
-        for handle in self._idle:
+        for handle in itertools.chain.from_iterable(self._idle.values()):
             handle.close()
         self._multi.close()
 
-    def abandon(self) -> None:
-        """Let go of all that is on its way."""
-        for handle in list(self._busy):
-            self._land(handle)
+    def abandon(self, *methods: str) -> None:
+        """Let go of all that is on its way, or of what has one of these methods."""
+        for handle, flight in list(self._busy.items()):
+            if not methods or flight.method in methods:
+                self._land(handle)
 
     def begin(self, flight: Flight[T], headers: Sequence[bytes]) -> None:
-        """Send a GET.
+        """Send a request.
 
         Parameters
         ----------
@@ -115,11 +125,14 @@ class CurlMany:
         headers : sequence of bytes
             All of them.
         """
-        handle = self._idle.pop() if self._idle else self._new()
+        idle = self._idle[flight.method]
+        handle = idle.pop() if idle else self._new(flight.method)
         handle.setopt(pycurl.URL, flight.url)
         handle.setopt(pycurl.HTTPHEADER, headers)
         handle.setopt(pycurl.HEADERFUNCTION, flight.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, flight.pieces.append)
+        if flight.body is not None:
+            handle.setopt(pycurl.POSTFIELDS, flight.body)
         self._busy[handle] = flight
         self._multi.add_handle(handle)
 
@@ -141,9 +154,17 @@ class CurlMany:
                     flight.failure = redact(said)
                     yield flight
 
-    def _new(self) -> pycurl.Curl:
+    def _new(self, method: str) -> pycurl.Curl:
         handle = self._make()
-        handle.setopt(pycurl.HTTPGET, 1)
+        if method == "HEAD":
+            handle.setopt(pycurl.NOBODY, 1)
+        elif method == "PUT":  # as a POST it needs no callback for its bytes, nor to begin anew
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.CUSTOMREQUEST, method)
+        else:
+            handle.setopt(pycurl.HTTPGET, 1)
+            if method != "GET":
+                handle.setopt(pycurl.CUSTOMREQUEST, method)
         handle.setopt(pycurl.NOPROGRESS, 1)
         handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
         handle.setopt(pycurl.LOW_SPEED_TIME, self._stall_s)
@@ -151,8 +172,9 @@ class CurlMany:
 
     def _land(self, handle: pycurl.Curl) -> Flight[Any]:
         self._multi.remove_handle(handle)
-        self._idle.append(handle)
-        return self._busy.pop(handle)
+        flight = self._busy.pop(handle)
+        self._idle[flight.method].append(handle)
+        return flight
 
     def _step(self) -> None:
         """Wait until something comes, or it is time for libcurl to look, and let it work."""

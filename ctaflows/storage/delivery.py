@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import CtaflowsError
-from ctaflows.storage import paths
 from ctaflows.storage.checksum import WANT_DIGEST
 from ctaflows.transport import MAX_HOPS, REDIRECTS
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ctaflows.storage.door import Door
-    from ctaflows.transport import Head
-    from ctaflows.transport.convoy import Convoy
+    from ctaflows.transport.convoy import Convoy, Word
 
 _WANT = f"Want-Digest: {WANT_DIGEST}"
 
@@ -24,7 +22,8 @@ _WANT = f"Want-Digest: {WANT_DIGEST}"
 class Deliveries:
     """The steps of writing a file, of many files at once. See `Door` for what each does.
 
-    Paths are normalised. Each step has a tag by which the caller knows its answer.
+    Paths are normalised, and hold nothing that a URL must encode. Each step has a tag by which the
+    caller knows its answer.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ class Deliveries:
 
     def put(self, path: str, content: bytes, tag: object) -> None:
         """Write a file; see `Door.put` for how it comes to a pool."""
-        url = paths.url(self._root, path)
+        url = self._root + path
         if content and self._door.redirects_writes is not False:
             self._send(_Writing(tag, url, content, is_probe=True))
         else:
@@ -62,49 +61,49 @@ class Deliveries:
 
     def measure(self, path: str, tag: object) -> None:
         """Ask for a file's size and checksums."""
-        self._convoy.send("HEAD", paths.url(self._root, path), tag, self._wanting)
+        self._convoy.send("HEAD", self._root + path, tag, self._wanting)
 
     def look(self, path: str, tag: object) -> None:
         """Ask whether there is anything."""
-        self._convoy.send("HEAD", paths.url(self._root, path), tag)
+        self._convoy.send("HEAD", self._root + path, tag)
 
     def move(self, source: str, target: str, tag: object, *, overwrite: bool) -> None:
         """Rename a file."""
-        there = f"Destination: {paths.url(self._root, target)}".encode()
-        where = paths.url(self._root, source)
+        there = f"Destination: {self._root}{target}".encode()
+        where = self._root + source
         self._convoy.send("MOVE", where, tag, self._moving[overwrite], own=(there,))
 
     def end_all_but_moves(self) -> None:
         """Let go of all that is on its way and has given no file its name."""
         self._convoy.abandon("PUT", "HEAD")
 
-    def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Head | None]]:
+    def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Word | None]]:
         """Give the answers as they come, until none is awaited or a stop is set.
 
         Yields
         ------
-        tag, head
-            Of any status; None where no whole answer came.
+        tag, word
+            The answer, of any status; None where no whole one came.
         """
-        for tag, head in self._convoy.answers(*stops):
+        for tag, word in self._convoy.answers(*stops):
             if not isinstance(tag, _Writing):
-                yield tag, head
-            elif head is None or not self._goes_on(tag, head):
-                yield tag.tag, head
+                yield tag, word
+            elif word is None or not self._goes_on(tag, word):
+                yield tag.tag, word
 
-    def _goes_on(self, writing: _Writing, head: Head) -> bool:
+    def _goes_on(self, writing: _Writing, word: Word) -> bool:
         """Send the bytes to where they are wanted, if they are not there yet."""
-        if head.status in REDIRECTS and writing.n_hops < MAX_HOPS:
-            location = head.headers.get("location")
+        if word.status in REDIRECTS and writing.n_hops < MAX_HOPS:
+            location = word.headers.get("location")
             try:
-                url = self._door.transport.redirect("PUT", head.url, location)
+                url = self._door.transport.redirect("PUT", word.url, location)
             except CtaflowsError:
                 return False
             if writing.is_probe:
                 self._door.redirects_writes = True
             self._send(_Writing(writing.tag, url, writing.content, writing.n_hops + 1))
             return True
-        if writing.is_probe and 200 <= head.status < 300:
+        if writing.is_probe and word.is_good:
             self._door.redirects_writes = False
             self._send(_Writing(writing.tag, writing.url, writing.content))
             return True

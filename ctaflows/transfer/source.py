@@ -82,7 +82,10 @@ class LocalSource:
         if self.size_bytes > _SMALL_BYTES:
             return self
         self.rewind()
-        return b"".join(iter(lambda: self.read(_SMALL_BYTES), b""))
+        blocks = [self.read(_SMALL_BYTES)]
+        while blocks[-1] and self.sent_bytes < self.size_bytes:
+            blocks.append(self.read(_SMALL_BYTES))
+        return b"".join(blocks)
 
     def __iter__(self) -> Iterator[bytes]:
         """Give all bytes, block by block, from the first one on."""
@@ -93,6 +96,8 @@ class LocalSource:
     def rewind(self) -> None:
         """Begin anew."""
         assert self._stream is not None  # noqa: S101
+        if not self.sent_bytes:
+            return
         self._stream.seek(0)
         progress.current().advance(-self.sent_bytes)
         self.sent_bytes = 0

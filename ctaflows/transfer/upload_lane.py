@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from ctaflows import halt
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Transfer
     from ctaflows.storage.delivery import Deliveries
     from ctaflows.storage.door import Door
-    from ctaflows.transport import Head
+    from ctaflows.transport.convoy import Word
 
 log = logging.getLogger("ctaflows.transfer")
 
@@ -71,7 +71,7 @@ class Errand:
     temporary: str
     target: str
     started: float
-    next_step: Callable[[Errand, Head | None], None]
+    next_step: Callable[[Errand, Word | None], None]
     is_moving: bool = False
     is_refused: bool = False
     server: str | None = None
@@ -134,12 +134,12 @@ class UploadLane:
             self._ways = ways
             try:
                 self._fill(places, n)
-                for errand, head in ways.answers(self._stop):
-                    errand.next_step(errand, head)
+                for errand, word in ways.answers(self._stop):
+                    errand.next_step(errand, word)
                     self._fill(places, n)
                 ways.end_all_but_moves()
-                for errand, head in ways.answers():
-                    errand.next_step(errand, head)
+                for errand, word in ways.answers():
+                    errand.next_step(errand, word)
             except CtaflowsError as why:  # such as no token: each file will say so
                 log.info("%s; going on file by file", why)
 
@@ -172,7 +172,9 @@ class UploadLane:
         if not self._begun:
             return
         with halt.shielded():
-            at_once(self._ended, list(self._begun), self._door.settings.transfers, threading.Event())
+            at_once(
+                self._ended, list(self._begun), self._door.settings.transfers, threading.Event()
+            )
 
     def _ended(self, place: int) -> None:
         try:
@@ -235,24 +237,25 @@ class UploadLane:
         self._n_out += 1
         self._ways.put(temporary, body, errand)
 
-    def _sent(self, errand: Errand, head: Head | None) -> None:
-        if not _is_good(head):
-            self._leave(errand, head)
+    def _sent(self, errand: Errand, word: Word | None) -> None:
+        if word is None or not word.is_good:
+            self._leave(errand, word)
             return
-        errand.server = head.headers.get("server")
-        promised = digests(head.headers)
+        headers = word.headers
+        errand.server = headers.get("server")
+        promised = digests(headers)
         if promised:
             self._compare(errand, promised)
         else:
             errand.next_step = self._measured
             self._ways.measure(errand.temporary, errand)
 
-    def _measured(self, errand: Errand, head: Head | None) -> None:
-        size = str(errand.source.size_bytes)
-        if _is_good(head) and head.headers.get("content-length") == size:
-            self._compare(errand, digests(head.headers))
+    def _measured(self, errand: Errand, word: Word | None) -> None:
+        headers = word.headers if word is not None and word.is_good else {}
+        if headers.get("content-length") == str(errand.source.size_bytes):
+            self._compare(errand, digests(headers))
         else:
-            self._leave(errand, head)
+            self._leave(errand, word)
 
     def _compare(self, errand: Errand, promised: tuple[Checksum, ...]) -> None:
         """Compare what arrived with what was sent, see `upload`."""
@@ -275,34 +278,30 @@ class UploadLane:
     def _may_come_late(self, errand: Errand) -> bool:
         return upload.may_come_late(self._door, errand.temporary)
 
-    def _looked(self, errand: Errand, head: Head | None) -> None:
-        if head is not None and head.status == 404:
+    def _looked(self, errand: Errand, word: Word | None) -> None:
+        if word is not None and word.status == 404:
             self._move(errand)
         else:
-            self._leave(errand, head)
+            self._leave(errand, word)
 
     def _move(self, errand: Errand) -> None:
         errand.next_step, errand.is_moving = self._moved, True
         self._ways.move(errand.temporary, errand.target, errand, overwrite=self._overwrite)
 
-    def _moved(self, errand: Errand, head: Head | None) -> None:
-        if not _is_good(head):
-            errand.is_refused = head is not None and head.status == 412
-            self._leave(errand, head)
+    def _moved(self, errand: Errand, word: Word | None) -> None:
+        if word is None or not word.is_good:
+            errand.is_refused = word is not None and word.status == 412
+            self._leave(errand, word)
             return
         self._n_out -= 1
         self._n_failed = 0
         del self._begun[errand.place]
         self._settle(errand.place, errand.record())
 
-    def _leave(self, errand: Errand, head: Head | None) -> None:
+    def _leave(self, errand: Errand, word: Word | None) -> None:
         self._n_out -= 1
         self._n_failed += 1
         self._is_over |= self._n_failed >= _PATIENCE
-        self._is_over |= head is not None and head.status in _MEANT_FOR_ALL
-        said = f"status {head.status}" if head is not None else "no good answer"
+        self._is_over |= word is not None and word.status in _MEANT_FOR_ALL
+        said = f"status {word.status}" if word is not None else "no good answer"
         log.warning("%s: %s; going on with it alone", errand.target, said)
-
-
-def _is_good(head: Head | None) -> TypeGuard[Head]:
-    return head is not None and 200 <= head.status < 300

@@ -12,7 +12,6 @@ from ctaflows.errors import redact
 from ctaflows.transport.curl_many import Flight
 from ctaflows.transport.curl_wire import header_line, read_head
 from ctaflows.transport.lines import Lines
-from ctaflows.transport.message import Head
 
 if TYPE_CHECKING:
     import threading
@@ -24,6 +23,36 @@ log = logging.getLogger("ctaflows.transport")
 
 #: What libcurl sends with a body, unless it is told nothing of it.
 _LIBCURLS = ("Expect:", "Content-Type:")
+
+
+class Word:
+    """An answer without its body, whose headers are read when they are asked for.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status.
+    url : str
+        Where it came from.
+    """
+
+    __slots__ = ("_lines", "status", "url")
+
+    def __init__(self, flight: Flight[Any]) -> None:
+        self.url, self._lines = flight.url, flight.lines
+        first = self._lines[0]
+        is_alone = self._lines.count(b"\r\n") == 1 and first.startswith(b"HTTP/1.1 ")
+        self.status = int(first[9:12]) if is_alone else read_head(self._lines)[0]
+
+    @property
+    def is_good(self) -> bool:
+        """Was it done?"""
+        return 200 <= self.status < 300
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Caseless."""
+        return read_head(self._lines)[2]
 
 
 class Convoy:
@@ -84,18 +113,17 @@ class Convoy:
         flight = Flight(url, tag, method=method, body=body)
         self._many.begin(flight, [*lines, *own] if own else lines)
 
-    def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Head | None]]:
+    def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Word | None]]:
         """Give what is answered, until nothing is on its way or a stop is set.
 
         Yields
         ------
-        tag, head
-            Of any status; None where no whole answer came.
+        tag, word
+            The answer, of any status; None where no whole one came.
         """
         for flight in self._many.landed(self._closing, *stops):
             if flight.failure is None:
-                status, _, headers = read_head(flight.lines)
-                yield flight.tag, Head(status, flight.url, headers)
+                yield flight.tag, Word(flight)
             else:
                 log.warning("No answer from %s (%s)", redact(flight.url), flight.failure)
                 yield flight.tag, None

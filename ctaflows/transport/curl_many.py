@@ -1,4 +1,4 @@
-"""Many small requests at once over libcurl, in one thread: its multi interface, woken by the sockets.
+"""Many small requests at once over libcurl, in one thread: its multi interface, woken by sockets.
 
 Threads that each wait for an answer share one lock, and hand it on at each step.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +111,25 @@ def test_a_lie_about_what_arrived(
     assert not report.failed
     assert arrived(little) == FILES
     assert one_by_one == [BAD]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_door_that_keeps_another_sum(
+    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    is_right: bool,
+) -> None:  # fmt: skip
+    def md5(path: str) -> dict[str, str]:
+        data = little.files[path] if is_right else b"something else"
+        return {"Digest": f"md5={base64.b64encode(hashlib.md5(data).digest()).decode()}"}
+
+    little.digest = md5  # type: ignore[method-assign]
+    report = uploads.upload_many(door, pairs)
+    assert bool(report.failed) != is_right
+    assert arrived(little) == (FILES if is_right else {})
+    assert bool(one_by_one) != is_right
+    if is_right:
+        assert {t.checksum and t.checksum.algorithm for t in report.transfers} == {"md5"}
+        assert all(t.verified for t in report.transfers)
 
 
 def test_bytes_that_change_on_their_way(

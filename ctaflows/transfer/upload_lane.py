@@ -40,6 +40,8 @@ LEAST = 4
 #: Where reading the quickest of several files takes longer, many threads had better wait at once.
 _SLOW_DISK_S = 0.003
 _N_JUDGED = 16
+#: So long after a stop what is on its way may still come to its end, in seconds.
+_LAST_S = 2.0
 #: Answers that would come to all others too.
 _MEANT_FOR_ALL = frozenset({401, 429, 503, 507})
 #: So many failures in a row, and it is not tried any more.
@@ -126,7 +128,11 @@ class UploadLane:
         self._is_over = False
 
     def run(self) -> None:
-        """Upload as many as go well; after a stop only what is being moved is waited for."""
+        """Upload as many as go well.
+
+        What is on its way at a stop may come to its end soon: of a request that is given up nobody
+        knows what the server still makes of it. A move is waited for.
+        """
         places = iter(self._places)
         with slots.held(self._door, self._stop) as n, self._door.deliveries() as ways:
             if ways is None:
@@ -137,6 +143,8 @@ class UploadLane:
                 for errand, word in ways.answers(self._stop):
                     errand.next_step(errand, word)
                     self._fill(places, n)
+                for errand, word in ways.answers(_Late(_LAST_S)):
+                    errand.next_step(errand, word)
                 ways.end_all_but_moves()
                 for errand, word in ways.answers():
                     errand.next_step(errand, word)
@@ -233,9 +241,9 @@ class UploadLane:
         self._targets.add(target)
         temporary = upload.temporary_name(local, target)
         errand = Errand(place, source, temporary, target, started, self._sent)
+        self._ways.put(temporary, body, errand)
         self._begun[place] = errand
         self._n_out += 1
-        self._ways.put(temporary, body, errand)
 
     def _sent(self, errand: Errand, word: Word | None) -> None:
         if word is None or not word.is_good:
@@ -305,3 +313,14 @@ class UploadLane:
         self._is_over |= word is not None and word.status in _MEANT_FOR_ALL
         said = f"status {word.status}" if word is not None else "no good answer"
         log.warning("%s: %s; going on with it alone", errand.target, said)
+
+
+class _Late(threading.Event):
+    """Is set after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._at = time.monotonic() + seconds
+
+    def is_set(self) -> bool:
+        return time.monotonic() >= self._at

@@ -70,7 +70,10 @@ def upload_many(
 
     def settle(place: int, done: Transfer) -> None:
         if manifest and not done.skipped:
-            manifest.append(done)
+            try:
+                manifest.append(done)
+            except CtaflowsError as why:
+                done = replace(done, error=done.error or error_text(why))
         results[place] = done
         progress.current().finished(done)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 #: Up to this size a file is read at once, and can be sent again after a 401.
-_SMALL_BYTES = 1 << 18
+SMALL_BYTES = 1 << 18
 
 
 class LocalSource:
@@ -79,12 +79,12 @@ class LocalSource:
 
     def body(self) -> bytes | LocalSource:
         """Give what a PUT is to send: the bytes of a small file, else this."""
-        if self.size_bytes > _SMALL_BYTES:
+        if self.size_bytes > SMALL_BYTES:
             return self
         self.rewind()
-        blocks = [self.read(_SMALL_BYTES)]
+        blocks = [self.read(SMALL_BYTES)]
         while blocks[-1] and self.sent_bytes < self.size_bytes:
-            blocks.append(self.read(_SMALL_BYTES))
+            blocks.append(self.read(SMALL_BYTES))
         return b"".join(blocks)
 
     def __iter__(self) -> Iterator[bytes]:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.transfer")
 
-#: Up to this size a file is held in memory, once for each that is on its way.
-SMALL_BYTES = 1 << 16
 #: Fewer are not worth it.
 LEAST = 4
 #: Where reading the quickest of several files takes longer, many threads had better wait at once.
@@ -229,7 +227,7 @@ class UploadLane:
         try:
             target = self._door.normalise(remote)
             with LocalSource(local, self._stop) as source:
-                body = source.body() if source.size_bytes <= SMALL_BYTES else None
+                body = source.body()
         except (CtaflowsError, OSError):
             return  # it will say so again
         self._n_read += 1

@@ -15,8 +15,9 @@ from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.source import SMALL_BYTES
 from ctaflows.transfer.upload import Unknown, upload
-from ctaflows.transfer.upload_lane import LEAST, SMALL_BYTES, UploadLane
+from ctaflows.transfer.upload_lane import LEAST, UploadLane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

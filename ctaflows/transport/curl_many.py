@@ -165,8 +165,9 @@ class CurlMany:
             handle.setopt(pycurl.HTTPGET, 1)
             if method != "GET":
                 handle.setopt(pycurl.CUSTOMREQUEST, method)
+        if method != "HEAD":  # its answer may tell of a larger file
+            handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
         handle.setopt(pycurl.NOPROGRESS, 1)
-        handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
         handle.setopt(pycurl.LOW_SPEED_TIME, self._stall_s)
         return handle
 

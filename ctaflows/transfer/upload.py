@@ -24,6 +24,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
+from ctaflows.transfer.moving import move
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _upload_new(
     try:
         server, retries, promised = _put(door, source, temporary)
         checksum, verified = _compare(door, source, temporary, promised)
-        _move(door, source, temporary, target, checksum, overwrite=overwrite)
+        move(door, source, temporary, target, checksum, overwrite=overwrite)
         _check_name(door, source, target)
     except BaseException:
         clean(door, temporary)
@@ -233,61 +234,6 @@ def _compare(
             said=f"{ours} sent, {known.value} arrived",
         )
     return ours, True
-
-
-def _move(
-    door: Door,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    *,
-    overwrite: bool,
-) -> None:
-    """Give the file its final name; where the answer is lost, look before moving again.
-
-    NotFound and AlreadyExists are looked at too: libcurl sends a request again where a kept
-    connection was closed before the first byte of an answer, and the first one may have moved the
-    file.
-    """
-    try:
-        door.move(temporary, target, overwrite=overwrite)
-    except (NetworkError, StorageError, NotFound, AlreadyExists) as why:
-        if not why.retryable and not isinstance(why, NotFound | AlreadyExists):
-            raise
-        log.warning("%s; looking whether the file was moved", why)
-        find(door, source, temporary, target, checksum, why, overwrite=overwrite)
-
-
-def find(
-    door: Door,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    why: CtaflowsError,
-    *,
-    overwrite: bool,
-) -> None:
-    """Look whether a file was moved, and if it is still where it was, move it.
-
-    Parameters
-    ----------
-    why : CtaflowsError
-        What was said of the first move; raised where the file is nowhere. It is not moved again
-        where that says that another file is there.
-    door, source, temporary, target, checksum, overwrite
-        What was to be moved, and where to.
-    """
-    if door.exists(temporary) is not None:
-        if isinstance(why, AlreadyExists):
-            raise why
-        door.move(temporary, target, overwrite=overwrite)
-        return
-    there = door.exists(target)
-    is_ours = there is not None and there.size_bytes == source.size_bytes
-    if there is None or not is_ours or (there.checksums and checksum not in there.checksums):
-        raise why
 
 
 def _check_name(door: Door, source: LocalSource, target: str) -> None:

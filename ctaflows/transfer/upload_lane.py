@@ -10,7 +10,6 @@ import logging
 import math
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -18,8 +17,9 @@ from ctaflows import halt
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
-from ctaflows.transfer import progress, slots, upload
+from ctaflows.transfer import moving, progress, slots, upload
 from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
@@ -44,47 +44,6 @@ _LAST_S = 2.0
 _MEANT_FOR_ALL = frozenset({401, 429, 503, 507})
 #: So many failures in a row, and it is not tried any more.
 _PATIENCE = 3
-
-
-@dataclass(slots=True)
-class Errand:
-    """A file on its way.
-
-    Attributes
-    ----------
-    place : int
-        Which of the files.
-    source : LocalSource
-        The file here; it has been read.
-    temporary, target : str
-        Where it goes, and what it will be called.
-    started : float
-        When, on the monotonic clock.
-    next_step : Callable
-        Takes the next answer.
-    is_moving : bool
-        Was the door asked to give it its name?
-    """
-
-    place: int
-    source: LocalSource
-    temporary: str
-    target: str
-    started: float
-    next_step: Callable[[Errand, Word | None], None]
-    is_moving: bool = False
-    is_refused: bool = False
-    server: str | None = None
-    checksum: Checksum | None = None
-    verified: bool = False
-
-    def record(self) -> Transfer:
-        """Make the record of a file that is in place."""
-        assert self.checksum is not None  # noqa: S101  it was compared
-        return upload.record(
-            self.source, self.target, self.checksum, self.started,
-            verified=self.verified, server=self.server,
-        )  # fmt: skip
 
 
 class UploadLane:
@@ -198,7 +157,7 @@ class UploadLane:
             why = AlreadyExists("The target is there already", where=where)
         assert errand.checksum is not None  # noqa: S101  it was compared
         try:
-            upload.find(
+            moving.find(
                 self._door, errand.source, errand.temporary, errand.target, errand.checksum, why,
                 overwrite=self._overwrite,
             )  # fmt: skip

@@ -182,7 +182,8 @@ def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
 
     walk = os.walk(folder, onerror=unreadable)
     found = [Path(where) / name for where, _, names in walk for name in names]
-    return [(f, f"{base}/{f.relative_to(folder).as_posix()}") for f in sorted(found)]
+    n_parts = len(folder.parts)  # `relative_to` costs ten times as much
+    return [(f, f"{base}/{'/'.join(f.parts[n_parts:])}") for f in sorted(found)]
 
 
 def _size(local: Path) -> int:

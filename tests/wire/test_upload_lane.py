@@ -13,7 +13,7 @@ import pytest
 
 from ctaflows import halt
 from ctaflows.auth.keeper import Keeper
-from ctaflows.errors import Stopped, TokenMissing
+from ctaflows.errors import NoSpace, Stopped, TokenMissing
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
 from ctaflows.transfer import source, throttle, upload_lane, uploads
@@ -438,6 +438,21 @@ def test_an_interruption_leaves_nothing(
     assert not [name for name in arrived if name.endswith(".part")]
     assert "07.h5" in arrived
     assert seen.n_files == len(arrived)
+
+
+def test_a_manifest_that_can_not_be_written_is_said_with_each_file(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
+    one_by_one: list[str],
+) -> None:  # fmt: skip
+    def full(*_: Any) -> None:
+        raise NoSpace("No space left here")
+
+    monkeypatch.setattr(Manifest, "append", full)
+    report = uploads.upload_many(door, pairs, manifest=Manifest(pairs[0][0].parent / "m.jsonl"))
+    assert len(report.failed) == N
+    assert all("No space left here" in (t.error or "") for t in report.failed)
+    assert there(box) == CONTENT
+    assert one_by_one == [], "what is there is not sent again"
 
 
 def test_odd_names_go_the_usual_way(

@@ -1,14 +1,13 @@
-"""Many small requests at once over libcurl, in one thread: its multi interface, woken by sockets.
+"""Many small requests at once over libcurl, in one thread: its multi interface.
 
-Threads that each wait for an answer share one lock, and hand it on at each step.
+Threads that each wait for an answer share one lock, and hand it on at each step. libcurl looks at
+all sockets itself: to hear from it which to look at takes two calls into Python for each request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import select
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -30,11 +29,9 @@ T = TypeVar("T")
 
 #: From this on MAXFILESIZE also ends a body whose length was not told (curl 8.4.0, its changelog).
 _LEAST_LIBCURL = 0x080400
-_EVENTS = {
-    pycurl.POLL_IN: select.POLLIN,
-    pycurl.POLL_OUT: select.POLLOUT,
-    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
-}
+#: What select(2) can wait for; where a socket has a higher number all are looked at now and then.
+_N_SELECTABLE = 1024
+_NAP_S = 0.002
 
 
 def is_able() -> bool:
@@ -91,11 +88,8 @@ class CurlMany:
         # by method: what it takes is set once
         self._idle: dict[str, list[pycurl.Curl]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Flight[Any]] = {}
-        self._poll = select.poll()  # for a few sockets that change all the time, ahead of epoll
-        self._due_at: float | None = None
+        self._is_selectable = True
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._heed)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     @property
     def n_busy(self) -> int:
@@ -142,17 +136,19 @@ class CurlMany:
         More may be begun meanwhile.
         """
         while self._busy and not any(stop.is_set() for stop in stops):
-            self._step()
-            is_more = True
+            self._multi.perform()
+            is_more, has_any = True, False
             while is_more:
                 n_more, ended, broken = self._multi.info_read()
-                is_more = n_more > 0
+                is_more, has_any = n_more > 0, bool(has_any or ended or broken)
                 for handle in ended:
                     yield self._land(handle)
                 for handle, _, said in broken:
                     flight = self._land(handle)
                     flight.failure = redact(said)
                     yield flight
+            if not has_any:
+                self._wait()
 
     def _new(self, method: str) -> pycurl.Curl:
         handle = self._make()
@@ -168,6 +164,7 @@ class CurlMany:
         if method != "HEAD":  # its answer may tell of a larger file
             handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
         handle.setopt(pycurl.NOPROGRESS, 1)
+        handle.setopt(pycurl.SOCKOPTFUNCTION, self._heed)
         handle.setopt(pycurl.LOW_SPEED_TIME, self._stall_s)
         return handle
 
@@ -177,36 +174,14 @@ class CurlMany:
         self._idle[flight.method].append(handle)
         return flight
 
-    def _step(self) -> None:
-        """Wait until something comes, or it is time for libcurl to look, and let it work."""
-        wait_s = halt.GLANCE_S
-        if self._due_at is not None:
-            wait_s = min(max(0.0, self._due_at - time.monotonic()), wait_s)
-        act = self._multi.socket_action
-        for descriptor, events in self._poll.poll(1000 * wait_s):
-            act(descriptor, _action(events))
-        if self._due_at is not None and time.monotonic() >= self._due_at:
-            self._due_at = None
-            act(pycurl.SOCKET_TIMEOUT, 0)
+    def _wait(self) -> None:
+        """Wait until something comes, or it is time for libcurl to look."""
+        due_ms = self._multi.timeout()
+        wait_s = halt.GLANCE_S if due_ms < 0 else min(due_ms / 1000, halt.GLANCE_S)
+        if wait_s and (not self._is_selectable or self._multi.select(wait_s) < 0):
+            time.sleep(min(wait_s, _NAP_S))
 
-    def _heed(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
-        """Hear from libcurl which sockets it waits for."""
-        if what in _EVENTS:
-            self._poll.register(descriptor, _EVENTS[what])
-        else:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(descriptor)
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        """Hear from libcurl when it wants to look, whatever comes."""
-        self._due_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
-
-def _action(events: int) -> int:
-    """Say in libcurl's words what a socket is ready for."""
-    ready = pycurl.CSELECT_IN if events & select.POLLIN else 0
-    if events & select.POLLOUT:
-        ready |= pycurl.CSELECT_OUT
-    if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
-        ready |= pycurl.CSELECT_ERR
-    return int(ready)
+    def _heed(self, descriptor: int, _purpose: int) -> int:
+        """Look at the number of a new socket."""
+        self._is_selectable &= descriptor < _N_SELECTABLE
+        return int(pycurl.SOCKOPT_OK)

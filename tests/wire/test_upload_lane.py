@@ -19,6 +19,7 @@ from ctaflows.storage.door import Door
 from ctaflows.transfer import source, throttle, upload_lane, uploads
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
+from ctaflows.transport import curl_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -453,6 +454,16 @@ def test_a_manifest_that_can_not_be_written_is_said_with_each_file(
     assert all("No space left here" in (t.error or "") for t in report.failed)
     assert there(box) == CONTENT
     assert one_by_one == [], "what is there is not sent again"
+
+
+def test_sockets_that_select_can_not_wait_for(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Their numbers are too high, as in a process that holds a thousand files open."""
+    monkeypatch.setattr(curl_many, "_N_SELECTABLE", 0)
+    assert_right(box, send(door, pairs))
+    assert one_by_one == []
 
 
 def test_odd_names_go_the_usual_way(

@@ -16,6 +16,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import paths
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
+from ctaflows.storage.delivery import Deliveries
 from ctaflows.storage.listing import Lister
 from ctaflows.transport import Transport
 
@@ -56,7 +57,8 @@ class Door:
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
         self._lister = Lister(self.transport, settings)
-        self._redirects_writes: bool | None = None
+        #: Does it send a PUT on to another server? Known after the first.
+        self.redirects_writes: bool | None = None
         #: Is it known whether PROPFIND tells where a file's bytes are, as dCache does alone?
         self.tells_locality: bool | None = None
 
@@ -225,25 +227,34 @@ class Door:
         url = self._url(self.normalise(path))
         headers = {"Want-Digest": WANT_DIGEST}
         size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
-        if size_bytes and self._redirects_writes is not False:
-            probe = {**headers, **self._expecting()}
+        if size_bytes and self.redirects_writes is not False:
+            probe = {**headers, **self.expecting()}
             got = self.transport.exchange("PUT", url, headers=probe, content=b"", redirects=False)
             location = got.headers.get("location") if 300 <= got.status < 400 else None
-            self._redirects_writes = location is not None
+            self.redirects_writes = location is not None
             if location is not None:
                 url = self.transport.redirect("PUT", url, location)
         return self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
 
-    def _expecting(self) -> dict[str, str]:
+    @contextlib.contextmanager
+    def deliveries(self) -> Iterator[Deliveries | None]:
+        """Lend the way for many small files to be written at once, in this thread.
+
+        None where there is no such way here.
+        """
+        with self.transport.convoy() as convoy:
+            yield None if convoy is None else Deliveries(self, convoy)
+
+    def expecting(self) -> dict[str, str]:
         """Say how a PUT of no bytes asks for a redirect.
 
         dCache redirects only what expects 100; XRootD 5.5 answers that with 100 and then waits for
         ever for a body of no bytes, and redirects without.
         """
-        server = self._server()
+        server = self.server_name()
         return {"Expect": "100-continue"} if server in ("", "?") or "dcache" in server else {}
 
-    def _server(self) -> str:
+    def server_name(self) -> str:
         """Give the server's own name in lower case; ``?`` where it does not even answer."""
         if self._lister.server is None:
             self._lister.server = "?"
@@ -304,7 +315,7 @@ class Door:
         where = self._url(self.normalise(source))
         there = self._url(self.normalise(target))
         # XRootD 5.5 replaces the target whatever Overwrite says
-        if not overwrite and "xrootd" in self._server() and self.exists(target) is not None:
+        if not overwrite and "xrootd" in self.server_name() and self.exists(target) is not None:
             raise AlreadyExists("The target is there already", where=there)
         headers = {"Destination": there, "Overwrite": "T" if overwrite else "F"}
         answer = self.transport.exchange("MOVE", where, headers=headers, expect=(409, 412))

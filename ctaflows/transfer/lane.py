@@ -5,18 +5,16 @@ What does not go well here is left to `fetch`, file by file.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
 from ctaflows.errors import ChecksumMismatch, CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
-from ctaflows.transfer import fetch, progress, small, throttle
+from ctaflows.transfer import fetch, progress, slots, small, throttle
 from ctaflows.transfer.plan import Action, Check
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ class Lane:
 
     def run(self) -> None:
         """Fetch as many as go well."""
-        with _slots(self._door, self._stop) as n:
+        with slots.held(self._door, self._stop) as n:
             wanted = self._wanted()
             try:
                 for job, head, body in self._door.receive_small(wanted, at_once=n, stop=self._stop):
@@ -157,18 +155,3 @@ class Lane:
         self._quickest_s = min(self._quickest_s, time.monotonic() - before)
         self._n_placed += 1
         self._settle(place, done)
-
-
-@contextlib.contextmanager
-def _slots(door: Storage, stop: threading.Event) -> Iterator[int]:
-    """Hold one transfer slot, and those that are free besides."""
-    slots, n = door.transfer_slots, 1
-    while not slots.acquire(timeout=halt.GLANCE_S):
-        halt.end_if(stop)
-    try:
-        while n < door.settings.transfers and slots.acquire(blocking=False):
-            n += 1
-        yield n
-    finally:
-        for _ in range(n):
-            slots.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from ctaflows.errors import NotFound, Stopped, UsageError
 from ctaflows.model import Transfer
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum
 
 _BLOCK_BYTES = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 #: Up to this size a file is read at once, and can be sent again after a 401.
-_SMALL_BYTES = 1 << 18
+SMALL_BYTES = 1 << 18
 
 
 class LocalSource:
@@ -53,13 +54,13 @@ class LocalSource:
         self.sent_bytes = 0
         self._sums: dict[str, Checksum] = {}
         self._hasher = sums.Hasher("adler32")
-        self._stream: BinaryIO | None = None
+        self._descriptor: int | None = None
         try:
             about = os.stat(local)  # noqa: PTH116  the cheapest
             if not stat.S_ISREG(about.st_mode):
                 raise IsADirectoryError(0, "it is no regular file")
             self.size_bytes = about.st_size
-            self._stream = open(local, "rb", buffering=0)  # noqa: PTH123, SIM115
+            self._descriptor = os.open(local, _FLAGS)  # a file object costs as much again
         except FileNotFoundError:
             raise NotFound("There is no such file here", where=str(local)) from None
         except OSError as why:
@@ -74,15 +75,19 @@ class LocalSource:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def body(self) -> bytes | LocalSource:
         """Give what a PUT is to send: the bytes of a small file, else this."""
-        if self.size_bytes > _SMALL_BYTES:
+        if self.size_bytes > SMALL_BYTES:
             return self
         self.rewind()
-        return b"".join(iter(lambda: self.read(_SMALL_BYTES), b""))
+        blocks = [self.read(SMALL_BYTES)]
+        while blocks[-1] and self.sent_bytes < self.size_bytes:
+            blocks.append(self.read(SMALL_BYTES))
+        return b"".join(blocks)
 
     def __iter__(self) -> Iterator[bytes]:
         """Give all bytes, block by block, from the first one on."""
@@ -92,18 +97,20 @@ class LocalSource:
 
     def rewind(self) -> None:
         """Begin anew."""
-        assert self._stream is not None  # noqa: S101
-        self._stream.seek(0)
+        assert self._descriptor is not None  # noqa: S101
+        if not self.sent_bytes:
+            return
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
         progress.current().advance(-self.sent_bytes)
         self.sent_bytes = 0
         self._hasher = sums.Hasher("adler32")  # what dCache stores
 
     def read(self, n_bytes: int) -> bytes:
         """Give the next bytes, never more in all than the file had when it was looked at."""
-        assert self._stream is not None  # noqa: S101
+        assert self._descriptor is not None  # noqa: S101
         if self.stop.is_set():
             raise Stopped("Stopped; nothing is left behind", where=str(self.local))
-        block = self._stream.read(min(n_bytes, self.size_bytes - self.sent_bytes))
+        block = os.read(self._descriptor, min(n_bytes, self.size_bytes - self.sent_bytes))
         self._hasher.update(block)
         self.sent_bytes += len(block)
         progress.current().advance(len(block))

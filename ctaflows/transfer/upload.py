@@ -24,6 +24,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
+from ctaflows.transfer.moving import move
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
@@ -127,12 +128,27 @@ def _upload_new(
     try:
         server, retries, promised = _put(door, source, temporary)
         checksum, verified = _compare(door, source, temporary, promised)
-        _move(door, source, temporary, target, checksum, overwrite=overwrite)
+        move(door, source, temporary, target, checksum, overwrite=overwrite)
         _check_name(door, source, target)
     except BaseException:
-        _clean(door, temporary)
+        clean(door, temporary)
         raise
-    note = None if verified else "the storage gave no checksum of what arrived, only its size"
+    return record(
+        source, target, checksum, started, verified=verified, retries=retries, server=server
+    )
+
+
+def record(
+    source: LocalSource,
+    target: str,
+    checksum: Checksum,
+    started: float,
+    *,
+    verified: bool,
+    server: str | None,
+    retries: int = 0,
+) -> Transfer:
+    """Make the record of a file that went up."""
     return source.proof(
         target,
         checksum,
@@ -140,7 +156,7 @@ def _upload_new(
         verified=verified,
         retries=retries,
         server=server,
-        note=note,
+        note=None if verified else "the storage gave no checksum of what arrived, only its size",
         moved_bytes=source.size_bytes,
     )
 
@@ -177,7 +193,7 @@ def _put(
             if not why.retryable or attempt == door.settings.attempts:
                 raise
             log.warning("%s; uploading it again under a temporary name", why)
-            _clean(door, temporary)
+            clean(door, temporary)
             source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
             halt.end_if(source.stop, temporary)
     raise StorageError("The upload did not come about", where=temporary)
@@ -204,7 +220,7 @@ def _compare(
         if (
             known is not None
             or attempt + 1 == _CHECKSUM_TRIES
-            or not _may_come_late(door, temporary)
+            or not may_come_late(door, temporary)
         ):
             break
         source.stop.wait(door.settings.backoff_s * 2**attempt)
@@ -220,35 +236,6 @@ def _compare(
     return ours, True
 
 
-def _move(
-    door: Door,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    *,
-    overwrite: bool,
-) -> None:
-    """Give the file its final name; where the answer is lost, look before moving again.
-
-    NotFound is looked at too: libcurl sends a request again where a kept connection was closed
-    before the first byte of an answer, and the first one may have moved the file.
-    """
-    try:
-        door.move(temporary, target, overwrite=overwrite)
-    except (NetworkError, StorageError, NotFound) as why:
-        if not why.retryable and not isinstance(why, NotFound):
-            raise
-        log.warning("%s; looking whether the file was moved", why)
-        if door.exists(temporary) is not None:
-            door.move(temporary, target, overwrite=overwrite)
-            return
-        there = door.exists(target)
-        is_ours = there is not None and there.size_bytes == source.size_bytes
-        if there is None or not is_ours or (there.checksums and checksum not in there.checksums):
-            raise
-
-
 def _check_name(door: Door, source: LocalSource, target: str) -> None:
     """Look whether the file got its name: servers differ in how they read an odd one."""
     if quote(target) == target:
@@ -262,14 +249,14 @@ def _check_name(door: Door, source: LocalSource, target: str) -> None:
         )
 
 
-def _may_come_late(door: Door, path: str) -> bool:
+def may_come_late(door: Door, path: str) -> bool:
     """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door."""
     if door.tells_locality is None:
         door.tells_locality = door.stat(path).locality is not None
     return door.tells_locality
 
 
-def _clean(door: Door, temporary: str) -> None:
+def clean(door: Door, temporary: str) -> None:
     """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
     try:
         door.remove(temporary)

@@ -5,11 +5,13 @@ It takes a token source and knows nothing of where tokens come from.
 
 from ctaflows.transport.client import Stream, Transport
 from ctaflows.transport.message import MAX_SMALL_BYTES, Answer, Head, Sink, Source, TokenSource
-from ctaflows.transport.policy import origin, pause_s
+from ctaflows.transport.policy import MAX_HOPS, REDIRECTS, origin, pause_s
 from ctaflows.transport.tls import ssl_context
 
 __all__ = [
+    "MAX_HOPS",
     "MAX_SMALL_BYTES",
+    "REDIRECTS",
     "Answer",
     "Head",
     "Sink",

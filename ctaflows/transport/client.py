@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
+    from ctaflows.transport.convoy import Convoy
     from ctaflows.transport.curl_wire import CurlWire
     from ctaflows.transport.message import Reply, Sink, Source, TokenSource
 
@@ -249,6 +250,24 @@ class Transport:
         with curl.many() as many:
             crowd = Crowd(many, {**_HEADERS, **headers}, self._token_for, self.redirect)
             yield from crowd.received(wanted, at_once, stop, self._closing)
+
+    @contextlib.contextmanager
+    def convoy(self) -> Iterator[Convoy | None]:
+        """Lend the way for small requests that follow from each other, all in this thread.
+
+        None where there is no fast way here.
+        """
+        curl = self._fast()
+        if curl is None or not curl.has_many:
+            yield None
+            return
+        from ctaflows.transport.convoy import Convoy
+
+        with curl.many() as many:
+            try:
+                yield Convoy(many, _HEADERS, self._token_for, self._closing)
+            finally:
+                many.abandon()
 
     def exchange(
         self,

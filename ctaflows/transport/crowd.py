@@ -7,13 +7,13 @@ left to `Transport.receive`, which knows what to repeat, and when.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from ctaflows.errors import CtaflowsError, redact
 from ctaflows.transport import policy
 from ctaflows.transport.curl_many import Flight
-from ctaflows.transport.curl_wire import header_line, read_head
+from ctaflows.transport.curl_wire import read_head
+from ctaflows.transport.lines import Lines
 from ctaflows.transport.message import Head
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ T = TypeVar("T")
 _BUSY = frozenset({429, 503})
 #: So many failures in a row, and it is not tried any more.
 _PATIENCE = 3
-_FRESH_S = 1.0
 
 
 class Crowd:
@@ -43,7 +42,7 @@ class Crowd:
     headers : Mapping
         Sent with each.
     token_for : Callable
-        Gives the token that may be sent to a URL, or None. Asked once a second for each origin.
+        Gives the token that may be sent to a URL, or None; see `lines.Lines`.
     redirect : Callable
         Says where a redirect leads, or refuses it: ``(method, here, location)``.
     """
@@ -55,10 +54,8 @@ class Crowd:
         token_for: Callable[[str], str | None],
         redirect: Callable[[str, str, str | None], str],
     ) -> None:
-        self._many, self._token_for, self._redirect = many, token_for, redirect
-        self._lines = [header_line(f"{name}: {value}") for name, value in headers.items()]
-        self._lines_of: dict[str, list[bytes]] = {}
-        self._asked_at = time.monotonic()
+        self._many, self._redirect = many, redirect
+        self._lines = Lines(headers, token_for)
         self._n_failed = 0
         self._is_over = False
 
@@ -99,19 +96,7 @@ class Crowd:
             self._begin(Flight(*order))
 
     def _begin(self, flight: Flight[T]) -> None:
-        """Send a request; what is sent with it is put together once a second for each origin."""
-        now = time.monotonic()
-        if now - self._asked_at > _FRESH_S:
-            self._asked_at = now
-            self._lines_of.clear()
-        url = flight.url
-        server = url[: url.find("/", len("https://"))]
-        lines = self._lines_of.get(server)
-        if lines is None:
-            token = self._token_for(url)
-            further = [header_line(f"Authorization: Bearer {token}")] if token is not None else []
-            lines = self._lines_of[server] = self._lines + further
-        self._many.begin(flight, lines)
+        self._many.begin(flight, self._lines.to(flight.url))
 
     def _led_on(self, flight: Flight[T]) -> bool:
         """Follow a redirect."""

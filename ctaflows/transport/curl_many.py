@@ -1,14 +1,15 @@
-"""Many small bodies at once over libcurl, in one thread: its multi interface, woken by the sockets.
+"""Many small requests at once over libcurl, in one thread: its multi interface.
 
-Threads that each wait for an answer share one lock, and hand it on at each step.
+Threads that each wait for an answer share one lock, and hand it on at each step. libcurl looks at
+all sockets itself: to hear from it which to look at takes two calls into Python for each request.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import math
-import select
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -28,11 +29,9 @@ T = TypeVar("T")
 
 #: From this on MAXFILESIZE also ends a body whose length was not told (curl 8.4.0, its changelog).
 _LEAST_LIBCURL = 0x080400
-_EVENTS = {
-    pycurl.POLL_IN: select.POLLIN,
-    pycurl.POLL_OUT: select.POLLOUT,
-    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
-}
+#: What select(2) can wait for; where a socket has a higher number all are looked at now and then.
+_N_SELECTABLE = 1024
+_NAP_S = 0.002
 
 
 def is_able() -> bool:
@@ -42,7 +41,7 @@ def is_able() -> bool:
 
 @dataclass(slots=True)
 class Flight(Generic[T]):
-    """One GET on its way.
+    """One request on its way.
 
     Attributes
     ----------
@@ -52,6 +51,10 @@ class Flight(Generic[T]):
         Whose it is.
     n_hops : int
         Redirects so far.
+    method : str
+        ``GET``, ``HEAD``, ``PUT`` or ``MOVE``.
+    body : bytes or None
+        What is sent with it.
     lines, pieces : list of bytes
         The answer's head and its body.
     failure : str or None
@@ -61,6 +64,8 @@ class Flight(Generic[T]):
     url: str
     tag: T
     n_hops: int = 0
+    method: str = "GET"
+    body: bytes | None = None
     lines: list[bytes] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     failure: str | None = None
@@ -80,13 +85,11 @@ class CurlMany:
     def __init__(self, settings: Settings, make: Callable[[], pycurl.Curl]) -> None:
         self._make = make
         self._stall_s = math.ceil(settings.stall_timeout_s) or 1
-        self._idle: list[pycurl.Curl] = []
+        # by method: what it takes is set once
+        self._idle: dict[str, list[pycurl.Curl]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Flight[Any]] = {}
-        self._poll = select.poll()  # for a few sockets that change all the time, ahead of epoll
-        self._due_at: float | None = None
+        self._is_selectable = True
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._heed)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     @property
     def n_busy(self) -> int:
@@ -96,17 +99,18 @@ class CurlMany:
     def close(self) -> None:
         """Close all connections."""
         self.abandon()
-        for handle in self._idle:
+        for handle in itertools.chain.from_iterable(self._idle.values()):
             handle.close()
         self._multi.close()
 
-    def abandon(self) -> None:
-        """Let go of all that is on its way."""
-        for handle in list(self._busy):
-            self._land(handle)
+    def abandon(self, *methods: str) -> None:
+        """Let go of all that is on its way, or of what has one of these methods."""
+        for handle, flight in list(self._busy.items()):
+            if not methods or flight.method in methods:
+                self._land(handle)
 
     def begin(self, flight: Flight[T], headers: Sequence[bytes]) -> None:
-        """Send a GET.
+        """Send a request.
 
         Parameters
         ----------
@@ -115,11 +119,14 @@ class CurlMany:
         headers : sequence of bytes
             All of them.
         """
-        handle = self._idle.pop() if self._idle else self._new()
+        idle = self._idle[flight.method]
+        handle = idle.pop() if idle else self._new(flight.method)
         handle.setopt(pycurl.URL, flight.url)
         handle.setopt(pycurl.HTTPHEADER, headers)
         handle.setopt(pycurl.HEADERFUNCTION, flight.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, flight.pieces.append)
+        if flight.body is not None:
+            handle.setopt(pycurl.POSTFIELDS, flight.body)
         self._busy[handle] = flight
         self._multi.add_handle(handle)
 
@@ -129,61 +136,52 @@ class CurlMany:
         More may be begun meanwhile.
         """
         while self._busy and not any(stop.is_set() for stop in stops):
-            self._step()
-            is_more = True
+            self._multi.perform()
+            is_more, has_any = True, False
             while is_more:
                 n_more, ended, broken = self._multi.info_read()
-                is_more = n_more > 0
+                is_more, has_any = n_more > 0, bool(has_any or ended or broken)
                 for handle in ended:
                     yield self._land(handle)
                 for handle, _, said in broken:
                     flight = self._land(handle)
                     flight.failure = redact(said)
                     yield flight
+            if not has_any:
+                self._wait()
 
-    def _new(self) -> pycurl.Curl:
+    def _new(self, method: str) -> pycurl.Curl:
         handle = self._make()
-        handle.setopt(pycurl.HTTPGET, 1)
+        if method == "HEAD":
+            handle.setopt(pycurl.NOBODY, 1)
+        elif method == "PUT":  # as a POST it needs no callback for its bytes, nor to begin anew
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.CUSTOMREQUEST, method)
+        else:
+            handle.setopt(pycurl.HTTPGET, 1)
+            if method != "GET":
+                handle.setopt(pycurl.CUSTOMREQUEST, method)
+        if method != "HEAD":  # its answer may tell of a larger file
+            handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
         handle.setopt(pycurl.NOPROGRESS, 1)
-        handle.setopt(pycurl.MAXFILESIZE_LARGE, MAX_SMALL_BYTES)
+        handle.setopt(pycurl.SOCKOPTFUNCTION, self._heed)
         handle.setopt(pycurl.LOW_SPEED_TIME, self._stall_s)
         return handle
 
     def _land(self, handle: pycurl.Curl) -> Flight[Any]:
         self._multi.remove_handle(handle)
-        self._idle.append(handle)
-        return self._busy.pop(handle)
+        flight = self._busy.pop(handle)
+        self._idle[flight.method].append(handle)
+        return flight
 
-    def _step(self) -> None:
-        """Wait until something comes, or it is time for libcurl to look, and let it work."""
-        wait_s = halt.GLANCE_S
-        if self._due_at is not None:
-            wait_s = min(max(0.0, self._due_at - time.monotonic()), wait_s)
-        act = self._multi.socket_action
-        for descriptor, events in self._poll.poll(1000 * wait_s):
-            act(descriptor, _action(events))
-        if self._due_at is not None and time.monotonic() >= self._due_at:
-            self._due_at = None
-            act(pycurl.SOCKET_TIMEOUT, 0)
+    def _wait(self) -> None:
+        """Wait until something comes, or it is time for libcurl to look."""
+        due_ms = self._multi.timeout()
+        wait_s = halt.GLANCE_S if due_ms < 0 else min(due_ms / 1000, halt.GLANCE_S)
+        if wait_s and (not self._is_selectable or self._multi.select(wait_s) < 0):
+            time.sleep(min(wait_s, _NAP_S))
 
-    def _heed(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
-        """Hear from libcurl which sockets it waits for."""
-        if what in _EVENTS:
-            self._poll.register(descriptor, _EVENTS[what])
-        else:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(descriptor)
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        """Hear from libcurl when it wants to look, whatever comes."""
-        self._due_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
-
-def _action(events: int) -> int:
-    """Say in libcurl's words what a socket is ready for."""
-    ready = pycurl.CSELECT_IN if events & select.POLLIN else 0
-    if events & select.POLLOUT:
-        ready |= pycurl.CSELECT_OUT
-    if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
-        ready |= pycurl.CSELECT_ERR
-    return int(ready)
+    def _heed(self, descriptor: int, _purpose: int) -> int:
+        """Look at the number of a new socket."""
+        self._is_selectable &= descriptor < _N_SELECTABLE
+        return int(pycurl.SOCKOPT_OK)

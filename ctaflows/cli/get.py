@@ -13,12 +13,12 @@ import click
 from ctaflows.cli import options, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
+    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.fetch import Job
-    from ctaflows.transfer.haul import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.plan import Check
 
@@ -271,21 +271,19 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
         raise failure
 
 
-@contextlib.contextmanager
-def _beside(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> Iterator[Beside | None]:
+def _beside(
+    door: Door, trees: list[_Tree], wanted: dict[str, Any]
+) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready; to be done while no thread shows the progress yet."""
     from ctaflows.storage.connect import again
     from ctaflows.transfer.haul import beside
 
     if len(trees) > 1 or wanted["bwlimit"]:
-        yield None
-        return
+        return contextlib.nullcontext()
     [tree] = trees
-    afresh = partial(again, door)
-    with beside(
-        door, tree.jobs, manifest=tree.manifest, check=wanted["check"], afresh=afresh
-    ) as other:
-        yield other
+    return beside(
+        door, tree.jobs, manifest=tree.manifest, check=wanted["check"], afresh=partial(again, door)
+    )
 
 
 def _retry_hint(trees: Iterable[_Tree]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,9 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
+    from ctaflows.transfer.beside import Beside
+    from ctaflows.transfer.cargo import Lading
+    from ctaflows.transfer.manifest import Manifest
 
 _Pairs = list[tuple[Path, str]]
 
@@ -114,7 +119,7 @@ def _add(
 def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
     from ctaflows.model import Report, Transfer
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.uploads import plan, upload_alone, upload_many
+    from ctaflows.transfer.uploads import lading_of, plan, upload_alone, upload_lading
 
     overwrite: bool = wanted["overwrite"]
     surplus = _superfluous(door, folders, wanted) if wanted["delete"] else []
@@ -122,17 +127,19 @@ def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, 
         _print_plan(plan(door, pairs, overwrite=overwrite), surplus, as_json=wanted["as_json"])
         return
     manifest = Manifest(wanted["manifest"]) if wanted["manifest"] else None
-    with render.progress_shown():
-        if len(pairs) == 1 and manifest is None:
-            local, remote = pairs[0]
-            untold = Report((Transfer(remote, str(local)),))
+    if len(pairs) == 1 and manifest is None:
+        local, remote = pairs[0]
+        untold = Report((Transfer(remote, str(local)),))
+        with render.progress_shown():
             report, failure = render.settle(
                 untold, lambda: upload_alone(door, local, remote, overwrite=overwrite)
             )
-        else:
-            report, failure = render.settle(
-                upload_many(door, pairs, overwrite=overwrite, manifest=manifest)
-            )
+    else:
+        lading = lading_of(door, pairs)
+        # before there is a thread to show the progress
+        with _beside(door, lading, manifest, wanted) as other, render.progress_shown():
+            done = upload_lading(door, lading, overwrite=overwrite, manifest=manifest, beside=other)
+            report, failure = render.settle(done)
     if failure is None and surplus:
         for path in surplus:
             door.remove(path)
@@ -145,6 +152,20 @@ def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, 
         render.print_report(report)
     if failure is not None:
         raise failure
+
+
+def _beside(
+    door: Door, lading: Lading, manifest: Manifest | None, wanted: dict[str, Any]
+) -> contextlib.AbstractContextManager[Beside | None]:
+    """Let a second process stand ready."""
+    from ctaflows.storage.connect import again
+    from ctaflows.transfer.cargo import beside
+
+    if wanted["bwlimit"]:
+        return contextlib.nullcontext()
+    return beside(
+        door, lading, manifest=manifest, overwrite=wanted["overwrite"], afresh=partial(again, door)
+    )
 
 
 def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> list[str]:

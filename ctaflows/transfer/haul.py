@@ -13,25 +13,20 @@ from ctaflows import halt
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.transfer import folders, twin
+from ctaflows.transfer.beside import standing_ready
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import fetch
 from ctaflows.transfer.lane import LEAST, Lane, suits
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ctaflows.storage.protocol import Storage
+    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.plan import Check
-
-#: From so many small files on, or so many bytes of others, a second process gains more than the
-#: 20 ms or so that it costs.
-_TWIN_FROM_SMALL = 256
-_TWIN_FROM_BYTES = 128 << 20
-_TWIN_FROM_OTHERS = 4
-_SMALL_AT_ONCE = 16
 
 
 class Haul:
@@ -126,39 +121,6 @@ class Haul:
         return proof is None or proof.verified != done.verified
 
 
-class Beside:
-    """A second process that stands ready, and what both draw from.
-
-    Attributes
-    ----------
-    small, others : SharedLine
-        Places of the small files, and of the others.
-    """
-
-    def __init__(
-        self, other: twin.Twin, small: twin.SharedLine, others: twin.SharedLine, n_slots: int
-    ) -> None:
-        self.small, self.others = small, others
-        self._twin, self._n_slots = other, n_slots
-
-    @contextlib.contextmanager
-    def at_work(self, haul: Haul, door: Storage, stop: threading.Event) -> Iterator[None]:
-        """Let it work as long as the block lasts, and until it is done, in slots of this one."""
-        n, slots = 0, door.transfer_slots
-        try:
-            while n < self._n_slots and slots.acquire(blocking=False):
-                n += 1
-            if n == self._n_slots:
-                self._twin.begin(haul.heard)
-            yield
-            with halt.heard(stop):
-                self._twin.wait(stop)
-        finally:
-            self._twin.end()
-            for _ in range(n):
-                slots.release()
-
-
 def sorted_out(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     """Give the places of the files that suit the lane, if it is worth it, and of the others."""
     small = [place for place, job in enumerate(jobs) if suits(job)]
@@ -168,7 +130,6 @@ def sorted_out(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     return small, [place for place in range(len(jobs)) if place not in are_small]
 
 
-@contextlib.contextmanager
 def beside(
     door: Storage,
     jobs: Sequence[Job],
@@ -176,7 +137,7 @@ def beside(
     manifest: Manifest | None,
     check: Check,
     afresh: Callable[[int], Storage],
-) -> Iterator[Beside | None]:
+) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready to share the work of `fetch_many`, where that pays.
 
     To be called while the process has but one thread, see `twin`.
@@ -194,29 +155,14 @@ def beside(
         For `fetch_many`.
     """
     small, others = sorted_out(jobs)
-    n_slots = door.settings.transfers // 2
-    if n_slots == 0 or not _pays(jobs, small, others) or not twin.is_able():
-        yield None
-        return
-    with (
-        contextlib.closing(twin.SharedLine(small, _SMALL_AT_ONCE)) as of_small,
-        contextlib.closing(twin.SharedLine(others)) as of_others,
-    ):
 
-        def work(tell: Callable[[int, Transfer], None], stop: threading.Event) -> None:
-            with folders.synced_once(), kept_open(manifest):
-                haul = Haul(afresh(n_slots), jobs, manifest, check, tell)
-                haul.work(of_small, of_others, stop)
+    def work(pair: Beside, tell: twin.Settle, stop: threading.Event) -> None:
+        with folders.synced_once(), kept_open(manifest):
+            haul = Haul(afresh(pair.n_slots), jobs, manifest, check, tell)
+            haul.work(pair.small, pair.others, stop)
 
-        with twin.Twin(work) as other:
-            yield Beside(other, of_small, of_others, n_slots)
-
-
-def _pays(jobs: Sequence[Job], small: Sequence[int], others: Sequence[int]) -> bool:
-    if len(small) >= _TWIN_FROM_SMALL:
-        return True
     n_bytes = sum(jobs[place].entry.size_bytes or 0 for place in others)
-    return len(others) >= _TWIN_FROM_OTHERS and n_bytes >= _TWIN_FROM_BYTES
+    return standing_ready(door, small, others, n_bytes, work)
 
 
 def kept_open(manifest: Manifest | None) -> contextlib.AbstractContextManager[None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transfer.haul import Beside
+    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
 
 
@@ -110,7 +110,7 @@ def fetch_many(
             small, others = sorted_out(jobs)
             haul.work(Line(small), Line(others), stop)
         else:
-            with beside.at_work(haul, door, stop):
+            with beside.at_work(door, haul.heard, stop):
                 haul.work(beside.small, beside.others, stop)
             left = [place for place, done in enumerate(results) if done is None]
             haul.work((), Line(left), stop)  # of a process that came to an end too soon

@@ -23,7 +23,7 @@ from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ctaflows.model import Checksum, Transfer
@@ -55,21 +55,26 @@ class UploadLane:
         Where to. The transfer slots that are free are held while it lasts.
     pairs : sequence of (Path, str)
         File here and its path at the door.
-    places : sequence of int
-        Those of the pairs that suit: small, and not there.
+    places : iterable of int
+        Those of the pairs that suit: small, and not there. Each is taken when its turn comes.
     settle : Callable
         Hears of each file that is done: its place, and its record.
     overwrite : bool
         As for `upload.upload`.
     stop : threading.Event
         Ends it soon after it is set.
+
+    Attributes
+    ----------
+    left : set of int
+        Places that were taken, and of which `settle` has not heard.
     """
 
     def __init__(
         self,
         door: Door,
         pairs: Sequence[tuple[Path, str]],
-        places: Sequence[int],
+        places: Iterable[int],
         settle: Callable[[int, Transfer], None],
         *,
         overwrite: bool,
@@ -77,6 +82,7 @@ class UploadLane:
     ) -> None:
         self._door, self._pairs, self._places = door, pairs, places
         self._settle, self._overwrite, self._stop = settle, overwrite, stop
+        self.left: set[int] = set()
         self._begun: dict[int, Errand] = {}  # and not brought to an end
         self._targets: set[str] = set()
         self._ways: Deliveries
@@ -173,6 +179,7 @@ class UploadLane:
             place = next(places, None)
             if place is None:
                 return
+            self.left.add(place)
             if self._n_read >= _N_JUDGED and self._quickest_s > _SLOW_DISK_S:
                 log.info("The disk is slow: several threads go on")
                 self._is_over = True
@@ -261,6 +268,7 @@ class UploadLane:
         self._n_out -= 1
         self._n_failed = 0
         del self._begun[errand.place]
+        self.left.discard(errand.place)
         self._settle(errand.place, errand.record())
 
     def _leave(self, errand: Errand, word: Word | None) -> None:

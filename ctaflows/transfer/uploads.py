@@ -11,19 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
+from ctaflows.errors import CtaflowsError, NotFound, UsageError
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
-from ctaflows.transfer.crew import at_once
-from ctaflows.transfer.source import SMALL_BYTES
-from ctaflows.transfer.upload import Unknown, upload
-from ctaflows.transfer.upload_lane import LEAST, UploadLane
+from ctaflows.transfer.cargo import Cargo, Lading
+from ctaflows.transfer.haul import kept_open
+from ctaflows.transfer.twin import Line
+from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import Entry
     from ctaflows.storage.door import Door
+    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
 
 #: From so many files on a directory is listed; a few are asked for one by one.
@@ -63,52 +64,54 @@ def upload_many(
     Report
         In the order of the pairs, failed ones with their error.
     """
-    started, stop = time.monotonic(), threading.Event()
-    sizes = [_size(local) for local, _ in pairs]
-    progress.current().expect(len(pairs), sum(sizes))
-    there = look_there(door, [remote for _, remote in pairs])
-    results: list[Transfer | None] = [None] * len(pairs)
+    started = time.monotonic()
+    report = upload_lading(door, lading_of(door, pairs), overwrite=overwrite, manifest=manifest)
+    return replace(report, seconds=time.monotonic() - started)
 
-    def settle(place: int, done: Transfer) -> None:
-        if manifest and not done.skipped:
-            try:
-                manifest.append(done)
-            except CtaflowsError as why:
-                done = replace(done, error=done.error or error_text(why))
+
+def lading_of(door: Door, pairs: Sequence[tuple[Path, str]]) -> Lading:
+    """Look at what is to go up, here and there; directories at the door are made."""
+    there = look_there(door, [remote for _, remote in pairs])
+    return Lading(pairs, [_size(local) for local, _ in pairs], there)
+
+
+def upload_lading(
+    door: Door,
+    lading: Lading,
+    *,
+    overwrite: bool = False,
+    manifest: Manifest | None = None,
+    beside: Beside | None = None,
+) -> Report:
+    """Upload what was looked at, see `upload_many`.
+
+    Parameters
+    ----------
+    beside : Beside, optional
+        A second process for the same files, see `cargo.beside`.
+    door, lading, overwrite, manifest
+        As for `cargo.Cargo`.
+    """
+    started, stop = time.monotonic(), threading.Event()
+    progress.current().expect(len(lading.pairs), sum(lading.sizes))
+    results: list[Transfer | None] = [None] * len(lading.pairs)
+
+    def tell(place: int, done: Transfer) -> None:
         results[place] = done
         progress.current().finished(done)
 
-    small = [
-        place
-        for place, (_, remote) in enumerate(pairs)
-        if sizes[place] <= SMALL_BYTES and there.get(remote, Unknown.LOOK) is None
-    ]
-    lane = UploadLane(door, pairs, small, settle, overwrite=overwrite, stop=stop)
-
-    def one(place: int) -> None:
-        local, remote = pairs[place]
-        try:
-            done = lane.went_on(place)
-            if done is None or done == "anew":
-                seen = there.get(remote, Unknown.LOOK) if done is None else Unknown.LOOK
-                again = done is not None
-                done = upload(door, local, remote, overwrite=overwrite, there=seen, stop=stop)
-                if again and not done.skipped:
-                    done = replace(done, retries=done.retries + 1)
-        except CtaflowsError as why:
-            with contextlib.suppress(CtaflowsError):
-                remote = door.normalise(remote)  # as the record of a success names it
-            done = Transfer(remote, str(local), _size(local), error=error_text(why))
-        settle(place, done)
-
-    with manifest.kept_open() if manifest else contextlib.nullcontext():
-        try:
-            if len(small) >= LEAST:
-                at_once(lambda lane: lane.run(), [lane], 1, stop)
-            rest = [place for place, done in enumerate(results) if done is None]
-            at_once(one, rest, door.settings.transfers, stop)
-        finally:
-            lane.tidy()
+    cargo = Cargo(door, lading, manifest, tell, overwrite=overwrite)
+    with kept_open(manifest):
+        if beside is None:
+            small, others = lading.sorted_out()
+            cargo.work(Line(small), Line(others), stop)
+        else:
+            with beside.at_work(door, cargo.heard, stop):
+                cargo.work(beside.small, beside.others, stop)
+            # of a process that came to an end too soon: what it did is not known
+            left = [place for place, done in enumerate(results) if done is None]
+            rest = Cargo(door, replace(lading, there={}), manifest, tell, overwrite=overwrite)
+            rest.work((), Line(left), stop)
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 

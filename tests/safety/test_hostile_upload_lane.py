@@ -11,7 +11,7 @@ import pytest
 from commandline import run
 from littledoor import Tunnel
 
-from ctaflows.transfer import uploads
+from ctaflows.transfer import cargo, uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,13 @@ def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were left to the usual way."""
     sent: list[str] = []
-    real = uploads.upload
+    real = cargo.upload
 
     def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
         sent.append(local.name)
         return real(door, local, remote, **how)
 
-    monkeypatch.setattr(uploads, "upload", noted)
+    monkeypatch.setattr(cargo, "upload", noted)
     return sent
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.transfer import source, upload_lane, uploads
+from ctaflows.transfer import cargo, source, upload_lane, uploads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +35,13 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were left to the usual way."""
     monkeypatch.setattr(upload_lane, "_SLOW_DISK_S", 60.0)
     sent: list[str] = []
-    real = uploads.upload
+    real = cargo.upload
 
     def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
         sent.append(local.name)
         return real(door, local, remote, **how)
 
-    monkeypatch.setattr(uploads, "upload", noted)
+    monkeypatch.setattr(cargo, "upload", noted)
     return sent
 
 
@@ -61,7 +61,7 @@ def test_it_is_told_as_by_the_usual_way(
         told.append([replace(t, seconds=0.0, path="", retries=0) for t in report.transfers])
         if way == "lane":
             assert len(one_by_one) <= (len(SIZES) if is_racing(place) else 0)
-        monkeypatch.setattr(uploads, "LEAST", len(SIZES) + 1)
+        monkeypatch.setattr(cargo, "LEAST", len(SIZES) + 1)
     assert told[0] == told[1]
     assert place.files() == {
         f"{way}/n/{name}": data for way in ("lane", "usual") for name, data in CONTENT.items()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 # what a test puts before the command; `heard(n)` is called for each file the second one has done
 WATCH = """
 import os, signal, sys
-from ctaflows.transfer import haul, twin
+from ctaflows.transfer import beside, cargo, haul, twin
 real, n = haul.Haul.heard, 0
 def noted(self, place, done):
     global n
@@ -36,6 +36,14 @@ def noted(self, place, done):
         first(self)
     real(self, place, done)
 haul.Haul.heard = noted
+sent = cargo.Cargo.heard
+def noted_too(self, place, done):
+    global n
+    n += 1
+    if n == 1:
+        first(self)
+    sent(self, place, done)
+cargo.Cargo.heard = noted_too
 born = twin.Twin.__init__
 def told(self, *how):
     born(self, *how)
@@ -57,8 +65,17 @@ def night(box: Sandbox, here: Path) -> Path:
 
 def get(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``ctaflows get`` in a process of its own, with some lines before it."""
+    return run("get", *words, before=before)
+
+
+def put(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``ctaflows put`` likewise."""
+    return run("put", "--manifest", "put.jsonl", *words, before=before)
+
+
+def run(*words: str, before: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", WATCH + before + RUN, "get", *words],
+        [sys.executable, "-c", WATCH + before + RUN, *words],
         capture_output=True,
         text=True,
         check=False,
@@ -126,7 +143,7 @@ def test_larger_files_are_shared_too(box: Sandbox, here: Path) -> None:
     large = {f"/n/{i}.h5": os.urandom(1 << 20) for i in range(12)}
     for path, data in large.items():
         box.put(path, data)
-    done = get("-v", "-r", "n", ".", before="haul._TWIN_FROM_BYTES = 1\n")
+    done = get("-v", "-r", "n", ".", before="beside._FROM_BYTES = 1\n")
     assert done.returncode == 0, done.stderr
     for path, data in large.items():
         assert (here / path[1:]).read_bytes() == data
@@ -237,3 +254,83 @@ def test_the_second_ones_warnings_are_shown(box: Sandbox, night: Path) -> None:
     assert done.returncode == 10
     assert "No good answer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- uploads ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(here: Path) -> Path:
+    """Files to go up."""
+    folder = here / "results"
+    folder.mkdir()
+    for path, data in CONTENT.items():
+        (folder / Path(path).name).write_bytes(data)
+    return here
+
+
+def assert_all_there(box: Sandbox) -> None:
+    there = box.storage / "lst/users/me/results"
+    found = {file.name: file.read_bytes() for file in there.iterdir()}
+    assert found == {Path(path).name: data for path, data in CONTENT.items()}, "and no temporary"
+
+
+def told_of(here: Path) -> dict[str, dict[str, object]]:
+    lines = [json.loads(line) for line in (here / "put.jsonl").read_text().splitlines()]
+    return {line["path"]: {**line, "seconds": 0} for line in lines}
+
+
+def test_each_file_goes_up_once_by_one_of_two(box: Sandbox, results: Path) -> None:
+    done = put("-v", "-r", "results", "lst/users/me")
+    assert done.returncode == 0, done.stderr
+    assert_all_there(box)
+    sent = [r.path for r in box.requests if r.method == "PUT" and r.server == "pool"]
+    assert len(sent) == len(set(sent)) == N
+    assert 0 < int(done.stderr.partition("A second process did ")[2].split()[0]) < N
+    assert len((results / "put.jsonl").read_text().splitlines()) == N
+    assert all(line["verified"] for line in told_of(results).values())
+    assert_gone(twins_pid(results))
+
+
+def test_the_uploads_of_one_are_told_alike(box: Sandbox, results: Path) -> None:
+    put("-r", "results", "lst/users/me")
+    of_two = told_of(results)
+    (results / "put.jsonl").unlink()
+    (results / "twin.pid").unlink()
+    for path in (box.storage / "lst/users/me/results").iterdir():
+        path.unlink()
+    assert put("-r", "--transfers", "1", "results", "lst/users/me").returncode == 0
+    assert not (results / "twin.pid").exists()
+    assert told_of(results) == of_two
+
+
+def test_the_second_one_is_killed_while_it_sends(box: Sandbox, results: Path) -> None:
+    kill = "def first(_): os.kill(int(open('twin.pid').read()), signal.SIGKILL)\n"
+    done = put("-r", "results", "lst/users/me", before=kill)
+    assert done.returncode == 0, done.stderr
+    assert_all_there(box)
+
+
+def test_a_stop_ends_both_as_they_send(box: Sandbox, results: Path) -> None:
+    both = "(int(open('twin.pid').read()), os.getpid())"
+    hit = f"def first(_): [os.kill(pid, {int(signal.SIGINT)}) for pid in {both}]\n"
+    done = put("-r", "results", "lst/users/me", before=hit)
+    assert done.returncode == 130, done.stderr
+    assert_gone(twins_pid(results))
+    there = {file.name for file in (box.storage / "lst/users/me/results").iterdir()}
+    assert there <= {Path(path).name for path in CONTENT}, "no temporary is left"
+    assert {Path(path).name for path in told_of(results)} <= there
+    assert put("-r", "results", "lst/users/me").returncode == 0
+    assert_all_there(box)
+
+
+def test_what_fails_to_go_up_is_reported(box: Sandbox, results: Path) -> None:
+    for name in ("003", "150", "299"):
+        box.faults.add("403", times=None, path=f"*{name}.h5*", server="door", method="PUT")
+    done = put("-r", "results", "lst/users/me")
+    assert done.returncode == 10, done.stderr
+    failed = {Path(path).name for path, line in told_of(results).items() if line["error"]}
+    assert failed == {"003.h5", "150.h5", "299.h5"}
+    box.faults.clear()
+    assert run("put", "--retry", "put.jsonl", before="").returncode == 0
+    assert_all_there(box)

@@ -16,7 +16,7 @@ from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import NoSpace, Stopped, TokenMissing
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
-from ctaflows.transfer import source, throttle, upload_lane, uploads
+from ctaflows.transfer import cargo, source, throttle, upload_lane, uploads
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 from ctaflows.transport import curl_many
@@ -60,13 +60,13 @@ def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were left to the usual way."""
     sent: list[str] = []
-    real = uploads.upload
+    real = cargo.upload
 
     def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
         sent.append(local.name)
         return real(door, local, remote, **how)
 
-    monkeypatch.setattr(uploads, "upload", noted)
+    monkeypatch.setattr(cargo, "upload", noted)
     return sent
 
 
@@ -127,7 +127,7 @@ def test_it_is_told_as_by_the_usual_way(
         told.append([timeless(t) for t in report.transfers])
         if len(told) == 1:
             assert one_by_one == []
-        monkeypatch.setattr(uploads, "LEAST", N + 1)
+        monkeypatch.setattr(cargo, "LEAST", N + 1)
         (pairs[0][0].parent.parent / "put.jsonl").unlink()
     assert len(one_by_one) == N
     assert told[0] == told[1]

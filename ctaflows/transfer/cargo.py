@@ -1,0 +1,170 @@
+"""How the files of one call go up: small ones in one thread, the others in several.
+
+Where it pays, two processes do so side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ctaflows import halt
+from ctaflows.errors import CtaflowsError, error_text
+from ctaflows.model import Transfer
+from ctaflows.transfer.beside import standing_ready
+from ctaflows.transfer.crew import at_once
+from ctaflows.transfer.haul import kept_open
+from ctaflows.transfer.source import SMALL_BYTES
+from ctaflows.transfer.twin import Line
+from ctaflows.transfer.upload import Unknown, upload
+from ctaflows.transfer.upload_lane import LEAST, UploadLane
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from ctaflows.model import Entry
+    from ctaflows.storage.door import Door
+    from ctaflows.transfer.beside import Beside
+    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.twin import Settle
+
+    Pair = tuple[Path, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lading:
+    """What is to go up, after a look at both ends.
+
+    Attributes
+    ----------
+    pairs : sequence of (Path, str)
+        File here and its path at the door.
+    sizes : sequence of int
+        Bytes of each.
+    there : Mapping
+        What is there of them, by path as given; those that are left out were not looked at.
+    """
+
+    pairs: Sequence[Pair]
+    sizes: Sequence[int]
+    there: Mapping[str, Entry | None]
+
+    def sorted_out(self) -> tuple[list[int], list[int]]:
+        """Give the places of the files that suit the lane, if it is worth it, and of the others."""
+        small = [
+            place
+            for place, (_, remote) in enumerate(self.pairs)
+            if self.sizes[place] <= SMALL_BYTES and self.there.get(remote, Unknown.LOOK) is None
+        ]
+        if len(small) < LEAST:
+            return [], list(range(len(self.pairs)))
+        are_small = set(small)
+        return small, [place for place in range(len(self.pairs)) if place not in are_small]
+
+
+class Cargo:
+    """What is to be uploaded of one call, in one process.
+
+    Parameters
+    ----------
+    door : Door
+        Where to.
+    lading : Lading
+        What.
+    manifest : Manifest or None
+        Gets a line for each file as it finishes.
+    overwrite : bool
+        As for `upload`.
+    tell : Callable
+        Hears of each file that is done, well or not: its place, and its record.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        lading: Lading,
+        manifest: Manifest | None,
+        tell: Settle,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._door, self._lading, self._manifest, self._tell = door, lading, manifest, tell
+        self._overwrite = overwrite
+
+    def work(self, small: Iterable[int], others: Iterable[int], stop: threading.Event) -> None:
+        """Upload files as their places are given; see `haul.Haul.work`."""
+        lane = UploadLane(
+            self._door, self._lading.pairs, small, self._settle,
+            overwrite=self._overwrite, stop=stop,
+        )  # fmt: skip
+        try:
+            at_once(UploadLane.run, [lane], 1, stop)
+            lines = Line(sorted(lane.left)), small, others
+
+            def draw(_: int) -> None:
+                for line in lines:
+                    for place in line:
+                        halt.end_if(stop)
+                        self._one(lane, place, stop)
+
+            n_threads = self._door.settings.transfers
+            at_once(draw, range(n_threads), n_threads, stop)
+        finally:
+            lane.tidy()
+
+    def heard(self, place: int, done: Transfer) -> None:
+        """Take note of what the other process did; its line is in the manifest."""
+        if self._manifest and not done.skipped:
+            self._manifest.proofs[done.path] = done
+        self._tell(place, done)
+
+    def _one(self, lane: UploadLane, place: int, stop: threading.Event) -> None:
+        local, remote = self._lading.pairs[place]
+        try:
+            done = lane.went_on(place)
+            if done is None or done == "anew":
+                seen = self._lading.there.get(remote, Unknown.LOOK)
+                again = done is not None
+                done = upload(
+                    self._door, local, remote, overwrite=self._overwrite,
+                    there=Unknown.LOOK if again else seen, stop=stop,
+                )  # fmt: skip
+                if again and not done.skipped:
+                    done = replace(done, retries=done.retries + 1)
+        except CtaflowsError as why:
+            with contextlib.suppress(CtaflowsError):
+                remote = self._door.normalise(remote)  # as the record of a success names it
+            size_bytes = self._lading.sizes[place]
+            done = Transfer(remote, str(local), size_bytes, error=error_text(why))
+        self._settle(place, done)
+
+    def _settle(self, place: int, done: Transfer) -> None:
+        if self._manifest and not done.skipped:
+            try:
+                self._manifest.append(done)
+            except CtaflowsError as why:
+                done = replace(done, error=done.error or error_text(why))
+        self._tell(place, done)
+
+
+def beside(
+    door: Door,
+    lading: Lading,
+    *,
+    manifest: Manifest | None,
+    overwrite: bool,
+    afresh: Callable[[int], Door],
+) -> contextlib.AbstractContextManager[Beside | None]:
+    """Let a second process stand ready to share the work of `upload_many`; see `haul.beside`."""
+    small, others = lading.sorted_out()
+
+    def work(pair: Beside, tell: Settle, stop: threading.Event) -> None:
+        with kept_open(manifest):
+            cargo = Cargo(afresh(pair.n_slots), lading, manifest, tell, overwrite=overwrite)
+            cargo.work(pair.small, pair.others, stop)
+
+    n_bytes = sum(lading.sizes[place] for place in others)
+    return standing_ready(door, small, others, n_bytes, work)

@@ -55,6 +55,10 @@ def hold(
     return row
 
 
+#: What the processes themselves may need.
+_BESIDE_BYTES = 128 << 20
+
+
 class _Contest:
     def __init__(self, stage: Stage, work: Work, server: Any, files: Files, limit_s: float) -> None:
         self.stage, self.work, self.server, self.limit_s = stage, work, server, limit_s
@@ -96,6 +100,8 @@ class _Contest:
             "PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.stage.scratch),
             "LC_ALL": "C.UTF-8", **command.env,
         }  # fmt: skip
+        if self.work.act.startswith(("get", "put")):
+            data.warm(self.stage.scratch, self.files.total_bytes + _BESIDE_BYTES)
         try:
             cost, printed = timing.measure(
                 command.words,

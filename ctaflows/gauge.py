@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from ctaflows.dl1.report import human_bytes
 from ctaflows.transfer.progress import Progress
+from ctaflows.words import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

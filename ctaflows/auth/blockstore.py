@@ -41,11 +41,6 @@ _PAUSE_S = 10.0
 _NONE_YET = "none-yet"
 
 
-def store_for(settings: Settings) -> Store:
-    """Give the place where a login is kept: a block, if the profile names one, else a file."""
-    return BlockStore(settings) if settings.credentials else Store(settings)
-
-
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """The block as it was read."""

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.auth import block, legacy, secret
-from ctaflows.auth.blockstore import store_for
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.private import Busy
+from ctaflows.auth.store import Store
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
@@ -39,6 +39,15 @@ MARGIN_S = 60.0
 DEADLINE_S = 45.0
 #: Pause after a renewal that failed while the old token holds, seconds.
 _PAUSE_S = 10.0
+
+
+def store_for(settings: Settings) -> Store:
+    """Give the place where a login is kept: a block, if the profile names one, else a file."""
+    if not settings.credentials:
+        return Store(settings)
+    from ctaflows.auth.blockstore import BlockStore
+
+    return BlockStore(settings)
 
 
 class Keeper:

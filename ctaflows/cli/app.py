@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import io
@@ -44,6 +45,10 @@ COMMANDS = {
 #: Commands that share a module with another one.
 _WHERE = {"start-agent": "agent:start", "stop-agent": "agent:stop"}
 
+#: Commands that need no tidying up at the end of the interpreter.
+_PLAIN = {"ls", "find", "stat", "du", "get", "put", "verify", "mkdir", "mv", "rm"}
+_used: str | None = None
+
 EPILOG = """\b
 Examples:
   ctaflows ls -l cta/DL1/20241114
@@ -84,6 +89,8 @@ class _Lazy(click.Group):
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             meant = f" Did you mean “{close[0]}”?" if close else ""
             raise click.UsageError(f"There is no command “{args[0]}”.{meant}", ctx)
+        global _used
+        _used = args[0] if args else None
         return super().resolve_command(ctx, args)
 
 
@@ -133,8 +140,22 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     except Exception as why:  # noqa: BLE001  the last resort
         _show_fault(why, name)
         code = 1
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process.
+
+    To take apart what a command holds takes a twentieth of its time where it fetched 5,000 files:
+    of one that leaves nothing to be tidied up the system takes it all back at once.
+    """
+    if _used in _PLAIN and "prefect" not in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     gc.freeze()  # the interpreter's last collection would go through all there is: some 50 ms
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
 
 
 _n_stops = 0

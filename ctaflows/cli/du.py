@@ -19,10 +19,10 @@ def command(
 ) -> None:
     """Tell how many bytes and files are below each directory, itself included at the end."""
     from ctaflows.cli.listing import Doubts
-    from ctaflows.dl1.report import human_bytes
     from ctaflows.storage.connect import connect
     from ctaflows.storage.usage import Tally
     from ctaflows.storage.walk import walk_batches
+    from ctaflows.words import human_bytes
 
     door = connect(profile)
     root = door.normalise(path)

@@ -95,7 +95,7 @@ def _print(census: Census) -> None:
 
 def _lines(census: Census) -> list[tuple[str, str]]:
     from ctaflows.dl1.lacks import since
-    from ctaflows.dl1.report import human_bytes, shortened
+    from ctaflows.words import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"
                for d in census.doubles)  # fmt: skip
@@ -118,7 +118,7 @@ def _table(census: Census) -> Table:
     from rich import box
     from rich.table import Table
 
-    from ctaflows.dl1.report import human_bytes
+    from ctaflows.words import human_bytes
 
     title = f"Night {census.date}" + (f" {census.version}" if census.version else "")
     table = Table("run", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -82,7 +82,7 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _print(report: Report, choice: object, wanted: dict[str, Any]) -> None:
-    from ctaflows.dl1.report import human_bytes
+    from ctaflows.words import human_bytes
 
     if wanted["as_json"]:
         render.print_json([t.to_dict() for t in report.transfers])

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.dl1.inspections import Found
-from ctaflows.dl1.report import NightReport, shortened
+from ctaflows.dl1.report import NightReport
 from ctaflows.sealed import Sealed
+from ctaflows.words import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.lacks import counted, lacks, since
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.report import human_bytes, shortened
 from ctaflows.dl1.times import span_text
+from ctaflows.words import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

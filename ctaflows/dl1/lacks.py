@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.report import human_bytes
+from ctaflows.words import human_bytes
 
 if TYPE_CHECKING:
     from ctaflows.dl1.census import Census

@@ -21,9 +21,10 @@ from ctaflows.dl1.pagerows import (
     runs_of,
     tally_of,
 )
-from ctaflows.dl1.report import NightReport, human_bytes
+from ctaflows.dl1.report import NightReport
 from ctaflows.dl1.times import is_one_night
 from ctaflows.errors import printable, redact
+from ctaflows.words import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1.checks import remarks
 from ctaflows.dl1.lacks import lacks
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.report import NightReport, human_bytes, shortened
+from ctaflows.dl1.report import NightReport
 from ctaflows.dl1.times import span_text
+from ctaflows.words import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

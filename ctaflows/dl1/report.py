@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps
 from ctaflows.errors import printable
+from ctaflows.words import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -283,20 +284,3 @@ def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
         record["remarks"] = remarks(looked.checks)
         record["error"] = record["error"] or looked.error
     return record
-
-
-def shortened(items: Iterable[str], most: int = 8) -> str:
-    """Name the first few of many."""
-    items = list(items)
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
-
-
-def human_bytes(n_bytes: float) -> str:
-    """Write a size for people: powers of 1000, three digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 999.5 or unit == "TB":
-            break
-        n_bytes /= 1000
-    is_whole = unit == "B" or n_bytes >= 999.5
-    return f"{n_bytes:.0f} {unit}" if is_whole else f"{n_bytes:.3g} {unit}"

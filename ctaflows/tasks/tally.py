@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.report import human_bytes, shortened
 from ctaflows.errors import PartialFailure, printable
 from ctaflows.sealed import Sealed
+from ctaflows.words import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,9 +13,10 @@ from rich.console import Console
 from ctaflows.dl1.census import Census
 from ctaflows.dl1.checks import Check
 from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.report import Inspection, NightReport, human_bytes, shortened
+from ctaflows.dl1.report import Inspection, NightReport
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.model import Checksum, Transfer
+from ctaflows.words import human_bytes, shortened
 
 MD5 = Checksum("md5", "900150983cd24fb0d6963f7d28e17f72")
 KINDS = ("cosmic", "pedestal", "flatfield", "unknown")

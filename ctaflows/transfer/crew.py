@@ -18,7 +18,8 @@ R = TypeVar("R")
 
 
 GLANCE_S = 0.02
-_FIRST = 2
+#: So many threads begin; more are for where the network is the limit.
+FIRST = 2
 #: Threads this busy (CPU seconds per second) gain nothing from more: they only wait for each other.
 _BUSY = 0.6
 #: Those that do next to nothing wait for the network.
@@ -51,7 +52,7 @@ class Pace:
         cpu_s, at = _others_cpu_s(), time.monotonic()
         if n_now == 0:
             self._cpu_s, self._at = cpu_s, at
-            return min(_FIRST, self._most)
+            return min(FIRST, self._most)
         past_s = at - self._at
         if past_s < self._window_s:
             return n_now

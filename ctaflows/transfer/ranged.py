@@ -14,7 +14,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import check_total, end_if, proven
-from ctaflows.transfer.crew import GLANCE_S, Hand, Pace
+from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class RangedCopy:
         self._adlers: dict[int, int] = {}
         self._versions: dict[Origin, tuple[str | None, str | None]] = {}
         self._lock = threading.Lock()
+        self._hashing = threading.Lock()
         self._hasher: sums.Hasher | None = None
         self._first_unhashed = 0  # among the ranges
         self._hashed_bytes = 0
@@ -127,7 +128,7 @@ class RangedCopy:
         throttle.current().pay(n_bytes)
 
     def hash_on(self, most_bytes: int | None = None) -> bool:
-        """Bring the checksum of the file's beginning nearer to what has come; in one thread only.
+        """Bring the checksum of the file's beginning nearer to what has come.
 
         Parameters
         ----------
@@ -137,10 +138,16 @@ class RangedCopy:
         Returns
         -------
         bool
-            False if there was little to do.
+            False if there was little to do, or another thread is at it.
         """
-        if self.uses_adler32:
+        if self.uses_adler32 or not self._hashing.acquire(blocking=False):
             return False
+        try:
+            return self._hash_on(most_bytes)
+        finally:
+            self._hashing.release()
+
+    def _hash_on(self, most_bytes: int | None) -> bool:
         self._hasher = self._hasher or sums.Hasher(
             self.promised.algorithm if self.promised else "sha256"
         )
@@ -221,7 +228,7 @@ class Crew:
             self._start(is_first=True)
             self._grow(pace.n_wanted(0))
             while alive := [thread for thread in self._threads if thread.is_alive()]:
-                if not self._copy.hash_on(_HASH_BYTES):
+                if not (self._is_wide and self._copy.hash_on(_HASH_BYTES)):
                     alive[0].join(GLANCE_S)
                 if self._stop.is_set():
                     self._halt.set()
@@ -234,6 +241,14 @@ class Crew:
             raise self._errors[0]
         if not all(part.is_complete for part in self._copy.ledger.ranges):
             raise Stopped("Stopped; the next run goes on from here", where=self._copy.entry.path)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Is the network the limit? Then the sum is taken beside those that receive.
+
+        Where the CPU is, a third thread at work beside two would cost more than it brings.
+        """
+        return len(self._threads) > FIRST
 
     def _grow(self, n_threads: int) -> None:
         """Let more threads begin, as long as there is work and a slot for each."""
@@ -251,6 +266,8 @@ class Crew:
         try:
             while not self._halt.is_set() and (part := self._copy.claim()):
                 self._receive(part)
+                if not self._is_wide:
+                    self._copy.hash_on()
         except BaseException as why:  # noqa: BLE001  raised again by receive()
             self._errors.append(why)
             self._halt.set()

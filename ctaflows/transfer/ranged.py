@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.transfer")
 
+#: Summed in one go: between two, Python's lock has to be waited for, behind all that receive.
+_BLOCK_BYTES = 4 << 20
 _HASH_BYTES = 16 << 20  # some 10 to 30 ms, then there is to be looked at the threads again
 
 
@@ -154,7 +156,7 @@ class RangedCopy:
         before = self._hashed_bytes
         while self._first_unhashed < len(self.ledger.ranges):
             part = self.ledger.ranges[self._first_unhashed]
-            for block in self.part.read_at(self._hashed_bytes, part.next):
+            for block in self.part.read_at(self._hashed_bytes, part.next, _BLOCK_BYTES):
                 self._hasher.update(block)
                 self._hashed_bytes += len(block)
                 if most_bytes is not None and self._hashed_bytes - before >= most_bytes:

@@ -18,15 +18,19 @@ R = TypeVar("R")
 
 
 GLANCE_S = 0.02
-_FIRST = 2
-#: A process this busy (CPU seconds per second) gains nothing from more threads: they only wait for
-#: each other.
+#: So many threads begin; more are for where the network is the limit.
+FIRST = 2
+#: Threads this busy (CPU seconds per second) gain nothing from more: they only wait for each other.
 _BUSY = 0.6
+#: Those that do next to nothing wait for the network.
+_IDLE = 0.2
 _LONGEST_WINDOW_S = 0.64
 
 
 class Pace:
     """Decides how many threads are worth having: few where the CPU is the limit, more on a network.
+
+    What its caller's own thread does is no work of theirs and does not count.
 
     Parameters
     ----------
@@ -36,28 +40,34 @@ class Pace:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._cpu_s, self._at = time.process_time(), time.monotonic()
+        self._cpu_s, self._at = _others_cpu_s(), time.monotonic()
         self._window_s = 0.0
 
     def n_wanted(self, n_now: int) -> int:
-        """Say how many there should be, from how busy this process was since it was last judged.
+        """Say how many there should be, from how busy these were since it was last judged.
 
         Each time that it was busy the next judgement takes twice as long: on a loaded machine a
         short look finds it idle sooner or later, and threads never end.
         """
-        cpu_s, at = time.process_time(), time.monotonic()
+        cpu_s, at = _others_cpu_s(), time.monotonic()
         if n_now == 0:
             self._cpu_s, self._at = cpu_s, at
-            return min(_FIRST, self._most)
+            return min(FIRST, self._most)
         past_s = at - self._at
         if past_s < self._window_s:
             return n_now
-        is_busy = cpu_s - self._cpu_s > _BUSY * past_s
+        busy_s = cpu_s - self._cpu_s
         self._cpu_s, self._at = cpu_s, at
-        if not is_busy:
+        if busy_s < _IDLE * past_s:
+            return self._most
+        if busy_s <= _BUSY * past_s:
             return min(2 * n_now, self._most)
         self._window_s = min(max(2 * self._window_s, GLANCE_S), _LONGEST_WINDOW_S)
         return n_now
+
+
+def _others_cpu_s() -> float:
+    return time.process_time() - time.thread_time()
 
 
 stop_all = halt.stop_all

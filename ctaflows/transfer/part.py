@@ -111,10 +111,10 @@ class Part:
         while block := self._stream.read(_READ_BYTES):
             yield block
 
-    def read_at(self, start: int, end: int) -> Iterator[bytes]:
+    def read_at(self, start: int, end: int, block_bytes: int = _READ_BYTES) -> Iterator[bytes]:
         """Give the bytes of a range, block by block."""
         while start < end:
-            block = os.pread(self._stream.fileno(), min(_READ_BYTES, end - start), start)
+            block = os.pread(self._stream.fileno(), min(block_bytes, end - start), start)
             if not block:
                 raise Truncated("The part file was cut by somebody else", where=str(self.path))
             yield block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import check_total, end_if, proven
-from ctaflows.transfer.crew import GLANCE_S, Hand, Pace
+from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace
 from ctaflows.transport import origin
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from ctaflows.transport.policy import Origin
 
 log = logging.getLogger("ctaflows.transfer")
+
+#: Summed in one go: between two, Python's lock has to be waited for, behind all that receive.
+_BLOCK_BYTES = 4 << 20
+_HASH_BYTES = 16 << 20  # some 10 to 30 ms, then there is to be looked at the threads again
 
 
 class NoRanges(ProtocolSurprise):
@@ -56,12 +61,13 @@ class RangedCopy:
         self.n_answers = 1 if self.resumed_bytes else 0
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
-        self._waiting = [r for r in ledger.ranges if not r.is_complete]
+        self._waiting = deque(r for r in ledger.ranges if not r.is_complete)
         self._adlers: dict[int, int] = {}
         self._versions: dict[Origin, tuple[str | None, str | None]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self._hasher: sums.Hasher | None = None
+        self._first_unhashed = 0  # among the ranges
         self._hashed_bytes = 0
         progress.current().advance(self.resumed_bytes)
 
@@ -73,7 +79,7 @@ class RangedCopy:
     def claim(self) -> Range | None:
         """Give a range that nobody receives yet, in order."""
         with self._lock:
-            return self._waiting.pop(0) if self._waiting else None
+            return self._waiting.popleft() if self._waiting else None
 
     @property
     def has_more(self) -> bool:
@@ -123,22 +129,42 @@ class RangedCopy:
         progress.current().advance(n_bytes)
         throttle.current().pay(n_bytes)
 
-    def hash_what_is_whole(self, *, wait: bool = False) -> None:
-        """Bring the checksum of the file's beginning up to date, unless another thread is at it."""
-        if self.uses_adler32 or not self._hashing.acquire(blocking=wait):
-            return
+    def hash_on(self, most_bytes: int | None = None) -> bool:
+        """Bring the checksum of the file's beginning nearer to what has come.
+
+        Parameters
+        ----------
+        most_bytes : int, optional
+            Do no more than about this.
+
+        Returns
+        -------
+        bool
+            False if there was little to do, or another thread is at it.
+        """
+        if self.uses_adler32 or not self._hashing.acquire(blocking=False):
+            return False
         try:
-            self._hasher = self._hasher or sums.Hasher(
-                self.promised.algorithm if self.promised else "sha256"
-            )
-            for part in self.ledger.ranges:
-                if not part.is_complete:
-                    break
-                for block in self.part.read_at(max(part.start, self._hashed_bytes), part.end):
-                    self._hasher.update(block)
-                    self._hashed_bytes += len(block)
+            return self._hash_on(most_bytes)
         finally:
             self._hashing.release()
+
+    def _hash_on(self, most_bytes: int | None) -> bool:
+        self._hasher = self._hasher or sums.Hasher(
+            self.promised.algorithm if self.promised else "sha256"
+        )
+        before = self._hashed_bytes
+        while self._first_unhashed < len(self.ledger.ranges):
+            part = self.ledger.ranges[self._first_unhashed]
+            for block in self.part.read_at(self._hashed_bytes, part.next, _BLOCK_BYTES):
+                self._hasher.update(block)
+                self._hashed_bytes += len(block)
+                if most_bytes is not None and self._hashed_bytes - before >= most_bytes:
+                    return True
+            if self._hashed_bytes < part.end:
+                break
+            self._first_unhashed += 1
+        return False
 
     def proof(self) -> tuple[Checksum, bool]:
         """Compare the whole file with what was promised, see `copy.proven`."""
@@ -147,7 +173,7 @@ class RangedCopy:
             whole = sums.joined_adler32((self.adler_of(r), r.end - r.start) for r in ranges)
             ours = Checksum("adler32", f"{whole:08x}")
         else:
-            self.hash_what_is_whole(wait=True)
+            self.hash_on()
             assert self._hasher is not None  # noqa: S101
             ours = self._hasher.checksum()
         return proven(self.entry.path, ours, self.promised)
@@ -204,7 +230,8 @@ class Crew:
             self._start(is_first=True)
             self._grow(pace.n_wanted(0))
             while alive := [thread for thread in self._threads if thread.is_alive()]:
-                alive[0].join(GLANCE_S)
+                if not (self._is_wide and self._copy.hash_on(_HASH_BYTES)):
+                    alive[0].join(GLANCE_S)
                 if self._stop.is_set():
                     self._halt.set()
                 self._grow(pace.n_wanted(len(self._threads)))
@@ -216,6 +243,14 @@ class Crew:
             raise self._errors[0]
         if not all(part.is_complete for part in self._copy.ledger.ranges):
             raise Stopped("Stopped; the next run goes on from here", where=self._copy.entry.path)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Is the network the limit? Then the sum is taken beside those that receive.
+
+        Where the CPU is, a third thread at work beside two would cost more than it brings.
+        """
+        return len(self._threads) > FIRST
 
     def _grow(self, n_threads: int) -> None:
         """Let more threads begin, as long as there is work and a slot for each."""
@@ -233,7 +268,8 @@ class Crew:
         try:
             while not self._halt.is_set() and (part := self._copy.claim()):
                 self._receive(part)
-                self._copy.hash_what_is_whole()
+                if not self._is_wide:
+                    self._copy.hash_on()
         except BaseException as why:  # noqa: BLE001  raised again by receive()
             self._errors.append(why)
             self._halt.set()

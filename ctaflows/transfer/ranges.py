@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 #: Below this a file comes in one piece: another request costs more than it brings.
 RANGES_FROM_BYTES = 64 << 20
-_MIN_RANGE_BYTES = 32 << 20
-_MAX_RANGE_BYTES = 256 << 20
-_PER_FILE = 16
+_MIB = 1 << 20
+_MIN_RANGE_BYTES = 4 * _MIB
+_MAX_RANGE_BYTES = 64 * _MIB
+#: So many ranges in a row are of one length: as many as come at once over a network.
+_AT_ONCE = 8
 _WIDTH = 20  # digits of a byte's number, one a line: a line is overwritten in place
 
 
@@ -45,7 +47,10 @@ class Range:
 
 
 def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
-    """Cut a file into ranges.
+    """Cut a file into ranges, shorter and shorter: so all connections end at nearly the same time.
+
+    What is noted of an unfinished file is read back by the same cut, so it depends on the size
+    alone.
 
     Parameters
     ----------
@@ -57,15 +62,27 @@ def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
     Returns
     -------
     list of Range
-        Without gaps, in order, some 32 to 256 MiB each.
+        Without gaps, in order, some 4 to 64 MiB each.
     """
-    length = min(max(size_bytes // _PER_FILE, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
-    starts = range(0, size_bytes, length)
-    ends = [min(start + length, size_bytes) for start in starts]
-    return [
-        Range(i, start, end, min(max(here_bytes, start), end))
-        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
-    ]
+    ranges: list[Range] = []
+    start = 0
+    while start < size_bytes:
+        length = _length(size_bytes - start)
+        for _ in range(_AT_ONCE):
+            end = min(start + length, size_bytes)
+            ranges.append(Range(len(ranges), start, end, min(max(here_bytes, start), end)))
+            start = end
+            if start == size_bytes:
+                break
+    return ranges
+
+
+def _length(left_bytes: int) -> int:
+    """Say how long the next ranges are: together half of what is left, at the end all of it."""
+    one_each = -(-left_bytes // _AT_ONCE)
+    length = one_each if one_each <= 2 * _MIN_RANGE_BYTES else one_each // 2
+    whole_mib = -(-length // _MIB) * _MIB
+    return min(max(whole_mib, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
 
 
 class Ledger:

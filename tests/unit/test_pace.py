@@ -185,8 +185,10 @@ def test_all_work_can_be_stopped_at_once() -> None:
 @pytest.mark.parametrize(
     ("busy", "most", "expected"),
     [
-        ([0.0] * 5, 8, [2, 4, 8, 8, 8]),
-        ([0.0] * 4, 5, [2, 4, 5, 5]),
+        ([0.0] * 3, 8, [2, 8, 8]),
+        ([0.19] * 3, 8, [2, 8, 8]),
+        ([0.21] * 5, 8, [2, 4, 8, 8, 8]),
+        ([0.3] * 4, 5, [2, 4, 5, 5]),
         ([1.0] * 4, 8, [2, 2, 2, 2]),
         ([1.9] * 3, 8, [2, 2, 2]),
         ([0.0, 0.7, 0.5, 0.7], 16, [2, 2, 4, 4]),
@@ -198,6 +200,7 @@ def test_threads_are_added_only_where_the_process_is_idle(
 ) -> None:
     now = {"cpu": 5.0, "clock": 100.0}
     monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(crew.time, "thread_time", lambda: 0.25)
     monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
     pace, n_now, seen = Pace(most), 0, []
     for share in busy:
@@ -208,11 +211,24 @@ def test_threads_are_added_only_where_the_process_is_idle(
     assert seen == expected
 
 
+def test_what_the_caller_does_meanwhile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"cpu": 5.0, "own": 0.25, "clock": 100.0}
+    monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(crew.time, "thread_time", lambda: now["own"])
+    monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
+    pace = Pace(8)
+    n_now = pace.n_wanted(0)
+    for name in now:  # it sums what an earlier run left, and the others wait for the network
+        now[name] += 0.021
+    assert (n_now, pace.n_wanted(n_now)) == (2, 8)
+
+
 def test_who_was_busy_for_long_is_not_found_idle_by_a_short_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = {"cpu": 5.0, "clock": 100.0}
     monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(crew.time, "thread_time", lambda: 0.25)
     monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
     pace = Pace(8)
     n_now = pace.n_wanted(0)

@@ -14,7 +14,7 @@ from ctaflows.transfer.ranges import Ledger, cut
 
 DEADLINE_S = 60
 MIB = 1 << 20
-SIZES = st.integers(0, 1 << 42) | st.integers(0, 600 * MIB)
+SIZES = st.integers(0, 1 << 40) | st.integers(0, 600 * MIB)
 
 
 @given(SIZES, st.floats(0, 1))
@@ -33,24 +33,53 @@ def test_ranges_have_no_gaps_and_hold_what_is_here(size_bytes: int, share: float
 
 @given(SIZES)
 def test_ranges_are_neither_short_nor_long(size_bytes: int) -> None:
+    lengths = [r.end - r.start for r in cut(size_bytes)]
+    assert all(4 * MIB <= n <= 64 * MIB and n % MIB == 0 for n in lengths[:-1])
+    assert len(lengths) <= size_bytes // (64 * MIB) + 41
+
+
+@given(SIZES)
+def test_ranges_become_shorter_toward_the_end(size_bytes: int) -> None:
     ranges = cut(size_bytes)
-    assert all(32 * MIB <= r.end - r.start <= 256 * MIB for r in ranges[:-1])
-    assert len(ranges) <= max(17, size_bytes // (256 * MIB) + 1)
+    lengths = [r.end - r.start for r in ranges]
+    assert lengths == sorted(lengths, reverse=True)
+    for part, length in zip(ranges, lengths, strict=True):
+        left = size_bytes - part.start
+        assert length <= max(8 * MIB, left // 8 + MIB), "one of eight is soon done with the rest"
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "n"),
-    [(0, 0), (1, 1), (32 * MIB, 1), (32 * MIB + 1, 2), (512 * MIB, 16), (8192 * MIB, 32)],
+    ("size_bytes", "in_mib"),
+    [
+        (0, []),
+        (1, [1 / MIB]),
+        (4 * MIB, [4]),
+        (4 * MIB + 1, [4, 1 / MIB]),
+        (64 * MIB, [8] * 8),
+        (72 * MIB, [5] * 8 + [4] * 8),
+        (512 * MIB, [32] * 8 + [16] * 8 + [8] * 16),
+        (2048 * MIB, [64] * 24 + [32] * 8 + [16] * 8 + [8] * 16),
+    ],
 )
-def test_so_many_ranges(size_bytes: int, n: int) -> None:
-    assert len(cut(size_bytes)) == n
+def test_lengths(size_bytes: int, in_mib: list[float]) -> None:
+    assert [(r.end - r.start) / MIB for r in cut(size_bytes)] == in_mib
+
+
+@given(st.integers(64 * MIB, 1 << 40))
+def test_a_ledger_of_an_older_release_has_fewer_lines(size_bytes: int) -> None:
+    """It had ranges of one length, and what does not fit promises nothing."""
+    length = min(max(size_bytes // 16, 32 * MIB), 256 * MIB)
+    assert len(cut(size_bytes)) > -(-size_bytes // length)
 
 
 SIZE = 100 * MIB
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path, monkeypatch):
+    """A ledger, where ranges are of 32 MiB each."""
+    monkeypatch.setattr("ctaflows.transfer.ranges._MIN_RANGE_BYTES", 32 * MIB)
+    monkeypatch.setattr("ctaflows.transfer.ranges._MAX_RANGE_BYTES", 32 * MIB)
     return tmp_path / "ledger"
 
 

@@ -250,8 +250,10 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     report, failure = Report(), None
     with _beside(door, trees, wanted) as other, render.progress_shown():
         if len(jobs) == 1 and not any(tree.manifest for tree in trees):
-            untold = Report((Transfer(jobs[0].entry.path, str(jobs[0].local)),))
-            report, failure = render.settle(untold, lambda: fetch_alone(door, jobs[0], check=check))
+            # no line tells the checksum, and no manifest keeps it
+            job = replace(jobs[0], keeps_sum=wanted["as_json"])
+            untold = Report((Transfer(job.entry.path, str(job.local)),))
+            report, failure = render.settle(untold, lambda: fetch_alone(door, job, check=check))
         else:
             for tree in trees:
                 report += fetch_many(

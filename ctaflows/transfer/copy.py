@@ -28,6 +28,8 @@ class Copy:
         The source.
     stop : threading.Event
         Ends the transfer at the next block after it is set.
+    keeps_sum : bool
+        See `fetch.Job`.
 
     Attributes
     ----------
@@ -45,8 +47,11 @@ class Copy:
         Have all bytes come?
     """
 
-    def __init__(self, part: Part, entry: Entry, stop: threading.Event) -> None:
+    def __init__(
+        self, part: Part, entry: Entry, stop: threading.Event, *, keeps_sum: bool = True
+    ) -> None:
         self.part = part
+        self._keeps_sum = keeps_sum
         self._stop = stop
         self.entry = entry
         self.resumed_bytes = part.size_bytes
@@ -92,8 +97,12 @@ class Copy:
 
     def _hash_what_is_there(self) -> None:
         self._hasher = sums.Hasher(self.promised.algorithm if self.promised else "sha256")
-        for block in self.part.read_back():
+        for block in self.part.read_back() if self._is_summed else ():
             self._hasher.update(block)
+
+    @property
+    def _is_summed(self) -> bool:
+        return self._keeps_sum or self.promised is not None
 
     def take(self, pieces: list[bytes]) -> None:
         """Take in the next bytes: they are the system's at once."""
@@ -107,9 +116,10 @@ class Copy:
                 said=f"{size} bytes promised",
             )
         self.part.write(pieces)
-        assert self._hasher is not None  # noqa: S101  begin() made it
-        for piece in pieces:
-            self._hasher.update(piece)
+        if self._is_summed:
+            assert self._hasher is not None  # noqa: S101  begin() made it
+            for piece in pieces:
+                self._hasher.update(piece)
         self.moved_bytes += n_bytes
         progress.current().advance(n_bytes)
         throttle.current().pay(n_bytes)
@@ -126,14 +136,23 @@ class Copy:
             )
         self.complete = True
 
-    def proof(self) -> tuple[Checksum, bool]:
+    def proof(self) -> tuple[Checksum | None, bool]:
         """Compare the whole file with what was promised.
+
+        Returns
+        -------
+        ours : Checksum or None
+            None where none was wanted.
+        verified : bool
+            False where nothing was promised.
 
         Raises
         ------
         ChecksumMismatch
             It is not the same.
         """
+        if not self._is_summed:
+            return None, False
         assert self._hasher is not None  # noqa: S101
         return proven(self.entry.path, self._hasher.checksum(), self.promised)
 

@@ -54,10 +54,14 @@ class Job:
         The file, as a listing described it.
     local : Path
         Its final name here.
+    keeps_sum : bool
+        Is a checksum of our own wanted where the storage has none to compare it with? Not where
+        nobody keeps it: for a large file it costs half of what receiving costs.
     """
 
     entry: Entry
     local: Path
+    keeps_sum: bool = True
 
 
 def fetch(
@@ -186,7 +190,7 @@ def _fetch_checked(
 def _fetch_again(
     door: Storage, job: Job, proof: Transfer | None, stop: threading.Event
 ) -> Transfer:
-    again = Job(door.stat(job.entry.path), job.local)
+    again = replace(job, entry=door.stat(job.entry.path))
     done = _fetch_once(door, again, proof, stop)
     return replace(done, retries=done.retries + 1)
 
@@ -205,7 +209,7 @@ def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading
                 part.discard()
                 return in_place(job, proof, why, started)
         try:
-            copy, checksum, verified = _received(door, part, entry, stop)
+            copy, checksum, verified = _received(door, part, job, stop)
         except (ChecksumMismatch, SourceChanged):
             part.discard()
             progress.current().advance(-part.size_bytes)
@@ -228,19 +232,20 @@ def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading
 
 
 def _received(
-    door: Storage, part: Part, entry: Entry, stop: threading.Event
-) -> tuple[Copy | RangedCopy, Checksum, bool]:
+    door: Storage, part: Part, job: Job, stop: threading.Event
+) -> tuple[Copy | RangedCopy, Checksum | None, bool]:
     """Receive what is missing, and compare the whole."""
+    entry = job.entry
     missing_bytes = (entry.size_bytes or 0) - part.size_bytes
     may_range = door.settings.transfers > 1 and missing_bytes >= RANGES_FROM_BYTES
     if may_range or part.ranges_path.exists():
         try:
-            return _in_ranges(door, part, entry, stop)
+            return _in_ranges(door, part, job, stop)
         except NoRanges as why:
             log.info("%s; fetching it in one piece", why)
             progress.current().advance(-part.size_bytes)
             part.restart()
-    copy = Copy(part, entry, stop)
+    copy = Copy(part, entry, stop, keeps_sum=job.keeps_sum)
     if 0 < part.size_bytes == entry.size_bytes:  # killed between the last byte and the end
         copy.adopt(sums.best(door.checksums(entry.path)) if copy.promised is None else None)
     while not copy.complete:
@@ -250,10 +255,11 @@ def _received(
 
 
 def _in_ranges(
-    door: Storage, part: Part, entry: Entry, stop: threading.Event
-) -> tuple[RangedCopy, Checksum, bool]:
+    door: Storage, part: Part, job: Job, stop: threading.Event
+) -> tuple[RangedCopy, Checksum | None, bool]:
+    entry = job.entry
     with Ledger(part.ranges_path, entry.size_bytes or 0, part.size_bytes) as ledger:
-        copy = RangedCopy(part, ledger, entry)
+        copy = RangedCopy(part, ledger, entry, keeps_sum=job.keeps_sum)
         if copy.promised is None and not copy.has_more:
             copy.promised = sums.best(door.checksums(entry.path))
         Crew(door, copy, stop).receive()

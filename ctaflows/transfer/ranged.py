@@ -45,6 +45,8 @@ class RangedCopy:
         Where the bytes go, and what is there of each range.
     entry : Entry
         The source; its size is known.
+    keeps_sum : bool
+        See `fetch.Job`.
 
     Attributes
     ----------
@@ -52,8 +54,9 @@ class RangedCopy:
         As for `copy.Copy`.
     """
 
-    def __init__(self, part: Part, ledger: Ledger, entry: Entry) -> None:
+    def __init__(self, part: Part, ledger: Ledger, entry: Entry, *, keeps_sum: bool = True) -> None:
         self.part, self.entry = part, entry
+        self._keeps_sum = keeps_sum
         self.ledger = ledger
         self.resumed_bytes = part.size_bytes = sum(r.next - r.start for r in ledger.ranges)
         self.moved_bytes = 0
@@ -142,7 +145,8 @@ class RangedCopy:
         bool
             False if there was little to do, or another thread is at it.
         """
-        if self.uses_adler32 or not self._hashing.acquire(blocking=False):
+        is_summed = self._keeps_sum or self.promised is not None
+        if self.uses_adler32 or not is_summed or not self._hashing.acquire(blocking=False):
             return False
         try:
             return self._hash_on(most_bytes)
@@ -166,8 +170,10 @@ class RangedCopy:
             self._first_unhashed += 1
         return False
 
-    def proof(self) -> tuple[Checksum, bool]:
-        """Compare the whole file with what was promised, see `copy.proven`."""
+    def proof(self) -> tuple[Checksum | None, bool]:
+        """Compare the whole file with what was promised, see `copy.Copy.proof`."""
+        if self.promised is None and not self._keeps_sum:
+            return None, False
         if self.uses_adler32:
             ranges = self.ledger.ranges
             whole = sums.joined_adler32((self.adler_of(r), r.end - r.start) for r in ranges)

@@ -78,9 +78,12 @@ def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
 
 
 def _length(left_bytes: int) -> int:
-    """Say how long the next ranges are: together half of what is left, at the end all of it."""
+    """Say how long the next ranges are: together most of what is left, at the end all of it.
+
+    Each further range costs its connection a round trip.
+    """
     one_each = -(-left_bytes // _AT_ONCE)
-    length = one_each if one_each <= 2 * _MIN_RANGE_BYTES else one_each // 2
+    length = one_each if one_each <= 2 * _MIN_RANGE_BYTES else one_each * 3 // 4
     whole_mib = -(-length // _MIB) * _MIB
     return min(max(whole_mib, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
 

@@ -45,7 +45,7 @@ def test_ranges_become_shorter_toward_the_end(size_bytes: int) -> None:
     assert lengths == sorted(lengths, reverse=True)
     for part, length in zip(ranges, lengths, strict=True):
         left = size_bytes - part.start
-        assert length <= max(8 * MIB, left // 8 + MIB), "one of eight is soon done with the rest"
+        assert length <= max(8 * MIB, left // 3 + 2 * MIB), "after it comes at least twice as much"
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_ranges_become_shorter_toward_the_end(size_bytes: int) -> None:
         (4 * MIB, [4]),
         (4 * MIB + 1, [4, 1 / MIB]),
         (64 * MIB, [8] * 8),
-        (72 * MIB, [5] * 8 + [4] * 8),
-        (512 * MIB, [32] * 8 + [16] * 8 + [8] * 16),
-        (2048 * MIB, [64] * 24 + [32] * 8 + [16] * 8 + [8] * 16),
+        (72 * MIB, [7] * 8 + [4] * 4),
+        (512 * MIB, [48] * 8 + [12] * 8 + [4] * 8),
+        (2048 * MIB, [64] * 24 + [48] * 8 + [12] * 8 + [4] * 8),
     ],
 )
 def test_lengths(size_bytes: int, in_mib: list[float]) -> None:

@@ -47,6 +47,8 @@ _WHERE = {"start-agent": "agent:start", "stop-agent": "agent:stop"}
 
 #: Commands that need no tidying up at the end of the interpreter.
 _PLAIN = {"ls", "find", "stat", "du", "get", "put", "verify", "mkdir", "mv", "rm"}
+#: Modules that have something to tidy up.
+_TIDY = {"prefect", "ctaflows.dl1.readers"}
 _used: str | None = None
 
 EPILOG = """\b
@@ -149,7 +151,7 @@ def _leave(code: int) -> NoReturn:
     To take apart what a command holds takes a twentieth of its time where it fetched 5,000 files:
     of one that leaves nothing to be tidied up the system takes it all back at once.
     """
-    if _used in _PLAIN and "prefect" not in sys.modules:
+    if _used in _PLAIN and not _TIDY & sys.modules.keys():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

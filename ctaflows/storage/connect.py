@@ -50,4 +50,4 @@ def again(door: Door, n_transfers: int) -> Door:
         How many files the new one may move at once.
     """
     settings = replace(door.settings, transfers=n_transfers)
-    return Door(settings, Keeper(settings))
+    return Door(settings, Keeper(settings)).told_by(door)

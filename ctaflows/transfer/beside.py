@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from ctaflows import halt
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ctaflows.transfer.twin import Settle
 
     Work = Callable[["Beside", Settle, threading.Event], None]
+
+log = logging.getLogger("ctaflows.transfer")
 
 #: From so many small files on, or so many bytes of others, a second process gains more than the
 #: 20 ms or so that it costs.
@@ -45,23 +48,29 @@ class Beside:
 
     def __init__(self, small: Sequence[int], others: Sequence[int], n_slots: int) -> None:
         self.small = twin.SharedLine(small, _SMALL_AT_ONCE)
-        self.others = twin.SharedLine(others)
+        try:
+            self.others = twin.SharedLine(others)
+        except OSError:
+            self.small.close()
+            raise
         self.n_slots = n_slots
         self._twin: twin.Twin | None = None
 
     @contextlib.contextmanager
-    def ready(self, work: Work) -> Iterator[None]:
+    def ready(self, work: Work, silent_s: float) -> Iterator[None]:
         """Have the process as long as the block lasts.
 
         Parameters
         ----------
         work : Callable
             What it does: it gets this, whom to tell of each file that is done, and what stops it.
+        silent_s : float
+            See `twin.Twin`.
         """
         with (
             contextlib.closing(self.small),
             contextlib.closing(self.others),
-            twin.Twin(lambda tell, stop: work(self, tell, stop)) as self._twin,
+            twin.Twin(lambda tell, stop: work(self, tell, stop), silent_s) as self._twin,
         ):
             yield
 
@@ -74,7 +83,7 @@ class Beside:
             while n < self.n_slots and slots.acquire(blocking=False):
                 n += 1
             if n == self.n_slots:
-                self._twin.begin(heard)
+                self._twin.begin(heard, stop)
             yield
             with halt.heard(stop):
                 self._twin.wait(stop)
@@ -108,6 +117,12 @@ def standing_ready(
     if n_slots == 0 or not pays or not twin.is_able():
         yield None
         return
-    beside = Beside(small, others, n_slots)
-    with beside.ready(work):
+    with contextlib.ExitStack() as stack:
+        beside = None
+        try:
+            beside = Beside(small, others, n_slots)
+            stack.enter_context(beside.ready(work, door.settings.stall_timeout_s))
+        except OSError as why:
+            log.info("No second process: %s", why)
+            beside = None
         yield beside

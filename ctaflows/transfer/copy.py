@@ -70,6 +70,7 @@ class Copy:
         """Look at the headers of an answer, before its bytes."""
         self.n_answers += 1
         self.server = head.headers.get("server") or self.server
+        before = self.promised
         if self.promised is None:
             self.promised = sums.best(digests(head.headers))
         if head.status == 206:
@@ -79,7 +80,7 @@ class Copy:
             self.part.restart()
             self.resumed_bytes = 0
             self._hasher = None
-        if self._hasher is None:
+        if self._hasher is None or self.promised != before:
             self._hash_what_is_there()
 
     def adopt(self, promised: Checksum | None) -> None:

@@ -172,14 +172,16 @@ class Part:
 def tidy(target: str) -> None:
     """Remove what a kill left beside a file that is in place, unless somebody is at it."""
     part = part_name(target)
-    # the journal goes last, and comes after the part
+    # of what a fetch leaves, its journal goes last
     if not os.path.lexists(part + ".json") and not os.path.lexists(part):
         return
     with contextlib.suppress(OSError):
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for ending in ("", *BESIDE_ENDINGS):
+            if os.fstat(descriptor).st_ino != os.lstat(part).st_ino:
+                return  # another process has begun meanwhile
+            for ending in (*BESIDE_ENDINGS, ""):  # who finds the part leaves the others alone
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(part + ending)  # noqa: PTH108
         finally:

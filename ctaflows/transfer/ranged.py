@@ -275,7 +275,8 @@ class Crew:
             while not self._halt.is_set() and (part := self._copy.claim()):
                 self._receive(part)
                 if not self._is_wide:
-                    self._copy.hash_on()
+                    while not self._halt.is_set() and self._copy.hash_on(_HASH_BYTES):
+                        pass
         except BaseException as why:  # noqa: BLE001  raised again by receive()
             self._errors.append(why)
             self._halt.set()

@@ -169,6 +169,9 @@ def _opened(part: str) -> int | None:
     except BlockingIOError:  # somebody found it in the moment before
         os.close(descriptor)
         return None
+    if os.fstat(descriptor).st_nlink == 0:  # or tidied it away
+        os.close(descriptor)
+        return None
     return descriptor
 
 

@@ -8,6 +8,7 @@ are whose is decided file by file: both draw from the same two pipes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -38,15 +39,25 @@ _NUMBER = struct.Struct("=I")
 #: A pipe of Linux holds 64 KiB: all numbers are in it before anybody reads.
 _MAX_LOTS = (64 << 10) // _NUMBER.size // 2
 _SPEAK_EVERY_S = 0.05
-#: So long it has to come to an end; then it is killed.
+#: So much longer than the server may be silent it has to come to an end; then it is killed.
 _LAST_WORD_S = 30.0
+#: A thread that has done its work is gone as soon as this.
+_LAST_THREAD_S = 0.02
 
 
 def is_able() -> bool:
     """Say whether a fork is safe and of use: on Linux, with several cores, from a lone thread."""
     if not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2:
         return False
-    return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208  threads of C count too
+    deadline = time.monotonic() + _LAST_THREAD_S
+    with contextlib.suppress(OSError):
+        while True:
+            if len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208  threads of C count too
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+    return False
 
 
 class Line:
@@ -82,9 +93,15 @@ class SharedLine:
     def __init__(self, places: Sequence[int], at_once: int = 1) -> None:
         at_once = max(at_once, -(-len(places) // _MAX_LOTS))
         self._lots = [places[i : i + at_once] for i in range(0, len(places), at_once)]
+        numbers = b"".join(map(_NUMBER.pack, range(len(self._lots))))
         self._pipe, end = os.pipe()
         try:
-            os.write(end, b"".join(map(_NUMBER.pack, range(len(self._lots)))))
+            os.set_blocking(end, False)  # who has many pipes may get small ones (pipe(7))
+            if numbers and os.write(end, numbers) < len(numbers):
+                raise OSError(errno.ENOBUFS, "The pipe is too small")
+        except OSError:
+            self.close()
+            raise
         finally:
             os.close(end)
 
@@ -106,6 +123,8 @@ class Twin:
     work : Callable
         What it does: it gets a function to call with each file that is done (its place, and its
         record), and the event that ends it.
+    silent_s : float
+        So long a server may be silent, and so long a request that can't be given up may last.
 
     Attributes
     ----------
@@ -113,7 +132,9 @@ class Twin:
         Its number.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, silent_s: float) -> None:
+        self._last_word_s = silent_s + _LAST_WORD_S
+        self._ending = threading.Lock()
         its_life, self._life = os.pipe()
         heard, its_voice = os.pipe()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -123,10 +144,14 @@ class Twin:
                 os.close(self._life)
                 os.close(heard)
                 _live(work, its_life, its_voice, mask)
+        except OSError:  # there are too many processes
+            os.close(self._life)
+            os.close(heard)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(its_life)
-        os.close(its_voice)
+            os.close(its_life)
+            os.close(its_voice)
         self._voice = os.fdopen(heard, "rb")
         self._listener: Hand | None = None
         self._n_done = 0
@@ -137,14 +162,27 @@ class Twin:
     def __exit__(self, *exc: object) -> None:
         self.end()
         self._voice.close()
-        os.waitpid(self.pid, 0)
+        with contextlib.suppress(ChildProcessError):  # who started us ignores SIGCHLD
+            os.waitpid(self.pid, 0)
 
-    def begin(self, settle: Settle) -> None:
-        """Let it begin, and tell of each file that it has done."""
+    def begin(self, settle: Settle, stop: threading.Event) -> None:
+        """Let it begin, and tell of each file that it has done; a stop ends it soon."""
         self._listener = Hand(lambda: self._listen(settle))
         self._listener.start()
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._life, b"!")
+        self._say()
+        Hand(lambda: self._heed(stop)).start()
+
+    def _say(self) -> None:
+        with self._ending, contextlib.suppress(BrokenPipeError):
+            if self._life >= 0:
+                os.write(self._life, b"!")
+
+    def _heed(self, stop: threading.Event) -> None:
+        """Hand a stop on at once: its end is waited for only after what is tidied up here."""
+        while self._listener is not None and self._listener.is_alive():
+            if stop.wait(halt.GLANCE_S):
+                self._say()
+                return
 
     def wait(self, stop: threading.Event) -> None:
         """Wait until it has done all that it found to do, or a stop is set."""
@@ -154,16 +192,28 @@ class Twin:
 
     def end(self) -> None:
         """Let it end: what it has begun it does not finish, and what it has done is still heard."""
-        if self._life >= 0:
-            os.close(self._life)
-            self._life = -1
-        deadline = time.monotonic() + _LAST_WORD_S
+        with self._ending:
+            life, self._life = self._life, -1
+        if life >= 0:
+            os.close(life)
+        deadline = time.monotonic() + self._last_word_s
         while self._listener is not None and self._listener.is_alive():
             if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+                self._kill()
             self._listener.join(halt.GLANCE_S)
 
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
     def _listen(self, settle: Settle) -> None:
+        try:
+            self._hear(settle)
+        except BaseException:
+            self._kill()  # nobody hears it any more: the first one does what is left
+            raise
+
+    def _hear(self, settle: Settle) -> None:
         while True:
             try:
                 n_bytes, said, done = pickle.load(self._voice)  # noqa: S301  from ourselves
@@ -180,8 +230,9 @@ class Twin:
 def _live(work: Work, life: int, voice: int, mask: Iterable[int]) -> NoReturn:
     """Be the second process; it never goes back to what the first one was doing."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells both; the first decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # a terminal tells both, and so do `timeout`, Slurm and systemd; the first one decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.read(life, 1):
             stop = threading.Event()
@@ -200,8 +251,8 @@ def _live(work: Work, life: int, voice: int, mask: Iterable[int]) -> NoReturn:
 def _watch(life: int, stop: threading.Event) -> None:
     """Wait for the end of the first process, or of its patience."""
     os.read(life, 1)
+    halt.stop_all()  # before what it tidies up begins
     stop.set()
-    halt.stop_all()
 
 
 class _Voice(progress.Progress, logging.Handler):

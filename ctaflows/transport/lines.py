@@ -44,7 +44,8 @@ class Lines:
         if now - self._asked_at > _FRESH_S:
             self._asked_at = now
             self._known.clear()
-        key = url[: url.find("/", len("https://"))], further
+        end = url.find("/", len("https://"))
+        key = url if end < 0 else url[:end], further
         lines = self._known.get(key)
         if lines is None:
             token = self._token_for(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -75,3 +76,19 @@ def test_processes_get_different_ones() -> None:
         others = [int.from_bytes(raw[i : i + 4], "big") for i in range(0, len(raw), 4)]
         os.wait()
     assert sorted(ours + others) == list(range(2000))
+
+
+def test_a_pipe_that_is_too_small_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux gives small ones to who has many; nobody reads yet, so a write would wait for ever."""
+    real = os.pipe
+
+    def small() -> tuple[int, int]:
+        ends = real()
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
+        return ends
+
+    monkeypatch.setattr(os, "pipe", small)
+    with pytest.raises(OSError, match="too small"):
+        SharedLine(range(5000))
+    with contextlib.closing(SharedLine(range(5000), 16)) as line:
+        assert list(line) == list(range(5000))

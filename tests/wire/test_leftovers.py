@@ -52,3 +52,43 @@ def test_what_somebody_is_at_stays(box: Sandbox, here: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert fetch_file("n/3.h5", here / "3.h5").skipped
     assert leftovers(here) == [".3.h5.part", ".3.h5.part.json"]
+
+
+def test_who_begins_meanwhile_keeps_its_part(
+    box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the open and the lock, the holder ends and another one makes a part of its own."""
+    box.put("/n/3.h5", b"x" * 100)
+    fetch_file("n/3.h5", here / "3.h5")
+    part = here / ".3.h5.part"
+    part.write_text("of the holder")
+    real = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        if part.read_text() == "of the holder":
+            part.unlink()
+            part.write_text("of another one")
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert fetch_file("n/3.h5", here / "3.h5").skipped
+    assert part.read_text() == "of another one"
+
+
+def test_a_part_that_was_tidied_away_is_not_used(
+    box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("/n/3.h5", b"x" * 100)
+    part = here / ".3.h5.part"
+    real, gone = fcntl.flock, []
+
+    def late(descriptor: int, how: int) -> None:
+        if not gone and part.exists():
+            gone.append(part.unlink())
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    done = fetch_file("n/3.h5", here / "3.h5")
+    assert gone
+    assert done.verified
+    assert (here / "3.h5").read_bytes() == b"x" * 100

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ctaflows.storage.door import Door
+
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
 
@@ -195,6 +197,37 @@ connect.again = again
     assert_all_here(night / "n")
 
 
+REFUSED = """
+def refuse(*_): raise BlockingIOError(11, "Resource temporarily unavailable")
+"""
+
+
+@pytest.mark.parametrize("what", ["os.fork", "twin.SharedLine"])
+def test_a_second_one_is_refused(box: Sandbox, night: Path, what: str) -> None:
+    done = get("-v", "-r", "n", ".", before=f"{REFUSED}{what} = refuse\n")
+    assert done.returncode == 0, done.stderr
+    assert "No second process" in done.stderr
+    assert_all_here(night / "n")
+
+
+def test_nobody_may_wait_for_it(box: Sandbox, night: Path) -> None:
+    """Who ignores SIGCHLD lets all that it starts do so."""
+    before = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    done = get("-r", "n", ".", before=before)
+    assert done.returncode == 0, done.stderr
+    assert_all_here(night / "n")
+
+
+def test_it_knows_what_the_first_one_knows(box: Sandbox) -> None:
+    settings = box.settings()
+    with Door(settings) as door, Door(settings) as other:
+        door.redirects_writes, door.tells_locality, door._lister.server = True, False, "xrootd"
+        assert other.told_by(door) is other
+        assert other.redirects_writes is True
+        assert other.tells_locality is False
+        assert other.server_name() == "xrootd"
+
+
 def test_the_first_one_is_killed(box: Sandbox, night: Path) -> None:
     """The second one ends soon, and the same command again brings what is missing."""
     box.faults.add("hang", times=None, path="*/[12]??.h5", server="pool", method="GET")
@@ -209,15 +242,24 @@ def test_the_first_one_is_killed(box: Sandbox, night: Path) -> None:
         assert (night / path[1:]).read_bytes() == data
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
-def test_a_stop_ends_both(box: Sandbox, night: Path, number: signal.Signals) -> None:
-    """The terminal tells the second one of Ctrl-C as well: it waits for the first one's word."""
-    both = "(int(open('twin.pid').read()), os.getpid())"
-    hit = f"def first(_): [os.kill(pid, {int(signal.SIGINT)}) for pid in {both}]\n"
-    if number == signal.SIGTERM:
-        hit = f"def first(_): os.kill(os.getpid(), {int(number)})\n"
+BOTH = "(int(open('twin.pid').read()), os.getpid())"
+FIRST = "(os.getpid(),)"
+STOPS = pytest.mark.parametrize(
+    ("number", "whom"),
+    [(signal.SIGINT, BOTH), (signal.SIGTERM, FIRST), (signal.SIGTERM, BOTH)],
+    ids=["INT to both", "TERM to one", "TERM to both"],
+)
+
+
+def hitting(number: signal.Signals, whom: str) -> str:
+    """Send a signal once the second one has done something; terminals and Slurm tell both."""
+    return f"def first(_): [os.kill(pid, {int(number)}) for pid in {whom}]\n"
+
+
+@STOPS
+def test_a_stop_ends_both(box: Sandbox, night: Path, number: signal.Signals, whom: str) -> None:
     box.faults.add("hang", times=None, path="*/29?.h5", server="pool", method="GET")
-    done = get("-r", "n", ".", before=hit)
+    done = get("-r", "n", ".", before=hitting(number, whom))
     assert done.returncode == 130, done.stderr
     assert "stopped; what is done is kept" in done.stderr
     assert_gone(twins_pid(night))
@@ -311,10 +353,11 @@ def test_the_second_one_is_killed_while_it_sends(box: Sandbox, results: Path) ->
     assert_all_there(box)
 
 
-def test_a_stop_ends_both_as_they_send(box: Sandbox, results: Path) -> None:
-    both = "(int(open('twin.pid').read()), os.getpid())"
-    hit = f"def first(_): [os.kill(pid, {int(signal.SIGINT)}) for pid in {both}]\n"
-    done = put("-r", "results", "lst/users/me", before=hit)
+@STOPS
+def test_a_stop_ends_both_as_they_send(
+    box: Sandbox, results: Path, number: signal.Signals, whom: str
+) -> None:
+    done = put("-r", "results", "lst/users/me", before=hitting(number, whom))
     assert done.returncode == 130, done.stderr
     assert_gone(twins_pid(results))
     there = {file.name for file in (box.storage / "lst/users/me/results").iterdir()}

@@ -30,22 +30,17 @@ pytestmark = pytest.mark.skipif(
 WATCH = """
 import os, signal, sys
 from ctaflows.transfer import beside, cargo, haul, twin
-real, n = haul.Haul.heard, 0
-def noted(self, place, done):
-    global n
-    n += 1
-    if n == 1:
-        first(self)
-    real(self, place, done)
-haul.Haul.heard = noted
-sent = cargo.Cargo.heard
-def noted_too(self, place, done):
-    global n
-    n += 1
-    if n == 1:
-        first(self)
-    sent(self, place, done)
-cargo.Cargo.heard = noted_too
+n = 0
+def watched(real):
+    def noted(self, place, done):
+        global n
+        n += 1
+        if n == 1:
+            first(self)
+        real(self, place, done)
+    return noted
+haul.Haul.heard = watched(haul.Haul.heard)
+cargo.Cargo.heard = watched(cargo.Cargo.heard)
 born = twin.Twin.__init__
 def told(self, *how):
     born(self, *how)

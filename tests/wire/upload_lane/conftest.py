@@ -1,0 +1,55 @@
+"""A door over libcurl, files to go up, and who of them was left to the usual way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from uploading import CONTENT
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.storage.door import Door
+from ctaflows.transfer import cargo, upload_lane, uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ctaflows.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that does much else, the disk may seem slow."""
+    monkeypatch.setattr(upload_lane, "_SLOW_DISK_S", 60.0)
+
+
+@pytest.fixture
+def door(box: Sandbox) -> Iterator[Door]:
+    """A door over libcurl: httpx has no such way."""
+    settings = box.settings()
+    with Door(settings, Keeper(settings)) as door:
+        yield door
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
+    folder = tmp_path / "n"
+    folder.mkdir()
+    for name, data in CONTENT.items():
+        (folder / name).write_bytes(data)
+    return uploads.files_of(folder, "/up")
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were left to the usual way."""
+    sent: list[str] = []
+    real = cargo.upload
+
+    def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
+        sent.append(local.name)
+        return real(door, local, remote, **how)
+
+    monkeypatch.setattr(cargo, "upload", noted)
+    return sent

@@ -1,0 +1,152 @@
+"""What goes wrong at the door while small files go up goes the usual way, and leaves nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from uploading import CONTENT, N, assert_right, send, there
+
+from ctaflows.auth.keeper import Keeper
+from ctaflows.errors import TokenMissing
+from ctaflows.storage.door import Door
+from ctaflows.transfer import uploads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctaflows.sandbox import Sandbox
+
+
+@pytest.mark.parametrize(
+    ("fault", "method", "server"),
+    [
+        ("503", "PUT", "door"),
+        ("503", "PUT", "pool"),
+        ("500", "PUT", "pool"),
+        ("429", "PUT", "door"),
+        ("401", "PUT", "door"),
+        ("reset", "PUT", "pool"),
+        ("lost", "PUT", "pool"),
+        ("truncate", "PUT", "pool"),
+        ("html", "PUT", "pool"),
+        ("redirect_elsewhere", "PUT", "door"),
+        ("507", "MOVE", "door"),
+        ("401", "MOVE", "door"),
+        ("500", "MOVE", "door"),
+        ("503", "MOVE", "door"),
+        ("reset", "MOVE", "door"),
+        ("lost", "MOVE", "door"),
+        ("bad_digest", "PUT", "pool"),
+    ],
+)
+def test_what_goes_wrong_once(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    fault: str, method: str, server: str,
+) -> None:  # fmt: skip
+    box.faults.add(fault, times=1, path="*/.07.h5.*", server=server, method=method)
+    report = send(door, pairs)
+    assert_right(box, report)
+    assert len(box.faults) == 0, "it happened"
+    retried = {t.path.rpartition("/")[2] for t in report.transfers if t.retries}
+    expected = {"07.h5"} if method == "PUT" else set()  # what was moved is not sent again
+    if fault in ("reset", "lost"):  # libcurl repeats it where the connection was a kept one
+        assert retried <= expected
+    else:
+        assert retried == expected
+    assert ("07.h5" in one_by_one) == bool(retried) or fault in ("429", "503", "507", "401")
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "no_digest"])
+def test_what_goes_wrong_once_when_it_is_compared(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str], fault: str
+) -> None:
+    box.faults.add("no_digest", times=1, path="*/.07.h5.*", server="pool", method="PUT")
+    box.faults.add(fault, times=1, path="*/.07.h5.*", server="door", method="HEAD")
+    assert_right(box, send(door, pairs))
+    assert len(box.faults) == 0
+    if fault != "reset":  # libcurl repeats it where the connection was a kept one
+        assert one_by_one == ["07.h5"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "method"),
+    [
+        ("403", "PUT"), ("507", "PUT"), ("reset", "PUT"), ("redirect_http", "PUT"),
+        ("redirect_loop", "PUT"), ("403", "MOVE"), ("500", "MOVE"), ("bad_digest", "PUT"),
+    ],
+)  # fmt: skip
+def test_what_stays_wrong_leaves_nothing(
+    box: Sandbox, pairs: list[tuple[Path, str]], fault: str, method: str
+) -> None:
+    settings = box.settings(attempts=2, backoff_s=0.01)
+    box.faults.add(fault, times=None, path="*/.07.h5.*", method=method)
+    with Door(settings, Keeper(settings)) as door:
+        report = send(door, pairs)
+    assert [t.path for t in report.failed] == ["/up/n/07.h5"]
+    assert there(box) == {n: data for n, data in CONTENT.items() if n != "07.h5"}
+    if fault == "redirect_http":
+        assert "https to http" in (report.failed[0].error or "")
+
+
+@pytest.mark.parametrize("by", ["another", "ours"])
+def test_what_comes_between_the_listing_and_the_move(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
+    one_by_one: list[str], by: str,
+) -> None:  # fmt: skip
+    """Somebody else's file is not replaced, though it be the same as ours."""
+    real = uploads.look_there
+    theirs = b"theirs" if by == "another" else CONTENT["07.h5"]
+
+    def look(*args: Any, **how: Any) -> Any:
+        found = real(*args, **how)
+        box.put("/up/n/07.h5", theirs)
+        return found
+
+    monkeypatch.setattr(uploads, "look_there", look)
+    report = send(door, pairs)
+    assert [t.path for t in report.failed] == ["/up/n/07.h5"]
+    assert (report.failed[0].error or "").startswith("AlreadyExists: The target is there already")
+    assert there(box) == CONTENT | {"07.h5": theirs}
+    assert one_by_one == []
+
+
+def test_a_busy_door_is_left_alone(
+    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str]
+) -> None:
+    """It says 503 to one; those on their way may still arrive, and no more begin this way."""
+    box.faults.add("503", times=1, path="*/.00.h5.*", method="PUT")
+    assert_right(box, send(door, pairs))
+    assert len(one_by_one) >= N - 2 * door.settings.transfers
+
+
+def test_three_failures_in_a_row_are_enough(
+    box: Sandbox, pairs: list[tuple[Path, str]], one_by_one: list[str]
+) -> None:
+    settings = box.settings(attempts=1)
+    box.faults.add("reset", times=None, server="pool", method="PUT")
+    with Door(settings, Keeper(settings)) as door:
+        report = send(door, pairs)
+    # the empty file needs no pool
+    assert {t.path for t in report.failed} == {r for _, r in pairs if not r.endswith("00.h5")}
+    assert len(one_by_one) >= N - 1
+    assert set(there(box)) == {"00.h5"}
+
+
+def test_without_a_token_each_file_says_so(
+    box: Sandbox, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {remote: None for _, remote in pairs}
+    monkeypatch.setattr(uploads, "look_there", lambda *_, **__: seen)
+    with Door(box.settings(), _NoToken()) as door:
+        report = uploads.upload_many(door, pairs)
+    assert len(report.failed) == N
+    assert all("nobody logged in" in (t.error or "") for t in report.failed)
+
+
+class _NoToken:
+    def token(self) -> str:
+        raise TokenMissing("nobody logged in")
+
+    def renew(self, rejected: str) -> None:
+        """Give none."""

@@ -1,0 +1,50 @@
+"""What tests of uploads in one thread share: the files, and how they are sent and looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ctaflows.transfer import source, uploads
+from ctaflows.transfer.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctaflows.model import Report, Transfer
+    from ctaflows.sandbox import Sandbox
+    from ctaflows.storage.door import Door
+
+N = 24
+LIMIT = source.SMALL_BYTES
+SIZES = [0, 1, LIMIT, *(i * 2000 for i in range(3, N))]
+CONTENT = {f"{i:02}.h5": os.urandom(size) for i, size in enumerate(SIZES)}
+
+
+def send(door: Door, pairs: list[tuple[Path, str]], **how: Any) -> Report:
+    """Upload all, and look whether the manifest has a line for each that was moved."""
+    file = pairs[0][0].parent.parent / "put.jsonl"
+    report = uploads.upload_many(door, pairs, manifest=Manifest(file), **how)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = sorted(t.path for t in report.transfers if not t.skipped)
+    assert sorted(line["path"] for line in lines) == told, "a line a file, and one only"
+    assert [t.path for t in report.transfers] == [remote for _, remote in pairs]
+    return report
+
+
+def there(box: Sandbox) -> dict[str, bytes]:
+    """All files at the door, temporary ones too."""
+    files = (p for p in box.storage.rglob("*") if p.is_file())
+    return {str(p.relative_to(box.storage / "up/n")): p.read_bytes() for p in files}
+
+
+def timeless(transfer: Transfer) -> Transfer:
+    return replace(transfer, seconds=0.0)
+
+
+def assert_right(box: Sandbox, report: Report) -> None:
+    assert not report.failed, report.failed
+    assert there(box) == CONTENT
+    assert all(t.verified and t.moved_bytes == t.size_bytes for t in report.transfers)

@@ -92,3 +92,19 @@ def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     return work
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were left to the usual way by the lane for small uploads."""
+    from ctaflows.transfer import cargo
+
+    sent: list[str] = []
+    real = cargo.upload
+
+    def noted(door: Any, local: Path, remote: str, **how: Any) -> Any:
+        sent.append(local.name)
+        return real(door, local, remote, **how)
+
+    monkeypatch.setattr(cargo, "upload", noted)
+    return sent

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from commandline import run
 from littledoor import Tunnel
 
-from ctaflows.transfer import cargo, uploads
+from ctaflows.transfer import uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,20 +37,6 @@ def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
     for name, data in FILES.items():
         (tmp_path / "n" / name).write_bytes(data)
     return uploads.files_of(tmp_path / "n", "/up")
-
-
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were left to the usual way."""
-    sent: list[str] = []
-    real = cargo.upload
-
-    def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
-        sent.append(local.name)
-        return real(door, local, remote, **how)
-
-    monkeypatch.setattr(cargo, "upload", noted)
-    return sent
 
 
 def lie(

@@ -30,19 +30,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "n"
 
 
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were left to the usual way."""
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that does much else, the disk may seem slow."""
     monkeypatch.setattr(upload_lane, "_SLOW_DISK_S", 60.0)
-    sent: list[str] = []
-    real = cargo.upload
-
-    def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
-        sent.append(local.name)
-        return real(door, local, remote, **how)
-
-    monkeypatch.setattr(cargo, "upload", noted)
-    return sent
 
 
 def is_racing(place: Place) -> bool:

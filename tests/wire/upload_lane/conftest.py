@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from uploading import CONTENT
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.storage.door import Door
-from ctaflows.transfer import cargo, upload_lane, uploads
+from ctaflows.transfer import upload_lane, uploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,17 +39,3 @@ def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
     for name, data in CONTENT.items():
         (folder / name).write_bytes(data)
     return uploads.files_of(folder, "/up")
-
-
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were left to the usual way."""
-    sent: list[str] = []
-    real = cargo.upload
-
-    def noted(door: Door, local: Path, remote: str, **how: Any) -> Any:
-        sent.append(local.name)
-        return real(door, local, remote, **how)
-
-    monkeypatch.setattr(cargo, "upload", noted)
-    return sent

@@ -114,9 +114,15 @@ def main(args: list[str] | None = None) -> NoReturn:
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
     """Run a command as a console script of that name, and end the process with the right code."""
     _prepare_streams()
-    color = False if os.environ.get("NO_COLOR") else None
     signal.signal(signal.SIGINT, _stopped)
     signal.signal(signal.SIGTERM, _stopped)
+    _leave(exit_code(command, name, args))
+
+
+def exit_code(command: click.Command, name: str, args: list[str] | None = None) -> int:
+    """Run a command as a console script of that name, and give the code it ends with."""
+    color = False if os.environ.get("NO_COLOR") else None
+    code: object
     try:
         code = command.main(args, prog_name=name, standalone_mode=False, color=color)
         sys.stdout.flush()
@@ -142,7 +148,7 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     except Exception as why:  # noqa: BLE001  the last resort
         _show_fault(why, name)
         code = 1
-    _leave(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _leave(code: int) -> NoReturn:

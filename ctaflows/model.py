@@ -72,6 +72,10 @@ class Entry:
         ``ONLINE``, ``NEARLINE``, ``ONLINE_AND_NEARLINE``, ``LOST``, ``NONE``, ``UNAVAILABLE``.
     etag : str or None
         Changes whenever the file is written again.
+    error : str or None
+        What the storage said in place of a description, such as ``403 Forbidden``: the entry is
+        there, and nothing else is known of it, not even whether it is a directory (RFC 4918
+        §14.24). None where it is described.
     """
 
     path: str
@@ -81,6 +85,7 @@ class Entry:
     checksums: tuple[Checksum, ...] = ()
     locality: str | None = None
     etag: str | None = None
+    error: str | None = None
 
     @property
     def name(self) -> str:
@@ -96,16 +101,18 @@ class Entry:
         return self.path
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the entry as JSON-ready values."""
-        return {
+        """Give the entry as JSON-ready values; ``error`` only where there is one."""
+        kind = "directory" if self.is_dir else "file"
+        values = {
             "path": self.path,
-            "type": "directory" if self.is_dir else "file",
+            "type": kind if self.error is None else "unknown",
             "size_bytes": self.size_bytes,
             "mtime": utc_text(self.mtime),
             "checksums": {c.algorithm: c.value for c in self.checksums},
             "locality": self.locality,
             "etag": self.etag,
         }
+        return values if self.error is None else {**values, "error": self.error}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -118,6 +125,7 @@ class Entry:
             checksums=tuple(Checksum(a, v) for a, v in values["checksums"].items()),
             locality=values.get("locality"),
             etag=values.get("etag"),
+            error=values.get("error"),
         )
 
 

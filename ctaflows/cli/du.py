@@ -28,7 +28,7 @@ def command(
     root = door.normalise(path)
     doubts = Doubts()
     tally = Tally(root, 0 if summarize else depth)
-    for batch in walk_batches(door, root, on_empty=doubts):
+    for batch in doubts.noted(walk_batches(door, root, on_empty=doubts)):
         tally.add(batch)
     usages = tally.usages()
     if as_json:

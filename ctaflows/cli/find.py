@@ -59,6 +59,7 @@ def command(
     from ctaflows.cli import listing
     from ctaflows.storage.connect import connect
     from ctaflows.storage.criteria import Criteria, parse_moment, parse_size
+    from ctaflows.storage.paths import selected
     from ctaflows.storage.walk import unless_excluded, walk_batches
 
     now = datetime.now(UTC)
@@ -80,6 +81,7 @@ def command(
     def wanted() -> Iterator[Sequence[Entry]]:
         enter = unless_excluded(exclude)
         for batch in walk_batches(door, root, sort=listing.SORTED, enter=enter, on_empty=doubts):
+            doubts.note(e for e in batch if selected(e.path.removeprefix(base), (), exclude))
             if found := [e for e in batch if criteria.accept(e, e.path.removeprefix(base))]:
                 yield found
 

@@ -104,7 +104,7 @@ class _Tree:
         self.folder = folder
         self.manifest: Manifest | None = None
         self.superfluous: list[str] = []
-        self.lost: list[Transfer] = []  # failed before, and not there any more
+        self.lost: list[Transfer] = []  # failed before, and can't be fetched now
 
 
 def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
@@ -152,8 +152,9 @@ def _tree(door: Door, remote: str, dest: str, several: bool, wanted: dict[str, A
 def _folder(
     door: Door, path: str, here: Path, patterns: _Patterns, wanted: dict[str, Any]
 ) -> _Tree:
-    from ctaflows.storage.paths import local_path, selected
-    from ctaflows.storage.walk import walk
+    from ctaflows.storage.links import may_hide_files
+    from ctaflows.storage.paths import local_path
+    from ctaflows.storage.walk import is_wanted, walk
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import NAME
 
@@ -166,13 +167,14 @@ def _folder(
         [
             Job(entry, local_path(entry.path, path, here))
             for entry, name in zip(files, names, strict=True)
-            if selected(name, *patterns)
+            if is_wanted(entry, name, *patterns)
         ],
         here,
     )
     if not wanted["no_manifest"] and not wanted["dry_run"]:
         tree.manifest = _manifest(wanted["manifest"] or (None if NAME in names else here / NAME))
     if wanted["delete"]:
+        empty += [entry.path for entry in files if may_hide_files(entry)]
         there = [name.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for name in empty]
         extra = _superfluous(here, names, there, patterns)
         kept = wanted["manifest"].resolve() if wanted["manifest"] else None
@@ -187,7 +189,7 @@ def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patt
     if protected:
         click.echo(
             f"ctaflows: {len(protected)} files stay, since the door shows their directory empty, "
-            f"as it shows one that it can't read: {render.one_line(protected[0])}",
+            f"as it shows one that it can't read, or not at all: {render.one_line(protected[0])}",
             err=True,
         )
     return extra
@@ -201,7 +203,7 @@ def _manifest(file: Path | None) -> Manifest | None:
 
 def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
     """Read which files failed."""
-    from ctaflows.errors import NotFound, UsageError, error_text
+    from ctaflows.errors import NotFound, Refused, StorageError, UsageError, error_text
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
 
@@ -217,8 +219,11 @@ def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
     tree = _Tree([])
     for proof in failed:
         try:
-            tree.jobs.append(Job(door.stat(proof.path), Path(proof.local)))
-        except NotFound as why:
+            entry = door.stat(proof.path)
+            if entry.is_dir:
+                raise UsageError("It is a directory: fetch it with -r", where=entry.path)
+            tree.jobs.append(Job(entry, Path(proof.local)))
+        except (NotFound, Refused, StorageError, UsageError) as why:
             tree.lost.append(replace(proof, error=error_text(why)))
     tree.manifest = manifest
     return tree

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ctaflows.cli import options, render
+from ctaflows.errors import PartialFailure
+from ctaflows.storage.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
 
@@ -42,7 +44,8 @@ def details(entry: Entry) -> str:
     time = entry.mtime.isoformat(" ")[:19] if entry.mtime else "-"
     checksum = str(entry.checksums[0]) if entry.checksums else "-"
     offline = f" {entry.locality}" if entry.locality not in (None, "ONLINE") else ""
-    return f"{size:>15}  {time:<19}  {checksum:<16}{offline}"
+    unknown = f" ({render.one_line(entry.error)})" if entry.error is not None else ""
+    return f"{size:>15}  {time:<19}  {checksum:<16}{offline}{unknown}"
 
 
 def name_writer() -> Callable[[str, bool], str]:
@@ -60,17 +63,20 @@ def name_writer() -> Callable[[str, bool], str]:
 
 
 class Doubts:
-    """Directories that show nothing: a dCache door shows one that it can't read like an empty one.
+    """What a listing does not tell: directories that show nothing, and entries not described.
+
+    A dCache door shows a directory that it can't read like an empty one.
 
     Attributes
     ----------
     n_empty : int
-        How many.
+        How many directories show nothing.
     """
 
     def __init__(self) -> None:
         self.n_empty = 0
         self._first: list[str] = []
+        self._undescribed: list[Outcome] = []
 
     def __call__(self, path: str) -> None:
         """Take note of one."""
@@ -78,8 +84,37 @@ class Doubts:
         if len(self._first) < _SHOWN:
             self._first.append(path)
 
+    def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+        """Give the entries of a listing, and take note of those that are not described."""
+        for batch in batches:
+            self.note(batch)
+            yield batch
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Take note of those of some entries that are not described."""
+        self._undescribed += [
+            Outcome(entry.path, error=entry.error) for entry in entries if entry.error is not None
+        ]
+
     def tell(self) -> None:
-        """Say on stderr what it may mean, unless -q was given."""
+        """Say on stderr what an empty directory may mean, unless -q was given.
+
+        Raises
+        ------
+        PartialFailure
+            The storage could not describe an entry.
+        """
+        self._tell_of_empty()
+        if self._undescribed:
+            first = self._undescribed[0]
+            raise PartialFailure(
+                f"{len(self._undescribed)} entries are there, but the storage can't describe them, "
+                f"the first: {first.path}: {first.error}",
+                report=tuple(self._undescribed),
+                hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
+            )
+
+    def _tell_of_empty(self) -> None:
         if not self.n_empty or options.verbosity < 0:
             return
         if self.n_empty == 1:

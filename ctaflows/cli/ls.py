@@ -50,6 +50,7 @@ def command(
         name = write_name(below, entry.is_dir)
         return f"{listing.details(entry)}  {name}" if long else name
 
+    batches = doubts.noted(batches)
     n_entries = listing.print_entries(batches) if as_json else listing.print_lines(batches, line)
     if not recursive and not n_entries:
         doubts(root)

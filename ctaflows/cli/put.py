@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.cli import options, render
+from ctaflows.cli.several import tell
 
 if TYPE_CHECKING:
+    from ctaflows.errors import CtaflowsError
     from ctaflows.model import Transfer
     from ctaflows.storage.door import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.cargo import Lading
     from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.removal import Doomed
 
 _Pairs = list[tuple[Path, str]]
 
@@ -96,6 +99,7 @@ def _add(
 ) -> None:
     from ctaflows.errors import NotFound, UsageError
     from ctaflows.storage.paths import selected
+    from ctaflows.transfer.sync import unseen_folders
     from ctaflows.transfer.uploads import files_of
 
     patterns = wanted["include"], wanted["exclude"]
@@ -111,6 +115,7 @@ def _add(
         folders.append(base)
         found = files_of(source, remote)
         wanted.setdefault("here", {})[base] = [p.removeprefix(base + "/") for _, p in found]
+        wanted.setdefault("unseen", {})[base] = unseen_folders(source) if wanted["delete"] else []
         pairs += [(f, p) for f, p in found if selected(p.removeprefix(base + "/"), *patterns)]
     else:
         raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
@@ -119,10 +124,11 @@ def _add(
 def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
     from ctaflows.model import Report, Transfer
     from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transfer.removal import Doomed
     from ctaflows.transfer.uploads import lading_of, plan, upload_alone, upload_lading
 
     overwrite: bool = wanted["overwrite"]
-    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else []
+    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else Doomed()
     if wanted["dry_run"]:
         _print_plan(plan(door, pairs, overwrite=overwrite), surplus, as_json=wanted["as_json"])
         return
@@ -140,10 +146,8 @@ def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, 
         with _beside(door, lading, manifest, wanted) as other, render.progress_shown():
             done = upload_lading(door, lading, overwrite=overwrite, manifest=manifest, beside=other)
             report, failure = render.settle(done)
-    if failure is None and surplus:
-        for path in surplus:
-            door.remove(path)
-        click.echo(f"{len(surplus)} files deleted at the door", err=True)
+    if failure is None and len(surplus):
+        failure = _delete(door, surplus)
     elif failure is not None and manifest is not None and len(pairs) > 1:
         failure.hint = f"Just these again: ctaflows put --retry {manifest.file}"
     if wanted["as_json"]:
@@ -168,28 +172,48 @@ def _beside(
     )
 
 
-def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> list[str]:
-    """Say which files there are not here; what can't be listed is not deleted, and told."""
+def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doomed:
+    """Find the files there that are not here; nothing is deleted because it can't be seen here."""
     from ctaflows.storage.walk import walk
+    from ctaflows.transfer.removal import Doomed
     from ctaflows.transfer.sync import superfluous
 
-    found: list[str] = []
+    found = Doomed()
     for folder in folders:
         base = door.normalise(folder) + "/"
         if door.exists(folder) is None:
             continue
-        there = [e.path.removeprefix(base) for e in walk(door, folder) if not e.is_dir]
-        here = wanted["here"][folder]
-        extra, _ = superfluous(there, here, (), wanted["include"], wanted["exclude"])
-        found += [base + name for name in extra]
+        there = {e.path.removeprefix(base): e for e in walk(door, folder) if not e.is_dir}
+        here, unseen = wanted["here"][folder], wanted["unseen"][folder]
+        extra, kept = superfluous(there, here, unseen, wanted["include"], wanted["exclude"])
+        found.add(there[name] for name in extra)
+        if kept:
+            click.echo(
+                f"ctaflows: {len(kept)} files stay at the door, since their folder here is empty "
+                f"or a link: {render.one_line(base + kept[0])}",
+                err=True,
+            )
     return found
 
 
-def _print_plan(planned: list[Transfer], surplus: list[str], *, as_json: bool) -> None:
+def _delete(door: Door, surplus: Doomed) -> CtaflowsError | None:
+    """Delete files at the door, and give the error of those that are still there."""
+    from ctaflows.storage.outcome import failure
+    from ctaflows.transfer.removal import remove_all
+
+    outcomes = [outcome for batch in remove_all(door, surplus) for outcome in batch]
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    for outcome in failed:
+        tell(outcome, among=len(outcomes))
+    click.echo(f"{len(outcomes) - len(failed)} files deleted at the door", err=True)
+    return failure(failed, len(outcomes), "deleted") if failed else None
+
+
+def _print_plan(planned: list[Transfer], surplus: Doomed, *, as_json: bool) -> None:
     if as_json:
         render.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
         click.echo(f"{transfer.local} -> {transfer.path}  ({transfer.note})")
-    for path in surplus:
-        click.echo(f"delete {render.one_line(path)}")
+    for outcome in surplus.all():
+        click.echo(f"{'delete' if outcome.ok else 'keep'} {render.one_line(outcome.path)}")

@@ -330,20 +330,18 @@ class Door:
         if answer.status == 409:
             raise NotFound("The target's directory is missing", where=there)
 
-    def remove(self, path: str, *, recursive: bool = False) -> None:
-        """Remove a file, or with ``recursive`` a directory and all below it.
+    def remove(self, path: str) -> None:
+        """Remove a file.
 
-        A dCache door removes a whole tree on one DELETE, so a directory is refused here unless it
-        is asked for.
+        A dCache door removes a whole tree on one DELETE, together with what symbolic links in it
+        lead to, so a directory is refused: see `transfer.removal`.
         """
         entry = self.stat(path)
-        if entry.path == "/":
-            raise UsageError("The root can't be removed")
-        if entry.is_dir and not recursive:
+        if entry.is_dir:
             raise UsageError(
                 "That is a directory", where=entry.path, hint="Ask for it to be removed with all."
             )
-        self.delete(entry.path, is_dir=entry.is_dir)
+        self.delete(entry.path, is_dir=False)
 
     def delete(self, path: str, *, is_dir: bool) -> None:
         """Remove what is known to be there: one request, never repeated.
@@ -354,7 +352,8 @@ class Door:
             Normalised path.
         is_dir : bool
             A directory goes with all that is in it: dCache removes the children one by one, and
-            passes over those that it can't list (DeleteHelperImpl.java, Milton 2.7.3).
+            passes over those that it can't list (DeleteHelperImpl.java, Milton 2.7.3). So it must
+            be empty, and neither may be a symbolic link, see `links`.
         """
         self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
 

@@ -3,6 +3,10 @@
 Rules learned from dCache 12.1: only propstats of status 200 count, since unknown properties stand
 in a second one of 404 (WorkaroundsResponseHandler.java); names are percent-encoded and compared
 decoded; a file that is being uploaded has no length (DcacheFileResource.java).
+
+A listing has three kinds of children: described; named without a description (a status of its own
+such as 403, 423, 500 or 507 in place of properties, RFC 4918 §9.1 and §14.24), given as entries
+with an ``error``; and those said to be not there (404, 410), which are left out.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ _MAX_TEXT = 1 << 16
 _MAX_DEPTH = 32
 _MAX_IDLE = 1 << 20  # bytes without the begin or end of an element
 _MAX_HELD = 1 << 16  # bytes of a response whose end is still to come
+_GONE = ("404", "410")
 _NOWHERE = -1
 _NO_VALUE = Value("", _NOWHERE)
 
@@ -85,8 +90,10 @@ class MultistatusParser:
         self._is_ascii = True
         self._began_at = self._ended_at = _NOWHERE
         self._in_propstat = False
+        self._is_described = False
         self._own_status = ""
         self._href = _NO_VALUE
+        self._further_hrefs: list[str] = []
         self._values: dict[str, Value] = {}
         self._propstat: dict[str, Value] = {}
         self._status = ""
@@ -169,7 +176,8 @@ class MultistatusParser:
             _RESPONSE_ENDS.fullmatch(data, self._ended_at - before)
         )
         began = self._began_at
-        if self._is_between and self._is_ascii and not self._own_status and began >= before:
+        is_plain = self._is_described and not self._own_status
+        if self._is_between and self._is_ascii and is_plain and began >= before:
             values = {k: Value(v.text, v.end - began) for k, v in self._values.items()}
             is_dir = values.pop("collection", None) is not None
             values["href"] = Value(self._href.text, self._href.end - began)
@@ -190,6 +198,7 @@ class MultistatusParser:
         if name == _DAV + "response":
             self._began_at = self._parser.CurrentByteIndex if self._depth == 2 else _NOWHERE
             self._href, self._values, self._own_status = _NO_VALUE, {}, ""
+            self._further_hrefs, self._status, self._is_described = [], "", False
         elif name == _DAV + "propstat":
             self._propstat, self._status, self._in_propstat = {}, "", True
         elif name == _DAV + "collection":
@@ -206,8 +215,8 @@ class MultistatusParser:
         self._depth -= 1
         if name in _KEYS:
             self._propstat[_KEYS[name]] = self._value()
-        elif name == _DAV + "href" and not self._href.text:
-            self._href = self._value()
+        elif name == _DAV + "href":
+            self._end_href()
         elif name == _DAV + "status":
             text = "".join(self._text)
             self._status, self._own_status = (
@@ -217,6 +226,7 @@ class MultistatusParser:
             self._in_propstat = False
             if " 200" in self._status:
                 self._values |= self._propstat
+                self._is_described = True
         elif name == _DAV + "response":
             self._ended_at = self._parser.CurrentByteIndex if self._depth == 1 else _NOWHERE
             self._end_response()
@@ -224,16 +234,25 @@ class MultistatusParser:
     def _value(self) -> Value:
         return Value("".join(self._text).strip(), self._parser.CurrentByteIndex)
 
+    def _end_href(self) -> None:
+        if not self._href.text:
+            self._href = self._value()
+        elif not self._in_propstat:  # one status may be that of several (RFC 4918 §14.24)
+            self._further_hrefs.append(self._value().text)
+
     def _end_response(self) -> None:
-        if self._own_status and " 2" not in self._own_status:  # RFC 4918 §14.24: no properties
-            self.n_responses += 1
-            if paths.child(self.path, self._href.text) is None:
-                raise ListingUnreadable(
-                    "The door can't list this", where=self.path, said=self._own_status
-                )
+        if self._is_described and " 2" in (self._own_status or " 2"):
+            texts = [self._values.get(key, _NO_VALUE).text for key in KEYS[1:]]
+            self._finish("collection" in self._values, self._href.text, *texts)
             return
-        texts = [self._values.get(key, _NO_VALUE).text for key in KEYS[1:]]
-        self._finish("collection" in self._values, self._href.text, *texts)
+        self.n_responses += 1
+        said = " ".join((self._own_status or self._status).split()[1:]) or "no properties"
+        for href in (self._href.text, *self._further_hrefs):
+            path = paths.child(self.path, href)
+            if path is None:
+                raise ListingUnreadable("The door can't list this", where=self.path, said=said)
+            if not self._own_status or said[:3] not in _GONE:
+                self._ready.append(Entry(path, error=said))
 
     def _finish(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, NotFound, UsageError
+from ctaflows.storage import links
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
@@ -86,6 +87,8 @@ def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> tu
     ------
     NotFound, AlreadyExists, UsageError
         There is no source, or no such directory; the place is taken; it would go into itself.
+    StorageError
+        The source is a symbolic link to a directory.
     """
     entry = door.stat(source)
     path = door.normalise(target)
@@ -98,6 +101,8 @@ def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> tu
         raise UsageError("That is no directory", where=path)
     into = there is not None and there.is_dir
     path = new_path(entry.path, path, into=into)
+    if entry.is_dir:
+        links.refuse_linked_directory(door, entry, must_be_listed=False)
     check_target(entry, door.exists(path) if into else there, overwrite=overwrite)
     try:
         door.move(entry.path, path, overwrite=overwrite)

@@ -12,7 +12,8 @@ from ctaflows.model import Entry, Report
 from ctaflows.sealed import Sealed
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect
-from ctaflows.storage.walk import unless_excluded, walk
+from ctaflows.storage.links import may_hide_files
+from ctaflows.storage.walk import is_wanted, unless_excluded, walk
 from ctaflows.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
@@ -40,7 +41,8 @@ class Tree:
     names : sequence of str
         All files that were shown, wanted or not, relative to ``path``.
     empty : sequence of str
-        Directories in which nothing was shown, likewise; "" is ``path`` itself.
+        Directories in which nothing was shown, and what may be a directory that was not shown,
+        likewise; "" is ``path`` itself.
     """
 
     path: str
@@ -89,8 +91,9 @@ def list_tree(
     wanted = [
         entry
         for entry, name in zip(files, names, strict=True)
-        if _paths.selected(name, include, exclude)
+        if is_wanted(entry, name, include, exclude)
     ]
+    empty += [entry.path for entry in files if may_hide_files(entry)]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
     return Tree(root.path, Sealed(wanted), Sealed(names), Sealed(shown_empty))
 
@@ -142,8 +145,8 @@ def prune_tree(
     Returns
     -------
     deleted, kept : list of str
-        Relative to ``dest``; kept are those whose directory was shown empty: a dCache door shows
-        one that it can't read like this.
+        Relative to ``dest``; kept are those whose directory was shown empty, as a dCache door shows
+        one that it can't read, or not at all.
     """
     folder = Path(dest)
     here = sorted(_sync.files_here(folder))

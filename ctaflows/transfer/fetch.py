@@ -19,6 +19,7 @@ from ctaflows.errors import (
     Nearline,
     NetworkError,
     SourceChanged,
+    StorageError,
     Truncated,
     UsageError,
 )
@@ -315,6 +316,13 @@ def _same(local: Path, entry: Entry) -> bool:
 
 
 def _refuse_offline(entry: Entry) -> None:
+    if entry.error is not None:
+        raise StorageError(
+            "It is there, but the storage can't describe it",
+            where=entry.path,
+            said=entry.error,
+            hint="Try again later; if it lasts, ask the site.",
+        )
     if entry.size_bytes is None and not entry.is_dir:
         raise DoorBusy(
             "The file is still being uploaded", where=entry.path, hint="Come back later."

@@ -72,6 +72,8 @@ def decide(
     why : str
         For a dry run.
     """
+    if entry.error is not None:
+        return Action.FETCH, f"it can't be described: {entry.error}"
     if here is None:
         return Action.FETCH, "not here"
     if here.size_bytes != entry.size_bytes:

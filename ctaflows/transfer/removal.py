@@ -3,7 +3,7 @@
 A dCache door would remove a whole tree on one DELETE, but without a listing that anybody saw,
 silent about what it could not read, and in one request that may outlast a connection. So files are
 removed one by one, several at once, then their directories from the deepest up, each only while it
-shows nothing.
+shows nothing. What a listing names without describing it is left alone, and so are symbolic links.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import CtaflowsError, NotFound, StorageError, UsageError, error_text
+from ctaflows.storage import links
 from ctaflows.storage.outcome import Outcome
 from ctaflows.storage.walk import walk_batches
 from ctaflows.transfer.crew import at_once
@@ -40,24 +41,36 @@ class Doomed:
         Sum of the files' sizes that are known.
     n_empty : int
         Directories that show nothing: they are empty, or not readable.
+    kept : list of Outcome
+        What can't be removed, with the reason.
+    suspects : dict of str to Entry
+        Those of the files that may be symbolic links.
     """
 
     files: list[str] = field(default_factory=list)
     dirs: list[str] = field(default_factory=list)
     size_bytes: int = 0
     n_empty: int = 0
+    kept: list[Outcome] = field(default_factory=list)
+    suspects: dict[str, Entry] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.files) + len(self.dirs)
+        return len(self.files) + len(self.dirs) + len(self.kept)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Take in what was found."""
         for entry in entries:
+            if entry.error is not None:
+                self.kept.append(Outcome(entry.path, error=f"it can't be described: {entry.error}"))
+                continue
+            if links.may_be_link(entry):
+                self.suspects[entry.path] = entry
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
 
     def all(self) -> Iterator[Outcome]:
-        """Give them in the order in which they are removed."""
+        """Give them in the order in which they are removed, after those that are kept."""
+        yield from self.kept
         yield from (Outcome(path) for path in self.files)
         yield from (Outcome(path, is_dir=True) for path in reversed(self.dirs))
 
@@ -92,6 +105,12 @@ def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
     for entry in dict.fromkeys(entries):
         if is_below_another(entry):
             continue
+        if entry.is_dir:
+            try:
+                links.refuse_linked_directory(door, entry, must_be_listed=True)
+            except CtaflowsError as why:
+                doomed.kept.append(Outcome(entry.path, is_dir=True, error=error_text(why)))
+                continue
         doomed.add([entry])
         if entry.is_dir:
             for batch in walk_batches(door, entry.path, on_empty=found_empty):
@@ -116,11 +135,15 @@ def remove_all(door: Door, doomed: Doomed) -> Iterator[Sequence[Outcome]]:
     def one(outcome: Outcome) -> Outcome:
         try:
             with door.transfer_slots:
+                if outcome.path in doomed.suspects:
+                    links.refuse_link(door, doomed.suspects[outcome.path])
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
             return Outcome(outcome.path, outcome.is_dir, error=error_text(why))
         return outcome
 
+    if doomed.kept:
+        yield doomed.kept
     for chunk in _in_turn(doomed):
         yield at_once(one, chunk, door.settings.transfers, stop)
 
@@ -168,8 +191,7 @@ def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | N
 
 def _in_turn(doomed: Doomed) -> Iterator[list[Outcome]]:
     """Give pieces of which each may be removed in any order."""
-    outcomes = doomed.all()
-    files = itertools.islice(outcomes, len(doomed.files))
+    files = (Outcome(path) for path in doomed.files)
     while chunk := list(itertools.islice(files, _AT_A_TIME)):
         yield chunk
     deepest_first = sorted(doomed.dirs, key=lambda path: path.count("/"), reverse=True)

@@ -33,8 +33,9 @@ def superfluous(
     there : collection of str
         Files of the source, likewise, whatever the patterns say of them.
     empty : collection of str
-        Directories of the source that were shown empty, likewise; "" is the source itself. A dCache
-        door shows one that it can't list like this, so nothing below it is superfluous.
+        Directories of the source that were shown empty, or not at all, likewise; "" is the source
+        itself. A dCache door shows one that it can't list like this, so nothing below it is
+        superfluous.
     include, exclude : sequence of str
         Files that are not selected are left alone.
 
@@ -75,6 +76,32 @@ def files_here(folder: Path) -> Iterator[str]:
         base = os.path.relpath(where, folder)
         for name in names:
             yield name if base == "." else f"{base}/{name}"
+
+
+def unseen_folders(folder: Path) -> list[str]:
+    """Give the folders here of whose files nothing is seen: links, and those without any file.
+
+    An empty folder may be the place of a disk that is not mounted, and what is behind a link is not
+    uploaded: nothing may be deleted elsewhere because it is not seen there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look; "" stands for itself.
+    """
+    unseen: list[str] = []
+    has_files: set[str] = set()
+    for where, folders, names in os.walk(folder, topdown=False):
+        inside = [os.path.join(where, name) for name in folders]  # noqa: PTH118
+        links = {path for path in inside if os.path.islink(path)}  # noqa: PTH114
+        if names or any(path in has_files for path in inside if path not in links):
+            has_files.add(where)
+            unseen += links
+        else:
+            unseen.append(where)
+    if folder.is_symlink():
+        unseen.append(os.fspath(folder))
+    return ["" if path == os.fspath(folder) else os.path.relpath(path, folder) for path in unseen]
 
 
 def remove_here(folder: Path, names: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from ctaflows.errors import (
     StorageError,
 )
 from ctaflows.storage import checksum as sums
+from ctaflows.storage import links
 from ctaflows.storage.door import digests
 from ctaflows.transfer.moving import move
 from ctaflows.transfer.source import LocalSource
@@ -90,6 +91,9 @@ def upload(
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
     with LocalSource(local, stop or halt.current()) as source:
         if there is Unknown.LOOK:
+            there = door.exists(target)
+        elif there is not None and links.may_hide_files(there):
+            links.refuse_link(door, there)
             there = door.exists(target)
         return _upload(door, source, target, there, overwrite=overwrite, started=started)
 

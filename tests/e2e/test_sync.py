@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,6 +242,7 @@ def test_put_delete_takes_away_what_is_not_here(up: Path, here: Path) -> None:
     write(up)
     (here / "n/a.h5").unlink()
     (here / "n/x/y/d.h5").unlink()
+    (here / "n/x/y").rmdir()
     write(up, "old.h5", "old.log", "manifest.jsonl", ".q.h5.part", "../beside.h5")
     before = tree(up.parent)
     plan = put("-n", "--delete", "--exclude", "*.log")
@@ -250,6 +252,42 @@ def test_put_delete_takes_away_what_is_not_here(up: Path, here: Path) -> None:
     kept = {"b.log", "old.log", "x/c.h5", "manifest.jsonl", ".q.h5.part"}
     assert set(tree(up)) == kept
     assert (up.parent / "beside.h5").exists()
+
+
+def nothing_is_deleted(up: Path, n_kept: int) -> None:
+    """Put with --delete; what was at the door is there still, and that is said."""
+    before = tree(up)
+    done = run("put", "-r", "n", "up", "--delete")
+    assert done.returncode == 0, done.stderr
+    assert f"{n_kept} files stay at the door, since their folder here is empty" in done.stderr
+    assert tree(up).items() >= before.items()
+
+
+def test_put_deletes_nothing_because_of_an_empty_folder(up: Path, here: Path) -> None:
+    write(up)
+    shutil.rmtree(here / "n")
+    (here / "n/x/y").mkdir(parents=True)  # folders alone, as where a disk is mounted
+    nothing_is_deleted(up, 4)
+
+
+def test_put_deletes_nothing_below_an_empty_folder_or_a_link(up: Path, here: Path) -> None:
+    write(up)
+    write(up, "latest/e.h5")
+    shutil.rmtree(here / "n/x/y")
+    (here / "n/x/y").mkdir()
+    write(here / "run5", "e.h5")
+    (here / "n/latest").symlink_to(here / "run5")
+    nothing_is_deleted(up, 2)
+
+
+def test_put_deletes_nothing_from_a_folder_that_is_a_link(up: Path, here: Path) -> None:
+    write(up, "at-the-door.h5")
+    (here / "n").rename(here / "real")
+    (here / "real/n").mkdir()
+    (here / "real").rename(here / "elsewhere")
+    write(here / "elsewhere/n", "a.h5")
+    (here / "n").symlink_to(here / "elsewhere/n")
+    nothing_is_deleted(up, 1)
 
 
 def test_put_delete_needs_a_folder(up: Path) -> None:

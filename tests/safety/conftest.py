@@ -39,10 +39,25 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def at_little(little: LittleDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment aims the client at the little door; gives the working folder, a new one."""
+    monkeypatch.setenv("CTAFLOWS_DOOR_URL", little.url)
+    monkeypatch.setenv("CTAFLOWS_CA_FILE", str(little.ca_file))
+    monkeypatch.setenv("BEARER_TOKEN", "no.token.here")
+    monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+    monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
+    monkeypatch.setenv("CTAFLOWS_TRACK", "never")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
 def aimed(
     little: LittleDoor, trusted: Path, here: Path, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The environment aims the client at the little door; gives the working folder."""
+    """The same with tokens of the sandbox's issuer, over each library."""
     monkeypatch.setenv("CTAFLOWS_DOOR_URL", little.url)
     monkeypatch.setenv("CTAFLOWS_CA_FILE", str(trusted))
     monkeypatch.setenv("CTAFLOWS_FAST_BYTES", str(wire == "libcurl").lower())

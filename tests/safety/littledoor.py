@@ -151,18 +151,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def _door_propfind(self) -> None:
         self.body()
-        path = "/" + self.name.strip("/")
+        asked = "/" + self.name.strip("/")
+        path = self.place.followed(asked)
         files = self.place.files
         below = path.rstrip("/") + "/"
         responses = []
         if path in files:
-            responses = [self.place.response(path)]
-        elif path == "/" or any(name.startswith(below) for name in files):
-            responses = [self.place.response(below, is_dir=True)]
+            responses = [self.place.response(path, href=quote(asked))]
+        elif path == "/" or path in self.place.folders or any(f.startswith(below) for f in files):
+            shown = asked.rstrip("/") + "/"
+            responses = [self.place.response(path, is_dir=True, href=quote(shown))]
             if self.headers.get("depth") != "0":
-                for name in sorted({below + f[len(below) :].split("/")[0] for f in files
+                known = {*files, *self.place.folders, *self.place.links, *self.place.statuses}
+                for name in sorted({f[len(below) :].split("/")[0] for f in known
                                     if f.startswith(below)}):  # fmt: skip
-                    responses.append(self.place.response(name, is_dir=name not in files))
+                    child = self.place.child(below + name)
+                    responses.append(child.replace(quote(below), quote(shown), 1))
         if not responses:
             self.reply(404)
             return
@@ -203,7 +207,17 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(201)
 
     def _door_delete(self) -> None:
-        self.reply(204 if self.place.files.pop(self.name, None) is not None else 404)
+        place, path = self.place, self.name.rstrip("/")
+        if path in place.links:  # dCache 11.2.5: the target's content goes, the link stays
+            for name in [f for f in place.files if f.startswith(place.links[path] + "/")]:
+                del place.files[name]
+            said = b"Internal problem: PNFSID does not correspond to provided file.\n"
+            self.reply(500, {"Content-Type": "text/plain"}, said)
+        elif path in place.folders:
+            place.folders.discard(path)
+            self.reply(204)
+        else:
+            self.reply(204 if place.files.pop(path, None) is not None else 404)
 
     # -- the pool --------------------------------------------------------------------------------
 
@@ -269,6 +283,12 @@ class LittleDoor:
         Each is asked in turn, and may answer instead; it says so by True.
     always : list of (str, str)
         Headers of every answer.
+    folders : set of str
+        Directories, beside those that hold files.
+    links : dict of str to str
+        Symbolic links, as dCache 11.2.5 treats them: listed as files, described as their targets.
+    statuses : dict of str to str
+        What a listing says of a child in place of its properties, such as ``403 Forbidden``.
     connections : dict
         How many connections came to each origin.
     poured_bytes : int
@@ -283,6 +303,9 @@ class LittleDoor:
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, bytes] = {}
+        self.folders: set[str] = set()
+        self.links: dict[str, str] = {}
+        self.statuses: dict[str, str] = {}
         self.heard: list[Heard] = []
         self.hooks: list[Hook] = []
         self.always: list[tuple[str, str]] = []
@@ -335,9 +358,35 @@ class LittleDoor:
         """Give the header with a file's checksum, if there are any."""
         return {"Digest": digest(self.files[path])} if self.has_sums else {}
 
+    def followed(self, path: str) -> str:
+        """Give the path that a path leads to, through links."""
+        for link, target in self.links.items():
+            if path == link or path.startswith(link + "/"):
+                return target + path[len(link) :]
+        return path
+
+    def child(self, path: str) -> str:
+        """Write what the listing of its directory says of a path."""
+        if path in self.statuses:
+            return (
+                f"<d:response><d:href>{escape(quote(path))}</d:href>"
+                f"<d:status>HTTP/1.1 {self.statuses[path]}</d:status></d:response>"
+            )
+        if path in self.links:
+            return response(
+                quote(path),
+                f"<d:getcontentlength>{len(self.links[path])}</d:getcontentlength>"
+                f'<d:getetag>"{pnfsid(path)}_1"</d:getetag><c:Checksums></c:Checksums>'
+                f"<s:FileLocality>UNAVAILABLE</s:FileLocality>",
+            )
+        return self.response(path, is_dir=path not in self.files)
+
     def response(self, path: str, *, is_dir: bool = False, href: str | None = None) -> str:
-        """Write what a listing says of a file or a directory."""
-        properties = "<d:resourcetype><d:collection/></d:resourcetype>"
+        """Write what is said of a file or a directory."""
+        properties = (
+            "<d:resourcetype><d:collection/></d:resourcetype>"
+            f'<d:getetag>"{pnfsid(path)}_1"</d:getetag>'
+        )
         if not is_dir:
             data = self.files[path]
             known = self.validators(path)
@@ -361,12 +410,20 @@ def response(href: str, properties: str) -> str:
 
 
 HEAD = '<?xml version="1.0" encoding="utf-8"?>'
-OPEN = '<d:multistatus xmlns:d="DAV:" xmlns:c="http://www.dcache.org/2013/webdav">'
+OPEN = (
+    '<d:multistatus xmlns:d="DAV:" xmlns:c="http://www.dcache.org/2013/webdav"'
+    ' xmlns:s="http://srm.lbl.gov/StorageResourceManager">'
+)
 
 
 def multistatus(responses: str) -> bytes:
     """Write a multistatus."""
     return f"{HEAD}{OPEN}{responses}</d:multistatus>".encode()
+
+
+def pnfsid(path: str) -> str:
+    """Give what stands for a path in dCache's name space."""
+    return hashlib.sha256(path.rstrip("/").encode()).hexdigest()[:36].upper()
 
 
 def digest(data: bytes) -> str:

@@ -1,0 +1,134 @@
+"""Symbolic links at a dCache door: nothing is deleted, moved or replaced through them.
+
+The little door answers about them as dCache 11.2.5 was seen to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from commands import ctaflows
+
+from ctaflows import remove
+from ctaflows.errors import PartialFailure
+from ctaflows.tasks.trees import upload_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from littledoor import LittleDoor
+
+PRECIOUS = {"/precious/a.h5": b"a", "/precious/sub/b.h5": b"b"}
+
+
+@pytest.fixture
+def linked(little: LittleDoor, at_little: Path) -> Path:
+    """A directory with a file of its own and a link to one with precious files."""
+    little.files.update({**PRECIOUS, "/user/own.h5": b"own"})
+    little.folders |= {"/user"}
+    little.links["/user/link"] = "/precious"
+    return at_little
+
+
+def asked(little: LittleDoor, *methods: str) -> list[tuple[str, str]]:
+    """Give the requests that change something, but those about temporary names."""
+    methods = methods or ("DELETE", "MOVE")
+    return [(h.method, h.target) for h in little.heard if h.method in methods]
+
+
+def test_rm_of_a_tree_leaves_what_a_link_in_it_leads_to(little: LittleDoor, linked: Path) -> None:
+    done = ctaflows("rm", "-r", "-y", "user")
+    assert done.code == 10
+    assert "/user/link" in done.err
+    assert "symbolic link, which WebDAV can't remove" in done.err
+    assert little.files == PRECIOUS
+    assert asked(little) == [("DELETE", "/user/own.h5")]
+
+
+def test_the_task_remove_leaves_links_alone(little: LittleDoor, linked: Path) -> None:
+    with pytest.raises(PartialFailure) as caught:
+        remove("user", recursive=True)
+    failed = {outcome.path: outcome.error for outcome in caught.value.report}
+    assert sorted(failed) == ["/user", "/user/link"]
+    assert little.files == PRECIOUS
+
+
+@pytest.mark.parametrize("how", [["rm", "-r", "-y", "user/link"], ["mv", "user/link", "user/new"]])
+def test_a_link_to_a_directory_that_is_named_itself_is_refused(
+    little: LittleDoor, linked: Path, how: list[str]
+) -> None:
+    done = ctaflows(*how)
+    assert done.code in (8, 10)
+    assert "symbolic link" in done.err
+    assert little.files.keys() == {*PRECIOUS, "/user/own.h5"}
+    assert not asked(little)
+
+
+def test_a_directory_that_its_parent_does_not_show_is_not_removed(
+    little: LittleDoor, linked: Path
+) -> None:
+    little.links["/hidden"] = "/precious"
+    little.statuses["/hidden"] = "403 Forbidden"
+    done = ctaflows("rm", "-r", "-y", "hidden")
+    assert done.code == 10
+    assert "can't be told" in done.err
+    assert little.files.keys() >= PRECIOUS.keys()
+
+
+def test_a_file_that_is_only_unavailable_is_removed(little: LittleDoor, linked: Path) -> None:
+    def unavailable(path: str) -> str:
+        return real(path).replace(
+            "<d:resourcetype/>", "<d:resourcetype/><s:FileLocality>UNAVAILABLE</s:FileLocality>"
+        )
+
+    real, little.child = little.child, unavailable  # type: ignore[method-assign]
+    little.has_sums = False
+    little.links.clear()
+    done = ctaflows("rm", "-r", "-y", "user")
+    assert done.code == 0, done.err
+    assert little.files == PRECIOUS
+
+
+def test_put_with_delete_leaves_links_at_the_door(little: LittleDoor, linked: Path) -> None:
+    (linked / "user").mkdir()
+    (linked / "user/new.h5").write_bytes(b"new")
+    done = ctaflows("put", "-r", "user", "/", "--delete")
+    assert done.code == 10
+    assert "symbolic link" in done.err
+    assert little.files == {**PRECIOUS, "/user/new.h5": b"new"}
+    assert "1 files deleted at the door" in done.err
+
+
+@pytest.mark.parametrize(
+    "command", [["get", "-r", "user", "."], ["run", "mirror", "--path", "user", "--dest", "."]]
+)
+def test_a_mirror_keeps_what_lies_where_the_door_has_a_link(
+    little: LittleDoor, linked: Path, command: list[str]
+) -> None:
+    kept = linked / "user/link/a.h5"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"fetched when it was a directory")
+    (linked / "user/gone.h5").write_bytes(b"not there any more")
+    little.links["/user/link"] = "/precious"
+    done = ctaflows(*command, "--include", "*.h5", "--delete")
+    assert done.code == 0, done.err
+    assert kept.exists()
+    assert not (linked / "user/gone.h5").exists()
+
+
+def test_an_upload_over_what_is_listed_as_a_link_is_refused(
+    little: LittleDoor, linked: Path
+) -> None:
+    pairs = []
+    for number in range(9):  # so many that their directory is listed
+        local = linked / f"{number}.h5"
+        local.write_bytes(b"x" * (number + 1))
+        pairs.append((local, f"/user/{'link' if number == 5 else number}"))
+    with pytest.raises(PartialFailure) as caught:
+        upload_files(pairs, overwrite=True)
+    [failed] = caught.value.report.failed
+    assert failed.path == "/user/link"
+    assert "symbolic link" in (failed.error or "")
+    assert not any("/user/link" in target for _, target in asked(little, "DELETE"))
+    assert little.files.keys() >= PRECIOUS.keys()

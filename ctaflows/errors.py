@@ -5,9 +5,10 @@
     CtaflowsError 1
     ├─ UsageError 2        ├─ NotFound 3          ├─ AlreadyExists 4
     ├─ AuthError 5         TokenMissing · TokenExpired · LoginNeeded · Refused
-    ├─ FileOffline 6       Nearline · Lost
+    ├─ FileOffline 6       Nearline · Staging · Lost
     ├─ IntegrityError 7    SizeMismatch · ChecksumMismatch · Truncated · SourceChanged · NotHDF5
     ├─ StorageError 8      DoorBusy · RateLimited · NoSpace · ListingUnreadable · ProtocolSurprise
+    │                      NotTheFile
     ├─ NetworkError 9      ├─ PartialFailure 10 (carries the Report)
     └─ Stopped 130
 
@@ -81,6 +82,8 @@ class CtaflowsError(Exception):
     exit_code = 1
     #: May the same call succeed later without anybody doing anything?
     retryable = False
+    #: Did it happen when the headers of an answer had come? Then its reader decides what follows.
+    in_body = False
     default_hint: str | None = None
 
     def __init__(
@@ -182,6 +185,13 @@ class Nearline(FileOffline):
     """The file is on tape and must be staged first."""
 
 
+class Staging(FileOffline):
+    """The storage is still bringing the file to disk (202)."""
+
+    retryable = True
+    in_body = True
+
+
 class Lost(FileOffline):
     """The storage says that the file's bytes are lost or unavailable."""
 
@@ -242,13 +252,18 @@ class ProtocolSurprise(StorageError):
     """The server did something that no rule allows for."""
 
 
+class NotTheFile(ProtocolSurprise):
+    """An answer holds something else than the file, or the part of it, that was asked for."""
+
+    retryable = True
+    in_body = True
+
+
 class NetworkError(CtaflowsError):
     """The server could not be reached, or the connection broke."""
 
     exit_code = 9
     retryable = True
-    #: Did it break in the body of an answer, after the headers had come?
-    in_body = False
 
 
 class Stopped(CtaflowsError):

@@ -16,14 +16,16 @@ Outside a run there is nobody to tell.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.auth.private import write_private
 from ctaflows.dl1.digest import tally
 from ctaflows.dl1.names import parse_name
 from ctaflows.dual import in_run
-from ctaflows.errors import CtaflowsError, error_text
+from ctaflows.errors import CtaflowsError, UsageError, error_text
 from ctaflows.task import get_logger
 
 if TYPE_CHECKING:
@@ -168,9 +170,10 @@ def night_complete(report: NightReport) -> bool:
     if not told:
         return False
     try:
-        with marker.open("a", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_ours(marker, flags), "a", encoding="utf-8") as file:
             file.write(fingerprint + "\n")
-    except OSError as why:
+    except (OSError, UsageError) as why:
         get_logger("events").warning("The night may be told of again: %s", why)
     return True
 
@@ -183,8 +186,8 @@ def _fingerprint(report: NightReport) -> str:
 
 def _is_marked(marker: Path, fingerprint: str) -> bool:
     try:
-        return fingerprint in marker.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
+        return fingerprint in read_ours(marker).decode("utf-8").split()
+    except (OSError, UsageError, UnicodeDecodeError):
         return False
 
 

@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import open_ours
 from ctaflows.dl1.checks import Check, notable, with_datacheck
 from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.summary import DL1Summary
+from ctaflows.errors import UsageError
 from ctaflows.model import utc_text
 
 if TYPE_CHECKING:
@@ -78,9 +80,10 @@ class Inspections:
         if not lines:
             return
         try:
-            with self.file.open("ab") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with os.fdopen(open_ours(self.file, flags), "ab") as file:
                 file.write("".join(lines).encode("utf-8", "surrogateescape"))
-        except OSError as why:
+        except (OSError, UsageError) as why:
             log.warning("What was found in files can't be kept: %s", why)
 
     def of(self, transfers: Iterable[Transfer]) -> list[Inspection]:

@@ -10,7 +10,6 @@ from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
     NotFound,
-    ProtocolSurprise,
     Refused,
     UsageError,
 )
@@ -177,22 +176,15 @@ class Door:
             First byte no longer wanted; None means to the end, which the door is asked for where
             ``start`` is not 0.
         sink : Sink
-            Hears of the answer, with status 200 (the whole file) or 206 (exactly the range), and
-            then takes its bytes.
+            Is shown the answer's head, which it has to check (see `answers.check_answer`), and then
+            takes its bytes.
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
-
-        Raises
-        ------
-        ProtocolSurprise
-            The answer is for another range.
         """
         if start and end is None:  # XRootD 5.5 gives no bytes of a range without an end
             end = self.stat(path).size_bytes
         url = self._url(self.normalise(path))
-        return self.transport.receive(
-            url, _Ranged(sink, start), headers=_range(start, end), stop=stop
-        )
+        return self.transport.receive(url, sink, headers=_range(start, end), stop=stop)
 
     def receive_small(
         self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
@@ -366,32 +358,9 @@ def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
 
 
-class _Ranged:
-    """Looks whether an answer is for the range that was asked for."""
-
-    def __init__(self, sink: Sink, start: int) -> None:
-        self._sink, self._start = sink, start
-        self.take = sink.take
-
-    def begin(self, head: Head) -> None:
-        if head.status == 206:
-            _check_range(head, self._start)
-        self._sink.begin(head)
-
-
 def _range(start: int, end: int | None) -> dict[str, str]:
     """Say what is wanted of a file; nothing of a range where it is the whole."""
     headers = {"Want-Digest": WANT_DIGEST}
     if start or end is not None:
         headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
     return headers
-
-
-def _check_range(got: Head, start: int) -> None:
-    said = got.headers.get("content-range", "")
-    if not said.startswith(f"bytes {start}-"):
-        raise ProtocolSurprise(
-            "The answer is for another part of the file",
-            where=got.url,
-            said=f"asked from byte {start}, got “{said}”",
-        )

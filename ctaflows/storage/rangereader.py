@@ -28,6 +28,7 @@ from ctaflows.errors import (
     Truncated,
 )
 from ctaflows.storage import paths
+from ctaflows.storage.answers import check_answer
 from ctaflows.transport import Transport, origin, pause_s
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.storage")
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 #: What makes a URL good for one replica alone (HttpTransferService.java:70, dCache 12.1).
 _ONE_REPLICA = re.compile(r"[?&]dcache-http-uuid=")
 
@@ -255,33 +255,14 @@ class _Body:
 
     def begin(self, head: Head) -> None:
         """Look at the headers."""
-        if head.headers.get("content-encoding", "identity") != "identity":
-            raise ProtocolSurprise("The answer is compressed", where=head.url)
-        if head.status == 206:
-            self._check_range(head)
-        elif self._end - self._start != self._entry.size_bytes:
+        check_answer(head, self._entry, self._start, self._end)
+        if head.status == 200 and self._end - self._start != self._entry.size_bytes:
             raise NoRanges(
                 "The server gives whole files only, so that no part can be read",
                 where=self._entry.path,
                 hint="Fetch the file with `ctaflows get`.",
             )
         self.head = head
-
-    def _check_range(self, head: Head) -> None:
-        said = head.headers.get("content-range", "")
-        match = _CONTENT_RANGE.fullmatch(said.strip())
-        if match and match[3] not in ("*", str(self._entry.size_bytes)):
-            raise SourceChanged(
-                "The file was replaced meanwhile",
-                where=self._entry.path,
-                said=f"{match[3]} bytes now, {self._entry.size_bytes} before",
-            )
-        if not match or (int(match[1]), int(match[2])) != (self._start, self._end - 1):
-            raise ProtocolSurprise(
-                "The answer is for another part of the file",
-                where=head.url,
-                said=f"asked for bytes {self._start} to {self._end - 1}, got “{said}”",
-            )
 
     def take(self, pieces: list[bytes]) -> None:
         """Take in the next bytes."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows import halt
+from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.sightings import Memory
-from ctaflows.errors import NotFound
+from ctaflows.errors import NotFound, UsageError
 from ctaflows.task import get_logger, task
 from ctaflows.tasks.dl1 import list_night
 from ctaflows.transfer.part import local_error
@@ -89,7 +90,8 @@ class Notebook:
         self.memory = self.memory.having_done(done)
         file = Path(self._folder) / MEMORY
         try:
-            with file.open("a", encoding="ascii") as stream:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with os.fdopen(open_ours(file, flags), "a", encoding="ascii") as stream:
                 stream.write(self.memory.lines(done))
         except OSError as why:
             raise local_error(why, file) from why
@@ -111,10 +113,10 @@ def recall(folder: StrPath) -> Memory:
     """
     file = Path(folder) / MEMORY
     try:
-        text = file.read_text(encoding="ascii")
+        text = read_ours(file).decode("ascii")
     except FileNotFoundError:
         return Memory()
-    except (OSError, ValueError) as why:
+    except (OSError, UsageError, ValueError) as why:
         _warn(file, str(why))
         return Memory()
     memory, is_whole = Memory.from_text(text)

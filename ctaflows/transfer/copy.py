@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import ChecksumMismatch, SizeMismatch, SourceChanged, Stopped, Truncated
+from ctaflows.errors import (
+    ChecksumMismatch,
+    NetworkError,
+    NotTheFile,
+    SizeMismatch,
+    Staging,
+    Stopped,
+    Truncated,
+)
 from ctaflows.storage import checksum as sums
+from ctaflows.storage.answers import check_answer
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 
 if TYPE_CHECKING:
     import threading
 
+    from ctaflows.errors import CtaflowsError
     from ctaflows.model import Checksum, Entry
+    from ctaflows.settings import Settings
     from ctaflows.transfer.part import Part
     from ctaflows.transport import Head
 
@@ -63,25 +74,39 @@ class Copy:
         self.server: str | None = None
         self.promised = sums.best(entry.checksums)
         self._hasher: sums.Hasher | None = None
+        self._is_sized = True
         self.complete = False
         progress.current().advance(part.size_bytes)
 
     def begin(self, head: Head) -> None:
         """Look at the headers of an answer, before its bytes."""
+        check_answer(head, self.entry, self.part.size_bytes)
         self.n_answers += 1
         self.server = head.headers.get("server") or self.server
         before = self.promised
         if self.promised is None:
             self.promised = sums.best(digests(head.headers))
-        if head.status == 206:
-            check_total(head, self.entry)
-        if head.status == 200 and self.part.size_bytes:  # the server ignores ranges
+        if head.status == 200:
+            self._begin_anew()  # where there are bytes: the server ignores ranges
+        self._is_sized = head.status == 206 or "content-length" in head.headers
+        self.part.check_version(head, self.entry, is_sized=self._is_sized)
+        if self._hasher is None or self.promised != before:
+            self._hash_what_is_there()
+
+    def _begin_anew(self) -> None:
+        if self.part.size_bytes or self.part.versions:
             progress.current().advance(-self.part.size_bytes)
             self.part.restart()
             self.resumed_bytes = 0
             self._hasher = None
-        if self._hasher is None or self.promised != before:
-            self._hash_what_is_there()
+
+    def broke_off(self) -> None:
+        """Say that an answer ended before the file did: what came may be kept if it was sized.
+
+        Of an answer that does not tell its length only the whole counts: it may have been a page.
+        """
+        if not self._is_sized:
+            self._begin_anew()
 
     def adopt(self, promised: Checksum | None) -> None:
         """Take the bytes that are there for the whole file; nothing is left to receive."""
@@ -158,27 +183,25 @@ class Copy:
         return proven(self.entry.path, self._hasher.checksum(), self.promised)
 
 
+#: What ends an answer before its file; the next one may bring the rest.
+BROKEN = (NetworkError, Truncated, NotTheFile, Staging)
+_MAX_PAUSE_S = 60.0
+
+
+def is_hopeless(why: CtaflowsError) -> bool:
+    """Tell whether what ended an answer would end the next one, too."""
+    return not why.retryable and not isinstance(why, Truncated)
+
+
+def pause_s(why: CtaflowsError, settings: Settings) -> float:
+    """Say how long to wait, in seconds, before the rest is asked for."""
+    return min(why.retry_after_s or settings.backoff_s, _MAX_PAUSE_S)
+
+
 def end_if(stop: threading.Event, path: str) -> None:
     """Raise Stopped if that is asked for; what came of the file is kept."""
     if stop.is_set():
         raise Stopped("Stopped; the next run goes on from here", where=path)
-
-
-def check_total(head: Head, entry: Entry) -> None:
-    """Compare the whole size that an answer for a range tells with the one that was listed.
-
-    Raises
-    ------
-    SourceChanged
-        They differ.
-    """
-    total = head.headers.get("content-range", "").rpartition("/")[2]
-    if total.isdecimal() and int(total) != entry.size_bytes:
-        raise SourceChanged(
-            "The file was replaced meanwhile",
-            where=entry.path,
-            said=f"{total} bytes now, {entry.size_bytes} before",
-        )
 
 
 def proven(path: str, ours: Checksum, promised: Checksum | None) -> tuple[Checksum, bool]:

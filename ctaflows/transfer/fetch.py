@@ -17,17 +17,16 @@ from ctaflows.errors import (
     IntegrityError,
     Lost,
     Nearline,
-    NetworkError,
+    NotTheFile,
     SourceChanged,
     StorageError,
-    Truncated,
     UsageError,
 )
 from ctaflows.model import Entry, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
-from ctaflows.transfer.copy import Copy
+from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
 from ctaflows.transfer.part import Part, local_error, tidy
 from ctaflows.transfer.plan import Action, Check, LocalState, decide
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
@@ -186,6 +185,11 @@ def _fetch_checked(
     except IntegrityError as why:
         log.warning("%s; fetching it once more", why)
         return _fetch_again(door, job, proof, stop)
+    except NotTheFile as why:
+        if not _is_changed(job.entry, door.stat(job.entry.path)):
+            raise
+        log.warning("%s; it was replaced, fetching the new one", why)
+        return _fetch_again(door, job, proof, stop)
 
 
 def _fetch_again(
@@ -272,9 +276,12 @@ def _refuse_mixture(door: Storage, copy: Copy | RangedCopy) -> None:
     """Look at the source again, where several answers made a file that has no checksum."""
     if copy.promised is not None or copy.n_answers < 2:
         return
-    before, now = copy.entry, door.stat(copy.entry.path)
-    if (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag):
-        raise SourceChanged("The file was replaced meanwhile", where=before.path)
+    if _is_changed(copy.entry, door.stat(copy.entry.path)):
+        raise SourceChanged("The file was replaced meanwhile", where=copy.entry.path)
+
+
+def _is_changed(before: Entry, now: Entry) -> bool:
+    return (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag)
 
 
 def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
@@ -285,14 +292,13 @@ def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
         head = door.receive(copy.entry.path, copy, start=start, end=end, stop=stop)
         copy.retries += head.retries
         copy.ended()
-    except (NetworkError, Truncated) as why:
+    except BROKEN as why:
+        copy.broke_off()
         copy.retries += 1
-        if copy.n_fruitless_tries() >= door.settings.attempts or not (
-            why.retryable or isinstance(why, Truncated)
-        ):
+        if copy.n_fruitless_tries() >= door.settings.attempts or is_hopeless(why):
             raise
         log.warning("%s; going on from byte %d", why, copy.part.size_bytes)
-        stop.wait(door.settings.backoff_s)
+        stop.wait(pause_s(why, door.settings))
 
 
 def _here(local: Path) -> LocalState | None:

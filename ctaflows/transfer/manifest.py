@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.model import Transfer
 from ctaflows.transfer.part import local_error
 
@@ -101,7 +102,7 @@ class Manifest:
     def _opened(self) -> int:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # one write to a file opened for appending: lines of several threads don't mix
-        return os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return open_ours(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def _prefix(file: Path) -> str:
@@ -117,7 +118,7 @@ def _read(file: Path, of: Iterable[str] | None = None) -> tuple[dict[str, Transf
     """
     found: dict[str, Transfer] = {}
     try:
-        content = file.read_bytes()
+        content = read_ours(file)
     except FileNotFoundError:
         return found, False
     except OSError as why:

@@ -16,8 +16,10 @@ import threading
 from io import FileIO
 from typing import TYPE_CHECKING, Any, Self
 
+from ctaflows.atomic_files import open_ours, read_ours, replace_ours
 from ctaflows.errors import CtaflowsError, NoSpace, Stopped, Truncated, UsageError
 from ctaflows.model import utc_text
+from ctaflows.storage.answers import Versions, check_version
 from ctaflows.transfer import folders
 
 if TYPE_CHECKING:
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry
+    from ctaflows.transport import Head
 
     Rest = Sequence[bytes | memoryview]
 
 _READ_BYTES = 1 << 20
 _GLANCE_S = 0.05
+_VERSIONS = "answers"  # in the journal; left out until the first answer, as 0.1.0 always does
 _MAX_PIECES = 1024  # of one call, IOV_MAX of Linux
 #: What lies beside a part, by the end of its name.
 BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
@@ -54,6 +58,9 @@ class Part:
         Was another process at the same file?
     size_bytes : int
         Bytes that are there and belong to the source.
+    versions : dict
+        ETag and Last-Modified of the answers that the bytes are from, by server; an earlier run's
+        count too.
 
     Raises
     ------
@@ -67,6 +74,8 @@ class Part:
         self.target = target
         self.path = part_path(target)
         self._journal = self.path.with_name(self.path.name + ".json")
+        self._source = _identity(entry)
+        self.versions: Versions = {}
         self.ranges_path = self.path.with_name(self.path.name + ".ranges")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,20 +95,50 @@ class Part:
         self._stream.close()
 
     def _adopt(self, entry: Entry) -> None:
-        wanted = _identity(entry)
         # without a sum, a tag or a time nobody can tell whether the source is still the same
         is_known = bool(entry.checksums or entry.etag or entry.mtime)
-        if is_known and _read_journal(self._journal) == wanted:
+        source, versions = _read_journal(self._journal)
+        if is_known and source == self._source:
             self.size_bytes = self._stream.seek(0, os.SEEK_END)
             if entry.size_bytes is None or self.size_bytes <= entry.size_bytes:
+                self.versions = versions
                 return
         self.restart()
-        temporary = self._journal.with_name(self._journal.name + ".new")
-        temporary.write_text(json.dumps(wanted), encoding="utf-8")
-        temporary.replace(self._journal)
+        self._write_journal()
+
+    def _write_journal(self) -> None:
+        known = {_VERSIONS: self.versions} if self.versions else {}
+        text = json.dumps({**self._source, **known})
+        replace_ours(self._journal, text.encode())
+
+    def check_version(self, head: Head, entry: Entry, *, is_sized: bool = True) -> None:
+        """Note the version of an answer whose bytes are about to come.
+
+        Parameters
+        ----------
+        head, entry
+            As for `answers.check_version`.
+        is_sized : bool
+            Without a length only the whole counts, so that no later run may go on from its bytes.
+
+        Raises
+        ------
+        SourceChanged
+            Those before it were of another one.
+        """
+        n_before = len(self.versions)
+        check_version(head, entry, self.versions)
+        try:
+            if not is_sized:
+                self._journal.unlink(missing_ok=True)
+            elif len(self.versions) > n_before:
+                self._write_journal()
+        except OSError as why:
+            raise local_error(why, self.target) from why
 
     def restart(self) -> None:
         """Throw the bytes away."""
+        self.versions = {}
         self.ranges_path.unlink(missing_ok=True)
         self._stream.seek(0)
         self._stream.truncate()
@@ -175,8 +214,8 @@ def tidy(target: str) -> None:
     # of what a fetch leaves, its journal goes last
     if not os.path.lexists(part + ".json") and not os.path.lexists(part):
         return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+    with contextlib.suppress(OSError, UsageError):
+        descriptor = open_ours(part, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino != os.lstat(part).st_ino:
@@ -241,11 +280,14 @@ def _identity(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read_journal(file: Path) -> object:
+def _read_journal(file: Path) -> tuple[object, Versions]:
+    """Read what source a part belongs to, and the versions of the answers it is from."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+        values = json.loads(read_ours(file))
+        versions = values.pop(_VERSIONS, {})
+        return values, {str(origin): list(version) for origin, version in versions.items()}
+    except (OSError, UsageError, ValueError, TypeError, AttributeError, RecursionError):
+        return None, {}
 
 
 def _short(name: str) -> str:
@@ -261,7 +303,7 @@ def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
     """Open a part file and hold it; another process that fetches the same file is waited for."""
     waited = False
     while True:
-        stream = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        stream = FileIO(open_ours(path, os.O_RDWR | os.O_CREAT), "r+b")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:

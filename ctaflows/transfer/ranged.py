@@ -8,14 +8,14 @@ from collections import deque
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import NetworkError, ProtocolSurprise, SourceChanged, Stopped, Truncated
+from ctaflows.errors import ProtocolSurprise, Stopped, Truncated
 from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
+from ctaflows.storage.answers import check_answer
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
-from ctaflows.transfer.copy import check_total, end_if, proven
+from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
 from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace
-from ctaflows.transport import origin
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ctaflows.transfer.part import Part
     from ctaflows.transfer.ranges import Ledger, Range
     from ctaflows.transport import Head
-    from ctaflows.transport.policy import Origin
 
 log = logging.getLogger("ctaflows.transfer")
 
@@ -66,7 +65,6 @@ class RangedCopy:
         self.promised = sums.best(entry.checksums)
         self._waiting = deque(r for r in ledger.ranges if not r.is_complete)
         self._adlers: dict[int, int] = {}
-        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self._hasher: sums.Hasher | None = None
@@ -91,21 +89,14 @@ class RangedCopy:
 
     def begin(self, head: Head, part: Range) -> None:
         """Look at the headers of an answer: is it the same file as in the other ranges?"""
-        if head.status != 206 and part.end - part.next != self.entry.size_bytes:
+        check_answer(head, self.entry, part.next, part.end)
+        if head.status == 200 and part.end - part.next != self.entry.size_bytes:
             raise NoRanges("The server knows no ranges", where=head.url)
-        check_total(head, self.entry)
         with self._lock:
             self.n_answers += 1
             self.server = head.headers.get("server") or self.server
             self.promised = self.promised or sums.best(digests(head.headers))
-            version = head.headers.get("etag"), head.headers.get("last-modified")
-            before = self._versions.setdefault(origin(head.url), version)
-        if version != before:
-            raise SourceChanged(
-                "The file was replaced meanwhile",
-                where=self.entry.path,
-                said=f"{version} now, {before} before",
-            )
+            self.part.check_version(head, self.entry)
 
     def adler_of(self, part: Range) -> int:
         """Give the adler32 of what is here of a range."""
@@ -297,11 +288,10 @@ class Crew:
                 self._copy.retries += head.retries
                 if not part.is_complete:
                     raise Truncated("The answer ended too early", where=self._copy.entry.path)
-            except (NetworkError, Truncated) as why:
+            except BROKEN as why:
                 fruitless = 1 if part.next > before else fruitless + 1
                 self._copy.retries += 1
-                hopeless = isinstance(why, NetworkError) and not why.retryable
-                if hopeless or fruitless >= self._door.settings.attempts:
+                if is_hopeless(why) or fruitless >= self._door.settings.attempts:
                     raise
                 log.warning("%s; going on from byte %d", why, part.next)
-                self._halt.wait(self._door.settings.backoff_s)
+                self._halt.wait(pause_s(why, self._door.settings))

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from ctaflows.atomic_files import open_ours, read_ours, replace_ours
 from ctaflows.transfer.part import local_error
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Ledger:
         try:
             there = self._read(size_bytes, here_bytes)
             self.ranges = self._made(size_bytes, here_bytes) if there is None else there
-            self._descriptor = os.open(file, os.O_WRONLY)
+            self._descriptor = open_ours(file, os.O_WRONLY)
         except OSError as why:
             raise local_error(why, file) from why
 
@@ -131,7 +132,7 @@ class Ledger:
     def _read(self, size_bytes: int, here_bytes: int) -> list[Range] | None:
         """Read a ledger; None where there is none. One that does not fit promises nothing."""
         try:
-            numbers = [int(line) for line in self._file.read_bytes().split()]
+            numbers = [int(line) for line in read_ours(self._file).split()]
         except FileNotFoundError:
             return None
         except ValueError:
@@ -149,7 +150,6 @@ class Ledger:
 
     def _made(self, size_bytes: int, here_bytes: int) -> list[Range]:
         ranges = cut(size_bytes, here_bytes)
-        temporary = self._file.with_name(self._file.name + ".new")
-        temporary.write_text("".join(f"{r.next:0{_WIDTH}d}\n" for r in ranges), encoding="ascii")
-        temporary.replace(self._file)
+        text = "".join(f"{r.next:0{_WIDTH}d}\n" for r in ranges)
+        replace_ours(self._file, text.encode("ascii"))
         return ranges

@@ -12,12 +12,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import NetworkError, SizeMismatch, Truncated
+from ctaflows.errors import SizeMismatch, Truncated
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
+from ctaflows.storage.answers import check_answer
 from ctaflows.storage.door import digests
 from ctaflows.transfer import folders, progress, throttle
-from ctaflows.transfer.copy import proven
+from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
 from ctaflows.transfer.part import local_error, part_name
 from ctaflows.transport import MAX_SMALL_BYTES
 
@@ -47,6 +48,7 @@ class _Whole:
         self.promised = sums.best(entry.checksums)
 
     def begin(self, head: Head) -> None:
+        check_answer(head, self.entry, 0)
         self.server = head.headers.get("server")
         if self.promised is None:
             self.promised = sums.best(digests(head.headers))
@@ -188,13 +190,12 @@ def _received(door: Storage, entry: Entry, stop: threading.Event) -> _Whole:
                     where=entry.path,
                     said=f"{whole.n_bytes} of {entry.size_bytes} bytes",
                 )
-        except (NetworkError, Truncated) as why:
+        except BROKEN as why:
             retries += 1
-            hopeless = isinstance(why, NetworkError) and not why.retryable
-            if hopeless or retries >= door.settings.attempts:
+            if is_hopeless(why) or retries >= door.settings.attempts:
                 raise
             log.warning("%s; fetching it anew", why)
-            stop.wait(door.settings.backoff_s)
+            stop.wait(pause_s(why, door.settings))
             continue
         progress.current().advance(whole.n_bytes)
         throttle.current().pay(whole.n_bytes)

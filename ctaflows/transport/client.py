@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ctaflows import halt
-from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
+from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
 from ctaflows.transport.faults import NotSent
 from ctaflows.transport.httpx_wire import HttpxReply, HttpxWire
@@ -345,7 +345,7 @@ class Transport:
                 return self._through_redirects(url, request, send), attempt - 1
             except CtaflowsError as error:
                 repeatable = request.idempotent or _had_no_effect(error)
-                if isinstance(error, NetworkError) and error.in_body:
+                if error.in_body:
                     repeatable = False  # the caller has its first bytes, and goes on from there
                 pause = policy.pause_s(error, attempt, self._settings) if repeatable else None
                 if pause is None:

@@ -43,6 +43,7 @@ class Replaced:
     def __init__(self, little: LittleDoor, old: bytes, new: bytes, n_answers: int) -> None:
         self.little, self.old, self.new = little, old, new
         self.left = n_answers
+        self.answered = threading.Semaphore(0)
         self._lock = threading.Lock()
         little.files[PATH] = old
         little.when("GET", self.answer, origin="pool")
@@ -63,9 +64,10 @@ class Replaced:
             f"Content-Range: bytes {start}-{end - 1}/{len(self.old)}",
             *(f"{k}: {v}" for k, v in self.little.digest(PATH).items()),
         ]
-        handler.raw("\r\n".join([*head, "\r\n"]), [self.old[start:stops]])
         if is_last:
             self.little.files[PATH] = self.new
+        handler.raw("\r\n".join([*head, "\r\n"]), [self.old[start:stops]])
+        self.answered.release()
         return True
 
 
@@ -103,8 +105,17 @@ def test_between_two_runs(
     little.has_sums = sums
     old, new = versions(SIZES[size], change)
     little.files[PATH] = old
-    replaced = Replaced(little, old, old, n_answers=1 if size == "one piece" else 3)
-    little.when("GET", lambda h: h.reply(503), origin="pool")
+    n_answers = 1 if size == "one piece" else 3
+    replaced = Replaced(little, old, old, n_answers=n_answers)
+
+    def busy(handler: Handler) -> bool:
+        """Answer 503 once the others have their bytes."""
+        for _ in range(n_answers):
+            assert replaced.answered.acquire(timeout=60)
+        replaced.answered.release(n_answers)
+        return handler.reply(503)
+
+    little.when("GET", busy, origin="pool")
     file = tmp_path / "here/it.h5"
     with pytest.raises(CtaflowsError):
         fetch(door, Job(door.stat(PATH), file))

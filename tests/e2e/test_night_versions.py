@@ -207,7 +207,9 @@ def test_the_version_may_stand_above_other_folders(
     assert in_place(here)[:3] == single
     shutil.rmtree(here / "20241114")
     made_anew(night, "v0.10", "*Run11113*")
-    assert look()[1]["versions_used"] == ["v0.9", "v0.10"]
+    census = look()[1]
+    assert census["versions_used"] == ["v0.9", "v0.10"]
+    assert [d["places"] for d in census["doubles"]] == [["v0.10", "v0.9"]] * 2
     assert fetch().exit_code == 0
     assert in_place(here) == sorted(names("v0.9", 11111) + names("v0.10", 11113))
     assert "nothing moved" in fetch().stdout

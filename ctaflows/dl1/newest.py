@@ -13,8 +13,9 @@ from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Night, version_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from ctaflows.dl1.names import DL1Name
     from ctaflows.model import Entry
 
     _Run = tuple[int, int]  # telescope, run
@@ -40,30 +41,24 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         Without files if no version has any: the newest one.
     """
     newest_first = sorted(versions, key=lambda n: version_order(n.version or ""), reverse=True)
-    data = [_subruns(night) for night in newest_first]
-    homes: dict[_Run, int] = {}
-    for place, runs in enumerate(data):
-        for run in runs:
-            homes.setdefault(run, place)
-    for place, night in enumerate(newest_first):
-        for entry in night.entries:
-            if found := _run_of(entry):
-                homes.setdefault(found, place)
-    places = sorted(set(homes.values())) or range(len(newest_first))
+    named = [[(e, parse_name(e.name)) for e in night.entries] for night in newest_first]
+    data = [_subruns(files) for files in named]
+    homes = _homes(named, data)
     others: dict[str, int] = {}
-    for place in places:
-        for relative in _of_no_run(newest_first[place]):
-            others.setdefault(relative, place)
+    for place in sorted(set(homes.values())) or range(len(newest_first)):
+        for entry, name in named[place]:
+            if name is None:
+                others.setdefault(_below(newest_first[place], entry), place)
 
     taken, left = [], []
     for place, night in enumerate(newest_first):
-        mine = {
-            e.path
-            for e in night.entries
-            if (homes[found] if (found := _run_of(e)) else others.get(_below(night, e))) == place
-        }
-        taken.append(replace(night, entries=tuple(e for e in night.entries if e.path in mine)))
-        left.append(replace(night, entries=tuple(e for e in night.entries if e.path not in mine)))
+        mine: list[Entry] = []
+        rest: list[Entry] = []
+        for entry, name in named[place]:
+            home = homes[name.telescope, name.run] if name else others.get(_below(night, entry))
+            (mine if home == place else rest).append(entry)
+        taken.append(replace(night, entries=tuple(mine)))
+        left.append(replace(night, entries=tuple(rest)))
     used = [night for night in taken if night.entries] or taken[:1]
     return Night(
         used[0].date,
@@ -74,6 +69,21 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         superseded=tuple(left),
         only_older=_only_older(newest_first, data, homes),
     )
+
+
+def _homes(
+    named: Sequence[Iterable[tuple[Entry, DL1Name | None]]], data: Sequence[Iterable[_Run]]
+) -> dict[_Run, int]:
+    """Give the place of each run's version among the versions, of which the newest is the first."""
+    homes: dict[_Run, int] = {}
+    for place, runs in enumerate(data):
+        for run in runs:
+            homes.setdefault(run, place)
+    for place, files in enumerate(named):
+        for _, name in files:
+            if name is not None:
+                homes.setdefault((name.telescope, name.run), place)
+    return homes
 
 
 def _only_older(
@@ -94,24 +104,14 @@ def _only_older(
     return dict(sorted(found.items()))
 
 
-def _subruns(night: Night) -> dict[_Run, set[int | None]]:
+def _subruns(files: Iterable[tuple[Entry, DL1Name | None]]) -> dict[_Run, set[int | None]]:
     """Give the runs of which there are DL1 files, and their subruns; None for the whole run."""
     found: dict[_Run, set[int | None]] = {}
-    for entry in night.entries:
-        name = parse_name(entry.name)
+    for _, name in files:
         if name is not None and name.kind == "dl1":
             found.setdefault((name.telescope, name.run), set()).add(name.subrun)
     return found
 
 
-def _run_of(entry: Entry) -> _Run | None:
-    name = parse_name(entry.name)
-    return None if name is None else (name.telescope, name.run)
-
-
 def _below(night: Night, entry: Entry) -> str:
     return entry.path.removeprefix(night.path.rstrip("/") + "/")
-
-
-def _of_no_run(night: Night) -> list[str]:
-    return [_below(night, entry) for entry in night.entries if _run_of(entry) is None]

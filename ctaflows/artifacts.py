@@ -53,7 +53,7 @@ def publish_night(report: NightReport) -> bool:
     if not in_run():
         return False
     key = f"night-{report.date}"
-    title = f"Night {report.date} {report.version or ''}".strip()
+    title = f"Night {report.name}"
     n_more = len(report.transfers) - MAX_ROWS
     verdict = f"{title}: {report.verdict()}."
     # where the server takes one no more, each of the others would only wait for it again
@@ -69,7 +69,7 @@ def publish_page(report: NightReport) -> bool:
     """Make a link to a night's page, where one was written; say whether Prefect took it."""
     if not report.page:
         return True
-    title = f"Night {report.date} {report.version or ''}".strip()
+    title = f"Night {report.name}"
     key = f"night-{report.date}-page"
     return publish_link(key, f"{title}: the page with plots", report.page)
 
@@ -83,7 +83,7 @@ def publish_census(census: Census) -> None:
         What `look_at_night` gave.
     """
     if in_run():
-        title = f"Night {census.date} {census.version or ''}".strip()
+        title = f"Night {census.name}"
         publish_markdown(
             f"night-{census.date}-census", f"{title}: {census.verdict}.", census_digest(census)
         )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ctaflows.dl1.digest import tally
+from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.night import home
 from ctaflows.dual import in_run
 from ctaflows.model import utc_text
 from ctaflows.task import get_logger
@@ -55,23 +57,32 @@ def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
     """Say which runs came: those without a failed file of which something was moved. Pure."""
     door = urlsplit(door_url).hostname or "door"
     here = Path(report.dest).absolute()
-    return [
-        FetchedRun(
-            key=f"file://{quote(str(here))}/Run{run.run:05d}",
-            origin=f"dcache://{door}{quote(report.path)}/Run{run.run:05d}",
-            name=f"Run{run.run:05d} of {report.date}",
-            description=f"DL1 files of run {run.run}, night {report.date} {report.version or ''}",
-            metadata=_figures(report, run),
+    homes = {
+        name.run: at
+        for transfer in report.transfers
+        if (at := home(transfer.path, report.versions)) and (name := parse_name(transfer.path))
+    }
+    found = []
+    for run in tally(report):
+        if not run.moved_bytes or run.n_failed:
+            continue
+        version, directory = homes.get(run.run, (report.version, report.path))
+        found.append(
+            FetchedRun(
+                key=f"file://{quote(str(here))}/Run{run.run:05d}",
+                origin=f"dcache://{door}{quote(directory)}/Run{run.run:05d}",
+                name=f"Run{run.run:05d} of {report.date}",
+                description=f"DL1 files of run {run.run}, night {report.date} {version or ''}",
+                metadata=_figures(report, run, version),
+            )
         )
-        for run in tally(report)
-        if run.moved_bytes and not run.n_failed
-    ]
+    return found
 
 
-def _figures(report: NightReport, run: RunTally) -> dict[str, Any]:
+def _figures(report: NightReport, run: RunTally, version: str | None) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "date": report.date,
-        "version": report.version,
+        "version": version,
         "run": run.run,
         "files": run.n_files,
         "verified": run.n_verified,

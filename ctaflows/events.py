@@ -145,7 +145,7 @@ def night_complete(report: NightReport) -> bool:
     bool
         Was it told now?
     """
-    is_complete = not (report.failed or report.gaps.missing or report.gaps.growing)
+    is_complete = not (report.failed or report.gaps.is_incomplete or report.gaps.growing)
     if not is_complete or report.dry_run or not report.transfers or not in_run():
         return False
     marker = Path(report.dest) / _MARKER
@@ -158,6 +158,7 @@ def night_complete(report: NightReport) -> bool:
         _night(report.date, report.version),
         date=report.date,
         version=report.version,
+        versions_used=list(report.versions_used),
         path=report.path,
         dest=report.dest,
         manifest=report.manifest,

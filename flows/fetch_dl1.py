@@ -92,7 +92,8 @@ def fetch_dl1(
     subrun : str or int
         Subruns to fetch, such as 100-120; all if not given.
     version : str
-        Version of the data, such as v0.1; latest takes the highest there is.
+        Version of the data, such as v0.1, that one alone; latest takes each run from the newest
+        version that has DL1 files of it.
     include : list of str, optional
         Shell patterns of files to fetch; without any, DL1 and datacheck files.
     exclude : list of str, optional
@@ -114,7 +115,7 @@ def fetch_dl1(
     Raises
     ------
     NotFound
-        No such night, or none of its files is wanted.
+        No such night, none of its files is wanted, or it has no DL1 file (yet).
     PartialFailure
         Some files could not be fetched or are damaged; the others are in place.
     """
@@ -132,19 +133,27 @@ def fetch_dl1(
             where=night.path,
             hint=f"It has {len(night.entries)} files, of runs {runs(night.entries) or 'unknown'}.",
         )
+    now = datetime.now(UTC)
+    lacking = gaps(night, wanted, now)
+    if not (lacking.has_dl1 or wanted.include):
+        raise NotFound(
+            f"There is no DL1 file of the night {night.date} (yet)",
+            where=night.path,
+            hint=f"It has {len(night.entries)} other files; to fetch some, say which to include.",
+        )
     # absolute, since tasks may run where another folder is the current one
     folder = Path(dest).expanduser().absolute() / night.date
     manifest = folder / NAME
-    now = datetime.now(UTC)
     report = NightReport(
         date=night.date,
         version=night.version,
         path=night.path,
         dest=str(folder),
         manifest=str(manifest),
-        gaps=gaps(night, wanted, now),
+        gaps=lacking,
         census=census_of(night, profile=profile) if wanted == Wanted() else None,
         dry_run=dry_run,
+        versions=night.versions,
     )
     if dry_run:
         planned = plan_fetch(chosen, folder, base=night.base, manifest=manifest)

@@ -10,6 +10,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from ctaflows.assets import publish_runs
 from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.inspections import Inspections
+from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
-from ctaflows.dl1.night import Gaps, Wanted, gaps, select
+from ctaflows.dl1.night import Wanted, current, gaps, select
 from ctaflows.dl1.watch import Patience, Rhythm, look_at, night_of
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.events import files_arrived, night_complete
@@ -89,7 +91,8 @@ def watch_night(
     subrun : str or int
         Subruns to fetch, such as 100-120; all if not given.
     version : str
-        Version of the data, such as v0.1; latest takes the highest there is.
+        Version of the data, such as v0.1, that one alone; latest takes each run from the newest
+        version that has DL1 files of it.
     include : list of str, optional
         Shell patterns of files to fetch; without any, DL1 and datacheck files.
     exclude : list of str, optional
@@ -138,6 +141,7 @@ def watch_night(
     folder = Path(dest).expanduser().absolute() / day
     book, report = Notebook(folder), WatchReport.begun(day, folder, folder / NAME)
     began = time.monotonic()
+    last: Night | None = None
     while True:
         report = report.after_look()
         trouble: CtaflowsError | None = None
@@ -148,12 +152,14 @@ def watch_night(
                 raise
             night, trouble = None, why
         if night is not None:
+            last = night
             report = take(night, wanted, patience, book, report, inspect=inspect, profile=profile)
         wait_s = next_pause(rhythm, report, time.monotonic() - began, trouble)
         if wait_s is None:
             break
         pause(wait_s)
-    report = publish(report, book, _settings.load(profile), page=page)
+    if last is not None:
+        report = publish(report, last, book, _settings.load(profile), page=page)
     if trouble is not None:
         raise trouble
     if report.failed:
@@ -183,15 +189,16 @@ def take(
     ready = look_at(book.memory, chosen, now, patience).ready
     moved = fetch(night, ready, book, known, folder, inspect=inspect, profile=profile)
     stands = look_at(book.memory, chosen, now, patience)
-    missing = gaps(night, wanted, now).missing
+    lacking = gaps(night, wanted, now)
     return report.having(
         moved,
         known.of(moved) if inspect else (),
-        gaps=Gaps(missing, tuple(entry.name for entry in stands.waiting)),
+        gaps=replace(lacking, growing=tuple(entry.name for entry in stands.waiting)),
         path=night.path,
         version=night.version,
+        versions=night.versions,
         n_done=stands.n_done,
-        is_complete=stands.is_whole(missing, now, patience),
+        is_complete=stands.is_whole(missing(lacking), now, patience),
     )
 
 
@@ -218,7 +225,8 @@ def fetch(
 
     def look(part: Report) -> Any:
         good = [transfer for transfer in part.transfers if transfer.ok]
-        files_arrived(good, settings=settings, date=night.date, version=night.version)
+        for version, files in groupby(good, key=lambda t: night.home(t.path)[0]):
+            files_arrived(files, settings=settings, date=night.date, version=version)
         # told first: one that is killed in between tells again, and forgets none
         book.done(transfer.path for transfer in good)
         paths = known.unknown(good) if inspect else []
@@ -250,11 +258,13 @@ def next_pause(
     return wait_s
 
 
-def publish(report: WatchReport, book: Notebook, settings: Settings, *, page: bool) -> WatchReport:
+def publish(
+    report: WatchReport, now: Night, book: Notebook, settings: Settings, *, page: bool
+) -> WatchReport:
     """Show in Prefect's UI, and on the night's page, all that has arrived so far."""
     night = report.night
     proofs = Manifest(Path(night.manifest)).proofs
-    here = [proofs[path] for path in book.done_below(night.path) if path in proofs]
+    here = [proofs[path] for path in current(now, book.done_below(night.path)) if path in proofs]
     whole = night.having(here, Inspections(night.dest).of(here))
     if night.transfers:
         whole = with_page(whole) if page else whole

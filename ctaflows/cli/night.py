@@ -27,11 +27,16 @@ Examples:
   ctaflows night 20241114 --run-summary RunSummary_20241114.ecsv
 
 \b
-Exit codes: 0 complete, 10 incomplete, 11 still growing (of several nights the highest),
-3 no such night; the others are those of all commands.""",
+Exit codes: 0 complete, 10 incomplete, or without any DL1 file, 11 still growing (of several nights
+the highest), 3 no such night; the others are those of all commands.""",
 )
 @click.argument("dates", nargs=-1, required=True, metavar="DATE...")
-@click.option("--version", default="latest", show_default=True, help="Such as v0.1.")
+@click.option(
+    "--version",
+    default="latest",
+    show_default=True,
+    help="Such as v0.1, that one alone; latest takes each run from its newest version.",
+)
 @click.option(
     "--run-summary",
     metavar="FILE",
@@ -94,7 +99,7 @@ def _print(census: Census) -> None:
 
 
 def _lines(census: Census) -> list[tuple[str, str]]:
-    from ctaflows.dl1.lacks import since
+    from ctaflows.dl1.lacks import missing, since, versions_text
     from ctaflows.words import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"
@@ -102,7 +107,9 @@ def _lines(census: Census) -> list[tuple[str, str]]:
     sizes = (f"{o.path.rpartition('/')[2]} {human_bytes(o.size_bytes)} "
              f"(others {human_bytes(o.median_bytes)})" for o in census.odd_sizes)  # fmt: skip
     return [
-        ("missing", shortened(census.missing)),
+        ("versions", versions_text((run.version, run.run) for run in census.runs)),
+        ("no DL1 in", shortened(census.versions_without_dl1)),
+        ("missing", shortened(missing(census))),
         ("growing", shortened(census.growing)),
         ("empty", shortened(p.rpartition("/")[2] for p in census.empty)),
         ("unchecked", shortened(census.data_without_datacheck)),
@@ -120,8 +127,13 @@ def _table(census: Census) -> Table:
 
     from ctaflows.words import human_bytes
 
-    title = f"Night {census.date}" + (f" {census.version}" if census.version else "")
-    table = Table("run", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "run",
+        title=f"Night {census.name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for heading in ("subruns", "missing", "growing", "datacheck", "size"):
         table.add_column(heading, justify="right")
     table.add_column("whole run")

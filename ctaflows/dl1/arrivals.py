@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.dl1.inspections import Found
+from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.report import NightReport
 from ctaflows.sealed import Sealed
 from ctaflows.words import shortened
@@ -77,7 +78,7 @@ class WatchReport:
         gaps : Gaps
             What the night lacks, and which files are waited for.
         **about : Any
-            ``path`` and ``version`` of the night, ``n_done``, ``is_complete``.
+            ``path``, ``version`` and ``versions`` of the night, ``n_done``, ``is_complete``.
         """
         moved = {t.path: t for t in (*self.night.transfers, *transfers)}
         looked = Found([*self.night.inspections.values(), *inspections])
@@ -85,6 +86,7 @@ class WatchReport:
             self.night,
             path=about.pop("path"),
             version=about.pop("version"),
+            versions=about.pop("versions", {}),
             transfers=Sealed(moved.values()),
             inspections=looked,
             gaps=gaps,
@@ -105,7 +107,7 @@ class WatchReport:
             return "complete"
         if self.night.gaps.growing:
             return "growing"
-        return "incomplete" if self.night.gaps.missing or self.failed else "open"
+        return "incomplete" if self.night.gaps.is_incomplete or self.failed else "open"
 
     def records(self) -> list[dict[str, Any]]:
         """Give one JSON-ready record for each file that arrived, or failed to."""
@@ -123,7 +125,7 @@ class WatchReport:
     def verdict(self) -> str:
         """Say in one line how the night stands."""
         looks = "1 look" if self.n_looks == 1 else f"{self.n_looks} looks"
-        name = f"night {self.night.date}" + (f" {self.night.version}" if self.night.version else "")
+        name = f"night {self.night.name}"
         if self.state == "absent":
             return f"{name} is not there yet, after {looks}"
         n_failed = len(self.failed)
@@ -136,8 +138,8 @@ class WatchReport:
 
         if self.night.transfers:
             yield self.night
-        elif self.night.gaps.missing:
-            yield Text(f"missing  {shortened(self.night.gaps.missing)}", style="yellow")
+        elif self.night.gaps.is_incomplete:
+            yield Text(f"missing  {shortened(missing(self.night.gaps))}", style="yellow")
         if not self.night.transfers and self.night.gaps.growing:
             yield Text(f"growing  {shortened(self.night.gaps.growing)}", style="yellow")
         style = "green" if self.is_complete else "yellow"

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.night import Wanted, gaps, is_growing
+from ctaflows.dl1.night import (
+    Wanted,
+    gaps,
+    is_growing,
+    night_name,
+    subrun_name,
+    version_order,
+    versions_used,
+)
 from ctaflows.dl1.oddities import doubles_in, odd_sizes
 from ctaflows.model import utc_text
 
@@ -34,12 +42,16 @@ class RunCensus:
     ----------
     run : int
         Its number.
+    version : str or None
+        The version that it is taken from; None where the night is not divided by version, or
+        nothing of the run is there.
     n_subruns : int
         DL1 files of subruns that are there.
     n_expected : int or None
         How many the run summary tells; None without one.
     missing : tuple of int
-        Subruns that are not there: below the last one that is, or below ``n_expected``.
+        Subruns that are not there: below the last one that is, or below ``n_expected``, or there
+        in an older version only.
     growing : tuple of int
         Subruns that are still written, or were a moment ago.
     is_merged : bool
@@ -61,6 +73,7 @@ class RunCensus:
     n_datacheck: int = 0
     size_bytes: int = 0
     last_change: datetime | None = None
+    version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the run as JSON-ready values."""
@@ -115,26 +128,30 @@ class Census:
     date : str
         ``YYYYMMDD``.
     version : str or None
-        The version that was looked at.
+        The version that was looked at; the newest one of which there are files.
     path : str
         Where it lies.
     looked_at : datetime
         When.
     verdict : str
-        ``growing`` while files are written, else ``incomplete`` where something is missing, empty
-        or without its counterpart, else ``complete``.
+        ``growing`` while files are written, else ``incomplete`` where there is no DL1 file, or
+        something is missing, empty or without its counterpart, else ``complete``.
     versions : tuple of str
         All versions of the night that there are.
+    versions_used : tuple of str
+        Those of which there are files, oldest first.
+    versions_without_dl1 : tuple of str
+        Those that hold no DL1 file (yet).
     n_files, size_bytes : int
-        All files of the version.
+        All files that make up the night.
     runs : tuple of RunCensus
         The runs, in order.
-    missing, growing : tuple of str
+    missing, growing, only_older, has_dl1
         As in `Gaps`, of data and datacheck.
     empty : tuple of str
         Paths of files without a byte.
     data_without_datacheck, datacheck_without_data : tuple of str
-        Such as ``Run11111.0003``. The first one is empty where the night has no datacheck at all.
+        Such as ``Run11111.0003``. The first one has none of versions without any datacheck.
     has_datacheck : bool
         Has the night any?
     doubles : tuple of Double
@@ -163,6 +180,15 @@ class Census:
     doubles: tuple[Double, ...] = ()
     odd_sizes: tuple[OddSize, ...] = ()
     changes: Changes | None = None
+    versions_used: tuple[str, ...] = ()
+    versions_without_dl1: tuple[str, ...] = ()
+    only_older: Mapping[str, str] = field(default_factory=dict)
+    has_dl1: bool = True
+
+    @property
+    def name(self) -> str:
+        """The date, and the versions of which there are files."""
+        return night_name(self.date, self.versions_used)
 
     @property
     def n_subruns(self) -> int:
@@ -177,6 +203,7 @@ class Census:
             if isinstance(value, tuple):
                 value = [v if isinstance(v, str) else v.to_dict() for v in value]
             values[name] = value
+        values["only_older"] = dict(self.only_older)
         values["looked_at"] = utc_text(self.looked_at)
         values["changes"] = self.changes.to_dict() if self.changes else None
         values["n_subruns"] = self.n_subruns
@@ -190,6 +217,7 @@ class _Run:
     subruns: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     merged: list[Entry] = field(default_factory=list)
     checked: set[int | None] = field(default_factory=set)
+    version: str | None = None
 
     @property
     def entries(self) -> list[Entry]:
@@ -209,18 +237,18 @@ def take_census(
     Parameters
     ----------
     night : Night
-        All files of the version to look at.
+        All files that make up the night.
     now : datetime
         The present, aware.
     others : sequence of Night
-        The night's other versions.
+        Other versions of the night; of one that is in use, the files that are not.
     expected : mapping of int to int, optional
         Subruns of each run that was taken, as the night's run summary tells.
     before : Look, optional
         The last look.
     """
     named = [(e, name) for e in night.entries if (name := parse_name(e.name))]
-    found = _runs(named)
+    found = _runs(night, named)
     changes = before.compare(night) if before else None
     suspects = set(changes.changed) if changes else set()
     base = night.path.rstrip("/") + "/"
@@ -232,20 +260,25 @@ def take_census(
     ]
     numbers = sorted({*found, *(expected or {})})
     runs = tuple(
-        _run(n, found.get(n, _Run()), expected, {e.path for e in growing}) for n in numbers
+        _run(n, found.get(n, _Run()), expected, {e.path for e in growing}, night.only_older)
+        for n in numbers
     )
-    missing = _missing(night, now, runs, expected)
+    lacking = gaps(night, Wanted(), now)
+    missing = _missing(lacking.missing, runs, expected)
     empty = tuple(e.path for e, _ in named if e.size_bytes == 0)
-    has_datacheck = any(run.checked for run in found.values())
-    unchecked, orphans = _unpaired(found, has_datacheck=has_datacheck)
-    is_incomplete = bool(missing or empty or unchecked or orphans or not named)
+    checked = {run.version for run in found.values() if run.checked}
+    unchecked, orphans = _unpaired(found, checked)
+    versions = _with_dl1([night, *others])
+    is_incomplete = bool(missing or empty or unchecked or orphans or not lacking.has_dl1)
     return Census(
         date=night.date,
         version=night.version,
         path=night.path,
         looked_at=now,
         verdict=GROWING if growing else INCOMPLETE if is_incomplete else COMPLETE,
-        versions=tuple(sorted({n.version for n in (night, *others) if n.version})),
+        versions=tuple(versions),
+        versions_used=versions_used(night.version, night.versions),
+        versions_without_dl1=tuple(version for version, has_dl1 in versions.items() if not has_dl1),
         n_files=len(night.entries),
         size_bytes=sum(e.size_bytes or 0 for e in night.entries),
         runs=runs,
@@ -254,16 +287,33 @@ def take_census(
         empty=empty,
         data_without_datacheck=unchecked,
         datacheck_without_data=orphans,
-        has_datacheck=has_datacheck,
+        has_datacheck=bool(checked),
+        only_older=lacking.only_older,
+        has_dl1=lacking.has_dl1,
         doubles=doubles_in([night, *others]),
         odd_sizes=odd_sizes(named, {e.path for e in growing}),
         changes=changes,
     )
 
 
-def _runs(named: Iterable[tuple[Entry, DL1Name]]) -> dict[int, _Run]:
+def _with_dl1(nights: Iterable[Night]) -> dict[str, bool]:
+    """Say of each version, oldest first, whether there are DL1 files of it."""
+    found: dict[str, bool] = {}
+    for night in nights:
+        if night.version:
+            found.setdefault(night.version, False)
+        for entry in night.entries:
+            version, _ = night.home(entry.path)
+            if version and not found.get(version) and (name := parse_name(entry.name)):
+                found[version] = name.kind == "dl1"
+    return {version: found[version] for version in sorted(found, key=version_order)}
+
+
+def _runs(night: Night, named: Iterable[tuple[Entry, DL1Name]]) -> dict[int, _Run]:
     runs: dict[int, _Run] = defaultdict(_Run)
     for entry, name in named:
+        if name.kind in ("dl1", "datacheck"):
+            runs[name.run].version = night.home(entry.path)[0]
         if name.kind == "dl1":
             run = runs[name.run]
             (run.merged if name.subrun is None else run.subruns[name.subrun]).append(entry)
@@ -273,15 +323,20 @@ def _runs(named: Iterable[tuple[Entry, DL1Name]]) -> dict[int, _Run]:
 
 
 def _run(
-    number: int, run: _Run, expected: Mapping[int, int] | None, growing: set[str]
+    number: int,
+    run: _Run,
+    expected: Mapping[int, int] | None,
+    growing: set[str],
+    only_older: Iterable[tuple[int, int]],
 ) -> RunCensus:
     n_expected = (expected or {}).get(number)
+    there_should_be = {*range(_span(run, n_expected)), *(s for r, s in only_older if r == number)}
     changes = [e.mtime for e in run.entries if e.mtime]
     return RunCensus(
         run=number,
         n_subruns=len(run.subruns),
         n_expected=n_expected,
-        missing=tuple(sorted(set(range(_span(run, n_expected))) - run.subruns.keys())),
+        missing=tuple(sorted(there_should_be - run.subruns.keys())),
         growing=tuple(
             sorted(
                 s for s, entries in run.subruns.items() if any(e.path in growing for e in entries)
@@ -291,6 +346,7 @@ def _run(
         n_datacheck=len(run.subruns) if None in run.checked else len(run.checked & {*run.subruns}),
         size_bytes=sum(e.size_bytes or 0 for e in run.entries),
         last_change=max(changes, default=None),
+        version=run.version,
     )
 
 
@@ -305,10 +361,12 @@ def _span(run: _Run, n_expected: int | None) -> int:
 
 
 def _missing(
-    night: Night, now: datetime, runs: Iterable[RunCensus], expected: Mapping[int, int] | None
+    missing_in_gaps: Iterable[str],
+    runs: Iterable[RunCensus],
+    expected: Mapping[int, int] | None,
 ) -> tuple[str, ...]:
-    """Name what is missing as `gaps` does, and what the run summary tells beyond."""
-    missing = list(gaps(night, Wanted(), now).missing)
+    """Name what is missing by `gaps`, and what the run summary tells beyond."""
+    missing = list(missing_in_gaps)
     if expected is None:
         return tuple(missing)
     known = set(missing)
@@ -316,18 +374,18 @@ def _missing(
         if run.missing and not run.n_subruns:
             missing.append(f"Run{run.run:05d}")
             continue
-        names = (f"Run{run.run:05d}.{subrun:04d}" for subrun in run.missing)
+        names = (subrun_name(run.run, subrun) for subrun in run.missing)
         missing += [name for name in names if name not in known]
     return tuple(sorted(missing))
 
 
 def _unpaired(
-    runs: Mapping[int, _Run], *, has_datacheck: bool
+    runs: Mapping[int, _Run], checked: set[str | None]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name data without a datacheck, and datacheck without data."""
+    """Name data without a datacheck, in versions that have any, and datacheck without data."""
     unchecked, orphans = [], []
     for number, run in sorted(runs.items()):
-        if has_datacheck and None not in run.checked:
+        if run.version in checked and None not in run.checked:
             unchecked += _names(number, run.subruns.keys() - run.checked)
             if run.merged and not run.subruns and not run.checked:
                 unchecked.append(f"Run{number:05d}")
@@ -339,4 +397,4 @@ def _unpaired(
 
 
 def _names(run: int, subruns: Iterable[int | None]) -> list[str]:
-    return sorted(f"Run{run:05d}.{subrun:04d}" for subrun in subruns if subrun is not None)
+    return sorted(subrun_name(run, subrun) for subrun in subruns if subrun is not None)

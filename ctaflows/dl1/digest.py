@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.lacks import counted, lacks, since
+from ctaflows.dl1.lacks import counted, lacks, missing, since, versions_text
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.times import span_text
 from ctaflows.words import human_bytes, shortened
@@ -106,14 +106,13 @@ def tally(report: NightReport) -> list[RunTally]:
 def digest(report: NightReport) -> str:
     """Write the page."""
     runs = tally(report)
-    version = f" {report.version}" if report.version else ""
     parts = [
-        f"# Night {report.date}{version}",
+        f"# Night {report.name}",
         f"**{_verdict(report)}** {_sentence(report.verdict())}.",
         _figures(report, runs),
         _runs(runs),
         _amiss("Failed", report.failed),
-        _amiss("Missing at the door", report.gaps.missing),
+        _amiss("Missing at the door", missing(report.gaps)),
         _amiss("Still growing at the door", report.gaps.growing),
     ]
     if report.census:
@@ -138,9 +137,11 @@ def census_digest(census: Census) -> str:
         for run in census.runs
     ]
     changes = since(census)
+    used = versions_text((run.version, run.run) for run in census.runs)
     parts = [
-        f"# Night {census.date} {census.version or ''}".rstrip(),
+        f"# Night {census.name}",
         f"**{_sentence(counted(census))}.**",
+        f"Versions: {used}." if used else "",
         f"Last look: {changes}." if changes else "",
         _table(head, rows, is_right=True) if rows else "",
         *(_amiss(title, lines) for title, lines in lacks(census)),
@@ -157,10 +158,10 @@ def census_digest(census: Census) -> str:
 def outlook(report: NightReport, in_place: Sequence[Transfer], rest: Sequence[Entry]) -> str:
     """Say in a line what is to be done, and what the door lacks."""
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
-    words = f"Night {report.date} {report.version or ''}".strip()
+    words = f"Night {report.name}"
     words += f": {len(rest):,} files to fetch ({human_bytes(n_bytes)}), {len(in_place):,} in place"
-    if report.gaps.missing:
-        words += f"; missing at the door: {shortened(report.gaps.missing)}"
+    if report.gaps.is_incomplete:
+        words += f"; missing at the door: {shortened(missing(report.gaps))}"
     if report.gaps.growing:
         words += f"; still growing: {shortened(report.gaps.growing)}"
     return words + "."
@@ -175,6 +176,8 @@ def _verdict(report: NightReport) -> str:
         return "Not complete: files failed."
     if report.gaps.growing:
         return "In place, but the night is still growing."
+    if not report.gaps.has_dl1:
+        return "In place, but there is no DL1 file at the door."
     if report.gaps.missing:
         return "In place, but subruns are missing at the door."
     return "Complete."
@@ -193,6 +196,8 @@ def _figures(report: NightReport, runs: list[RunTally]) -> str:
         rows.append(("Events from, to", span_text(first, last)))
     if checked := _checked(report):
         rows.append(("Checks", checked))
+    if used := report.versions_text:
+        rows.append(("Versions", used))
     if report.census:
         rows.append(("The night at the door", counted(report.census)))
     rows += [

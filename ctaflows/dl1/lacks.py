@@ -4,16 +4,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctaflows.words import human_bytes
+from ctaflows.dl1.night import version_order
+from ctaflows.words import human_bytes, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ctaflows.dl1.census import Census
+    from ctaflows.dl1.night import Gaps
+
+#: What is missing where nothing can be named.
+NO_DL1 = "any DL1 file"
+
+
+def missing(what: Census | Gaps) -> list[str]:
+    """Name what is missing, with the older version that has it; nothing where nothing is."""
+    older = what.only_older
+    named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
+    return named if what.has_dl1 else [NO_DL1, *named]
+
+
+def versions_text(runs: Iterable[tuple[str | None, int]]) -> str:
+    """Say of each version which runs are taken from it; empty unless they are several.
+
+    Parameters
+    ----------
+    runs : iterable of (str or None, int)
+        Version and run.
+    """
+    found: dict[str, set[int]] = {}
+    for version, run in runs:
+        if version is not None:
+            found.setdefault(version, set()).add(run)
+    if len(found) < 2:
+        return ""
+    return "; ".join(
+        f"{version} of run{'s' * (len(some) != 1)} {shortened(map(str, sorted(some)))}"
+        for version, some in sorted(found.items(), key=lambda f: version_order(f[0]))
+    )
 
 
 def lacks(census: Census) -> list[tuple[str, list[str]]]:
     """Give headings, each with its lines, which may be none."""
     return [
-        ("Missing at the door", list(census.missing)),
+        ("Missing at the door", missing(census)),
         ("Still growing", list(census.growing)),
         ("Empty files", list(census.empty)),
         ("Data without a datacheck", list(census.data_without_datacheck)),

@@ -11,7 +11,7 @@ from ctaflows.errors import UsageError
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date, datetime
 
     from ctaflows.model import Entry
@@ -20,35 +20,56 @@ if TYPE_CHECKING:
 GROWING_S = 600.0
 #: More gaps than this in one run are not gaps but a sparse numbering.
 _MAX_GAPS = 10_000
-_VERSION = re.compile(r"v\d+(?:\.\d+)*\w*")
+#: A release such as v0.10.4; before it come its candidates, v0.10.4rc1. lstosa added the version of
+#: the calibration in 2020 and 2021: v0.6.3_v05.
+_VERSION = re.compile(
+    r"v(?P<release>[0-9]+(?:\.[0-9]+)*)(?:(?P<phase>a|b|rc|_v)(?P<number>[0-9]+))?"
+)
+_PHASES = {"a": -3, "b": -2, "rc": -1, None: 0, "_v": 1}
 _DEFAULT_KINDS = ("dl1", "datacheck")
 
 
 @dataclass(frozen=True)
 class Night:
-    """The files of one night and version.
+    """The files of one night: those of one version, or each run's of its newest version.
 
     Attributes
     ----------
     date : str
         ``YYYYMMDD``, the evening's date.
     version : str or None
-        Such as ``v0.1``; None where the night is not divided by version.
+        Such as ``v0.1``, the newest one of which there are files; None where the night is not
+        divided by version.
     path : str
-        The directory that was walked.
+        The directory of that version; where files are of several, the one in which these lie.
     entries : tuple of Entry
-        All files below it.
+        The files.
+    versions : mapping of str to str
+        Directory of each version of which there are files, oldest first; empty unless there are
+        several.
+    superseded : tuple of Night
+        All versions of the night, each with the files that are not among the entries; empty where
+        no other version was looked at.
+    only_older : mapping of (int, int) to str
+        Run and subrun of which only a version older than the run's has DL1 data, and that version.
     """
 
     date: str
     version: str | None
     path: str
     entries: tuple[Entry, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    superseded: tuple[Night, ...] = ()
+    only_older: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
         """Directory that ``DEST/<date>`` stands for."""
         return self.path.removesuffix(f"/{self.version}") if self.version else self.path
+
+    def home(self, path: str) -> tuple[str | None, str]:
+        """Give the version that a file is of, and the directory of that version."""
+        return home(path, self.versions) or (self.version, self.path)
 
 
 @dataclass(frozen=True)
@@ -79,14 +100,30 @@ class Gaps:
         Such as ``Run11111.0003`` or ``Run11115`` (the whole run).
     growing : tuple of str
         Names of files that are still being written, or were a moment ago.
+    only_older : mapping of str to str
+        Those missing that a version older than the run's has, and that version.
+    has_dl1 : bool
+        Has the night any DL1 file?
     """
 
     missing: tuple[str, ...] = ()
     growing: tuple[str, ...] = ()
+    only_older: Mapping[str, str] = field(default_factory=dict)
+    has_dl1: bool = True
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Is something not there? What is growing is."""
+        return bool(self.missing) or not self.has_dl1
 
     def to_dict(self) -> dict[str, Any]:
         """Give the gaps as JSON-ready values."""
-        return {"missing": list(self.missing), "growing": list(self.growing)}
+        return {
+            "missing": list(self.missing),
+            "growing": list(self.growing),
+            "only_older": dict(self.only_older),
+            "has_dl1": self.has_dl1,
+        }
 
 
 def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]:
@@ -125,22 +162,74 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
 
 
 def is_version(name: str) -> bool:
-    """Is a directory's name that of a version, such as v0.1?"""
+    """Is a directory's name that of a version? v0.1 is one; v0.11_test is no release."""
     return _VERSION.fullmatch(name) is not None
 
 
+def is_unreleased(name: str) -> bool:
+    """Is a directory's name like that of a version, such as v0.11_test, without being one?"""
+    return re.match("v[0-9]", name) is not None and not is_version(name)
+
+
+def version_order(name: str) -> tuple[list[int], int, int, str]:
+    """Give the key by which versions are sorted: v0.10 is above v0.9, v0.1 above v0.1rc1."""
+    match = _VERSION.fullmatch(name)
+    if match is None:
+        return ([], 0, 0, name)
+    release = [int(n) for n in match["release"].split(".")]
+    return (release, _PHASES[match["phase"]], int(match["number"] or 0), name)
+
+
 def latest(names: Iterable[str]) -> str | None:
-    """Choose the highest version among names of directories, or None: v0.10 is above v0.9."""
-    versions = [n for n in names if is_version(n)]
-    return max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)], default=None)
+    """Choose the highest version among names of directories, or None."""
+    return max(filter(is_version, names), key=version_order, default=None)
+
+
+def home(path: str, versions: Mapping[str, str]) -> tuple[str, str] | None:
+    """Give the version that a file is of, and its directory; None if it is of none of these."""
+    return next(((v, d) for v, d in versions.items() if path.startswith(f"{d}/")), None)
+
+
+def versions_used(version: str | None, versions: Iterable[str]) -> tuple[str, ...]:
+    """Give the versions of which there are files: several, or the one there is, or none."""
+    return tuple(versions) or ((version,) if version else ())
+
+
+def night_name(date: str, versions: Iterable[str]) -> str:
+    """Name a night and the versions of which there are files, as in titles."""
+    return f"{date} {', '.join(versions)}".rstrip()
+
+
+def current(night: Night, paths: Iterable[str]) -> list[str]:
+    """Leave out the files of runs that the night takes from another version.
+
+    Parameters
+    ----------
+    night : Night
+        As it is now.
+    paths : iterable of str
+        Files below it, that may have been shown at an earlier look only.
+    """
+    homes = {
+        (name.telescope, name.run): night.home(entry.path)
+        for entry in night.entries
+        if (name := parse_name(entry.name))
+    }
+
+    def is_current(path: str) -> bool:
+        name = parse_name(path)
+        there = homes.get((name.telescope, name.run)) if name else None
+        return there is None or path.startswith(f"{there[1]}/")
+
+    return list(filter(is_current, paths))
 
 
 def select(night: Night, wanted: Wanted) -> list[Entry]:
     """Choose the files that are wanted: data first, each kind in the order of run and subrun."""
-    base = night.path.rstrip("/") + "/"
     chosen = []
     for entry in night.entries:
         name = parse_name(entry.name)
+        base = night.home(entry.path)[1].rstrip("/") + "/"
         if _is_wanted(entry.path.removeprefix(base), name, wanted):
             chosen.append((_order(name), entry.path, entry))
     return [entry for _, _, entry in sorted(chosen, key=lambda c: c[:2])]
@@ -177,9 +266,13 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     present: dict[int, set[int]] = {}
     whole_runs: set[int] = set()
     growing = []
+    has_dl1 = False
     for entry in night.entries:
         name = parse_name(entry.name)
-        if name is None or name.kind != "dl1" or name.run not in wanted.runs:
+        if name is None or name.kind != "dl1":
+            continue
+        has_dl1 = True
+        if name.run not in wanted.runs:
             continue
         if name.subrun is None:
             whole_runs.add(name.run)
@@ -192,9 +285,21 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         expected = _explicit(wanted.subruns)
         if not expected and max(subruns) < len(subruns) + _MAX_GAPS:
             expected = list(range(max(subruns) + 1))
-        lacking = sorted(set(expected) - subruns)
-        missing += [f"Run{run:05d}.{subrun:04d}" for subrun in lacking]
-    return Gaps(tuple(missing), tuple(growing))
+        older = (s for r, s in night.only_older if r == run and s in wanted.subruns)
+        lacking = sorted({*expected, *older} - subruns)
+        missing += [subrun_name(run, subrun) for subrun in lacking]
+    only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
+    return Gaps(
+        tuple(missing),
+        tuple(growing),
+        {name: only_older[name] for name in missing if name in only_older},
+        has_dl1,
+    )
+
+
+def subrun_name(run: int, subrun: int) -> str:
+    """Name a subrun as in what is missing."""
+    return f"Run{run:05d}.{subrun:04d}"
 
 
 def runs(entries: Sequence[Entry]) -> list[int]:

@@ -84,7 +84,9 @@ class OddSize:
 
 def _place(night: Night, entry: Entry) -> str:
     """Say in which version, and with which cleaning, a file is."""
-    parts = entry.parent.removeprefix(night.base).strip("/").split("/")
+    version, directory = night.home(entry.path)
+    below = entry.parent.removeprefix(directory.rstrip("/")).strip("/")
+    parts = [version or "", *below.split("/")]
     return "/".join(p for p in parts if p and p != "datacheck")
 
 

@@ -85,7 +85,7 @@ def page(night: NightReport | Iterable[Inspection], *, title: str | None = None)
 
 def _title(night: NightReport | Sequence[Inspection]) -> str:
     if isinstance(night, NightReport):
-        return f"DL1 night {night.date}" + (f" {night.version}" if night.version else "")
+        return f"DL1 night {night.name}"
     return "DL1 files"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.checks import remarks
-from ctaflows.dl1.lacks import lacks
+from ctaflows.dl1.lacks import lacks, missing
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report import NightReport
 from ctaflows.dl1.times import span_text
@@ -188,7 +188,7 @@ def headline(night: NightReport | Iterable[Inspection], rows: list[Row]) -> tupl
     gaps, census = night.gaps, night.census
     if gaps.growing or (census and census.verdict == "growing"):
         return max(worst, "warn", key=list(SIGNS).index), f"Still growing. Files: {files}."
-    if gaps.missing or (census and census.verdict == "incomplete"):
+    if gaps.is_incomplete or (census and census.verdict == "incomplete"):
         return max(worst, "warn", key=list(SIGNS).index), f"Not complete. Files: {files}."
     return worst, f"Complete. Files: {files}."
 
@@ -219,6 +219,8 @@ def figures_of(night: NightReport | Iterable[Inspection], rows: list[Row]) -> li
     if duration_s:
         found.append(("Duration", f"{duration_s:,.1f} s in all files"))
     if isinstance(night, NightReport):
+        if used := night.versions_text:
+            found.append(("Versions", used))
         found += [
             ("Moved this time", human_bytes(night.moved_bytes) if night.moved_bytes else "nothing"),
             ("At the door", night.path),
@@ -234,7 +236,7 @@ def lists_of(night: NightReport | Iterable[Inspection]) -> list[tuple[str, list[
         return []
     found = {
         "Failed": list(night.failed),
-        "Missing at the door": list(night.gaps.missing),
+        "Missing at the door": missing(night.gaps),
         "Still growing": list(night.gaps.growing),
     }
     for title, lines in lacks(night.census) if night.census else ():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.lacks import missing, versions_text
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.night import Gaps, home, night_name, versions_used
 from ctaflows.errors import printable
 from ctaflows.words import human_bytes, shortened
 
@@ -66,7 +67,7 @@ class NightReport:
     date : str
         ``YYYYMMDD``.
     version : str or None
-        Version of the data.
+        Version of the data; the newest one of which there are files.
     path : str
         The night at the door.
     dest : str
@@ -85,6 +86,8 @@ class NightReport:
         The night at the door as a unit, where it was looked at as one.
     page : str or None
         The page with pictures, where one was written.
+    versions : mapping of str to str
+        As in `Night`: empty unless there are files of several.
     """
 
     date: str
@@ -98,6 +101,23 @@ class NightReport:
     dry_run: bool = False
     census: Census | None = None
     page: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The date, and the versions of which there are files."""
+        return night_name(self.date, self.versions_used)
+
+    @property
+    def versions_used(self) -> tuple[str, ...]:
+        """The versions of which there are files, oldest first."""
+        return versions_used(self.version, self.versions)
+
+    @property
+    def versions_text(self) -> str:
+        """Which runs are of which version; empty unless there are several."""
+        homes = ((home(t.path, self.versions), parse_name(t.path)) for t in self.transfers)
+        return versions_text((at[0], name.run) for at, name in homes if at and name)
 
     def having(
         self, transfers: Iterable[Transfer], inspections: Iterable[Inspection] = ()
@@ -144,6 +164,7 @@ class NightReport:
         return {
             "date": self.date,
             "version": self.version,
+            "versions_used": list(self.versions_used),
             "path": self.path,
             "dest": self.dest,
             "manifest": self.manifest,
@@ -180,8 +201,10 @@ class NightReport:
             yield Text(f"{verdict:<8} {line}", style="red" if verdict == "bad" else "yellow")
         if len(doubtful) > _MOST_DOUBTS:
             yield Text(f"         and {len(doubtful) - _MOST_DOUBTS} more", style="yellow")
-        if self.gaps.missing:
-            yield Text(f"missing  {shortened(self.gaps.missing)}", style="yellow")
+        if said := self.versions_text:
+            yield Text(f"versions {said}")
+        if self.gaps.is_incomplete:
+            yield Text(f"missing  {shortened(missing(self.gaps))}", style="yellow")
         if self.gaps.growing:
             yield Text(f"growing  {shortened(self.gaps.growing)}", style="yellow")
         if self.census is not None:
@@ -197,7 +220,7 @@ class NightReport:
         from rich.text import Text
 
         kinds = [] if is_narrow else self._event_types()
-        title = f"DL1 night {self.date}" + (f" {self.version}" if self.version else "")
+        title = f"DL1 night {self.name}"
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         table.add_column("file", overflow="fold")
         for heading in ("run", "subrun"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1 import lastlook, names, night
 from ctaflows.dl1.census import Census, take_census
 from ctaflows.dl1.images import DEFAULT_IMAGES
+from ctaflows.dl1.newest import newest_of_each_run
 from ctaflows.dl1.night import Night
 from ctaflows.dl1.report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound
@@ -109,7 +111,8 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     date : str
         The evening's date, ``20241114`` or ``2024-11-14``.
     version : str
-        Such as ``v0.1``; ``latest`` takes the highest there is.
+        Such as ``v0.1``, that one alone; ``latest`` takes each run from the newest version that has
+        DL1 files of it, see `newest_of_each_run`.
     profile : str, optional
         Settings to use; ``night_path`` tells where nights lie.
 
@@ -121,12 +124,20 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     day = names.parse_date(date)
     door = connect(profile)
     where, rest = night.directories(door.settings.night_path, day, version)
-    found: str | None = version if "{version}" in door.settings.night_path else None
+    unreleased: list[str] = []
     try:
-        if rest is not None:
-            found = night.latest(e.name for e in door.list(where) if e.is_dir)
-            where = f"{where}/{found}/{rest}" if found else where
-        entries = tuple(files_below(door, where))
+        if rest is None:
+            found = version if "{version}" in door.settings.night_path else None
+            entries = tuple(files_below(door, where))
+            return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
+        names_there = [e.name for e in door.list(where) if e.is_dir]
+        if released := list(filter(night.is_version, names_there)):
+            versions = _list_versions(door, f"{day:%Y%m%d}", where, released, rest)
+            if not versions:
+                raise NotFound("None of its versions is there", where=door.normalise(where))
+            return newest_of_each_run(versions, door.normalise(where))
+        unreleased = sorted(filter(night.is_unreleased, names_there))
+        entries = tuple(files_below(door, where, exclude=[glob.escape(n) for n in unreleased]))
     except NotFound as why:
         parent = door.settings.night_path.partition("{")[0].strip("/")
         raise NotFound(
@@ -134,7 +145,13 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             where=why.where,
             hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
         ) from why
-    return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
+    if unreleased and not entries:
+        raise NotFound(
+            f"There is no released version of the night {day:%Y%m%d}",
+            where=door.normalise(where),
+            hint=f"There is {', '.join(unreleased)}; to take such a one, give its name as version.",
+        )
+    return Night(f"{day:%Y%m%d}", None, door.normalise(where), entries)
 
 
 @task(name="look-at-night", tags=["ctaflows"])
@@ -154,8 +171,7 @@ def look_at_night(
     date : str
         The evening's date, ``20241114`` or ``2024-11-14``, or ``last-night``.
     version : str
-        Such as ``v0.1``; ``latest`` takes the highest there is. The others are listed too, to find
-        what is there twice.
+        As for `list_night`. Other versions are listed too, to find what is there twice.
     run_summary : path, optional
         The night's run summary, a file here: tells which runs were taken, and how long they are.
     state : path, optional
@@ -213,18 +229,25 @@ def census_of(night: Night, *, profile: str | None = None) -> Census:
 
 
 def _other_versions(door: Door, this: Night) -> list[Night]:
-    """List the files of a night's other versions."""
-    if this.version is None:
-        return []
+    """Give a night's other versions, listed if they were not yet."""
+    if this.version is None or this.superseded:
+        return list(this.superseded)
     day = names.parse_date(this.date)
     above, rest = night.directories(door.settings.night_path, day, "latest")
+    released = [e.name for e in door.list(above) if e.is_dir and night.is_version(e.name)]
+    others = [name for name in released if name != this.version]
+    return _list_versions(door, this.date, above, others, rest or "")
+
+
+def _list_versions(
+    door: Door, date: str, above: str, versions: Sequence[str], rest: str
+) -> list[Night]:
+    """List the files of a night's versions; those that are not there are left out."""
     found = []
-    for entry in door.list(above):
-        if entry.is_dir and entry.name != this.version and night.is_version(entry.name):
-            where = f"{entry.path}/{rest}" if rest else entry.path
-            try:
-                files = tuple(files_below(door, where))
-            except NotFound:
-                continue
-            found.append(Night(this.date, entry.name, where, files))
+    for version in versions:
+        where = door.normalise(f"{above}/{version}/{rest}")
+        try:
+            found.append(Night(date, version, where, tuple(files_below(door, where))))
+        except NotFound:
+            continue
     return found

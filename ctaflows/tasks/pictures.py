@@ -45,7 +45,7 @@ def plot_night(
 
     if isinstance(night, NightReport):
         inspections: Sequence[Inspection] = tuple(night.inspections.values())
-        title = title or f"DL1 night {night.date} {night.version or ''}".strip()
+        title = title or f"DL1 night {night.name}"
     else:
         inspections = night
     save(pictures_of(inspections), path, title=title or "")

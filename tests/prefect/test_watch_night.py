@@ -118,6 +118,31 @@ def test_a_night_arrives_and_is_told_file_by_file_and_as_a_whole(
     assert len(events(prefect_server, "ctaflows.night.complete", since)) == 1
 
 
+def test_it_is_told_of_which_version_each_file_is(
+    prefect_server: Any, box: Sandbox, night: Path, here: Path
+) -> None:
+    since = dt.datetime.now(UTC)
+    make_night(
+        box.storage, dt.date(2024, 11, 14), version="v0.2", runs=(11113,), subruns=(2,),
+        datacheck=False,
+    )  # fmt: skip
+    report = watch_night.tracked(DATE, inspect=False, page=False, **OFTEN)
+    assert (report.state, report.n_done) == ("complete", 5)
+    told = wait_until(
+        lambda: len(found := events(prefect_server, "ctaflows.file.arrived", since)) >= 5 and found,
+        "an event for each file",
+    )
+    assert {(e["payload"]["run"], e["payload"]["version"]) for e in told} == {
+        (11111, "v0.1"),
+        (11113, "v0.2"),
+    }
+    (whole,) = wait_until(
+        lambda: events(prefect_server, "ctaflows.night.complete", since), "the night's event"
+    )
+    assert whole["payload"]["version"] == "v0.2"
+    assert whole["payload"]["versions_used"] == ["v0.1", "v0.2"]
+
+
 def test_a_run_says_last_night_and_is_named_after_the_night(
     prefect_server: Any, box: Sandbox, here: Path
 ) -> None:

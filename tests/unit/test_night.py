@@ -31,7 +31,13 @@ def wanted(run=None, subrun=None, include=(), exclude=()):
         (["v1", "v1.0"], "v1.0"),
         (["v0.1", "v0.1.1"], "v0.1.1"),
         (["v2", "v10"], "v10"),
-        (["v0.1rc1", "v0.1"], "v0.1rc1"),
+        (["v0.1rc1", "v0.1"], "v0.1"),
+        (["v0.11rc2", "v0.11rc10", "v0.10"], "v0.11rc10"),
+        (["v0.9", "v0.10", "v0.10.4"], "v0.10.4"),
+        (["v0.6.3_v05", "v0.6.3_v06", "v0.6.3"], "v0.6.3_v06"),
+        (["v0.6.3_v05", "v0.6.3.1"], "v0.6.3.1"),
+        (["v0.11_test", "v0.10"], "v0.10"),
+        (["v0.11_test", "v0.11-old", "v0.11.bak", "v0.11x", "v1_", "v1rc", "v\u0661"], None),
         (["tailcut84", "datacheck", "log"], None),
         (["version", "v", "0.1", "xv0.1", "v0.1/", "v0.1 old", "V0.2"], None),
         (["tailcut84", "v0.1"], "v0.1"),
@@ -215,8 +221,11 @@ GAPS = [
 @pytest.mark.parametrize(("names", "want", "missing"), GAPS)
 def test_gaps(names, want, missing):
     found = gaps(night(*names), want, NOW)
-    assert found == Gaps(tuple(missing))
-    assert found.to_dict() == {"missing": missing, "growing": []}
+    has_dl1 = any("/dl1_" in name for name in names)
+    assert found == Gaps(tuple(missing), has_dl1=has_dl1)
+    told = {"missing": missing, "growing": [], "only_older": {}, "has_dl1": has_dl1}
+    assert found.to_dict() == told
+    assert found.is_incomplete == bool(missing or not has_dl1)
 
 
 def test_patterns_make_no_gaps():

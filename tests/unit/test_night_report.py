@@ -136,12 +136,15 @@ def test_to_dict_is_json():
     assert list(values) == [
         "date",
         "version",
+        "versions_used",
         "path",
         "dest",
         "manifest",
         "dry_run",
         "missing",
         "growing",
+        "only_older",
+        "has_dl1",
         "census",
         "files",
     ]

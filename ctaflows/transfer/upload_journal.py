@@ -65,6 +65,7 @@ class Journal:
         self._begun: set[str] = set()
         self._file: Path | None = None
         self._descriptor: int | None = None
+        self._lines = ""  # to be written
         self._is_lost = False  # can't be kept
         self.n_users = 0
 
@@ -79,28 +80,31 @@ class Journal:
         temporary = f"{folder}/.{short.lstrip('(')}.{os.urandom(6).hex()}.part"
         with self._lock:
             self._begun.add(temporary)
-            self._write("+", temporary)
+            self._note("+", temporary)
+            self._write()
         return temporary
 
     def end(self, temporary: str) -> None:
-        """Note that nothing is there any more under a temporary name."""
+        """Note that nothing is there any more under a temporary name; written with the next one."""
         with self._lock:
             if temporary in self._begun:
                 self._begun.remove(temporary)
-                self._write("-", temporary)
+                self._note("-", temporary)
 
-    def _write(self, sign: str, path: str) -> None:
-        """Write a line, which the system has at once.
+    def _note(self, sign: str, path: str) -> None:
+        """Make a line; it begins with the newline, lest one that was cut short spoil the next."""
+        if not self._is_lost:
+            self._lines += f"\n{sign} {quote(path, errors=_ERRORS)}"
 
-        It begins with the newline: what was cut short by a full disk spoils no other line.
-        """
+    def _write(self) -> None:
+        lines, self._lines = self._lines, ""
         if self._is_lost:
             return
         try:
             if self._descriptor is None:
                 self._open()
             assert self._descriptor is not None  # noqa: S101
-            os.write(self._descriptor, f"\n{sign} {quote(path, errors=_ERRORS)}".encode())
+            os.write(self._descriptor, lines.encode())  # a kill loses nothing that was written
         except (OSError, CtaflowsError) as why:
             log.debug("No journal of uploads: %s", why)
             self._is_lost = self._descriptor is None
@@ -126,7 +130,9 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; it stays where something is left at the door, for later uploads."""
         with self._lock:
-            if self._file is not None and not self._begun:
+            if self._begun:
+                self._write()
+            elif self._file is not None:
                 with contextlib.suppress(OSError):
                     self._file.unlink()
         self.disown()

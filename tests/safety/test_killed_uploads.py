@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,6 @@ from ctaflows.errors import ChecksumMismatch
 from ctaflows.tasks import upload_dir, upload_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
     from ctaflows.sandbox import Sandbox
@@ -256,7 +256,8 @@ def test_uploads_go_on_without_a_journal(
 
         def call(descriptor: Any, *rest: Any) -> Any:
             fileno = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-            if "/uploads/" in (file := os.readlink(f"/proc/self/fd/{fileno}")):
+            file = str(Path(f"/proc/self/fd/{fileno}").readlink())
+            if "/uploads/" in file:
                 refused.append(file)
                 raise OSError(number, os.strerror(number))
             return real(descriptor, *rest)

@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from ctaflows import halt
 from ctaflows.auth.private import make_folder
-from ctaflows.errors import AuthError, CtaflowsError, NotFound, Refused, Stopped
+from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Refused, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +42,7 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: What a killed process has sent may still arrive so long after its last line.
 _ARRIVES_WITHIN_S = 60.0
 #: A lock of another machine may not be seen here (NFS ``local_lock``, Lustre ``localflock``). This
-#: long after its last line its process is gone, and what still can't be removed is left.
+#: long after its last line its process is gone, and what the door still can't remove is left.
 _FORGOTTEN_AFTER_S = 7 * 86400.0
 
 
@@ -174,7 +174,8 @@ def kept(door: Door, stop: threading.Event | None = None) -> Iterator[Journal]:
     stop : threading.Event, optional
         Ends the removing soon after it is set.
     """
-    key = folder, _ = door.settings.config_dir / "uploads", door.settings.door_url
+    folder = door.settings.config_dir / "uploads"
+    key = folder, door.settings.door_url
     with _keeping:
         journal = _kept.setdefault(key, Journal(*key))
         is_first = journal.n_users == 0
@@ -228,7 +229,8 @@ def _go_through(door: Door, file: Path, descriptor: int) -> None:
         return
     with open(descriptor, "rb", closefd=False) as stream:
         first = stream.readline().rstrip(b"\n")
-        if first not in (door.settings.door_url.encode(), b""):  # killed before it wrote a word
+        is_empty = os.fstat(descriptor).st_size == 0  # killed before it wrote a word
+        if first != door.settings.door_url.encode() and not is_empty:
             return
         left = _begun(stream)
     for path in left:
@@ -262,10 +264,8 @@ def _remove(door: Door, path: str, *, is_forgotten: bool) -> None:
     except Stopped:
         raise
     except CtaflowsError as why:
-        may_go_later = why.retryable or (
-            isinstance(why, AuthError) and not isinstance(why, Refused)
-        )
-        if may_go_later and not is_forgotten:
+        is_of_all = isinstance(why, NetworkError | AuthError) and not isinstance(why, Refused)
+        if is_of_all or (why.retryable and not is_forgotten):
             raise
         log.warning("%s stays at the door: %s", path, why)
 

@@ -18,6 +18,7 @@ from ctaflows.transfer.haul import kept_open
 from ctaflows.transfer.source import SMALL_BYTES
 from ctaflows.transfer.twin import Line
 from ctaflows.transfer.upload import Unknown, upload
+from ctaflows.transfer.upload_journal import kept
 from ctaflows.transfer.upload_lane import LEAST, UploadLane
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.twin import Settle
+    from ctaflows.transfer.upload_journal import Journal
 
     Pair = tuple[Path, str]
 
@@ -96,8 +98,18 @@ class Cargo:
 
     def work(self, small: Iterable[int], others: Iterable[int], stop: threading.Event) -> None:
         """Upload files as their places are given; see `haul.Haul.work`."""
+        with kept(self._door) as journal:
+            self._work(journal, small, others, stop)
+
+    def _work(
+        self,
+        journal: Journal,
+        small: Iterable[int],
+        others: Iterable[int],
+        stop: threading.Event,
+    ) -> None:
         lane = UploadLane(
-            self._door, self._lading.pairs, small, self._settle,
+            self._door, journal, self._lading.pairs, small, self._settle,
             overwrite=self._overwrite, stop=stop,
         )  # fmt: skip
         try:

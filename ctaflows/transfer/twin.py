@@ -162,8 +162,6 @@ class Twin:
     def __exit__(self, *exc: object) -> None:
         self.end()
         self._voice.close()
-        with contextlib.suppress(ChildProcessError):  # who started us ignores SIGCHLD
-            os.waitpid(self.pid, 0)
 
     def begin(self, settle: Settle, stop: threading.Event) -> None:
         """Let it begin, and tell of each file that it has done; a stop ends it soon."""
@@ -201,6 +199,10 @@ class Twin:
             if time.monotonic() > deadline:
                 self._kill()
             self._listener.join(halt.GLANCE_S)
+        with contextlib.suppress(
+            ChildProcessError
+        ):  # who started us ignores SIGCHLD, or it is done
+            os.waitpid(self.pid, 0)  # what it held, such as locks, is free
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

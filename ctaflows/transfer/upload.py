@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import logging
-import os
-import socket
 import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -25,8 +22,9 @@ from ctaflows.errors import (
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
 from ctaflows.storage.door import digests
-from ctaflows.transfer.moving import move
+from ctaflows.transfer.moving import find, move
 from ctaflows.transfer.source import LocalSource
+from ctaflows.transfer.upload_journal import kept
 
 if TYPE_CHECKING:
     import threading
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Checksum, Entry, Transfer
     from ctaflows.storage.door import Door
+    from ctaflows.transfer.upload_journal import Journal
 
 
 class Unknown(enum.Enum):
@@ -44,7 +43,6 @@ class Unknown(enum.Enum):
 
 log = logging.getLogger("ctaflows.transfer")
 
-_MAX_NAME_BYTES = 200
 #: dCache may know the checksum only some seconds after a PUT (dCache #7467).
 _CHECKSUM_TRIES = 5
 
@@ -89,17 +87,18 @@ def upload(
     """
     started = time.monotonic()
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
-    with LocalSource(local, stop or halt.current()) as source:
+    with LocalSource(local, stop or halt.current()) as source, kept(door, stop) as journal:
         if there is Unknown.LOOK:
             there = door.exists(target)
         elif there is not None and links.may_hide_files(there):
             links.refuse_link(door, there)
             there = door.exists(target)
-        return _upload(door, source, target, there, overwrite=overwrite, started=started)
+        return _upload(door, journal, source, target, there, overwrite=overwrite, started=started)
 
 
 def _upload(
     door: Door,
+    journal: Journal,
     source: LocalSource,
     target: str,
     there: Entry | None,
@@ -116,30 +115,95 @@ def _upload(
             )
         ours = _agreeing(door, there, source)
         if ours is not None:
-            return source.proof(target, ours, started, skipped=True, note="it is there already")
+            return _in_place(source, target, ours, started)
         if not overwrite:
             raise AlreadyExists(
                 "Another file is there", where=target, hint="Use --overwrite to replace it."
             )
     with door.transfer_slots, halt.shielded():  # `source.stop` ends the bytes, and only these
-        return _upload_new(door, source, target, overwrite=overwrite, started=started)
+        return _upload_new(door, journal, source, target, overwrite=overwrite, started=started)
 
 
 def _upload_new(
-    door: Door, source: LocalSource, target: str, *, overwrite: bool, started: float
+    door: Door,
+    journal: Journal,
+    source: LocalSource,
+    target: str,
+    *,
+    overwrite: bool,
+    started: float,
 ) -> Transfer:
-    temporary = temporary_name(source.local, target)
+    temporary = journal.begin(target)
     try:
         server, retries, promised = _put(door, source, temporary)
         checksum, verified = _compare(door, source, temporary, promised)
-        move(door, source, temporary, target, checksum, overwrite=overwrite)
+        there = give_name(
+            door, journal, source, temporary, target, checksum,
+            overwrite=overwrite, started=started,
+        )  # fmt: skip
         _check_name(door, source, target)
     except BaseException:
-        clean(door, temporary)
+        clean(door, journal, temporary)
         raise
-    return record(
+    return there or record(
         source, target, checksum, started, verified=verified, retries=retries, server=server
     )
+
+
+def give_name(
+    door: Door,
+    journal: Journal,
+    source: LocalSource,
+    temporary: str,
+    target: str,
+    checksum: Checksum,
+    *,
+    overwrite: bool,
+    started: float,
+    why: CtaflowsError | None = None,
+) -> Transfer | None:
+    """Give a file that went up its name, unless another upload of the same one was quicker.
+
+    Parameters
+    ----------
+    why : CtaflowsError, optional
+        What was said of a first move, see `moving.find`.
+    journal
+        Has the temporary name.
+    door, source, temporary, target, checksum, overwrite
+        As for `moving.move`.
+    started : float
+        As for `record`.
+
+    Returns
+    -------
+    Transfer or None
+        None where it got its name; the record of the file that is there where that is the same.
+
+    Raises
+    ------
+    CtaflowsError
+        It did not get its name, and may still be there under the temporary one. `AlreadyExists`:
+        another file is there.
+    """
+    try:
+        if why is None:
+            move(door, source, temporary, target, checksum, overwrite=overwrite)
+        else:
+            find(door, source, temporary, target, checksum, why, overwrite=overwrite)
+    except AlreadyExists:
+        there = door.exists(target)
+        ours = None if there is None or there.is_dir else _agreeing(door, there, source)
+        if ours is None:
+            raise
+        clean(door, journal, temporary)
+        return _in_place(source, target, ours, started)
+    journal.end(temporary)
+    return None
+
+
+def _in_place(source: LocalSource, target: str, checksum: Checksum, started: float) -> Transfer:
+    return source.proof(target, checksum, started, skipped=True, note="it is there already")
 
 
 def record(
@@ -165,19 +229,6 @@ def record(
     )
 
 
-def temporary_name(local: Path, target: str) -> str:
-    """Say under which name the bytes go up.
-
-    The same file of the same person on the same machine always goes to the same name, so that one
-    left by a killed upload is replaced, and then moved, by the next.
-    """
-    folder, _, name = target.rpartition("/")
-    who = f"{socket.gethostname()}:{os.getuid()}:{os.path.abspath(local)}:{target}"  # noqa: PTH100
-    tag = hashlib.sha256(who.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    short = os.fsdecode(os.fsencode(name)[:_MAX_NAME_BYTES])
-    return f"{folder}/.{short}.{tag}.part"
-
-
 def _put(
     door: Door, source: LocalSource, temporary: str
 ) -> tuple[str | None, int, tuple[Checksum, ...]]:
@@ -197,7 +248,7 @@ def _put(
             if not why.retryable or attempt == door.settings.attempts:
                 raise
             log.warning("%s; uploading it again under a temporary name", why)
-            clean(door, temporary)
+            _remove(door, temporary)
             source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
             halt.end_if(source.stop, temporary)
     raise StorageError("The upload did not come about", where=temporary)
@@ -260,14 +311,21 @@ def may_come_late(door: Door, path: str) -> bool:
     return door.tells_locality
 
 
-def clean(door: Door, temporary: str) -> None:
+def clean(door: Door, journal: Journal, temporary: str) -> None:
     """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
+    if _remove(door, temporary):
+        journal.end(temporary)
+
+
+def _remove(door: Door, temporary: str) -> bool:
     try:
         door.remove(temporary)
     except NotFound:
         pass
     except CtaflowsError as why:
         log.warning("A temporary file may be left at the door: %s", why)
+        return False
+    return True
 
 
 def _agreeing(door: Door, there: Entry, source: LocalSource) -> Checksum | None:

@@ -17,7 +17,7 @@ from ctaflows import halt
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
-from ctaflows.transfer import moving, progress, slots, upload
+from ctaflows.transfer import progress, slots, upload
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.source import LocalSource
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Checksum, Transfer
     from ctaflows.storage.delivery import Deliveries
     from ctaflows.storage.door import Door
+    from ctaflows.transfer.upload_journal import Journal
     from ctaflows.transport.convoy import Word
 
 log = logging.getLogger("ctaflows.transfer")
@@ -53,6 +54,8 @@ class UploadLane:
     ----------
     door : Door
         Where to. The transfer slots that are free are held while it lasts.
+    journal : Journal
+        Gives the temporary names.
     pairs : sequence of (Path, str)
         File here and its path at the door.
     places : iterable of int
@@ -73,6 +76,7 @@ class UploadLane:
     def __init__(
         self,
         door: Door,
+        journal: Journal,
         pairs: Sequence[tuple[Path, str]],
         places: Iterable[int],
         settle: Callable[[int, Transfer], None],
@@ -80,7 +84,8 @@ class UploadLane:
         overwrite: bool,
         stop: threading.Event,
     ) -> None:
-        self._door, self._pairs, self._places = door, pairs, places
+        self._door, self._journal = door, journal
+        self._pairs, self._places = pairs, places
         self._settle, self._overwrite, self._stop = settle, overwrite, stop
         self.left: set[int] = set()
         self._begun: dict[int, Errand] = {}  # and not brought to an end
@@ -135,7 +140,7 @@ class UploadLane:
             if errand.is_moving:
                 return self._found(errand)
             progress.current().advance(-errand.source.sent_bytes)
-            upload.clean(self._door, errand.temporary)
+            upload.clean(self._door, self._journal, errand.temporary)
         return "anew"
 
     def tidy(self) -> None:
@@ -163,14 +168,14 @@ class UploadLane:
             why = AlreadyExists("The target is there already", where=where)
         assert errand.checksum is not None  # noqa: S101  it was compared
         try:
-            moving.find(
-                self._door, errand.source, errand.temporary, errand.target, errand.checksum, why,
-                overwrite=self._overwrite,
+            there = upload.give_name(
+                self._door, self._journal, errand.source, errand.temporary, errand.target,
+                errand.checksum, overwrite=self._overwrite, started=errand.started, why=why,
             )  # fmt: skip
         except BaseException:
-            upload.clean(self._door, errand.temporary)
+            upload.clean(self._door, self._journal, errand.temporary)
             raise
-        return errand.record()
+        return there or errand.record()
 
     # -- the steps ---------------------------------------------------------------------------
 
@@ -203,7 +208,7 @@ class UploadLane:
             progress.current().advance(-source.sent_bytes)
             return
         self._targets.add(target)
-        temporary = upload.temporary_name(local, target)
+        temporary = self._journal.begin(target)
         errand = Errand(place, source, temporary, target, started, self._sent)
         self._ways.put(temporary, body, errand)
         self._begun[place] = errand
@@ -267,6 +272,7 @@ class UploadLane:
             return
         self._n_out -= 1
         self._n_failed = 0
+        self._journal.end(errand.temporary)
         del self._begun[errand.place]
         self.left.discard(errand.place)
         self._settle(errand.place, errand.record())

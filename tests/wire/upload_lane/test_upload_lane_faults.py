@@ -89,12 +89,15 @@ def test_what_stays_wrong_leaves_nothing(
         assert "https to http" in (report.failed[0].error or "")
 
 
+IN_PLACE = "it is there already"
+
+
 @pytest.mark.parametrize("by", ["another", "ours"])
 def test_what_comes_between_the_listing_and_the_move(
     box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
     one_by_one: list[str], by: str,
 ) -> None:  # fmt: skip
-    """Somebody else's file is not replaced, though it be the same as ours."""
+    """Somebody else's file is not replaced; the same file is there already."""
     real = uploads.look_there
     theirs = b"theirs" if by == "another" else CONTENT["07.h5"]
 
@@ -105,8 +108,13 @@ def test_what_comes_between_the_listing_and_the_move(
 
     monkeypatch.setattr(uploads, "look_there", look)
     report = send(door, pairs)
-    assert [t.path for t in report.failed] == ["/up/n/07.h5"]
-    assert (report.failed[0].error or "").startswith("AlreadyExists: The target is there already")
+    if by == "ours":
+        assert not report.failed
+        assert [(t.path, t.note) for t in report.skipped] == [("/up/n/07.h5", IN_PLACE)]
+    else:
+        assert [t.path for t in report.failed] == ["/up/n/07.h5"]
+        said = report.failed[0].error or ""
+        assert said.startswith("AlreadyExists: The target is there already")
     assert there(box) == CONTENT | {"07.h5": theirs}
     assert one_by_one == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ def there(box: Sandbox) -> dict[str, bytes]:
     """All files at the door, temporary ones too."""
     files = (p for p in box.storage.rglob("*") if p.is_file())
     return {str(p.relative_to(box.storage / "up/n")): p.read_bytes() for p in files}
+
+
+def nameless(path: str) -> str:
+    """The path of a request, without what is random in a temporary name."""
+    return re.sub(r"\.[0-9a-f]{12}\.part$", ".part", path.partition("?")[0])
 
 
 def timeless(transfer: Transfer) -> Transfer:

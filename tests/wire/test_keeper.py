@@ -22,6 +22,8 @@ from ctaflows.storage.door import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.progress import Progress, reported_to
+from ctaflows.transfer.source import SMALL_BYTES
+from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,6 +202,15 @@ class Hook(Progress):
             self._hook()
 
 
+class Told(Progress):
+    """Counts the bytes of which it is told."""
+
+    n_bytes = 0
+
+    def advance(self, n_bytes: int) -> None:
+        self.n_bytes += n_bytes
+
+
 def end_of_life(box: Sandbox) -> None:
     """The stored token is over, here and at the door."""
     store = Store(box.settings())
@@ -291,6 +302,44 @@ def test_a_fetch_with_a_token_that_is_never_taken(box: Sandbox, door: Door, tmp_
     with pytest.raises(Refused):
         fetch(door, wanted)
     assert statuses(box, "door") == [401, 401]
+
+
+@pytest.mark.parametrize("fast_bytes", [True, False])
+def test_a_large_upload_whose_token_was_revoked_is_sent_again(
+    tmp_path: Path, fast_bytes: bool
+) -> None:
+    """At a door that takes the bytes itself: with them goes the token, and no request before."""
+    local = tmp_path / "a.h5"
+    local.write_bytes(DATA)
+    assert len(DATA) > SMALL_BYTES
+    told = Told()
+    with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
+        settings = box.settings(fast_bytes=fast_bytes)
+        with Door(settings, Keeper(settings)) as door, reported_to(told):
+            door.put("/first", b"x")
+            box.revoke(stored(box).access_token)
+            box.requests.clear()
+            done = upload(door, local, "/a.h5", there=None)
+        assert done.verified
+        assert [r.status for r in box.requests if r.method == "PUT"] == [401, 201]
+        assert refreshes(box) == [200]
+        assert (box.storage / "a.h5").read_bytes() == DATA
+    assert told.n_bytes == len(DATA), "what was refused is not counted"
+
+
+def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> None:
+    local = tmp_path / "a.h5"
+    local.write_bytes(DATA)
+    with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
+        settings = box.settings()
+        with Door(settings, Keeper(settings)) as door:
+            door.put("/first", b"x")
+            box.requests.clear()
+            box.faults.add("401", server="door", method="PUT", times=None)
+            with pytest.raises(Refused):
+                upload(door, local, "/a.h5", there=None)
+        assert [r.status for r in box.requests if r.method == "PUT"] == [401, 401]
+        assert refreshes(box) == [200]
 
 
 def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None:

@@ -273,6 +273,28 @@ def test_a_token_revoked_between_two_requests(box: Sandbox, door: Door) -> None:
     assert refreshes(box) == [200]
 
 
+def test_a_refused_token_is_not_replaced_by_one_that_is_over(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process renewed it, and this one slept until that token was over as well."""
+    box.put("/a", b"x")
+    settings = box.settings()
+    keeper = Keeper(settings)
+    real = keeper.renew
+
+    def late(rejected: str) -> str | None:
+        Keeper(settings).refresh()
+        end_of_life(box)
+        return real(rejected)
+
+    monkeypatch.setattr(keeper, "renew", late)
+    box.revoke(stored(box).access_token)
+    with Door(settings, keeper) as door:
+        assert door.stat("/a").size_bytes == 1
+    assert statuses(box, "door") == [401, 207]
+    assert refreshes(box) == [200, 200]
+
+
 def test_one_refusal_one_refresh_once_more_and_stop(box: Sandbox, door: Door) -> None:
     box.put("/a", b"x")
     box.faults.add("401", server="door", times=None)

@@ -380,6 +380,25 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
         assert statuses(box, "door").count(401) <= 8
 
 
+def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    for i in range(16):
+        box.put(f"/n/{i:02}.h5", DATA[:1000])
+    settings = box.settings(transfers=1)
+    with Door(settings, Keeper(settings)) as door:
+        jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
+        box.requests.clear()
+        box.revoke(stored(box).access_token)
+        report = many.fetch_many(door, jobs)
+    assert not report.failed
+    assert refreshes(box) == [200]
+    assert statuses(box, "door").count(401) == 2, (
+        "in the lane, and of the first one asked for alone"
+    )
+    assert 429 not in statuses(box, "door")
+
+
 def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(block_after_401=False)) as box:
         box.put("/a", b"x")

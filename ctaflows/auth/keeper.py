@@ -105,7 +105,9 @@ class Keeper:
             found = self._others()
             if found is not None:
                 return found.value if found.value != rejected else None
-            return self._renewed(lambda t: t.access_token != rejected).access_token
+            return self._renewed(
+                lambda t: t.access_token != rejected and t.remaining_s() > 0
+            ).access_token
         except CtaflowsError as why:
             log.warning("The token was rejected and can't be renewed: %s", why)
             return None

@@ -218,7 +218,7 @@ class Door:
             The file. Parents are made by dCache, by other servers not.
         content : bytes or Source
             What to write. Its length is always said in Content-Length: without it dCache stores 0
-            bytes (dCache #6601). A `Source` is sent once only.
+            bytes (dCache #6601). A `Source` is sent again only as `Transport.exchange` does.
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
         """

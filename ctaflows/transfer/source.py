@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
-#: Up to this size a file is read at once, and can be sent again after a 401.
+#: Up to this size a file is read at once.
 SMALL_BYTES = 1 << 18
 
 

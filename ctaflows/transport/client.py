@@ -285,7 +285,8 @@ class Transport:
         Parameters
         ----------
         content : bytes or Source, optional
-            The body; a `Source` is sent once only.
+            The body. A `Source` is sent again only where the server has surely done nothing, as
+            after a 401.
         method, url, headers, expect, redirects, stop
             As for `stream` and `receive`.
 

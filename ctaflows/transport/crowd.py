@@ -26,8 +26,8 @@ log = logging.getLogger("ctaflows.transport")
 
 T = TypeVar("T")
 
-#: Answers by which a server asks for less.
-_BUSY = frozenset({429, 503})
+#: Answers that would come to all others too: three of 401 block an address at a dCache door.
+_MEANT_FOR_ALL = frozenset({401, 429, 503})
 #: So many failures in a row, and it is not tried any more.
 _PATIENCE = 3
 
@@ -76,8 +76,8 @@ class Crowd:
         Yields
         ------
         tag, head, body
-            The head is None if no good answer came. After several such in a row no more is asked
-            for, and the rest of what is wanted is left where it is.
+            The head is None if no good answer came. After several such in a row, or one that is
+            meant for all, no more is asked for, and the rest of what is wanted is left where it is.
         """
         try:
             self._fill(wanted, at_once)
@@ -118,7 +118,7 @@ class Crowd:
                 self._n_failed = 0
                 return Head(status, flight.url, headers), b"".join(flight.pieces)
             said = f"{status} {reason}"
-            self._is_over = status in _BUSY or self._is_over
+            self._is_over = status in _MEANT_FOR_ALL or self._is_over
         self._n_failed += 1
         self._is_over = self._n_failed >= _PATIENCE or self._is_over
         log.warning("No good answer from %s (%s); asking again", redact(flight.url), said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctaflows.transport import policy
 
@@ -21,6 +21,7 @@ class TokenSource(Protocol):
         """Give a newer token than the rejected one, or None where there is none to be had."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A body to be sent."""
 
@@ -107,8 +108,8 @@ class Request:
 
     @property
     def repeatable_body(self) -> bool:
-        """May the body be sent again?"""
-        return self.content is None or isinstance(self.content, bytes)
+        """Can the body be sent again? A `Source` is begun anew by either wire."""
+        return self.content is None or isinstance(self.content, bytes | Source)
 
     @property
     def idempotent(self) -> bool:

@@ -39,7 +39,9 @@ MIX = {
     "door 429": 7,
 }
 _PATIENCE_S = 0.15  # for an interruption that waits for a request while nothing moves
-_GAVE_UP = (8, 9, 10)  # exit codes with which a run may give up in a storm
+_CODES = (0, -signal.SIGKILL, 8, 9, 10)  # with the last three a run may give up in a storm
+#: What no run says, whatever its exit code: of many files one may have failed for it.
+_UNSAYABLE = ("Traceback", "does not accept the token")
 
 
 @dataclass
@@ -254,6 +256,7 @@ class Driver:
         self._kill_at: float | None = None
         self._timed: Card | None = None
         self._fed: Card | None = None
+        self._n_seen_before = 0
 
     def run(self) -> Outcome:
         """Let the storm pass, then let the client finish."""
@@ -276,6 +279,7 @@ class Driver:
         )  # fmt: skip
 
     def _begin(self) -> Client:
+        self._n_seen_before = len(self._box.requests)
         job = self._rng.choice(self._jobs)
         if "words" in job and self._rng.random() < 0.25:
             return Spawned(job["words"], self._cwd, self._env, self._said)
@@ -358,7 +362,7 @@ class Driver:
         said = client.said.read_text(errors="replace")
         if code is not None and code >= 0:
             self._codes[code] += 1
-        if "Traceback" in said or code not in (0, -signal.SIGKILL, *_GAVE_UP):
+        if any(words in said for words in _UNSAYABLE) or code not in _CODES:
             self._wrong.append(f"exit code {code}: {said[-2000:]}")
 
     def _arm(self, card: Card) -> None:
@@ -373,17 +377,28 @@ class Driver:
                     lambda: self._storm.struck(card),
                 )
             )
-        elif card.kind == TOKEN:
-            self._end_token(expired=self._rng.random() < 0.5)
+        elif card.kind == TOKEN and not self._end_token(expired=self._rng.random() < 0.5):
+            card.is_armed = False
+            self._storm.prefer_a_kill()
 
-    def _end_token(self, *, expired: bool) -> None:
+    def _end_token(self, *, expired: bool) -> bool:
+        """End the life of the stored token; give False where this run must keep it.
+
+        A client repeats a refused request once: it may not be refused again with the token that it
+        got for that. Which requests are still to be repeated can't be seen from here, so that no
+        token is revoked in a run in which one was refused. The store is read before that is looked
+        at: what is stored then did not come after a refusal.
+        """
         tokens = self._store.read()
         assert tokens is not None
         if not expired:
+            if any(seen.status == 401 for seen in self._box.requests[self._n_seen_before :]):
+                return False
             self._box.revoke(tokens.access_token)
-            return
+            return True
         with self._store.lock():
             tokens = self._store.read()
             assert tokens is not None
             old = self._box.issue_token(lifetime_s=-1)
             self._store.write(replace(tokens, access_token=old, obtained_at=time.time() - 7200))
+        return True

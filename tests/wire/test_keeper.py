@@ -22,6 +22,8 @@ from ctaflows.storage.door import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.progress import Progress, reported_to
+from ctaflows.transfer.source import SMALL_BYTES
+from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,6 +202,15 @@ class Hook(Progress):
             self._hook()
 
 
+class Told(Progress):
+    """Counts the bytes of which it is told."""
+
+    n_bytes = 0
+
+    def advance(self, n_bytes: int) -> None:
+        self.n_bytes += n_bytes
+
+
 def end_of_life(box: Sandbox) -> None:
     """The stored token is over, here and at the door."""
     store = Store(box.settings())
@@ -262,6 +273,28 @@ def test_a_token_revoked_between_two_requests(box: Sandbox, door: Door) -> None:
     assert refreshes(box) == [200]
 
 
+def test_a_refused_token_is_not_replaced_by_one_that_is_over(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process renewed it, and this one slept until that token was over as well."""
+    box.put("/a", b"x")
+    settings = box.settings()
+    keeper = Keeper(settings)
+    real = keeper.renew
+
+    def late(rejected: str) -> str | None:
+        Keeper(settings).refresh()
+        end_of_life(box)
+        return real(rejected)
+
+    monkeypatch.setattr(keeper, "renew", late)
+    box.revoke(stored(box).access_token)
+    with Door(settings, keeper) as door:
+        assert door.stat("/a").size_bytes == 1
+    assert statuses(box, "door") == [401, 207]
+    assert refreshes(box) == [200, 200]
+
+
 def test_one_refusal_one_refresh_once_more_and_stop(box: Sandbox, door: Door) -> None:
     box.put("/a", b"x")
     box.faults.add("401", server="door", times=None)
@@ -293,6 +326,44 @@ def test_a_fetch_with_a_token_that_is_never_taken(box: Sandbox, door: Door, tmp_
     assert statuses(box, "door") == [401, 401]
 
 
+@pytest.mark.parametrize("fast_bytes", [True, False])
+def test_a_large_upload_whose_token_was_revoked_is_sent_again(
+    tmp_path: Path, fast_bytes: bool
+) -> None:
+    """At a door that takes the bytes itself: with them goes the token, and no request before."""
+    local = tmp_path / "a.h5"
+    local.write_bytes(DATA)
+    assert len(DATA) > SMALL_BYTES
+    told = Told()
+    with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
+        settings = box.settings(fast_bytes=fast_bytes)
+        with Door(settings, Keeper(settings)) as door, reported_to(told):
+            door.put("/first", b"x")
+            box.revoke(stored(box).access_token)
+            box.requests.clear()
+            done = upload(door, local, "/a.h5", there=None)
+        assert done.verified
+        assert [r.status for r in box.requests if r.method == "PUT"] == [401, 201]
+        assert refreshes(box) == [200]
+        assert (box.storage / "a.h5").read_bytes() == DATA
+    assert told.n_bytes == len(DATA), "what was refused is not counted"
+
+
+def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> None:
+    local = tmp_path / "a.h5"
+    local.write_bytes(DATA)
+    with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
+        settings = box.settings()
+        with Door(settings, Keeper(settings)) as door:
+            door.put("/first", b"x")
+            box.requests.clear()
+            box.faults.add("401", server="door", method="PUT", times=None)
+            with pytest.raises(Refused):
+                upload(door, local, "/a.h5", there=None)
+        assert [r.status for r in box.requests if r.method == "PUT"] == [401, 401]
+        assert refreshes(box) == [200]
+
+
 def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None:
     """The first burst is refused as one, and may block the address; one refresh mends it all."""
     with Sandbox(quirks=Quirks(block_s=1.0)) as box:
@@ -307,6 +378,25 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
         assert not report.failed
         assert refreshes(box) == [200]
         assert statuses(box, "door").count(401) <= 8
+
+
+def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    for i in range(16):
+        box.put(f"/n/{i:02}.h5", DATA[:1000])
+    settings = box.settings(transfers=1)
+    with Door(settings, Keeper(settings)) as door:
+        jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
+        box.requests.clear()
+        box.revoke(stored(box).access_token)
+        report = many.fetch_many(door, jobs)
+    assert not report.failed
+    assert refreshes(box) == [200]
+    assert statuses(box, "door").count(401) == 2, (
+        "in the lane, and of the first one asked for alone"
+    )
+    assert 429 not in statuses(box, "door")
 
 
 def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:

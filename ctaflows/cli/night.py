@@ -110,6 +110,7 @@ def _lines(census: Census) -> list[tuple[str, str]]:
         ("versions", versions_text((run.version, run.run) for run in census.runs)),
         ("no DL1 in", shortened(census.versions_without_dl1)),
         ("missing", shortened(missing(census))),
+        ("unknown", shortened(census.unknown, 4)),
         ("growing", shortened(census.growing)),
         ("empty", shortened(p.rpartition("/")[2] for p in census.empty)),
         ("unchecked", shortened(census.data_without_datacheck)),

@@ -146,7 +146,7 @@ class Census:
         All files that make up the night.
     runs : tuple of RunCensus
         The runs, in order.
-    missing, growing, only_older, has_dl1
+    missing, growing, only_older, has_dl1, awaited, unknown
         As in `Gaps`, of data and datacheck.
     empty : tuple of str
         Paths of files without a byte.
@@ -184,6 +184,8 @@ class Census:
     versions_without_dl1: tuple[str, ...] = ()
     only_older: Mapping[str, str] = field(default_factory=dict)
     has_dl1: bool = True
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -203,7 +205,7 @@ class Census:
             if isinstance(value, tuple):
                 value = [v if isinstance(v, str) else v.to_dict() for v in value]
             values[name] = value
-        values["only_older"] = dict(self.only_older)
+        values["only_older"], values["awaited"] = dict(self.only_older), dict(self.awaited)
         values["looked_at"] = utc_text(self.looked_at)
         values["changes"] = self.changes.to_dict() if self.changes else None
         values["n_subruns"] = self.n_subruns
@@ -269,7 +271,7 @@ def take_census(
     checked = {run.version for run in found.values() if run.checked}
     unchecked, orphans = _unpaired(found, checked)
     versions = _with_dl1([night, *others])
-    is_incomplete = bool(missing or empty or unchecked or orphans or not lacking.has_dl1)
+    is_incomplete = bool(missing or empty or unchecked or orphans) or lacking.is_incomplete
     return Census(
         date=night.date,
         version=night.version,
@@ -290,6 +292,8 @@ def take_census(
         has_datacheck=bool(checked),
         only_older=lacking.only_older,
         has_dl1=lacking.has_dl1,
+        awaited=lacking.awaited,
+        unknown=lacking.unknown,
         doubles=doubles_in([night, *others]),
         odd_sizes=odd_sizes(named, {e.path for e in growing}),
         changes=changes,

@@ -160,8 +160,10 @@ def outlook(report: NightReport, in_place: Sequence[Transfer], rest: Sequence[En
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
     words = f"Night {report.name}"
     words += f": {len(rest):,} files to fetch ({human_bytes(n_bytes)}), {len(in_place):,} in place"
-    if report.gaps.is_incomplete:
-        words += f"; missing at the door: {shortened(missing(report.gaps))}"
+    if lines := missing(report.gaps):
+        words += f"; missing at the door: {shortened(lines)}"
+    if report.gaps.unknown:
+        words += f"; not described by the door: {shortened(report.gaps.unknown, 4)}"
     if report.gaps.growing:
         words += f"; still growing: {shortened(report.gaps.growing)}"
     return words + "."
@@ -180,6 +182,8 @@ def _verdict(report: NightReport) -> str:
         return "In place, but there is no DL1 file at the door."
     if report.gaps.missing:
         return "In place, but subruns are missing at the door."
+    if report.gaps.is_incomplete:
+        return "In place, but the night is not complete at the door."
     return "Complete."
 
 

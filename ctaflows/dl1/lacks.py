@@ -18,9 +18,10 @@ NO_DL1 = "any DL1 file"
 
 
 def missing(what: Census | Gaps) -> list[str]:
-    """Name what is missing, with the older version that has it; nothing where nothing is."""
+    """Name what is missing, with the version that has it, or will; nothing where nothing is."""
     older = what.only_older
     named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
+    named += [f"{run} in {version}" for run, version in what.awaited.items()]
     return named if what.has_dl1 else [NO_DL1, *named]
 
 
@@ -61,6 +62,7 @@ def lacks(census: Census) -> list[tuple[str, list[str]]]:
             f"in {', '.join(d.places)}"
             for d in census.doubles
         ]),
+        ("Not described by the door", list(census.unknown)),
     ]  # fmt: skip
 
 

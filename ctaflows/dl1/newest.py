@@ -26,7 +26,8 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
 
     All files of a run are of that one version, so that no run is mixed. A run without DL1 files is
     taken from the newest version that has files of it. A file of no run is taken from the newest
-    version that has it, of those from which runs are taken.
+    version that has it, of those from which runs are taken. What a version holds that can't be
+    described is part of the night: it may be the newest data.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         rest: list[Entry] = []
         for entry, name in named[place]:
             home = homes[name.telescope, name.run] if name else others.get(_below(night, entry))
-            (mine if home == place else rest).append(entry)
+            is_mine = home == place or (name is None and entry.error is not None)
+            (mine if is_mine else rest).append(entry)
         taken.append(replace(night, entries=tuple(mine)))
         left.append(replace(night, entries=tuple(rest)))
     used = [night for night in taken if night.entries] or taken[:1]
@@ -68,6 +70,7 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         versions={n.version or "": n.path for n in reversed(used)} if len(used) > 1 else {},
         superseded=tuple(left),
         only_older=_only_older(newest_first, data, homes),
+        awaited=_awaited(newest_first, named, homes),
     )
 
 
@@ -84,6 +87,20 @@ def _homes(
             if name is not None:
                 homes.setdefault((name.telescope, name.run), place)
     return homes
+
+
+def _awaited(
+    newest_first: Sequence[Night],
+    named: Sequence[Iterable[tuple[Entry, DL1Name | None]]],
+    homes: Mapping[_Run, int],
+) -> dict[int, str]:
+    """Find runs of which a newer version than theirs has files, and that version."""
+    found: dict[int, str] = {}
+    for place, files in enumerate(named):
+        for _, name in files:
+            if name is not None and place < homes[name.telescope, name.run]:
+                found.setdefault(name.run, newest_first[place].version or "")
+    return dict(sorted(found.items()))
 
 
 def _only_older(

@@ -52,6 +52,9 @@ class Night:
         no other version was looked at.
     only_older : mapping of (int, int) to str
         Run and subrun of which only a version older than the run's has DL1 data, and that version.
+    awaited : mapping of int to str
+        Runs that are being processed anew: a newer version than theirs, which is told, has files
+        of them (lstchain writes interleaved events and muons first), but no DL1 data yet.
     """
 
     date: str
@@ -61,6 +64,7 @@ class Night:
     versions: Mapping[str, str] = field(default_factory=dict)
     superseded: tuple[Night, ...] = ()
     only_older: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    awaited: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
@@ -104,17 +108,23 @@ class Gaps:
         Those missing that a version older than the run's has, and that version.
     has_dl1 : bool
         Has the night any DL1 file?
+    awaited : mapping of str to str
+        Runs of which a newer version has files, but no DL1 data yet, and that version.
+    unknown : tuple of str
+        What the door names without describing it: path and what it said.
     """
 
     missing: tuple[str, ...] = ()
     growing: tuple[str, ...] = ()
     only_older: Mapping[str, str] = field(default_factory=dict)
     has_dl1: bool = True
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     @property
     def is_incomplete(self) -> bool:
-        """Is something not there? What is growing is."""
-        return bool(self.missing) or not self.has_dl1
+        """Is something not there, or not known to be? What is growing is."""
+        return bool(self.missing or self.awaited or self.unknown) or not self.has_dl1
 
     def to_dict(self) -> dict[str, Any]:
         """Give the gaps as JSON-ready values."""
@@ -123,6 +133,8 @@ class Gaps:
             "growing": list(self.growing),
             "only_older": dict(self.only_older),
             "has_dl1": self.has_dl1,
+            "awaited": dict(self.awaited),
+            "unknown": list(self.unknown),
         }
 
 
@@ -230,7 +242,12 @@ def select(night: Night, wanted: Wanted) -> list[Entry]:
     for entry in night.entries:
         name = parse_name(entry.name)
         base = night.home(entry.path)[1].rstrip("/") + "/"
-        if _is_wanted(entry.path.removeprefix(base), name, wanted):
+        relative = entry.path.removeprefix(base)
+        if entry.error is not None and name is None:  # perhaps a directory of wanted files
+            is_wanted = selected(relative, (), wanted.exclude)
+        else:
+            is_wanted = _is_wanted(relative, name, wanted)
+        if is_wanted:
             chosen.append((_order(name), entry.path, entry))
     return [entry for _, _, entry in sorted(chosen, key=lambda c: c[:2])]
 
@@ -266,9 +283,12 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     present: dict[int, set[int]] = {}
     whole_runs: set[int] = set()
     growing = []
+    unknown = []
     has_dl1 = False
     for entry in night.entries:
         name = parse_name(entry.name)
+        if entry.error is not None and (name is None or name.run in wanted.runs):
+            unknown.append(f"{entry.path}: {entry.error}")
         if name is None or name.kind != "dl1":
             continue
         has_dl1 = True
@@ -294,6 +314,8 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         tuple(growing),
         {name: only_older[name] for name in missing if name in only_older},
         has_dl1,
+        {f"Run{run:05d}": v for run, v in night.awaited.items() if run in wanted.runs},
+        tuple(unknown),
     )
 
 
@@ -309,6 +331,8 @@ def runs(entries: Sequence[Entry]) -> list[int]:
 
 def is_growing(entry: Entry, now: datetime) -> bool:
     """Is a file still written to, or was it a moment ago?"""
+    if entry.error is not None:
+        return False  # nothing is known of it
     if entry.size_bytes is None:
         return True
     return entry.mtime is not None and (now - entry.mtime).total_seconds() < GROWING_S

@@ -203,10 +203,12 @@ class NightReport:
             yield Text(f"         and {len(doubtful) - _MOST_DOUBTS} more", style="yellow")
         if said := self.versions_text:
             yield Text(f"versions {said}")
-        if self.gaps.is_incomplete:
-            yield Text(f"missing  {shortened(missing(self.gaps))}", style="yellow")
-        if self.gaps.growing:
-            yield Text(f"growing  {shortened(self.gaps.growing)}", style="yellow")
+        gaps = self.gaps
+        for word, lines in (
+            ("missing", missing(gaps)), ("unknown", gaps.unknown), ("growing", gaps.growing),
+        ):  # fmt: skip
+            if lines:
+                yield Text(f"{word:<8} {shortened(lines)}", style="yellow")
         if self.census is not None:
             yield Text(f"at door  {self.census.verdict}: {self.census.n_subruns} subruns")
         if not self.dry_run:

@@ -130,11 +130,17 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             found = version if "{version}" in door.settings.night_path else None
             entries = tuple(files_below(door, where))
             return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
-        names_there = [e.name for e in door.list(where) if e.is_dir]
+        there = list(door.list(where))
+        names_there = [e.name for e in there if e.is_dir]
         if released := list(filter(night.is_version, names_there)):
             versions = _list_versions(door, f"{day:%Y%m%d}", where, released, rest)
             if not versions:
                 raise NotFound("None of its versions is there", where=door.normalise(where))
+            # of one that can't be described nobody knows whether it is the newest
+            unknown = [e for e in there if e.error is not None]
+            if unknown:
+                last = versions[-1]
+                versions[-1] = replace(last, entries=(*last.entries, *unknown))
             return newest_of_each_run(versions, door.normalise(where))
         unreleased = sorted(filter(night.is_unreleased, names_there))
         entries = tuple(files_below(door, where, exclude=[glob.escape(n) for n in unreleased]))

@@ -175,6 +175,8 @@ class Issuer:
             expires_in=_seconds(expires_in, 0.0) if expires_in is not None else None,
             obtained_at=asked_at,
             scope=str(values.get("scope") or ""),
+            issuer=self._url,
+            client_id=self._settings.client_id,
         )
 
     def _endpoint(self, name: str) -> str | None:

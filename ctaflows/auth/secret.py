@@ -7,11 +7,14 @@ import binascii
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.auth.private import read_private, remove_private, write_private
-from ctaflows.errors import UsageError
+from ctaflows.auth.private import Room, read_private, remove_left, remove_private, write_private
+from ctaflows.auth.store import store_for
+from ctaflows.errors import AuthError, UsageError
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
+
+_ROOM_BYTES = 4096
 
 
 def kept_file(settings: Settings) -> Path:
@@ -34,7 +37,7 @@ def find(settings: Settings) -> str | None:
     """
     if settings.client_secret:
         return settings.client_secret
-    kept = read_private(kept_file(settings))
+    kept = read_private(kept_file(settings)) if is_ours(settings) else None
     if kept and not _is_newer(settings.client_secret_file, kept_file(settings)):
         return kept  # proven by a login
     if settings.client_secret_file is not None:
@@ -49,14 +52,32 @@ def find(settings: Settings) -> str | None:
     return _of_ctadata(settings.profile)
 
 
+def is_ours(settings: Settings) -> bool:
+    """Tell by the login beside it whether what is kept is of this issuer and client."""
+    try:
+        login = store_for(settings).kept()
+    except AuthError:
+        return True
+    return login is None or login.belongs_to(settings)
+
+
 def forget(settings: Settings) -> None:
     """Remove the secret that was kept."""
     remove_private(kept_file(settings))
 
 
-def keep(settings: Settings, secret: str) -> None:
+def make_room(settings: Settings) -> Room:
+    """Make sure of the room for a secret, as `Store.make_room` for tokens."""
+    return Room(kept_file(settings), _ROOM_BYTES)
+
+
+def keep(settings: Settings, secret: str, room: Room | None = None) -> None:
     """Keep a secret that a person gave, for later renewals."""
-    write_private(kept_file(settings), secret)
+    remove_left(kept_file(settings))
+    if room is None:
+        write_private(kept_file(settings), secret)
+    else:
+        room.fill(secret)
 
 
 def _is_newer(file: Path | None, than: Path) -> bool:

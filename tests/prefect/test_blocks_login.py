@@ -202,11 +202,11 @@ def test_a_change_while_we_renew_is_not_overwritten(
     theirs = box.tokens()["refresh_token"]
     exchanged = Keeper._exchanged
 
-    def meanwhile(self: Keeper, refresh_token: str) -> Any:
+    def meanwhile(self: Keeper, *what: Any) -> Any:
         with server.client as client:
             found = client.read_block_document_by_name(NAME, "cta-credentials")
             BlockStore._put(client, found.id, theirs)
-        return exchanged(self, refresh_token)
+        return exchanged(self, *what)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "_exchanged", meanwhile)

@@ -134,7 +134,7 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
     for _ in range(2):
         keeper = Keeper(settings)
         with contextlib.suppress(Exception):
-            keeper._exchanged(tokens.refresh_token or "")
+            keeper._exchanged(tokens.refresh_token or "", lambda _: None)
     assert [r.status for r in box.requests if r.path.endswith("/token")] == [200, 400]
 
 

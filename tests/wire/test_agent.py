@@ -269,6 +269,17 @@ def test_a_refused_login_is_said_and_a_new_one_is_taken_up(short: Sandbox) -> No
     assert in_process(short, "stop")
 
 
+def test_an_agent_of_another_issuer_asks_nobody(
+    short: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTAFLOWS_ISSUER_URL", f"{short.issuer_url}/other")
+    in_process(short, "start")
+    assert becomes(lambda: in_process(short, "status").state == "failing")
+    assert "belongs to" in in_process(short, "status").message
+    assert not list(short.requests)
+    assert in_process(short, "stop")
+
+
 def test_it_is_stopped_from_another_machine(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(box, "start")
     monkeypatch.setattr(daemon.socket, "gethostname", lambda: "elsewhere")

@@ -225,6 +225,10 @@ class Keeper:
             owner=tokens.owner(),
         )
 
+    def check_owner(self) -> None:
+        """Raise an error if no login is stored, or one that is not of these settings' issuer."""
+        self._stored().check_owner(self._settings, str(self.store.file))
+
     def _others(self) -> FoundToken | None:
         """Look where others keep tokens: WLCG's places before our store, old ones after it."""
         source = self._settings.token_source

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctaflows.auth.private import Room, read_private, remove_left, remove_private, write_private
 from ctaflows.auth.store import store_for
 from ctaflows.errors import AuthError, UsageError
-
-if TYPE_CHECKING:
-    from ctaflows.settings import Settings
+from ctaflows.settings import PROFILES, Settings
 
 _ROOM_BYTES = 4096
 
@@ -49,7 +46,7 @@ def find(settings: Settings) -> str | None:
                 where=str(settings.client_secret_file),
                 said=str(why),
             ) from None
-    return _of_ctadata(settings.profile)
+    return _of_ctadata(settings)
 
 
 def is_ours(settings: Settings) -> bool:
@@ -87,11 +84,18 @@ def _is_newer(file: Path | None, than: Path) -> bool:
         return False
 
 
-def _of_ctadata(profile: str) -> str | None:
+def _of_ctadata(settings: Settings) -> str | None:
     """Read what ctadata 0.7 keeps (base64) or 0.6 kept (as it is); see their api.py."""
+    profile = settings.profile
     suffix = {"cscs": "", "cscs-dev": "-dev"}.get(profile)
     if suffix is None:
         return None
+    theirs = Settings().replace(**PROFILES[profile])
+    if (settings.issuer_url.rstrip("/"), settings.client_id) != (
+        theirs.issuer_url,
+        theirs.client_id,
+    ):
+        return None  # it is for that client of that issuer
     encoded = read_private(Path(f"~/.config/cta-data/secret{suffix}").expanduser())
     if encoded:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ctaflows import settings as settings_module
 from ctaflows.auth import secret
 from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.login import log_in
@@ -29,6 +30,7 @@ from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ctaflows.settings import Settings
 
@@ -185,6 +187,18 @@ def test_a_kept_secret_is_not_sent_to_another_issuer(
             theirs = third.settings(config_dir=box.config_dir, client_secret_file=None)
             Keeper(theirs).log_in(lambda login: third.approve(login.user_code) and None)
         assert secret.find(theirs.replace(client_secret=None)) is None, "its login is gone"
+
+
+@pytest.mark.parametrize(("profile", "file"), [("cscs", "secret"), ("cscs-dev", "secret-dev")])
+def test_a_secret_that_ctadata_keeps_is_for_its_issuer(
+    box: Sandbox, tmp_path: Path, profile: str, file: str
+) -> None:
+    kept = tmp_path / "home/.config/cta-data" / file
+    kept.parent.mkdir(parents=True)
+    kept.write_text(base64.b64encode(b"theirs").decode())
+    assert secret.find(settings_module.load(profile)) == "theirs"
+    assert secret.find(settings_module.load(profile, issuer_url=box.issuer_url)) is None
+    assert secret.find(settings_module.load(profile, client_id="another")) is None
 
 
 @pytest.mark.parametrize("path", ["/openid-configuration", "/token"])

@@ -92,6 +92,24 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         with _as_os_errors(path):
             return _details(self._door.stat(self._strip_protocol(path)))
 
+    def exists(self, path: str, **_: Any) -> bool:
+        """Is there anything at a path? What can't be asked is an error: fsspec would say no."""
+        return self._type(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Is there a file at a path? As for `exists`."""
+        return self._type(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Is there a directory at a path? As for `exists`."""
+        return self._type(path) == "directory"
+
+    def _type(self, path: str) -> str | None:
+        try:
+            return str(self.info(path)["type"])
+        except FileNotFoundError:
+            return None
+
     def modified(self, path: str) -> datetime | None:
         """Give the time of the last change, aware."""
         found: datetime | None = self.info(path)["mtime"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from ctaflows.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 OTHERS = (
@@ -92,6 +94,53 @@ def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     return work
+
+
+@dataclass
+class Held:
+    """Answers with tokens: made, so that a refresh token is used up, but not on their way yet."""
+
+    made: threading.Event = field(default_factory=threading.Event)
+    sent: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """Hold the answers of the sandbox's issuer that have tokens until `sent` is set."""
+    from ctaflows.sandbox import issuer
+
+    held, real = Held(), issuer.wsgi.call
+
+    def call(application: Any, environ: dict[str, Any]) -> Any:
+        response = real(application, environ)
+        if environ["PATH_INFO"].endswith("/token") and response.status == 200:
+            held.made.set()
+            held.sent.wait(60)
+        return response
+
+    monkeypatch.setattr(issuer.wsgi, "call", call)
+    yield held
+    held.sent.set()
+
+
+@pytest.fixture
+def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the sandbox's issuer answer with a status, and nothing else."""
+    from ctaflows.sandbox import issuer
+    from ctaflows.sandbox.messages import Response
+
+    def says(status: int, path: str = "") -> None:
+        real = issuer.wsgi.call
+
+        def call(application: Any, environ: dict[str, Any]) -> Any:
+            if not environ["PATH_INFO"].endswith(path):
+                return real(application, environ)
+            body = b'{"message": "Realm does not exist"}'
+            return Response(status, headers={"Content-Type": "application/json"}, body=body)
+
+        monkeypatch.setattr(issuer.wsgi, "call", call)
+
+    return says
 
 
 @pytest.fixture

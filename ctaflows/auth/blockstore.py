@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import Busy, read_private, remove_private, write_private
+from ctaflows.auth.private import Busy, Room, read_private, remove_private, write_private
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.blockprofile import CREDENTIALS, failure
 from ctaflows.errors import CtaflowsError, NetworkError, TokenMissing, UsageError
@@ -64,6 +64,7 @@ class BlockStore(Store):
 
     def __init__(self, settings: Settings) -> None:
         self.name = str(settings.credentials)
+        self._issuer, self._client_id = settings.issuer_url.rstrip("/"), settings.client_id
         # two servers may each have a block of this name
         server = hashlib.sha256(_server().encode()).hexdigest()[:8]
         super().__init__(settings.replace(profile=f"credentials-{self.name}-{server}"))
@@ -94,16 +95,22 @@ class BlockStore(Store):
                 hint=f"ctaflows token login --profile block:{CREDENTIALS}/{self.name}",
             )
         if tokens is None:
-            return TokenSet(_NONE_YET, seen.refresh_token, expires_in=0.0)
-        return replace(tokens, refresh_token=seen.refresh_token, refused=None)
+            return self._of_block(TokenSet(_NONE_YET, expires_in=0.0), seen)
+        return self._of_block(tokens, seen)
 
-    def write(self, tokens: TokenSet) -> None:
+    def write(self, tokens: TokenSet, room: Room | None = None) -> None:
         """Keep new tokens here, then save a refresh token that is new to the block.
 
         Only to be called by who holds the lock.
+
+        Parameters
+        ----------
+        tokens, room
+            As for `Store.write`.
         """
         seen = self._seen or self._look()
-        self._keep(tokens, seen.digest)
+        self._remove_left()
+        self._keep(tokens, seen.digest, room)
         if tokens.refused is None and _digest(tokens.refresh_token) != seen.digest:
             self._save(tokens, seen)
 
@@ -158,14 +165,24 @@ class BlockStore(Store):
 
     # -- this home's file --------------------------------------------------------------------
 
-    def _keep(self, tokens: TokenSet, mark: str) -> None:
+    def _keep(self, tokens: TokenSet, mark: str, room: Room | None = None) -> None:
         # one file, since tokens and mark must never be of different times
-        write_private(self.file, json.dumps({**asdict(tokens), "block": mark}))
-        write_private(self.bare_file, tokens.access_token + "\n")
+        self._replace(json.dumps({**asdict(tokens), "block": mark}), room)
+        self._write_bare(tokens)
 
     def _adopt(self, tokens: TokenSet, seen: _Seen) -> None:
         """Go on with the login that somebody else put into the block."""
-        self._keep(replace(tokens, refresh_token=seen.refresh_token), seen.digest)
+        self._keep(self._of_block(tokens, seen), seen.digest)
+
+    def _of_block(self, tokens: TokenSet, seen: _Seen) -> TokenSet:
+        """Give tokens with the block's login, which is the block's issuer's."""
+        return replace(
+            tokens,
+            refresh_token=seen.refresh_token,
+            refused=None,
+            issuer=self._issuer,
+            client_id=self._client_id,
+        )
 
     def _mark(self) -> str | None:
         """Give the digest of what the block had when this home's file was written."""
@@ -190,11 +207,10 @@ class BlockStore(Store):
                 return
             with self._client() as client:
                 self._put(client, now.id, tokens.refresh_token)
+            self._keep(tokens, _digest(tokens.refresh_token))
         except CtaflowsError as why:
             self._save_not_before = time.monotonic() + _PAUSE_S
             log.warning("The renewed login is not saved yet, it is kept in %s: %s", self.file, why)
-            return
-        self._keep(tokens, _digest(tokens.refresh_token))
 
     def _look(self) -> _Seen:
         with self._client() as client:
@@ -251,7 +267,11 @@ class BlockStore(Store):
                 if time.monotonic() >= ends_at:
                     raise Busy("Another worker is renewing the login", where=self._where)
                 time.sleep(_GLANCE_S)
-            write_private(self._lease_file, lease)
+            try:
+                write_private(self._lease_file, lease)
+            except CtaflowsError:
+                self._give_back(client, lease)
+                raise
         try:
             yield
         finally:

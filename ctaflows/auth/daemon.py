@@ -68,10 +68,12 @@ def start(settings: Settings) -> Status:
     ------
     TokenMissing
         Nobody has logged in.
+    AuthError
+        The login is another issuer's, or another client's.
     UsageError
         It did not come up; its log says why.
     """
-    Keeper(settings.replace(token_source="store")).stored_info()  # noqa: S106
+    Keeper(settings.replace(token_source="store")).check_owner()  # noqa: S106
     files = Files(settings)
     make_folder(files.lock.parent)
     files.stop_asked.unlink(missing_ok=True)

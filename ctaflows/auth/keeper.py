@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ctaflows import halt
 from ctaflows.auth import block, legacy, secret
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.private import Busy
-from ctaflows.auth.store import Store
+from ctaflows.auth.store import store_for
 from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
@@ -39,15 +42,6 @@ MARGIN_S = 60.0
 DEADLINE_S = 45.0
 #: Pause after a renewal that failed while the old token holds, seconds.
 _PAUSE_S = 10.0
-
-
-def store_for(settings: Settings) -> Store:
-    """Give the place where a login is kept: a block, if the profile names one, else a file."""
-    if not settings.credentials:
-        return Store(settings)
-    from ctaflows.auth.blockstore import BlockStore
-
-    return BlockStore(settings)
 
 
 class Keeper:
@@ -177,11 +171,22 @@ class Keeper:
         settings = self._settings
         if client_secret is not None:
             settings = settings.replace(client_secret=client_secret)
-        tokens = log_in(settings, show)
-        with self.store.lock():
-            if client_secret is not None:
-                secret.keep(settings, client_secret)
-            self.store.write(tokens)
+        with contextlib.ExitStack() as rooms:
+            with self.store.lock():  # a person's approval is good once, as a refresh token is
+                room = rooms.enter_context(self.store.make_room())
+                secret_room = None
+                if client_secret is not None:
+                    secret_room = rooms.enter_context(secret.make_room(settings))
+
+            def keep(tokens: TokenSet) -> None:
+                with self.store.lock():
+                    if not secret.is_ours(settings):
+                        secret.forget(settings)
+                    self.store.write(tokens, room)
+                    if client_secret is not None:
+                        secret.keep(settings, client_secret, secret_room)
+
+            log_in(settings, show, keep=keep)
         return self.stored_info()
 
     def log_out(self) -> bool:
@@ -215,9 +220,16 @@ class Keeper:
         tokens = self._stored()
         return describe(
             FoundToken(tokens.access_token, str(self.store.file)),
-            refreshable=tokens.refresh_token is not None and tokens.refused is None,
+            refreshable=tokens.refresh_token is not None
+            and tokens.refused is None
+            and tokens.belongs_to(self._settings),
             expires_at=tokens.expires_at,
+            owner=tokens.owner(),
         )
+
+    def check_owner(self) -> None:
+        """Raise an error if no login is stored, or one that is not of these settings' issuer."""
+        self._stored().check_owner(self._settings, str(self.store.file))
 
     def _others(self) -> FoundToken | None:
         """Look where others keep tokens: WLCG's places before our store, old ones after it."""
@@ -249,6 +261,7 @@ class Keeper:
             tokens = self._stored()
             if good_enough(tokens):
                 return tokens
+            tokens.check_owner(self._settings, str(self.store.file))
             if tokens.refused is not None:
                 raise LoginNeeded(
                     "The issuer will not renew this login",
@@ -260,23 +273,30 @@ class Keeper:
                     "The stored token can't be renewed: no refresh token is stored with it",
                     where=str(self.store.file),
                 )
-            try:
-                newer = self._exchanged(tokens.refresh_token)
-            except LoginNeeded as why:
-                # told to all who share the home, so that nobody asks the issuer again
-                self.store.write(replace(tokens, refused=why.said or "invalid_grant"))
-                raise
-            self.store.write(newer)  # before anybody uses it: the old refresh token may be dead
-            return newer
+            with self.store.make_room() as room:
+                try:
+                    return self._exchanged(
+                        tokens.refresh_token, lambda newer: self.store.write(newer, room)
+                    )
+                except LoginNeeded as why:
+                    # told to all who share the home, so that nobody asks the issuer again
+                    self.store.write(replace(tokens, refused=why.said or "invalid_grant"), room)
+                    raise
 
-    def _exchanged(self, refresh_token: str) -> TokenSet:
-        """Ask the issuer until it answers or the time is over.
+    def _exchanged(self, refresh_token: str, keep: Callable[[TokenSet], None]) -> TokenSet:
+        """Ask the issuer until it answers or the time is over, and keep what it gives.
 
-        An answer that is lost after the issuer rotated the token can't be told from one that never
-        came: the old token is tried again, and ``invalid_grant`` then says which it was.
+        It is kept before anybody uses it: the old refresh token may be dead. An answer that is lost
+        after the issuer rotated the token can't be told from one that never came: the old token is
+        tried again, and ``invalid_grant`` then says which it was.
         """
         ends_at = time.monotonic() + self._deadline_s
-        attempt = 1
+        attempt, answered, stop = 1, threading.Event(), halt.current()
+
+        def kept(newer: TokenSet) -> None:
+            answered.set()
+            keep(newer)
+
         while True:
             left_s = ends_at - time.monotonic()
             try:
@@ -286,18 +306,23 @@ class Keeper:
                         lambda: issuer.refresh(refresh_token),
                         where=self._settings.issuer_url,
                         stop=issuer.close,
+                        keep=kept,
                     )
             except CtaflowsError as why:
+                if answered.is_set():  # the refresh token is used up
+                    raise
                 passing = why.retryable or isinstance(why, ProtocolSurprise)  # a page of HTML
                 pause = _pause(why, attempt, self._settings) if passing else None
                 if pause is None or time.monotonic() + pause >= ends_at:
                     raise
                 log.info("%s; asking the issuer again in %.1f s", why, pause)
-                time.sleep(pause)
+                if halt.wait(pause, stop):
+                    raise
                 attempt += 1
 
     def _ended_at_issuer(self, tokens: TokenSet) -> bool:
         try:
+            tokens.check_owner(self._settings, str(self.store.file))
             with Issuer(self._settings) as issuer:
                 return within(
                     self._deadline_s,

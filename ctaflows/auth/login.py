@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,7 @@ def log_in(
     settings: Settings,
     show: Callable[[DeviceLogin], None],
     *,
+    keep: Callable[[TokenSet], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> TokenSet:
@@ -37,13 +39,15 @@ def log_in(
         Issuer and client.
     show : Callable
         Shows the person where to go and which code to type.
+    keep : Callable, optional
+        Stores the tokens, before anything else can end this.
     pause, clock : Callable
         For tests.
 
     Returns
     -------
     TokenSet
-        The tokens; not yet stored.
+        The tokens.
 
     Raises
     ------
@@ -56,11 +60,18 @@ def log_in(
     """
     login = _exchange(settings, Issuer.begin_login)
     show(login)
+    answered = threading.Event()
+
+    def kept(tokens: TokenSet) -> None:
+        answered.set()
+        if keep is not None:
+            keep(tokens)
+
     ends_at, interval_s = clock() + login.expires_in_s, login.interval_s
     while clock() + interval_s < ends_at:
         pause(interval_s)
         try:
-            return _exchange(settings, lambda issuer: issuer.ask_for_login(login))
+            return _exchange(settings, lambda issuer: issuer.ask_for_login(login), kept)
         except GrantError as why:
             if why.code == "slow_down":
                 interval_s += _SLOWER_S  # for all later questions too
@@ -68,17 +79,24 @@ def log_in(
                 raise _end(why) from None
         except CtaflowsError as why:
             # 429, 5xx, a page of HTML, a broken connection: back off, go on until the code ends
-            if not why.retryable and not isinstance(why, ProtocolSurprise):
+            passing = why.retryable or isinstance(why, ProtocolSurprise)
+            if not passing or answered.is_set():
                 raise
             slower_s = min(max(2 * interval_s, 1.0), 60.0)
             interval_s = max(why.retry_after_s or 0.0, interval_s, slower_s)
     raise LoginNeeded("Nobody let us in in time", where=login.uri, hint="Begin again.")
 
 
-def _exchange(settings: Settings, call: Callable[[Issuer], R]) -> R:
+def _exchange(
+    settings: Settings, call: Callable[[Issuer], R], keep: Callable[[R], None] | None = None
+) -> R:
     with Issuer(settings) as issuer:
         return within(
-            _EXCHANGE_S, lambda: call(issuer), where=settings.issuer_url, stop=issuer.close
+            _EXCHANGE_S,
+            lambda: call(issuer),
+            where=settings.issuer_url,
+            stop=issuer.close,
+            keep=keep,
         )
 
 

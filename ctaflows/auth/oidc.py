@@ -15,7 +15,13 @@ from urllib.parse import quote, quote_plus, urlencode, urlsplit
 from ctaflows.auth import secret
 from ctaflows.auth.store import TokenSet
 from ctaflows.auth.token import is_token
-from ctaflows.errors import AuthError, CtaflowsError, LoginNeeded, ProtocolSurprise
+from ctaflows.errors import (
+    AuthError,
+    CtaflowsError,
+    LoginNeeded,
+    ProtocolSurprise,
+    RateLimited,
+)
 from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 _DEFAULT_INTERVAL_S = 5.0  # RFC 8628 §3.2
 _DEFAULT_LIFETIME_S = 600.0
+_CHECK = "Check CTAFLOWS_ISSUER_URL."
 
 
 class GrantError(AuthError):
@@ -115,7 +122,7 @@ class Issuer:
             raise AuthError(
                 "This issuer has no device login",
                 where=self._url,
-                hint="Check CTAFLOWS_ISSUER_URL.",
+                hint=_CHECK,
             )
         values = self._post(endpoint, {"scope": scope})
         try:
@@ -168,6 +175,8 @@ class Issuer:
             expires_in=_seconds(expires_in, 0.0) if expires_in is not None else None,
             obtained_at=asked_at,
             scope=str(values.get("scope") or ""),
+            issuer=self._url,
+            client_id=self._settings.client_id,
         )
 
     def _endpoint(self, name: str) -> str | None:
@@ -177,13 +186,13 @@ class Issuer:
         """
         if self._metadata is None:
             url = f"{self._url}/.well-known/openid-configuration"
-            found = _json(self._transport.request("GET", url, headers={"Accept": _FORM["Accept"]}))
+            found = _json(self._ask("GET", url, headers={"Accept": _FORM["Accept"]}))
             if str(found.get("issuer", "")).rstrip("/") != self._url:
                 raise ProtocolSurprise(
                     "The issuer's description names another issuer",
                     where=url,
                     said=str(found.get("issuer")),
-                    hint="Check CTAFLOWS_ISSUER_URL.",
+                    hint=_CHECK,
                 )
             self._metadata = found
         endpoint = self._metadata.get(name)
@@ -192,6 +201,28 @@ class Issuer:
         if origin(str(endpoint))[0] != origin(self._url)[0]:
             raise ProtocolSurprise("The issuer names an endpoint that is not safe", where=self._url)
         return str(endpoint)
+
+    def _ask(self, method: str, url: str, **how: Any) -> Answer:
+        """Send a request; the transport's errors are of files at a door, ours are of an issuer."""
+        try:
+            return self._transport.request(method, url, **how)
+        except CtaflowsError as why:
+            raise self._error(why) from None
+
+    def _error(self, why: CtaflowsError) -> CtaflowsError:
+        """Give the error that an issuer's answer is: nothing here is absent, full or replaced."""
+        if isinstance(why, RateLimited):
+            why.hint = "Wait a minute."
+        passes = why.retryable or (isinstance(why, ProtocolSurprise) and (why.status or 0) >= 500)
+        if why.status is None or passes:
+            return why
+        return AuthError(
+            f"The issuer {self._url} refuses to answer",
+            where=why.where,
+            said=why.said,
+            hint=_CHECK,
+            status=why.status,
+        )
 
     def _post(self, endpoint: str, form: dict[str, str]) -> dict[str, Any]:
         """Send a form with the client's name and secret, which as fields take every character.
@@ -204,7 +235,7 @@ class Issuer:
         if known := secret.find(self._settings):
             fields["client_secret"] = known
         try:
-            answer = self._transport.request(
+            answer = self._ask(
                 "POST",
                 endpoint,
                 headers=_FORM,
@@ -224,7 +255,9 @@ def _grant_error(answer: Answer, endpoint: str) -> AuthError:
     except ProtocolSurprise:
         values = {}
     code, text = str(values.get("error") or ""), str(values.get("error_description") or "")
-    hint = "Check CTAFLOWS_CLIENT_ID and the client's secret." if "client" in code else None
+    hint = None if code else _CHECK  # such as a proxy's 403
+    if "client" in code:
+        hint = "Check CTAFLOWS_CLIENT_ID and the client's secret."
     error = GrantError(
         "The issuer refuses",
         where=endpoint,

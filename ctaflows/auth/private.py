@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import glob
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ctaflows.errors import AuthError, UsageError
 
@@ -49,20 +51,78 @@ def write_private(file: Path, text: str) -> None:
     UsageError
         It can't be written; the old text stands.
     """
-    make_folder(file.parent)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as why:
-        raise _error(why, file) from why
-    finally:
+    with Room(file) as room:
+        room.fill(text)
+
+
+class Room:
+    """A private file's next text before it has its name; as a context it is removed at the end.
+
+    Its temporary file is locked as long as it is in use: what nobody locks, a killed process left.
+
+    Parameters
+    ----------
+    file : Path
+        The file. Its folder is made, for us alone.
+    n_bytes : int
+        So much is really written, for a text that is not known yet but must not be lost then.
+
+    Raises
+    ------
+    UsageError
+        It can't be written; nothing is left.
+    """
+
+    def __init__(self, file: Path, n_bytes: int = 0) -> None:
+        make_folder(file.parent)
+        self._file = file
+        self._temporary = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
+        try:
+            self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as why:
+            raise _error(why, file) from why
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if n_bytes:
+                self._write(os.urandom(n_bytes))  # what file systems can't make smaller
+        except OSError as why:
+            self.close()
+            raise _error(why, file) from why
+
+    def fill(self, text: str) -> None:
+        """Replace the file by this text, in one step.
+
+        Raises
+        ------
+        UsageError
+            It can't be written; the old text stands.
+        """
+        try:
+            self._write(text.encode())
+            self._temporary.replace(self._file)
+        except OSError as why:
+            raise _error(why, self._file) from why
+
+    def close(self) -> None:
+        """Remove what was not given its name."""
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            self._temporary.unlink()
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> None:
+        # over what is there, which needs no room but what is lacking
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        os.ftruncate(self._descriptor, len(data))
+        os.fsync(self._descriptor)
 
 
 class Busy(AuthError):
@@ -106,20 +166,32 @@ def locked(file: Path, wait_s: float) -> Iterator[None]:
         yield
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 def _error(why: OSError, where: Path) -> UsageError:
-    return UsageError(
-        "The tokens can't be kept",
-        where=str(where),
-        said=why.strerror,
-        hint="Name a folder that you may write to in CTAFLOWS_CONFIG_DIR.",
-    )
+    hint = "Name a folder that you may write to in CTAFLOWS_CONFIG_DIR."
+    if why.errno in _FULL:
+        hint = "Make room there, or name another folder in CTAFLOWS_CONFIG_DIR."
+    return UsageError("The tokens can't be kept", where=str(where), said=why.strerror, hint=hint)
 
 
 def remove_private(file: Path) -> None:
     """Remove a private file, and what a killed process may have left of it."""
     file.unlink(missing_ok=True)
-    for left in file.parent.glob(f".{file.name}.*"):
-        left.unlink(missing_ok=True)
+    remove_left(file)
+
+
+def remove_left(file: Path) -> None:
+    """Remove what killed processes left beside a private file: it may hold a secret."""
+    for left in file.parent.glob(f".{glob.escape(file.name)}.[0-9]*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def read_private(file: Path) -> str | None:

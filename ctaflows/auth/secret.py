@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ctaflows.auth.private import read_private, remove_private, write_private
-from ctaflows.errors import UsageError
+from ctaflows.auth.private import Room, read_private, remove_left, remove_private, write_private
+from ctaflows.auth.store import store_for
+from ctaflows.errors import AuthError, UsageError
+from ctaflows.settings import PROFILES, Settings
 
-if TYPE_CHECKING:
-    from ctaflows.settings import Settings
+_ROOM_BYTES = 4096
 
 
 def kept_file(settings: Settings) -> Path:
@@ -34,7 +34,7 @@ def find(settings: Settings) -> str | None:
     """
     if settings.client_secret:
         return settings.client_secret
-    kept = read_private(kept_file(settings))
+    kept = read_private(kept_file(settings)) if is_ours(settings) else None
     if kept and not _is_newer(settings.client_secret_file, kept_file(settings)):
         return kept  # proven by a login
     if settings.client_secret_file is not None:
@@ -46,7 +46,16 @@ def find(settings: Settings) -> str | None:
                 where=str(settings.client_secret_file),
                 said=str(why),
             ) from None
-    return _of_ctadata(settings.profile)
+    return _of_ctadata(settings)
+
+
+def is_ours(settings: Settings) -> bool:
+    """Tell by the login beside it whether what is kept is of this issuer and client."""
+    try:
+        login = store_for(settings).kept()
+    except AuthError:
+        return True
+    return login is None or login.belongs_to(settings)
 
 
 def forget(settings: Settings) -> None:
@@ -54,9 +63,18 @@ def forget(settings: Settings) -> None:
     remove_private(kept_file(settings))
 
 
-def keep(settings: Settings, secret: str) -> None:
+def make_room(settings: Settings) -> Room:
+    """Make sure of the room for a secret, as `Store.make_room` for tokens."""
+    return Room(kept_file(settings), _ROOM_BYTES)
+
+
+def keep(settings: Settings, secret: str, room: Room | None = None) -> None:
     """Keep a secret that a person gave, for later renewals."""
-    write_private(kept_file(settings), secret)
+    remove_left(kept_file(settings))
+    if room is None:
+        write_private(kept_file(settings), secret)
+    else:
+        room.fill(secret)
 
 
 def _is_newer(file: Path | None, than: Path) -> bool:
@@ -66,11 +84,18 @@ def _is_newer(file: Path | None, than: Path) -> bool:
         return False
 
 
-def _of_ctadata(profile: str) -> str | None:
+def _of_ctadata(settings: Settings) -> str | None:
     """Read what ctadata 0.7 keeps (base64) or 0.6 kept (as it is); see their api.py."""
+    profile = settings.profile
     suffix = {"cscs": "", "cscs-dev": "-dev"}.get(profile)
     if suffix is None:
         return None
+    theirs = Settings().replace(**PROFILES[profile])
+    if (settings.issuer_url.rstrip("/"), settings.client_id) != (
+        theirs.issuer_url,
+        theirs.client_id,
+    ):
+        return None  # it is for that client of that issuer
     encoded = read_private(Path(f"~/.config/cta-data/secret{suffix}").expanduser())
     if encoded:
         try:

@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import locked, read_private, remove_private, write_private
-from ctaflows.errors import AuthError, CtaflowsError
+from ctaflows.auth.private import (
+    Room,
+    locked,
+    read_private,
+    remove_left,
+    remove_private,
+    write_private,
+)
+from ctaflows.auth.token import claims
+from ctaflows.errors import AuthError, CtaflowsError, UsageError
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
 
+log = logging.getLogger("ctaflows.auth")
 
 #: Clocks of machines that share a home may differ by this much, seconds.
 _CLOCK_S = 60.0
+#: Tokens of a person in a hundred groups take half of it.
+_ROOM_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,8 @@ class TokenSet:
         As the issuer said.
     refused : str or None
         What the issuer said when it would not take the refresh token: it is not asked again.
+    issuer, client_id : str or None
+        Whose they are: no other issuer may see the refresh token. None where that is not known.
     """
 
     access_token: str = field(repr=False)
@@ -48,6 +62,8 @@ class TokenSet:
     scope: str = ""
     token_type: str = "Bearer"  # noqa: S105
     refused: str | None = None
+    issuer: str | None = None
+    client_id: str | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -68,6 +84,58 @@ class TokenSet:
         if self.obtained_at > time.time() + _CLOCK_S:  # the clock was put back: how old is it?
             return True
         return self.remaining_s() < min(margin_s, fraction * self.expires_in)
+
+    def owner(self) -> tuple[str | None, str | None]:
+        """Give issuer and client: as noted, else as the access token claims, None if unknown.
+
+        A file of ctaflows 0.1.0 has no note of them.
+        """
+        said = claims(self.access_token)
+        client = said.get("azp") or said.get("client_id")
+        issuer = self.issuer or said.get("iss")
+        client = self.client_id or client
+        return (
+            issuer.rstrip("/") if isinstance(issuer, str) else None,
+            client if isinstance(client, str) else None,
+        )
+
+    def belongs_to(self, settings: Settings) -> bool:
+        """Is this the login of the settings' issuer and client, as far as is known?"""
+        issuer, client = self.owner()
+        is_issuer = issuer in (None, settings.issuer_url.rstrip("/"))
+        return is_issuer and client in (None, settings.client_id)
+
+    def check_owner(self, settings: Settings, where: str) -> None:
+        """Raise AuthError if these are another issuer's, or another client's, than the settings'.
+
+        Parameters
+        ----------
+        settings : Settings
+            ``issuer_url``, ``client_id``.
+        where : str
+            Where the tokens are kept.
+        """
+        if self.belongs_to(settings):
+            return
+        issuer, client = self.owner()
+        named = settings.issuer_url.rstrip("/")
+        raise AuthError(
+            f"The stored login belongs to {issuer or named}, client "
+            f"{client or settings.client_id}; the settings name {named}, client "
+            f"{settings.client_id}, which was not asked",
+            where=where,
+            hint="Mend CTAFLOWS_ISSUER_URL and CTAFLOWS_CLIENT_ID, use a profile of its own for "
+            "each login, or log in again: ctaflows token login.",
+        )
+
+
+def store_for(settings: Settings) -> Store:
+    """Give the place where a login is kept: a block, if the profile names one, else a file."""
+    if not settings.credentials:
+        return Store(settings)
+    from ctaflows.auth.blockstore import BlockStore
+
+    return BlockStore(settings)
 
 
 class Store:
@@ -97,6 +165,10 @@ class Store:
         AuthError
             The file is there but can't be read.
         """
+        return self.kept()
+
+    def kept(self) -> TokenSet | None:
+        """Give what the file here says, whatever else the store looks at; as for `read`."""
         try:
             return _token_set(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -109,10 +181,59 @@ class Store:
                 hint="Remove the file and log in again: ctaflows token login.",
             ) from None
 
-    def write(self, tokens: TokenSet) -> None:
-        """Replace the stored tokens, in one step and private from the first byte."""
-        write_private(self.file, json.dumps(asdict(tokens)))
-        write_private(self.bare_file, tokens.access_token + "\n")
+    def make_room(self) -> Room:
+        """Make sure of the room for the next tokens: a refresh token is good once.
+
+        Only to be called by who holds the lock.
+
+        Raises
+        ------
+        UsageError
+            There is none; what is stored stands.
+        """
+        self._remove_left()
+        try:
+            return Room(self.file, _ROOM_BYTES)
+        except UsageError as why:
+            raise UsageError(
+                "New tokens could not be kept, so the issuer was not asked for any",
+                where=why.where,
+                said=why.said,
+                hint=why.hint,
+            ) from None
+
+    def write(self, tokens: TokenSet, room: Room | None = None) -> None:
+        """Replace the stored tokens, in one step and private from the first byte.
+
+        Only to be called by who holds the lock.
+
+        Parameters
+        ----------
+        tokens : TokenSet
+            The tokens.
+        room : Room, optional
+            What `make_room` gave.
+        """
+        self._remove_left()
+        self._replace(json.dumps(asdict(tokens)), room)
+        self._write_bare(tokens)
+
+    def _replace(self, text: str, room: Room | None) -> None:
+        if room is None:
+            write_private(self.file, text)
+        else:
+            room.fill(text)
+
+    def _write_bare(self, tokens: TokenSet) -> None:
+        """Replace the bare file; the login is kept without it, and `mend` tries again."""
+        try:
+            write_private(self.bare_file, tokens.access_token + "\n")
+        except UsageError as why:
+            log.warning("The file with the token for other tools is behind: %s", why)
+
+    def _remove_left(self) -> None:
+        for file in (self.file, self.bare_file):
+            remove_left(file)
 
     def mend(self, tokens: TokenSet) -> None:
         """Put the bare file right, which a kill may have left one token behind."""
@@ -154,6 +275,8 @@ def _token_set(values: dict[str, Any]) -> TokenSet:
         "scope": (str,),
         "token_type": (str,),
         "refused": (str, type(None)),
+        "issuer": (str, type(None)),
+        "client_id": (str, type(None)),
     }
     known = {key: values[key] for key in kinds if key in values}
     if not known.get("access_token") or not all(

@@ -56,7 +56,7 @@ class TokenInfo:
     source : str
         Where it was found.
     issuer, subject : str or None
-        Who made it and for whom; None for a token that can't be read.
+        Who made it and for whom; None where that is not known.
     scopes, audience : tuple of str
         What it may do, and where.
     expires_at : datetime or None
@@ -65,6 +65,8 @@ class TokenInfo:
         Seconds from now until then, negative when it is over.
     refreshable : bool
         Is there a refresh token to renew it with?
+    client_id : str or None
+        OAuth 2.0 client that it was given to; None where that is not known.
     """
 
     source: str
@@ -75,6 +77,7 @@ class TokenInfo:
     expires_at: datetime | None
     expires_in_s: int | None
     refreshable: bool
+    client_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the values ready for JSON."""
@@ -87,6 +90,7 @@ class TokenInfo:
             "expires_at": utc_text(self.expires_at),
             "expires_in_s": self.expires_in_s,
             "refreshable": self.refreshable,
+            "client_id": self.client_id,
         }
 
 
@@ -182,6 +186,7 @@ def describe(
     *,
     refreshable: bool,
     expires_at: float | None = None,
+    owner: tuple[str | None, str | None] = (None, None),
     now: float | None = None,
 ) -> TokenInfo:
     """Say what can be said of a token.
@@ -194,21 +199,25 @@ def describe(
         Is there a refresh token for it?
     expires_at : float, optional
         End of life as counted from its receipt, seconds since 1970; else the token's own ``exp``.
+    owner : tuple, optional
+        Issuer and client, where more is known of them than the token claims.
     now : float, optional
         Seconds since 1970; for tests.
     """
     said = claims(found.value)
+    issuer, client_id = owner
     end = _number(expires_at if expires_at is not None else said.get("exp"))
     moment = datetime.now(UTC).timestamp() if now is None else now
     return TokenInfo(
         source=found.source,
-        issuer=_text(said.get("iss")),
+        issuer=_text(said.get("iss")) or issuer,
         subject=_text(said.get("sub")),
         scopes=_words(said.get("scope")),
         audience=_words(said.get("aud")),
         expires_at=datetime.fromtimestamp(end, UTC) if end is not None else None,
         expires_in_s=int(end - moment) if end is not None else None,
         refreshable=refreshable,
+        client_id=client_id or _text(said.get("azp")) or _text(said.get("client_id")),
     )
 
 

@@ -56,7 +56,7 @@ def start(*, secret_file: Path | None, profile: str | None) -> None:
     """Keep the token warm in the background; logs in first if need be."""
     from ctaflows import settings
     from ctaflows.auth import daemon
-    from ctaflows.auth.keeper import store_for
+    from ctaflows.auth.store import store_for
     from ctaflows.cli.token import log_in
 
     loaded = settings.load(profile)

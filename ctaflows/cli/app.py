@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,6 +117,8 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     _prepare_streams()
     signal.signal(signal.SIGINT, _stopped)
     signal.signal(signal.SIGTERM, _stopped)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _stopped)
     _leave(exit_code(command, name, args))
 
 
@@ -133,7 +136,8 @@ def exit_code(command: click.Command, name: str, args: list[str] | None = None) 
         is_closed_pipe = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
         code = 0 if is_closed_pipe else done.code
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{name}: stopped; what is done is kept", err=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            click.echo(f"{name}: stopped; what is done is kept", err=True)
         code = 130
     except click.ClickException as why:
         why.show()
@@ -158,6 +162,8 @@ def _leave(code: int) -> NoReturn:
     of one that leaves nothing to be tidied up the system takes it all back at once.
     """
     if _used in _PLAIN and not _TIDY & sys.modules.keys():
+        if deadline := sys.modules.get("ctaflows.auth.deadline"):
+            deadline.settle()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -166,15 +172,22 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-_n_stops = 0
+#: What is sent again within this time is the same request: coreutils' `timeout` tells its command,
+#: then its process group. Seconds.
+_SAME_S = 0.05
+_stopped_at: float | None = None
 
 
-def _stopped(_number: int, _frame: object) -> None:
+def _stopped(number: int, _frame: object) -> None:
     """Stop the work in all threads, then this one; the second time at once."""
-    global _n_stops
-    _n_stops += 1
-    if _n_stops > 1:
+    global _stopped_at
+    if number == signal.SIGHUP:  # the kernel and the shell each tell of one hangup, some time apart
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if _stopped_at is not None:
+        if time.monotonic() - _stopped_at < _SAME_S:
+            return
         os._exit(130)
+    _stopped_at = time.monotonic()
     if crew := sys.modules.get("ctaflows.transfer.crew"):
         crew.stop_all()
     raise KeyboardInterrupt

@@ -68,7 +68,7 @@ def has_door_token(profile: str | None = None) -> bool:
     """Tell whether there is a token of the storage's own, good or expired, or was a login."""
     from ctaflows import settings as _settings
     from ctaflows.auth import legacy
-    from ctaflows.auth.keeper import store_for
+    from ctaflows.auth.store import store_for
     from ctaflows.auth.token import discover
 
     settings = _settings.load(profile)

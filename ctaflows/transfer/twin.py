@@ -43,6 +43,8 @@ _SPEAK_EVERY_S = 0.05
 _LAST_WORD_S = 30.0
 #: A thread that has done its work is gone as soon as this.
 _LAST_THREAD_S = 0.02
+#: What ends both processes is decided on by the first one.
+_DECIDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def is_able() -> bool:
@@ -137,7 +139,7 @@ class Twin:
         self._ending = threading.Lock()
         its_life, self._life = os.pipe()
         heard, its_voice = os.pipe()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DECIDED)
         try:
             self.pid = os.fork()
             if self.pid == 0:
@@ -232,9 +234,9 @@ class Twin:
 def _live(work: Work, life: int, voice: int, mask: Iterable[int]) -> NoReturn:
     """Be the second process; it never goes back to what the first one was doing."""
     try:
-        # a terminal tells both, and so do `timeout`, Slurm and systemd; the first one decides
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # a terminal tells both, and so do `timeout`, Slurm and systemd
+        for number in _DECIDED:
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.read(life, 1):
             stop = threading.Event()

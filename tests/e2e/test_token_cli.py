@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pty
 import re
+import resource
+import signal
 import stat
 import struct
 import subprocess
@@ -26,6 +29,8 @@ from ctaflows.sandbox import Quirks, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from conftest import Held
 
 CODE = re.compile(r"type the code\s+(?:\x1b\[1m\s*)?([A-Z0-9-]{4,})\s")
 BLOCKS = "▀▄█"
@@ -245,8 +250,6 @@ def test_nobody_comes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_a_login(box: Sandbox, here: Path) -> None:
-    import signal
-
     processes: list[int] = []
 
     def stop(_: str) -> None:
@@ -267,6 +270,192 @@ def test_an_issuer_that_is_away(box: Sandbox, here: Path) -> None:
     box.faults.clear()
     box.faults.add("503", server="issuer", times=None)
     fails(8, "token", "login")
+
+
+# -- nothing is lost -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def begun(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that may be sent signals, whoever ignores which of them around us."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ctaflows", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGINT],
+        [signal.SIGTERM, signal.SIGTERM],  # as coreutils' timeout sends them
+        [signal.SIGHUP, signal.SIGHUP],  # the kernel, then the shell
+    ],
+    ids=["Ctrl-C", "timeout", "hangup"],
+)
+def test_a_signal_while_the_login_is_renewed_does_not_lose_it(
+    box: Sandbox, logged_in: TokenSet, held: Held, signals: list[signal.Signals]
+) -> None:
+    with begun("token", "refresh") as process:
+        assert held.made.wait(60)
+        for number in signals:
+            process.send_signal(number)
+        assert process.stderr is not None
+        assert "Waiting for the tokens" in process.stderr.readline()
+        held.sent.set()
+        assert process.wait(20) == 130
+        assert "stopped; what is done is kept" in process.stderr.read()
+    assert stored(box).refresh_token != logged_in.refresh_token
+    ok("token", "refresh")
+
+
+def test_a_second_signal_does_not_wait_for_the_issuer(
+    box: Sandbox, logged_in: TokenSet, held: Held
+) -> None:
+    with begun("token", "refresh") as process:
+        assert held.made.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "Waiting for the tokens" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+
+
+def test_a_signal_while_an_approved_login_comes_does_not_lose_it(
+    box: Sandbox, here: Path, held: Held
+) -> None:
+    with begun("token", "login") as process:
+        assert process.stderr is not None
+        said = ""
+        while not (found := CODE.search(said)):
+            said += process.stderr.readline()
+        box.approve(found[1])
+        assert held.made.wait(60)
+        process.send_signal(signal.SIGINT)
+        while "Waiting for the tokens" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        held.sent.set()
+        assert process.wait(20) == 130
+    ok("token", "refresh")
+
+
+ENDS = ["", "from ctaflows.cli import app; app._used = 'ls'; app._leave(0)"]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["library", "command"])
+def test_a_process_that_ends_while_another_thread_renews_does_not_lose_the_login(
+    box: Sandbox, logged_in: TokenSet, held: Held, end: str
+) -> None:
+    lines = [
+        "import sys, threading",
+        "from ctaflows import settings",
+        "from ctaflows.auth.keeper import Keeper",
+        "keeper = Keeper(settings.load())",
+        "threading.Thread(target=keeper.refresh, daemon=True).start()",
+        "sys.stdin.read()",
+        end,
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], stdin=subprocess.PIPE
+    ) as process:
+        assert held.made.wait(60)
+        assert process.stdin is not None
+        process.stdin.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        held.sent.set()
+        assert process.wait(20) == 0
+    assert stored(box).refresh_token != logged_in.refresh_token
+    ok("token", "refresh")
+
+
+def without_room(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run `ctaflows` where no file can become larger than a few bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "ctaflows", *words],
+        text=True, capture_output=True, check=False, timeout=20, stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)),
+    )  # fmt: skip
+
+
+def tokens_folder(box: Sandbox) -> dict[str, str]:
+    folder = box.config_dir / "tokens"
+    return {f.name: f.read_text() for f in folder.iterdir() if f.suffix != ".lock"}
+
+
+def test_a_full_home_uses_no_login_up(box: Sandbox, logged_in: TokenSet) -> None:
+    aged = replace(logged_in, obtained_at=time.time() - 3590)
+    Store(box.settings()).write(aged)
+    before = tokens_folder(box)
+    done = without_room("token", "print")
+    assert (done.returncode, done.stdout) == (0, aged.access_token + "\n"), "it still holds"
+    assert "the issuer was not asked" in done.stderr
+    done = without_room("token", "refresh")
+    assert done.returncode == 2
+    assert "the issuer was not asked" in done.stderr
+    assert "Make room" in done.stderr
+    assert "File too large" in done.stderr
+    assert tokens_folder(box) == before, "nothing is changed, nothing is left"
+    assert not list(box.requests)
+    ok("token", "refresh")
+
+
+def test_a_full_home_bothers_nobody_with_a_login(box: Sandbox, here: Path) -> None:
+    done = without_room("token", "login")
+    assert done.returncode == 2
+    assert "the issuer was not asked" in done.stderr
+    assert not tokens_folder(box)
+    assert not list(box.requests)
+
+
+def test_a_login_goes_to_no_other_issuer(box: Sandbox, logged_in: TokenSet) -> None:
+    with Sandbox() as other:
+        elsewhere = {
+            "CTAFLOWS_ISSUER_URL": other.issuer_url,
+            "CTAFLOWS_CA_FILE": str(other.ca_file),
+        }
+        said = fails(5, "token", "refresh", **elsewhere)
+        assert box.issuer_url in said
+        assert other.issuer_url in said
+        assert "Mend CTAFLOWS_ISSUER_URL" in said
+        assert stored(box) == logged_in, "nothing is noted"
+        assert "the issuer could not be told" in ok("token", "logout", **elsewhere)
+        assert not list(other.requests)
+    assert not list(box.requests)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "watch-night", "--date", "20241114", "--dest", "n", "--polls", "1"],
+        ["rm", "-f", "/cta/x.txt"],
+        ["night", "20241114"],
+        ["stat", "/cta/x.txt"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_an_issuer_that_is_not_found_says_nothing_of_files(
+    box: Sandbox, logged_in: TokenSet, issuer_says: Callable[..., None], words: list[str]
+) -> None:
+    box.put("/cta/x.txt", b"x")
+    Store(box.settings()).write(replace(logged_in, obtained_at=time.time() - 4000))
+    issuer_says(404)
+    done = run(*words)
+    assert done.returncode == 5, done.stderr
+    assert f"The issuer {box.issuer_url}" in done.stderr
+    assert "Check CTAFLOWS_ISSUER_URL" in done.stderr
+    assert "not there" not in done.stdout + done.stderr
+    assert {r.server for r in box.requests} == {"issuer"}
 
 
 # -- status, print, refresh, logout ----------------------------------------------------------------

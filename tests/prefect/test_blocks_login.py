@@ -16,7 +16,7 @@ from ctaflows import blockprofile, list_dir, settings
 from ctaflows.auth import blockstore
 from ctaflows.auth.blockstore import BlockStore
 from ctaflows.auth.keeper import Keeper
-from ctaflows.errors import LoginNeeded, NetworkError, TokenMissing
+from ctaflows.errors import AuthError, LoginNeeded, NetworkError, TokenMissing
 from ctaflows.sandbox import Quirks, Sandbox
 from flows.maintain_token import maintain_token
 
@@ -202,11 +202,11 @@ def test_a_change_while_we_renew_is_not_overwritten(
     theirs = box.tokens()["refresh_token"]
     exchanged = Keeper._exchanged
 
-    def meanwhile(self: Keeper, refresh_token: str) -> Any:
+    def meanwhile(self: Keeper, *what: Any) -> Any:
         with server.client as client:
             found = client.read_block_document_by_name(NAME, "cta-credentials")
             BlockStore._put(client, found.id, theirs)
-        return exchanged(self, refresh_token)
+        return exchanged(self, *what)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "_exchanged", meanwhile)
@@ -259,6 +259,24 @@ def test_while_the_server_is_away_nothing_is_used_up(
             keeper.refresh()
     assert refreshes(box) == 1
     assert keeper.refresh().expires_in_s
+
+
+def test_a_block_that_names_another_issuer_sends_it_nothing(
+    server: Any, box: Sandbox, login: CTACredentials
+) -> None:
+    login.token()
+    kept = in_block(server)
+    with Sandbox() as other:
+        login.issuer_url, login.ca_file = other.issuer_url, other.ca_file
+        login.save(NAME, overwrite=True)
+        with pytest.raises(AuthError, match="belongs to") as why:
+            login.refresh()
+        assert box.issuer_url in str(why.value)
+        assert not list(other.requests)
+    assert in_block(server) == kept
+    login.issuer_url, login.ca_file = box.issuer_url, box.ca_file
+    login.save(NAME, overwrite=True)
+    assert login.refresh().expires_in_s
 
 
 def test_logging_in_fills_the_block(server: Any, box: Sandbox, home: Path) -> None:

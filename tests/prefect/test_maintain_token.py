@@ -13,7 +13,7 @@ from serverkit import process, wait_until
 
 from ctaflows import list_dir
 from ctaflows.auth import block
-from ctaflows.errors import LoginNeeded
+from ctaflows.errors import AuthError, LoginNeeded
 from ctaflows.sandbox import Sandbox
 from flows.maintain_token import maintain_token
 
@@ -112,6 +112,21 @@ def test_an_issuer_that_is_away_does_not_hide_behind_the_old_token(
         maintain_token.tracked()
     assert newest(prefect_server).state.is_failed()
     assert list_dir("/") == [], "the old token still serves"
+
+
+def test_a_run_with_another_client_sends_nothing(
+    prefect_server: Any, box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(box, 350)
+    maintain_token.tracked()
+    age(box, 350)
+    before = store(box).read_text()
+    box.requests.clear()
+    monkeypatch.setenv("CTAFLOWS_CLIENT_ID", "another")
+    with pytest.raises(AuthError, match="belongs to"):
+        maintain_token.tracked()
+    assert store(box).read_text() == before
+    assert not list(box.requests)
 
 
 def test_a_worker_without_the_home_takes_the_block(

@@ -224,7 +224,7 @@ def test_gaps(names, want, missing):
     has_dl1 = any("/dl1_" in name for name in names)
     assert found == Gaps(tuple(missing), has_dl1=has_dl1)
     told = {"missing": missing, "growing": [], "only_older": {}, "has_dl1": has_dl1}
-    assert found.to_dict() == told
+    assert found.to_dict() == {**told, "awaited": {}, "unknown": []}
     assert found.is_incomplete == bool(missing or not has_dl1)
 
 

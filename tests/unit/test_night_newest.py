@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -119,22 +120,44 @@ def test_the_file_of_a_whole_run_lacks_no_subrun() -> None:
 
 
 @pytest.mark.parametrize(
-    "begun",
+    ("begun", "is_awaited"),
     [
-        [],
-        ["README.md"],
-        other("interleaved", 18000, 0, 1),
-        other("muons", 18000, 0) + check(18000, 0, 1),
+        ([], False),
+        (["README.md"], False),
+        (other("interleaved", 18000, 0, 1), True),
+        (other("muons", 18000, 0) + check(18000, 0, 1), True),
     ],
 )
-def test_a_version_without_dl1_files_hides_nothing(begun: list[str]) -> None:
+def test_a_version_without_dl1_files_hides_nothing(begun: list[str], is_awaited: bool) -> None:
     old = dl1(18000, 0, 1) + check(18000, 0, 1) + other("interleaved", 18000, 0) + ["README.md"]
     found = night({"v0.10": old, "v0.11": begun})
     assert taken(found) == sorted(f"v0.10/{n}" for n in old)
     assert (found.version, found.path, found.versions) == ("v0.10", f"{ABOVE}/v0.10", {})
     told = census(found)
-    assert (told.verdict, told.versions) == (COMPLETE, ("v0.10", "v0.11"))
+    assert told.versions == ("v0.10", "v0.11")
     assert told.versions_without_dl1 == ("v0.11",)
+    assert told.verdict == (INCOMPLETE if is_awaited else COMPLETE)
+    assert dict(told.awaited) == ({"Run18000": "v0.11"} if is_awaited else {})
+
+
+def test_what_is_not_described_makes_no_night_complete() -> None:
+    [old, new] = [night({v: dl1(7, 0, 1) + check(7, 0, 1)}) for v in ("v1", "v2")]
+    odd = Entry(f"{new.path}/tailcut84", error="403 Forbidden")
+    for entries in ((odd,), (*new.entries, odd)):
+        found = newest_of_each_run([old, replace(new, entries=entries)], ABOVE)
+        told = census(found)
+        assert told.verdict == INCOMPLETE
+        assert told.unknown == (f"{odd.path}: 403 Forbidden",)
+        assert [e.path for e in select(found, Wanted()) if e.error] == [odd.path]
+
+
+def test_a_file_that_is_not_described_is_neither_missing_nor_growing() -> None:
+    found = night({"v1": dl1(7, 0, 1, 2) + check(7, 0, 1, 2)})
+    odd = replace(found.entries[1], size_bytes=None, error="500 Internal Server Error")
+    found = replace(found, entries=(found.entries[0], odd, *found.entries[2:]))
+    told = census(found)
+    assert (told.verdict, told.missing, told.growing) == (INCOMPLETE, (), ())
+    assert told.unknown == (f"{odd.path}: 500 Internal Server Error",)
 
 
 def test_all_files_of_a_run_come_from_the_version_of_its_dl1_files() -> None:

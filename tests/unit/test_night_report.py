@@ -145,6 +145,8 @@ def test_to_dict_is_json():
         "growing",
         "only_older",
         "has_dl1",
+        "awaited",
+        "unknown",
         "census",
         "files",
     ]

@@ -242,6 +242,7 @@ def test_describe():
             "sub": "me",
             "scope": "openid storage.read:/",
             "aud": ["a", "b"],
+            "azp": "the-client",
             "exp": NOON.timestamp() + 90.5,
         }
     )
@@ -254,6 +255,7 @@ def test_describe():
         "expires_at": "2024-11-15T12:01:30.500000Z",
         "expires_in_s": 90,
         "refreshable": False,
+        "client_id": "the-client",
     }
     assert json.loads(json.dumps(info.to_dict())) == info.to_dict()
 

@@ -21,7 +21,7 @@ from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.private import write_private
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.token import claims
-from ctaflows.errors import TokenMissing
+from ctaflows.errors import AuthError, TokenMissing
 from ctaflows.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -267,6 +267,23 @@ def test_a_refused_login_is_said_and_a_new_one_is_taken_up(short: Sandbox) -> No
         store.write(TokenSet(**short.tokens()))
     assert becomes(lambda: in_process(short, "status").state == "ok", 10)
     assert in_process(short, "stop")
+
+
+def test_a_login_of_another_issuer_is_said_and_nothing_sent(
+    short: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(short, "start")
+    store = Store(short.settings())
+    with store.lock():
+        store.write(TokenSet(**short.tokens(), issuer="https://elsewhere", client_id="another"))
+        short.requests.clear()
+    assert becomes(lambda: in_process(short, "status").state == "failing")
+    assert "belongs to https://elsewhere, client another" in in_process(short, "status").message
+    assert in_process(short, "stop")
+    with pytest.raises(AuthError, match="belongs to"):
+        in_process(short, "start")
+    assert becomes(lambda: not agents_of(short), 5)
+    assert not list(short.requests)
 
 
 def test_it_is_stopped_from_another_machine(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ctaflows import settings as settings_module
+from ctaflows.auth import secret
 from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
@@ -16,12 +20,19 @@ from ctaflows.auth.token import claims
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,
+    LoginNeeded,
     ProtocolSurprise,
+    Refused,
 )
-from ctaflows.sandbox import Sandbox
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.storage.door import Door
+from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ctaflows.settings import Settings
 
 
 from exchanges import FakeTime, Shown, age, asked, login, stored
@@ -70,6 +81,163 @@ def test_a_slash_at_the_end_of_the_issuer_is_no_other_issuer(
     assert Keeper(box.settings(issuer_url=box.issuer_url + "/")).token()
     rewrite("/openid-configuration", lambda values: values.update(issuer=box.issuer_url + "/"))
     assert Keeper(box.settings()).refresh()
+
+
+@pytest.fixture
+def other() -> Iterator[Sandbox]:
+    """Another issuer."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def attempts(settings: Settings) -> dict[str, Callable[[], object]]:
+    """All that would send the refresh token."""
+    keeper = Keeper(settings)
+    return {
+        "token": keeper.token,
+        "warm": lambda: keeper.warm(60, quiet=False),
+        "refresh": keeper.refresh,
+    }
+
+
+@pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "claimed"])
+@pytest.mark.parametrize("what", ["token", "warm", "refresh"])
+def test_a_login_of_one_issuer_is_not_sent_to_another(
+    box: Sandbox, other: Sandbox, what: str, is_noted: bool
+) -> None:
+    """A file of 0.1.0 has no note of the issuer, but the access token may claim it."""
+    if is_noted:
+        Keeper(box.settings()).refresh()
+    old = age(box, left_s=-1)
+    settings = other.settings(config_dir=box.config_dir)
+    with pytest.raises(AuthError, match="belongs to") as why:
+        attempts(settings)[what]()
+    assert not isinstance(why.value, LoginNeeded)
+    assert box.issuer_url in str(why.value)
+    assert other.issuer_url in str(why.value)
+    assert "CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
+    assert Keeper(settings).renew(old.access_token) is None
+    assert not Keeper(settings).stored_info().refreshable
+    assert stored(box) == old, "nothing is noted as refused"
+    assert not asked(other)
+    assert Keeper(box.settings(issuer_url=box.issuer_url + "/")).refresh().refreshable
+
+
+def jwt(**said: str) -> str:
+    body = base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+    return f"e30.{body}.c2ln"
+
+
+@pytest.mark.parametrize("claim", [None, "azp", "client_id"])
+def test_a_login_of_one_client_is_not_sent_by_another(box: Sandbox, claim: str | None) -> None:
+    if claim is None:
+        Keeper(box.settings()).refresh()
+    else:
+        token = jwt(**{claim: box.client_id})
+        Store(box.settings()).write(replace(stored(box), access_token=token))
+    old = age(box, left_s=-1)
+    box.requests.clear()
+    with pytest.raises(AuthError, match="belongs to") as why:
+        Keeper(box.settings(client_id="another")).token()
+    assert f"client {box.client_id}" in str(why.value)
+    assert "client another" in str(why.value)
+    assert stored(box) == old
+    assert not asked(box)
+    assert Keeper(box.settings()).info().client_id == box.client_id
+    Store(box.settings()).write(replace(old, access_token="opaque", issuer=None, client_id=None))
+    with pytest.raises(AuthError, match="invalid_client"):
+        Keeper(box.settings(client_id="another")).token()  # where nothing tells, it is tried
+    assert Keeper(box.settings()).token() != "opaque"
+
+
+def test_a_logout_tells_no_other_issuer(box: Sandbox, other: Sandbox) -> None:
+    settings = other.settings(config_dir=box.config_dir)
+    assert Keeper(settings).log_out() is False
+    assert not asked(other)
+    assert Store(settings).read() is None
+
+
+def test_a_kept_secret_is_not_sent_to_another_issuer(
+    other: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
+        keeper = Keeper(box.settings(client_secret=None, client_secret_file=None))
+        keeper.log_in(
+            lambda login: box.approve(login.user_code) and None, client_secret=box.client_secret
+        )
+        assert keeper.refresh(), "it serves here"
+        bodies: list[str] = []
+        request = Transport.request
+
+        def watched(self: Transport, method: str, url: str, **how: Any) -> Any:
+            bodies.append((how.get("content") or b"").decode())
+            return request(self, method, url, **how)
+
+        monkeypatch.setattr(Transport, "request", watched)
+        elsewhere = other.settings(
+            config_dir=box.config_dir, client_secret=None, client_secret_file=None
+        )
+        with pytest.raises(AuthError, match="invalid_client"):
+            Keeper(elsewhere).log_in(Shown())
+        assert bodies[1:], "it was asked"
+        assert not [body for body in bodies if box.client_secret in body]
+        assert keeper.refresh(), "it is kept for where it belongs"
+
+        with Sandbox(quirks=Quirks(login_interval_s=0.05)) as third:
+            theirs = third.settings(config_dir=box.config_dir, client_secret_file=None)
+            Keeper(theirs).log_in(lambda login: third.approve(login.user_code) and None)
+        assert secret.find(theirs.replace(client_secret=None)) is None, "its login is gone"
+
+
+@pytest.mark.parametrize(("profile", "file"), [("cscs", "secret"), ("cscs-dev", "secret-dev")])
+def test_a_secret_that_ctadata_keeps_is_for_its_issuer(
+    box: Sandbox, tmp_path: Path, profile: str, file: str
+) -> None:
+    kept = tmp_path / "home/.config/cta-data" / file
+    kept.parent.mkdir(parents=True)
+    kept.write_text(base64.b64encode(b"theirs").decode())
+    assert secret.find(settings_module.load(profile)) == "theirs"
+    assert secret.find(settings_module.load(profile, issuer_url=box.issuer_url)) is None
+    assert secret.find(settings_module.load(profile, client_id="another")) is None
+
+
+@pytest.mark.parametrize("path", ["/openid-configuration", "/token"])
+@pytest.mark.parametrize("status", [304, 404, 405, 409, 410, 416, 507])
+def test_what_an_issuer_refuses_is_not_said_of_files(
+    box: Sandbox, issuer_says: Callable[..., None], path: str, status: int
+) -> None:
+    age(box, left_s=-1)
+    issuer_says(status, path)
+    with pytest.raises(AuthError, match=f"The issuer {box.issuer_url} .*{status}") as why:
+        Keeper(box.settings()).token()
+    assert type(why.value) is AuthError
+    assert "Check CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
+    assert asked(box) <= 2, "it is said at once"
+    assert stored(box).refused is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_without_a_reason_of_oauth(
+    box: Sandbox, issuer_says: Callable[..., None], status: int
+) -> None:
+    """Such as a proxy's in front of the issuer."""
+    for path in ("/token", "/openid-configuration"):
+        age(box, left_s=-1)
+        issuer_says(status, path)
+        with pytest.raises(AuthError, match="issuer") as why:
+            Keeper(box.settings()).token()
+        assert not isinstance(why.value, Refused)
+        assert "Check CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
+
+
+def test_a_file_is_not_absent_because_the_issuer_is(
+    box: Sandbox, issuer_says: Callable[..., None]
+) -> None:
+    box.put("/a", b"x")
+    age(box, left_s=-1)
+    issuer_says(404)
+    with Door(box.settings(), Keeper(box.settings())) as door, pytest.raises(AuthError):
+        door.exists("/a")
 
 
 def test_an_unknown_ca_is_refused(box: Sandbox, patient: list[bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -16,7 +17,14 @@ from ctaflows.auth import token as token_module
 from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.store import Store
 from ctaflows.auth.token import claims
-from ctaflows.errors import AuthError, LoginNeeded, Refused, TokenExpired, TokenMissing
+from ctaflows.errors import (
+    AuthError,
+    LoginNeeded,
+    Refused,
+    TokenExpired,
+    TokenMissing,
+    UsageError,
+)
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
 from ctaflows.transfer import many
@@ -520,6 +528,73 @@ def test_the_bare_file_serves_other_tools(
         box.requests.clear()
         door.stat("/a")
         assert box.requests[0].headers["authorization"] == f"Bearer {stored(box).access_token}"
+
+
+# -- no room ---------------------------------------------------------------------------------------
+
+
+def tokens_folder(box: Sandbox) -> dict[str, str]:
+    folder = box.config_dir / "tokens"
+    return {f.name: f.read_text() for f in folder.iterdir() if f.suffix != ".lock"}
+
+
+@pytest.fixture(params=["open", "write", "fsync"])
+def full(request: pytest.FixtureRequest) -> Callable[[pytest.MonkeyPatch, int], None]:
+    """Let new files fail at one step."""
+
+    def fail(patch: pytest.MonkeyPatch, number: int) -> None:
+        real = getattr(os, request.param)
+
+        def failing(what: Any, *more: Any, **named: Any) -> Any:
+            if request.param == "open" and not more[0] & os.O_EXCL:
+                return real(what, *more, **named)
+            raise OSError(number, os.strerror(number))
+
+        patch.setattr(os, request.param, failing)
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS"])
+def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
+    box: Sandbox,
+    keeper: Keeper,
+    full: Callable[[pytest.MonkeyPatch, int], None],
+    name: str,
+) -> None:
+    number, before = getattr(errno, name), tokens_folder(box)
+    box.requests.clear()
+    shown: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        full(patch, number)
+        with pytest.raises(UsageError, match="the issuer was not asked") as why:
+            keeper.refresh()
+        assert why.value.said == os.strerror(number)
+        assert "CTAFLOWS_CONFIG_DIR" in (why.value.hint or "")
+        with pytest.raises(UsageError, match="the issuer was not asked"):
+            keeper.log_in(shown.append)
+    assert not shown, "nobody was bothered"
+    assert not list(box.requests)
+    assert tokens_folder(box) == before, "nothing is changed, nothing is left"
+    end_of_life(box)
+    assert keeper.token(), "there is room again"
+
+
+def test_a_bare_file_that_can_not_be_written_loses_no_login(
+    box: Sandbox, keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = keeper.store.bare_file
+    bare.unlink()
+    bare.mkdir()
+    old = stored(box)
+    keeper.refresh()
+    assert stored(box).refresh_token != old.refresh_token
+    assert str(bare) in caplog.text
+    names = {f.name for f in bare.parent.iterdir()}
+    assert names == {"sandbox.json", "sandbox.token", "sandbox.lock"}
+    bare.rmdir()
+    tokens = keeper.warm(60.0)
+    assert bare.read_text().strip() == tokens.access_token
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ import pytest
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.store import Store, TokenSet
+from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ctaflows.sandbox import Sandbox
+    from ctaflows.auth.oidc import DeviceLogin
 
 ROUNDS = 200
 PROCESSES = 32
@@ -134,7 +135,7 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
     for _ in range(2):
         keeper = Keeper(settings)
         with contextlib.suppress(Exception):
-            keeper._exchanged(tokens.refresh_token or "")
+            keeper._exchanged(tokens.refresh_token or "", lambda _: None)
     assert [r.status for r in box.requests if r.path.endswith("/token")] == [200, 400]
 
 
@@ -280,6 +281,28 @@ def test_what_a_killed_refresher_left_goes_with_the_logout(box: Sandbox) -> None
         left.write_text("secret")
     Keeper(box.settings()).log_out()
     assert [f.name for f in store.file.parent.iterdir() if "secret" in f.read_text()] == []
+
+
+def test_what_a_killed_refresher_left_goes_with_the_next_renewal() -> None:
+    """What somebody is about to use stays: the room for the tokens of a login under way."""
+    with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
+        store = Store(box.settings())
+
+        def temporaries() -> list[str]:
+            return sorted(f.name for f in store.file.parent.glob(".*"))
+
+        def meanwhile(login: DeviceLogin) -> None:
+            (room,) = temporaries()
+            for file in (store.file, store.bare_file):
+                left = file.with_name(f".{file.name}.4194304.456")  # of a process that can't exist
+                left.write_text("secret")
+            Keeper(box.settings()).refresh()
+            assert temporaries() == [room]
+            box.approve(login.user_code)
+
+        Keeper(box.settings()).log_in(meanwhile)
+        assert temporaries() == []
+        assert Keeper(box.settings()).refresh()
 
 
 def test_a_killed_refresher_between_store_and_bare_file_is_mended(box: Sandbox) -> None:

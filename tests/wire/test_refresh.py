@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ctaflows import halt
+from ctaflows.auth import deadline
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import (
     AuthError,
@@ -17,11 +19,14 @@ from ctaflows.errors import (
     NetworkError,
     ProtocolSurprise,
     RateLimited,
+    Stopped,
 )
 from ctaflows.sandbox import Quirks, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from conftest import Held
 
 
 from exchanges import TOKEN, FakeTime, Shown, age, asked, grants, login, stored
@@ -214,6 +219,46 @@ def test_a_drip_or_silence_is_over_in_time(
                 keeper.token()
 
         assert 0.9 < quick_end(is_said) < 10
+
+
+def test_work_that_is_stopped_waits_for_the_issuer_a_little_only(
+    box: Sandbox, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "PATIENCE_S", 0.1)
+    old = age(box, left_s=-1)
+    errors: list[Exception] = []
+
+    def renew() -> None:
+        try:
+            Keeper(box.settings(stall_timeout_s=30.0)).token()
+        except CtaflowsError as why:
+            errors.append(why)
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    assert held.made.wait(20)
+    halt.stop_all()
+    thread.join(10)
+    assert [type(why) for why in errors] == [Stopped]
+    held.sent.set()
+    assert stored(box) == old, "what comes too late may be older than what is there"
+
+
+def test_an_answer_that_comes_soon_is_kept_by_work_that_is_stopped(
+    box: Sandbox, held: Held
+) -> None:
+    old = age(box, left_s=-1)
+    tokens: list[str] = []
+    thread = threading.Thread(target=lambda: tokens.append(Keeper(box.settings()).token()))
+    thread.start()
+    assert held.made.wait(20)
+    halt.stop_all()
+    thread.join(0.5)
+    assert thread.is_alive()
+    held.sent.set()
+    thread.join(10)
+    assert tokens == [stored(box).access_token]
+    assert stored(box).refresh_token != old.refresh_token
 
 
 def test_many_do_not_wait_one_after_the_other_for_an_issuer_that_is_silent(box: Sandbox) -> None:

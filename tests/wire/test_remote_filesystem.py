@@ -90,6 +90,15 @@ def test_what_is_not_there(fs: CtaFileSystem, box: Sandbox) -> None:
         fs.cat_file("lst/a.bin")
 
 
+def test_what_can_not_be_asked_is_not_absent(fs: CtaFileSystem, box: Sandbox) -> None:
+    acts = (fs.exists, fs.isfile, fs.isdir)
+    assert not any(act("lst/none") for act in acts)
+    box.faults.add("403", server="door", times=None)
+    for act in acts:
+        with pytest.raises(PermissionError):
+            act("lst/a.bin")
+
+
 def test_writing_is_refused(fs: CtaFileSystem, here: Path) -> None:
     (here / "x").write_bytes(b"x")
     for act in (

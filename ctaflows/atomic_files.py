@@ -1,4 +1,8 @@
-"""Files of ours in folders that others may write to: opened without following links."""
+"""Files that are made or replaced, in folders that others may write to.
+
+Names that others can predict are opened without following links, and what is no regular file is
+never replaced by one.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +82,50 @@ def replace_ours(path: Path, data: bytes) -> None:
     with os.fdopen(os.open(temporary, flags, 0o666), "wb") as stream:
         stream.write(data)
     temporary.replace(path)
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a device, a pipe or a socket stands at a path: to be written into, or refused.
+
+    Raises
+    ------
+    OSError
+        As of `os.stat`; not where nothing is there.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  the cheapest
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def open_special(path: str | os.PathLike[str]) -> int:
+    """Return a descriptor to write into a character device or a pipe.
+
+    Raises
+    ------
+    UsageError
+        It is a disk or a socket, or nobody reads from the pipe.
+    OSError
+        As of `os.open`.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        try:
+            # non-blocking: to open a pipe would wait until somebody reads
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as why:
+            if why.errno != errno.ENXIO:
+                raise
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
+    raise UsageError(
+        "This is no file, and can't be written into",
+        where=os.fspath(path),
+        said="a pipe that nobody reads" if stat.S_ISFIFO(mode) else "a disk or a socket",
+        hint="Name another destination; - stands for the standard output.",
+    )
 
 
 def _refusal(path: str | os.PathLike[str]) -> UsageError:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.plan import Check
 
+_Paths = tuple[str, ...]
 _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -31,10 +32,12 @@ _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 Examples:
   ctaflows get -r cta/DL1/20241114 . --exclude datacheck
   ctaflows get -r cta/DL1/20241114 . --check size --transfers 4 --bwlimit 50M
+  ctaflows get lst/a.h5 lst/b.h5 -o data/
   ctaflows get --retry 20241114/manifest.jsonl
   ctaflows get -r cta/DL1/20241114 . --drop images""",
 )
 @click.argument("paths", nargs=-1, metavar="REMOTE... [DEST]")
+@click.option("-o", "--dest", metavar="DEST", help="Where to: all paths are then to be fetched.")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch directories with all below them.")
 @options.patterns
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
@@ -76,15 +79,20 @@ Examples:
 def command(paths: tuple[str, ...], **wanted: Any) -> None:
     """Fetch files from the door.
 
-    With two or more arguments the last one is the destination here: a folder, or for a single file
-    its new name. A directory becomes DEST/NAME. A file that is here and has the storage's checksum
-    is not moved again; one that was interrupted goes on where it stopped; none appears under its
-    name before it is proven. Ends with 10 if some files of many failed.
+    With two or more arguments the last one is the destination here: a folder (one that is there, or
+    written with a slash at the end), for a single file its new name, or - for the standard output.
+    With -o DEST all arguments are fetched. A directory becomes DEST/NAME. A file that is here and
+    has the storage's checksum is not moved again; one that was interrupted goes on where it
+    stopped; none appears under its name before it is proven. Ends with 10 if some files of many
+    failed.
     """
     from ctaflows.storage.connect import connect
     from ctaflows.transfer.throttle import limited_to
 
     door = connect(wanted["profile"], transfers=wanted["transfers"])
+    if wanted["dest"] == "-" or (wanted["dest"] is None and paths[1:] and paths[-1] == "-"):
+        _print(door, paths if wanted["dest"] else paths[:-1], wanted)
+        return
     if wanted["tables"] or wanted["drop"]:
         _carry_out_in_part(door, paths, wanted)
         return
@@ -114,7 +122,7 @@ def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_
         raise UsageError("What is to be fetched?", hint="Write: ctaflows get REMOTE... [DEST]")
     if wanted["delete"] and not wanted["recursive"]:
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
-    remotes, dest = (paths[:-1], paths[-1]) if len(paths) > 1 else (paths, ".")
+    remotes, dest = _split(door, paths, wanted)
     trees = [_tree(door, remote, dest, len(remotes) > 1, wanted) for remote in remotes]
     folders = [tree.folder for tree in trees if tree.folder]
     if len(folders) > len(set(folders)):
@@ -128,6 +136,76 @@ def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
         )
     return trees
+
+
+def _split(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Paths, str]:
+    """Part what is to be fetched from where it is to go, or refuse what can be read in two ways."""
+    from ctaflows.errors import UsageError
+
+    if wanted["dest"] is not None or len(paths) == 1:
+        return paths, wanted["dest"] or "."
+    *remotes, last = paths
+    if not _is_plain(last) and (len(remotes) > 1 or _may_be_remote(door, remotes[0], last, wanted)):
+        all_paths = " ".join(paths)
+        as_name = f"{remotes[0]} -o {last}" if len(remotes) == 1 else f"{' '.join(remotes)} {last}/"
+        raise UsageError(
+            f"Is {last} to be fetched too, or is it where the rest goes?",
+            hint=f"To fetch all of them: ctaflows get {all_paths} . (or another folder).\n"
+            f"          To fetch what is before it to there: ctaflows get {as_name}",
+        )
+    return tuple(remotes), last
+
+
+def _is_plain(dest: str) -> bool:
+    """Tell whether a destination can be nothing else: a folder, a device or a pipe."""
+    from ctaflows.atomic_files import is_special
+
+    try:
+        return dest.endswith("/") or Path(dest).is_dir() or is_special(dest)
+    except OSError:
+        return False
+
+
+def _may_be_remote(door: Door, remote: str, last: str, wanted: dict[str, Any]) -> bool:
+    """Tell whether the second of two paths may be one to be fetched, too.
+
+    It is the new name of a file, or of the folder that a directory goes into, if nothing at the
+    door has that path, and its own folder is here.
+    """
+    from ctaflows.errors import Refused, UsageError
+
+    if door.normalise(remote) == door.normalise(last):
+        return False
+    if not wanted["recursive"] and not Path(last).absolute().parent.is_dir():
+        return True
+    try:
+        return door.exists(last) is not None
+    except (Refused, UsageError):
+        return False
+
+
+def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
+    """Write a file to the standard output."""
+    import sys
+
+    from ctaflows.errors import UsageError
+    from ctaflows.transfer.fetch import fetch_into
+    from ctaflows.transfer.throttle import limited_to
+
+    others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")
+    if len(paths) != 1 or any(wanted[name] for name in others):
+        raise UsageError(
+            "Only one file goes to the standard output, and as it is",
+            hint="Write: ctaflows get REMOTE -",
+        )
+    entry = door.stat(paths[0])
+    if entry.is_dir:
+        raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
+    sys.stdout.flush()
+    with limited_to(wanted["bwlimit"]):
+        done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
+    if not done.verified and options.verbosity >= 0:
+        click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
 
 def _tree(door: Door, remote: str, dest: str, several: bool, wanted: dict[str, Any]) -> _Tree:

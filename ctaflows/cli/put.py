@@ -32,6 +32,7 @@ Examples:
   ctaflows put -r results lst/users/me --exclude '*.log' --manifest put.jsonl""",
 )
 @click.argument("paths", nargs=-1, metavar="LOCAL... REMOTE")
+@click.option("-o", "--dest", metavar="REMOTE", help="Where to: all paths are then uploaded.")
 @click.option("-r", "--recursive", is_flag=True, help="Upload directories with all below them.")
 @click.option("--overwrite", is_flag=True, help="Replace other files that are there.")
 @options.patterns
@@ -57,8 +58,9 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     """Upload files to the door.
 
     REMOTE is the new name of a single file; one that ends in a slash is a directory, which is made
-    if need be. Each file goes up under a temporary name, is compared there, and then gets its own.
-    The same file is not moved twice. Ends with 10 if some files of many failed.
+    if need be. With -o REMOTE all arguments are uploaded. Each file goes up under a temporary name,
+    is compared there, and then gets its own. The same file is not moved twice. Ends with 10 if some
+    files of many failed.
     """
     from ctaflows.storage.connect import connect
     from ctaflows.transfer.throttle import limited_to
@@ -80,11 +82,18 @@ def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, lis
         proofs = Manifest(wanted["retry"]).proofs.values()
         wanted["manifest"] = wanted["manifest"] or wanted["retry"]
         return [(Path(proof.local), proof.path) for proof in proofs if proof.error], []
-    if len(paths) < 2:
+    if len(paths) + bool(wanted["dest"]) < 2:
         raise UsageError("Where to?", hint="Write: ctaflows put LOCAL... REMOTE")
     if wanted["delete"] and not wanted["recursive"]:
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
-    *sources, remote = paths
+    *sources, remote = (*paths, wanted["dest"]) if wanted["dest"] else paths
+    if not wanted["dest"] and not remote.endswith("/") and Path(remote).exists():
+        raise UsageError(
+            f"Is {remote}, which is here, to be uploaded too, or is it where the rest goes?",
+            hint=f"To upload all of them: ctaflows put {' '.join(paths)} REMOTE/\n"
+            f"          To upload what is before it to there: "
+            f"ctaflows put {' '.join(sources)} -o {remote}",
+        )
     if len(sources) > 1 and not remote.endswith("/"):
         raise UsageError("Several files need a directory to go to", hint=f"Write it as {remote}/")
     pairs: _Pairs = []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import is_special
 from ctaflows.dl1.census import COMPLETE, GROWING, INCOMPLETE, Changes
+from ctaflows.dl1.written import replaced
 from ctaflows.errors import UsageError
 from ctaflows.model import utc_text, utc_time
 
@@ -92,6 +91,8 @@ def state_file(folder: Path, door_url: str, night: Night) -> Path:
 def read_look(file: Path) -> Look | None:
     """Read the last look; None where there is none, or what is there is damaged."""
     try:
+        if is_special(file):
+            return None
         if file.stat().st_size > _MOST_BYTES:
             return None
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -123,22 +124,15 @@ def write_look(file: Path, look: Look) -> None:
         "verdict": look.verdict,
         "files": look.files,
     }
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with temporary.open("w", encoding="utf-8") as stream:
+        with replaced(file) as stream:
             # as escapes: names of files need not be valid UTF-8
-            json.dump(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as why:
+            stream.write(json.dumps(values).encode("ascii"))
+    except (OSError, UsageError) as why:
         raise UsageError(
             "What was seen of the night can't be kept",
             where=str(file),
-            said=why.strerror,
+            said=why.said if isinstance(why, UsageError) else why.strerror,
             hint="Name a file that you may write to, or none: --state FILE, --no-state.",
         ) from why
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

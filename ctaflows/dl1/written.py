@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ctaflows.atomic_files import is_special, open_special
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Give a stream whose bytes take the file's place in one step, once the block is through.
 
-    Folders are made if need be. After an error the file is as it was.
+    Folders are made if need be. After an error the file is as it was. Into a device or a pipe the
+    bytes are written as they come.
 
     Parameters
     ----------
@@ -31,6 +33,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         It can't be written.
     """
     path = Path(path)
+    if is_special(path):
+        with os.fdopen(open_special(path), "wb") as stream:
+            yield stream
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

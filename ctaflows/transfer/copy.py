@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transfer.part import Part
+    from ctaflows.transfer.part import Part, Pipe
     from ctaflows.transport import Head
 
 
@@ -33,7 +33,7 @@ class Copy:
 
     Parameters
     ----------
-    part : Part
+    part : Part or Pipe
         Where the bytes go; those that are there already are kept.
     entry : Entry
         The source.
@@ -59,7 +59,7 @@ class Copy:
     """
 
     def __init__(
-        self, part: Part, entry: Entry, stop: threading.Event, *, keeps_sum: bool = True
+        self, part: Part | Pipe, entry: Entry, stop: threading.Event, *, keeps_sum: bool = True
     ) -> None:
         self.part = part
         self._keeps_sum = keeps_sum

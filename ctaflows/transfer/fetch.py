@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows import halt
+from ctaflows.atomic_files import open_special
 from ctaflows.errors import (
     ChecksumMismatch,
     DoorBusy,
@@ -27,7 +28,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
-from ctaflows.transfer.part import Part, local_error, tidy
+from ctaflows.transfer.part import Part, Pipe, local_error, tidy
 from ctaflows.transfer.plan import Action, Check, LocalState, decide
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
 from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
@@ -107,6 +108,8 @@ def fetch(
     if action is Action.SKIP:
         return in_place(job, proof, why, started, check)
     with door.transfer_slots:
+        if action is Action.WRITE:
+            return _fetch_into_special(door, job, stop or halt.current())
         if was_wrong:
             return _fetch_again(door, job, proof, stop or halt.current())
         return _fetch_checked(door, job, proof, stop or halt.current())
@@ -176,6 +179,77 @@ def destination(dest: str | os.PathLike[str], name: str) -> Path:
     return local / name
 
 
+def _fetch_into_special(door: Storage, job: Job, stop: threading.Event) -> Transfer:
+    try:
+        descriptor = open_special(job.local)
+    except OSError as why:
+        raise local_error(why, job.local) from why
+    try:
+        return fetch_into(door, job.entry, descriptor, str(job.local), stop)
+    finally:
+        os.close(descriptor)
+
+
+def fetch_into(
+    door: Storage, entry: Entry, descriptor: int, name: str, stop: threading.Event | None = None
+) -> Transfer:
+    """Write a file's bytes into a device, a pipe or a stream, in order, as they come.
+
+    Parameters
+    ----------
+    door : Storage
+        Where from.
+    entry : Entry
+        The file.
+    descriptor : int
+        Where to.
+    name : str
+        What that is called.
+    stop : threading.Event, optional
+        Ends the transfer soon after it is set.
+
+    Raises
+    ------
+    ChecksumMismatch
+        What was written is not what the storage holds.
+    BrokenPipeError
+        Nobody reads any more.
+    """
+    started, stop = time.monotonic(), stop or halt.current()
+    _refuse_offline(entry)
+    pipe = Pipe(descriptor, name)
+    copy = Copy(pipe, entry, stop)
+    while not copy.complete:
+        _go_on(door, copy, stop)
+    _refuse_mixture(door, copy)
+    checksum, verified = copy.proof()
+    return _record(Job(entry, Path(name)), copy, pipe.size_bytes, checksum, verified, started)
+
+
+def _record(
+    job: Job,
+    copy: Copy | RangedCopy,
+    size_bytes: int,
+    checksum: Checksum | None,
+    verified: bool,
+    started: float,
+) -> Transfer:
+    return Transfer(
+        path=job.entry.path,
+        local=str(job.local),
+        size_bytes=size_bytes,
+        moved_bytes=copy.moved_bytes,
+        checksum=checksum,
+        verified=verified,
+        retries=copy.retries,
+        resumed_bytes=copy.resumed_bytes,
+        seconds=time.monotonic() - started,
+        mtime=job.entry.mtime,
+        server=copy.server,
+        note=None if verified else _UNVERIFIED,
+    )
+
+
 def _fetch_checked(
     door: Storage, job: Job, proof: Transfer | None, stop: threading.Event
 ) -> Transfer:
@@ -220,20 +294,7 @@ def _fetch_once(door: Storage, job: Job, proof: Transfer | None, stop: threading
             progress.current().advance(-part.size_bytes)
             raise
         part.finish(entry.mtime.timestamp() if entry.mtime else None)
-    return Transfer(
-        path=entry.path,
-        local=str(job.local),
-        size_bytes=part.size_bytes,
-        moved_bytes=copy.moved_bytes,
-        checksum=checksum,
-        verified=verified,
-        retries=copy.retries,
-        resumed_bytes=copy.resumed_bytes,
-        seconds=time.monotonic() - started,
-        mtime=entry.mtime,
-        server=copy.server,
-        note=None if verified else _UNVERIFIED,
-    )
+    return _record(job, copy, part.size_bytes, checksum, verified, started)
 
 
 def _received(
@@ -310,7 +371,7 @@ def _here(local: Path) -> LocalState | None:
         raise local_error(why, local) from why
     if stat.S_ISDIR(about.st_mode):
         raise local_error(IsADirectoryError(21, "there is a directory of that name"), local)
-    return LocalState(about.st_size, about.st_mtime)
+    return LocalState(about.st_size, about.st_mtime, not stat.S_ISREG(about.st_mode))
 
 
 def _same(local: Path, entry: Entry) -> bool:

@@ -118,6 +118,8 @@ class Lane:
                 action, why = fetch.look(job.entry, job.local, proof, self._check)
             except CtaflowsError:
                 continue  # it will say so again
+            if action is Action.WRITE:
+                continue  # no file is put there
             if action is Action.SKIP:
                 self._settle(place, fetch.in_place(job, proof, why, started, self._check))
             else:

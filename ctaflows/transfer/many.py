@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ctaflows.atomic_files import is_special
 from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import folders, progress
@@ -178,6 +179,8 @@ def _check_space(jobs: Sequence[Job]) -> None:
 def _missing_bytes(job: Job) -> int:
     """Say how much more disk a file needs: what is here of it, whole or in part, counts."""
     size = job.entry.size_bytes or 0
+    if is_special(job.local):
+        return 0
     if job.local.exists() and job.local.stat().st_size == size:
         return 0
     part = part_path(job.local)

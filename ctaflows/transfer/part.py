@@ -14,17 +14,24 @@ import json
 import os
 import threading
 from io import FileIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.atomic_files import open_ours, read_ours, replace_ours
-from ctaflows.errors import CtaflowsError, NoSpace, Stopped, Truncated, UsageError
+from ctaflows.atomic_files import is_special, open_ours, read_ours, replace_ours
+from ctaflows.errors import (
+    CtaflowsError,
+    NoSpace,
+    Stopped,
+    StorageError,
+    Truncated,
+    UsageError,
+)
 from ctaflows.model import utc_text
 from ctaflows.storage.answers import Versions, check_version
 from ctaflows.transfer import folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from ctaflows.model import Entry
     from ctaflows.transport import Head
@@ -78,6 +85,8 @@ class Part:
         self.versions: Versions = {}
         self.ranges_path = self.path.with_name(self.path.name + ".ranges")
         try:
+            if is_special(target):
+                raise FileExistsError(errno.EEXIST, "a device, a pipe or a socket stands there")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._stream, self.waited = _locked(self.path, stop or threading.Event())
         except OSError as why:
@@ -206,6 +215,66 @@ class Part:
         self.path.unlink(missing_ok=True)
         self.ranges_path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
+
+
+class Pipe:
+    """What bytes are written into in order, and can't be taken back from; stands for a `Part`.
+
+    Parameters
+    ----------
+    descriptor : int
+        A device, a pipe or a stream.
+    name : str
+        What it is called.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Bytes that were written.
+    versions : dict
+        As of `Part`.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor, self._name = descriptor, name
+        self.size_bytes = 0
+        self.versions: Versions = {}
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Write bytes, waiting for who reads them."""
+        try:
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    n_bytes = os.write(self._descriptor, rest)
+                    self.size_bytes += n_bytes
+                    rest = rest[n_bytes:]
+        except BrokenPipeError:
+            raise
+        except OSError as why:
+            raise local_error(why, Path(self._name)) from why
+
+    def check_version(self, head: Head, entry: Entry, *, is_sized: bool = True) -> None:
+        """Do as `Part.check_version`; nothing is kept for a later run."""
+        check_version(head, entry, self.versions)
+
+    def restart(self) -> None:
+        """Begin anew, which can be done before the first byte alone."""
+        if self.size_bytes:
+            raise StorageError(
+                "The transfer can't go on: some bytes were written, and the server has no ranges",
+                where=self._name,
+                hint="Fetch it into a file.",
+            )
+        self.versions = {}
+
+    def read_back(self) -> Iterator[bytes]:
+        """Give none of the bytes; they are gone."""
+        self.restart()
+        return iter(())
+
+    def discard(self) -> None:
+        """Do nothing: nothing can be taken back."""
 
 
 def tidy(target: str) -> None:

@@ -26,6 +26,7 @@ class Action(enum.Enum):
     FETCH = "fetch"
     COMPARE = "compare"
     SKIP = "skip"
+    WRITE = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,13 @@ class LocalState:
         Its size.
     mtime : float
         Its time of last change, seconds since 1970.
+    is_special : bool
+        Is it a device, a pipe or a socket?
     """
 
     size_bytes: int
     mtime: float
+    is_special: bool = False
 
 
 def decide(
@@ -68,7 +72,8 @@ def decide(
     Returns
     -------
     action : Action
-        ``COMPARE`` means: compute the checksum of the file here, fetch if it differs.
+        ``COMPARE`` means: compute the checksum of the file here, fetch if it differs. ``WRITE``
+        means: write the bytes into the device or pipe that is here.
     why : str
         For a dry run.
     """
@@ -76,6 +81,8 @@ def decide(
         return Action.FETCH, f"it can't be described: {entry.error}"
     if here is None:
         return Action.FETCH, "not here"
+    if here.is_special:
+        return Action.WRITE, "into what is no file"
     if here.size_bytes != entry.size_bytes:
         return Action.FETCH, f"size differs: {here.size_bytes} here, {entry.size_bytes} there"
     if check == "size":

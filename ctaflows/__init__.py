@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         write_page,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 __all__ = [
     "Checksum",

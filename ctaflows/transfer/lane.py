@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import ChecksumMismatch, CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
+from ctaflows.storage.answers import check_answer
 from ctaflows.storage.door import digests
 from ctaflows.transfer import fetch, progress, slots, small, throttle
 from ctaflows.transfer.plan import Action, Check
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
     from ctaflows.transport import Head
 
@@ -133,7 +135,7 @@ class Lane:
         """Prove a file, and put it in its place."""
         place, job, started = about
         entry = job.entry
-        if head is None or len(body) != entry.size_bytes:
+        if head is None or len(body) != entry.size_bytes or not _is_file(head, entry):
             self.failed.add(place)
             return
         promised = sums.best(entry.checksums or digests(head.headers))
@@ -157,3 +159,12 @@ class Lane:
         self._quickest_s = min(self._quickest_s, time.monotonic() - before)
         self._n_placed += 1
         self._settle(place, done)
+
+
+def _is_file(head: Head, entry: Entry) -> bool:
+    try:
+        check_answer(head, entry, 0)
+    except CtaflowsError as why:
+        log.warning("%s; asking again", why)
+        return False
+    return True

@@ -179,5 +179,5 @@ def test_what_a_night_was_seen_like_does_not_replace_a_pipe(
 ) -> None:
     box.put("/cta/DL1/20241114/v0.1/dl1_LST-1.Run11111.0000.h5", b"x")
     os.mkfifo(runs / "pipe")
-    assert ctaflows(*words, "pipe").code == 2
+    assert "nobody reads" in ctaflows(*words, "pipe").err
     assert stat.S_ISFIFO((runs / "pipe").lstat().st_mode)

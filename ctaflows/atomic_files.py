@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EMLINK)  # EMLINK: a link on FreeBSD
 
 
-def open_ours(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
+def open_ours(
+    path: str | os.PathLike[str], flags: int, mode: int = 0o666, *, may_be_linked: bool = False
+) -> int:
     """Return a descriptor of a regular file whose name others can predict.
 
     Somebody else may have put something of that name there, so that what is written would go
@@ -33,6 +35,8 @@ def open_ours(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> in
         As for `os.open`.
     mode : int
         Of a file that is made, less the umask.
+    may_be_linked : bool
+        May the file have other names, as in a tree that was copied by ``cp -al``?
 
     Raises
     ------
@@ -49,7 +53,7 @@ def open_ours(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> in
             raise _refusal(path) from None
         raise
     about = os.fstat(descriptor)
-    if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1:  # 0: it was removed meanwhile
+    if stat.S_ISREG(about.st_mode) and (may_be_linked or about.st_nlink <= 1):  # 0: just removed
         return descriptor
     os.close(descriptor)
     raise _refusal(path)
@@ -57,7 +61,7 @@ def open_ours(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> in
 
 def read_ours(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file as `open_ours` opens it."""
-    with os.fdopen(open_ours(path, os.O_RDONLY), "rb") as stream:
+    with os.fdopen(open_ours(path, os.O_RDONLY, may_be_linked=True), "rb") as stream:
         return stream.read()
 
 
@@ -87,6 +91,8 @@ def replace_ours(path: Path, data: bytes) -> None:
 def is_special(path: str | os.PathLike[str]) -> bool:
     """Tell whether a device, a pipe or a socket stands at a path: to be written into, or refused.
 
+    Names of open files, such as ``/dev/stderr``, are special, too.
+
     Raises
     ------
     OSError
@@ -94,9 +100,11 @@ def is_special(path: str | os.PathLike[str]) -> bool:
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  the cheapest
-    except FileNotFoundError:
+        if stat.S_ISREG(mode):
+            return os.path.islink(path) and "/proc/" in os.readlink(path)  # noqa: PTH114, PTH115
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return not stat.S_ISDIR(mode)
 
 
 def open_special(path: str | os.PathLike[str]) -> int:
@@ -123,7 +131,7 @@ def open_special(path: str | os.PathLike[str]) -> int:
     raise UsageError(
         "This is no file, and can't be written into",
         where=os.fspath(path),
-        said="a pipe that nobody reads" if stat.S_ISFIFO(mode) else "a disk or a socket",
+        said="a pipe that nobody reads" if stat.S_ISFIFO(mode) else "no pipe, and no terminal",
         hint="Name another destination; - stands for the standard output.",
     )
 
@@ -132,5 +140,5 @@ def _refusal(path: str | os.PathLike[str]) -> UsageError:
     return UsageError(
         "Something else lies where a file of ours is to be: a link, a device or a pipe",
         where=os.fspath(path),
-        hint="It was left as it is. Look who put it there, and remove it if nobody needs it.",
+        hint="It was left as it is. Move it away if it is yours, or name another destination.",
     )

@@ -172,7 +172,7 @@ def night_complete(report: NightReport) -> bool:
         return False
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with os.fdopen(open_ours(marker, flags), "a", encoding="utf-8") as file:
+        with os.fdopen(open_ours(marker, flags, may_be_linked=True), "a", encoding="utf-8") as file:
             file.write(fingerprint + "\n")
     except (OSError, UsageError) as why:
         get_logger("events").warning("The night may be told of again: %s", why)

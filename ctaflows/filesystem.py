@@ -20,7 +20,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import isfilelike
 
-from ctaflows.errors import CtaflowsError, NotFound, Refused, UsageError
+from ctaflows.errors import CtaflowsError, NotFound, Refused, StorageError, UsageError
 from ctaflows.storage.connect import connect
 from ctaflows.storage.remote import CACHE_BYTES, RemoteFile
 
@@ -82,9 +82,22 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             With or without ``cta://``.
         detail : bool
             Give what `info` gives of each, else the paths.
+
+        Raises
+        ------
+        StorageError
+            The door names something that it can't describe; `find` and `glob` would pass over it.
         """
         with _as_os_errors(path):
-            found = [_details(entry) for entry in self._door.list(self._strip_protocol(path))]
+            entries = list(self._door.list(self._strip_protocol(path)))
+        for entry in entries:
+            if entry.error is not None:
+                raise StorageError(
+                    "It is there, but the storage can't describe it",
+                    where=entry.path,
+                    said=entry.error,
+                )
+        found = [_details(entry) for entry in entries]
         return found if detail else [entry["name"] for entry in found]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def fetch_dl1(
         )
     now = datetime.now(UTC)
     lacking = gaps(night, wanted, now)
-    if not (lacking.has_dl1 or wanted.include):
+    if not (lacking.has_dl1 or wanted.include or lacking.unknown):
         raise NotFound(
             f"There is no DL1 file of the night {night.date} (yet)",
             where=night.path,

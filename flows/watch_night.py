@@ -21,7 +21,6 @@ from ctaflows.assets import publish_runs
 from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.inspections import Inspections
-from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
 from ctaflows.dl1.watch import Patience, Rhythm, look_at, night_of
@@ -198,7 +197,7 @@ def take(
         version=night.version,
         versions=night.versions,
         n_done=stands.n_done,
-        is_complete=stands.is_whole(missing(lacking), now, patience),
+        is_complete=stands.is_whole(lacking.is_incomplete, now, patience),
     )
 
 

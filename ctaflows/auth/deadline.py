@@ -128,6 +128,11 @@ class _Call(Generic[R]):
             self.done.wait()
 
 
+def is_keeping() -> bool:
+    """Tell whether an answer that has to be kept is on its way."""
+    return bool(_going_on)
+
+
 def settle() -> None:
     """Wait until what has to be kept is kept, in all threads, but not for ever.
 

@@ -99,7 +99,10 @@ class Room:
         """
         try:
             self._write(text.encode())
-            self._temporary.replace(self._file)
+            try:
+                self._temporary.replace(self._file)
+            except FileNotFoundError:  # removed by a machine that does not share our locks
+                write_private(self._file, text)
         except OSError as why:
             raise _error(why, self._file) from why
 

@@ -184,13 +184,25 @@ def _stopped(number: int, _frame: object) -> None:
     if number == signal.SIGHUP:  # the kernel and the shell each tell of one hangup, some time apart
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if _stopped_at is not None:
-        if time.monotonic() - _stopped_at < _SAME_S:
+        silent_s = time.monotonic() - _stopped_at
+        if silent_s < _SAME_S or _is_login_at_stake(silent_s):
             return
         os._exit(130)
     _stopped_at = time.monotonic()
     if crew := sys.modules.get("ctaflows.transfer.crew"):
         crew.stop_all()
     raise KeyboardInterrupt
+
+
+def _is_login_at_stake(silent_s: float) -> bool:
+    """Tell whether an issuer's answer, which must not be lost, is waited for still, and say so."""
+    deadline = sys.modules.get("ctaflows.auth.deadline")
+    if deadline is None or not deadline.is_keeping() or silent_s > deadline.PATIENCE_S:
+        return False
+    with contextlib.suppress(OSError):
+        left_s = deadline.PATIENCE_S - silent_s
+        click.echo(f"New tokens are on their way: {left_s:.0f} s more, or the login ends", err=True)
+    return True
 
 
 def _prepare_streams() -> None:

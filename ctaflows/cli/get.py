@@ -90,8 +90,9 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     from ctaflows.transfer.throttle import limited_to
 
     door = connect(wanted["profile"], transfers=wanted["transfers"])
-    if wanted["dest"] == "-" or (wanted["dest"] is None and paths[1:] and paths[-1] == "-"):
-        _print(door, paths if wanted["dest"] else paths[:-1], wanted)
+    dest = wanted["dest"] if wanted["dest"] is not None else (paths[1:] or ("",))[-1]
+    if _is_stdout(dest):
+        _print(door, paths if wanted["dest"] is not None else paths[:-1], wanted)
         return
     if wanted["tables"] or wanted["drop"]:
         _carry_out_in_part(door, paths, wanted)
@@ -142,6 +143,8 @@ def _split(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[
     """Part what is to be fetched from where it is to go, or refuse what can be read in two ways."""
     from ctaflows.errors import UsageError
 
+    if wanted["dest"] == "":
+        raise UsageError("-o names nothing", hint="Write: -o DEST, or -o . for this folder")
     if wanted["dest"] is not None or len(paths) == 1:
         return paths, wanted["dest"] or "."
     *remotes, last = paths
@@ -172,15 +175,37 @@ def _may_be_remote(door: Door, remote: str, last: str, wanted: dict[str, Any]) -
     It is the new name of a file, or of the folder that a directory goes into, if nothing at the
     door has that path, and its own folder is here.
     """
-    from ctaflows.errors import Refused, UsageError
+    from ctaflows.errors import Refused, StorageError, UsageError
 
-    if door.normalise(remote) == door.normalise(last):
-        return False
-    if not wanted["recursive"] and not Path(last).absolute().parent.is_dir():
+    try:
+        if door.normalise(remote) == door.normalise(last):
+            return False
+        if door.exists(last) is not None:
+            return True
+    except Refused:
+        return True  # who knows what is there
+    except (StorageError, UsageError):
+        pass  # no path that a door can have, or no answer about it
+    folder = Path(last).absolute().parent
+    if not wanted["recursive"] and not folder.is_dir():
+        raise UsageError(
+            "There is no such folder here",
+            where=str(folder),
+            hint=f"Make it, or say that it is meant: ctaflows get {remote} -o {last}",
+        )
+    return False
+
+
+def _is_stdout(dest: str) -> bool:
+    """Tell whether a destination is the standard output, by ``-`` or by a name of its own."""
+    import os
+    import sys
+
+    if dest == "-":
         return True
     try:
-        return door.exists(last) is not None
-    except (Refused, UsageError):
+        return os.path.samestat(Path(dest).stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
         return False
 
 
@@ -202,8 +227,13 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     if entry.is_dir:
         raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
     sys.stdout.flush()
-    with limited_to(wanted["bwlimit"]):
-        done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
+    try:
+        with limited_to(wanted["bwlimit"]):
+            done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
+    except UsageError as why:
+        if isinstance(why.__cause__, BrokenPipeError):
+            raise why.__cause__ from None  # as `ctaflows get … - | head` may end
+        raise
     if not done.verified and options.verbosity >= 0:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
@@ -322,6 +352,7 @@ def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any
 def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     """Fetch, or say what would be fetched; then delete; then report."""
     from ctaflows.model import Report, Transfer
+    from ctaflows.storage.outcome import refuse_undescribed
     from ctaflows.transfer.many import fetch_alone, fetch_many, plan
 
     check: Check = wanted["check"]
@@ -329,6 +360,7 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     if wanted["dry_run"]:
         planned = [t for tree in trees for t in plan(tree.jobs, check=check)]
         _print_plan(planned, trees, as_json=wanted["as_json"])
+        refuse_undescribed(job.entry for job in jobs)
         return
     report, failure = Report(), None
     with _beside(door, trees, wanted) as other, render.progress_shown():

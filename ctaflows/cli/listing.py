@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ctaflows.cli import options, render
-from ctaflows.errors import PartialFailure
-from ctaflows.storage.outcome import Outcome
+from ctaflows.storage.outcome import undescribed, undescribed_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
+    from ctaflows.storage.outcome import Outcome
 
 #: Directories of at most so many entries are sorted by name; the entries of larger ones are shown
 #: as they arrive, so that they need not be held (5 MB).
@@ -92,9 +92,7 @@ class Doubts:
 
     def note(self, entries: Iterable[Entry]) -> None:
         """Take note of those of some entries that are not described."""
-        self._undescribed += [
-            Outcome(entry.path, error=entry.error) for entry in entries if entry.error is not None
-        ]
+        self._undescribed += undescribed(entries)
 
     def tell(self) -> None:
         """Say on stderr what an empty directory may mean, unless -q was given.
@@ -106,13 +104,7 @@ class Doubts:
         """
         self._tell_of_empty()
         if self._undescribed:
-            first = self._undescribed[0]
-            raise PartialFailure(
-                f"{len(self._undescribed)} entries are there, but the storage can't describe them, "
-                f"the first: {first.path}: {first.error}",
-                report=tuple(self._undescribed),
-                hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
-            )
+            raise undescribed_failure(self._undescribed)
 
     def _tell_of_empty(self) -> None:
         if not self.n_empty or options.verbosity < 0:

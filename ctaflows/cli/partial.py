@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.cli import render
+from ctaflows.storage.outcome import refuse_undescribed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,7 @@ def carry_out(
             jobs = [
                 (entry, tasks.partial_name(entry, local))
                 for entry, local in files
-                if is_single or entry.name.endswith(_HDF5_ENDINGS)
+                if is_single or entry.error is not None or entry.name.endswith(_HDF5_ENDINGS)
             ]
             if wanted["dry_run"]:
                 planned = (Transfer(e.path, str(local), e.size_bytes) for e, local in jobs)
@@ -72,6 +73,8 @@ def carry_out(
     if failure is None:
         report, failure = render.settle(report)
     _print(report, choice, wanted)
+    if wanted["dry_run"]:
+        refuse_undescribed(entry for files, _ in trees for entry, _ in files)
     if failure is not None:
         raise failure
 

@@ -82,12 +82,15 @@ def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, lis
         proofs = Manifest(wanted["retry"]).proofs.values()
         wanted["manifest"] = wanted["manifest"] or wanted["retry"]
         return [(Path(proof.local), proof.path) for proof in proofs if proof.error], []
-    if len(paths) + bool(wanted["dest"]) < 2:
+    dest = wanted["dest"]
+    if dest == "":
+        raise UsageError("-o names nothing", hint="Write: -o REMOTE, or -o / for the root")
+    if len(paths) + (dest is not None) < 2:
         raise UsageError("Where to?", hint="Write: ctaflows put LOCAL... REMOTE")
     if wanted["delete"] and not wanted["recursive"]:
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
-    *sources, remote = (*paths, wanted["dest"]) if wanted["dest"] else paths
-    if not wanted["dest"] and not remote.endswith("/") and Path(remote).exists():
+    *sources, remote = paths if dest is None else (*paths, dest)
+    if dest is None and not remote.endswith("/") and Path(remote).exists():
         raise UsageError(
             f"Is {remote}, which is here, to be uploaded too, or is it where the rest goes?",
             hint=f"To upload all of them: ctaflows put {' '.join(paths)} REMOTE/\n"
@@ -108,7 +111,6 @@ def _add(
 ) -> None:
     from ctaflows.errors import NotFound, UsageError
     from ctaflows.storage.paths import selected
-    from ctaflows.transfer.sync import unseen_folders
     from ctaflows.transfer.uploads import files_of
 
     patterns = wanted["include"], wanted["exclude"]
@@ -122,9 +124,9 @@ def _add(
         if base in folders:
             raise UsageError("Two directories would become the same one there", where=base)
         folders.append(base)
-        found = files_of(source, remote)
+        unseen = wanted.setdefault("unseen", {}).setdefault(base, [])
+        found = files_of(source, remote, unseen)
         wanted.setdefault("here", {})[base] = [p.removeprefix(base + "/") for _, p in found]
-        wanted.setdefault("unseen", {})[base] = unseen_folders(source) if wanted["delete"] else []
         pairs += [(f, p) for f, p in found if selected(p.removeprefix(base + "/"), *patterns)]
     else:
         raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
@@ -183,6 +185,7 @@ def _beside(
 
 def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doomed:
     """Find the files there that are not here; nothing is deleted because it can't be seen here."""
+    from ctaflows.storage.links import refuse_linked_directory
     from ctaflows.storage.walk import walk
     from ctaflows.transfer.removal import Doomed
     from ctaflows.transfer.sync import superfluous
@@ -190,8 +193,11 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
     found = Doomed()
     for folder in folders:
         base = door.normalise(folder) + "/"
-        if door.exists(folder) is None:
+        there_now = door.exists(folder)
+        if there_now is None:
             continue
+        if there_now.is_dir:
+            refuse_linked_directory(door, there_now, must_be_listed=True)
         there = {e.path.removeprefix(base): e for e in walk(door, folder) if not e.is_dir}
         here, unseen = wanted["here"][folder], wanted["unseen"][folder]
         extra, kept = superfluous(there, here, unseen, wanted["include"], wanted["exclude"])

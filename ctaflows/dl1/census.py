@@ -331,10 +331,11 @@ def _run(
     run: _Run,
     expected: Mapping[int, int] | None,
     growing: set[str],
-    only_older: Iterable[tuple[int, int]],
+    only_older: Iterable[tuple[int, int | None]],
 ) -> RunCensus:
     n_expected = (expected or {}).get(number)
-    there_should_be = {*range(_span(run, n_expected)), *(s for r, s in only_older if r == number)}
+    older = {s for r, s in only_older if r == number and s is not None}
+    there_should_be = older.union(range(_span(run, n_expected)))
     changes = [e.mtime for e in run.entries if e.mtime]
     return RunCensus(
         run=number,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import open_ours
+from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.checks import Check, notable, with_datacheck
 from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.summary import DL1Summary
@@ -81,7 +81,7 @@ class Inspections:
             return
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            with os.fdopen(open_ours(self.file, flags), "ab") as file:
+            with os.fdopen(open_ours(self.file, flags, may_be_linked=True), "ab") as file:
                 file.write("".join(lines).encode("utf-8", "surrogateescape"))
         except (OSError, UsageError) as why:
             log.warning("What was found in files can't be kept: %s", why)
@@ -142,8 +142,8 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     """Read what is there; what is no record is passed over."""
     known: dict[str, dict[str, Any]] = {}
     try:
-        content = file.read_bytes()
-    except OSError:
+        content = read_ours(file)
+    except (OSError, UsageError):
         return known
     for line in content.split(b"\n"):
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Night, version_order
+from ctaflows.storage.links import may_hide_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +58,7 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         rest: list[Entry] = []
         for entry, name in named[place]:
             home = homes[name.telescope, name.run] if name else others.get(_below(night, entry))
-            is_mine = home == place or (name is None and entry.error is not None)
+            is_mine = home == place or (name is None and may_hide_files(entry))
             (mine if is_mine else rest).append(entry)
         taken.append(replace(night, entries=tuple(mine)))
         left.append(replace(night, entries=tuple(rest)))
@@ -107,18 +108,19 @@ def _only_older(
     newest_first: Sequence[Night],
     data: Sequence[Mapping[_Run, set[int | None]]],
     homes: Mapping[_Run, int],
-) -> dict[tuple[int, int], str]:
+) -> dict[tuple[int, int | None], str]:
     """Find subruns that a run's version lacks, and the newest of the older ones that have them."""
-    found: dict[tuple[int, int], str] = {}
+    found: dict[tuple[int, int | None], str] = {}
     for run, place in homes.items():
         here = data[place].get(run, set())
         if here <= {None}:
             continue  # a file of the whole run lacks no subrun
         for older in range(place + 1, len(newest_first)):
-            for subrun in data[older].get(run, set()) - here:
-                if subrun is not None:
-                    found.setdefault((run[1], subrun), newest_first[older].version or "")
-    return dict(sorted(found.items()))
+            there = data[older].get(run, set())
+            # where only the file of the whole run is there nobody knows of which subruns it is
+            for subrun in there - here - (set() if there == {None} else {None}):
+                found.setdefault((run[1], subrun), newest_first[older].version or "")
+    return dict(sorted(found.items(), key=str))
 
 
 def _subruns(files: Iterable[tuple[Entry, DL1Name | None]]) -> dict[_Run, set[int | None]]:

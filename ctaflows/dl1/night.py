@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import DL1Name, Numbers, parse_name
 from ctaflows.errors import UsageError
+from ctaflows.storage.links import may_hide_files
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class Night:
     superseded : tuple of Night
         All versions of the night, each with the files that are not among the entries; empty where
         no other version was looked at.
-    only_older : mapping of (int, int) to str
-        Run and subrun of which only a version older than the run's has DL1 data, and that version.
+    only_older : mapping of (int, int or None) to str
+        Run and subrun (None: the run in one file) of which only a version older than the run's has
+        DL1 data, and that version.
     awaited : mapping of int to str
         Runs that are being processed anew: a newer version than theirs, which is told, has files
         of them (lstchain writes interleaved events and muons first), but no DL1 data yet.
@@ -63,7 +65,7 @@ class Night:
     entries: tuple[Entry, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     superseded: tuple[Night, ...] = ()
-    only_older: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    only_older: Mapping[tuple[int, int | None], str] = field(default_factory=dict)
     awaited: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -287,8 +289,8 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     has_dl1 = False
     for entry in night.entries:
         name = parse_name(entry.name)
-        if entry.error is not None and (name is None or name.run in wanted.runs):
-            unknown.append(f"{entry.path}: {entry.error}")
+        if said := _unseen(entry, name, night, wanted):
+            unknown.append(f"{entry.path}: {said}")
         if name is None or name.kind != "dl1":
             continue
         has_dl1 = True
@@ -305,9 +307,11 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         expected = _explicit(wanted.subruns)
         if not expected and max(subruns) < len(subruns) + _MAX_GAPS:
             expected = list(range(max(subruns) + 1))
-        older = (s for r, s in night.only_older if r == run and s in wanted.subruns)
-        lacking = sorted({*expected, *older} - subruns)
-        missing += [subrun_name(run, subrun) for subrun in lacking]
+        older = {s for r, s in night.only_older if r == run and s in wanted.subruns}
+        if None in older:
+            missing.append(subrun_name(run, None))
+        there_should_be = {*expected, *(s for s in older if s is not None)}
+        missing += [subrun_name(run, subrun) for subrun in sorted(there_should_be - subruns)]
     only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
     return Gaps(
         tuple(missing),
@@ -319,9 +323,19 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     )
 
 
-def subrun_name(run: int, subrun: int) -> str:
-    """Name a subrun as in what is missing."""
-    return f"Run{run:05d}.{subrun:04d}"
+def _unseen(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) -> str | None:
+    """Say why nobody knows what is there, of what may be wanted; None where that is known."""
+    if not may_hide_files(entry) or (name and name.run not in wanted.runs):
+        return None
+    relative = entry.path.removeprefix(night.home(entry.path)[1].rstrip("/") + "/")
+    if not selected(relative, (), wanted.exclude):
+        return None
+    return entry.error or "unavailable, perhaps a link"
+
+
+def subrun_name(run: int, subrun: int | None) -> str:
+    """Name a subrun, or a run in one file, as in what is missing."""
+    return f"Run{run:05d}" + ("" if subrun is None else f".{subrun:04d}")
 
 
 def runs(entries: Sequence[Entry]) -> list[int]:

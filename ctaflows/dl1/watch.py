@@ -89,19 +89,19 @@ class Look:
     n_done: int = 0
     last_change: datetime | None = None
 
-    def is_whole(self, missing: Sequence[str], now: datetime, patience: Patience) -> bool:
+    def is_whole(self, is_incomplete: bool, now: datetime, patience: Patience) -> bool:
         """Is the night complete, so that nothing more is to be expected?
 
         Parameters
         ----------
-        missing : sequence of str
-            What the numbers of the files say is missing.
+        is_incomplete : bool
+            Is something missing, or not known, as `night.Gaps` tells?
         now : datetime
             The present, aware.
         patience : Patience
             A night has no end of its own: only silence tells.
         """
-        if self.last_change is None or self.ready or self.waiting or missing:
+        if self.last_change is None or self.ready or self.waiting or is_incomplete:
             return False
         return (now - self.last_change).total_seconds() >= patience.quiet_s
 

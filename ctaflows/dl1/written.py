@@ -33,12 +33,12 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         It can't be written.
     """
     path = Path(path)
-    if is_special(path):
-        with os.fdopen(open_special(path), "wb") as stream:
-            yield stream
-        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
+        if is_special(path):
+            with os.fdopen(open_special(path), "wb") as stream:
+                yield stream
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
             yield stream

@@ -50,17 +50,11 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
     if head.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NotTheFile("The answer is compressed, which was not asked for", where=head.url)
     if head.status == 206:
-        _check_range(head, entry, start, entry.size_bytes if end is None else end)
+        end = entry.size_bytes if end is None else end
+        _check_range(head, entry, start, end)
+        _check_length(head, (end or 0) - start)
     elif head.status == 200:
-        length = head.headers.get("content-length")
-        if length is not None and length.strip() != str(entry.size_bytes):
-            raise NotTheFile(
-                "What came in place of the file is not as long as it",
-                where=head.url,
-                said=f"{length} bytes, {head.headers.get('content-type', 'of no type')}; "
-                f"{entry.size_bytes} bytes are listed",
-                hint="It may be a page of a proxy or a login: is this the right address?",
-            )
+        _check_length(head, entry.size_bytes)
     elif head.status == 202:
         raise Staging(
             "The storage has accepted the request, but does not send the file yet",
@@ -72,6 +66,23 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
     else:
         raise NotTheFile(
             "The answer holds no file", where=head.url, said=str(head.status), status=head.status
+        )
+
+
+def is_sized(head: Head) -> bool:
+    """Tell whether an answer says how long it is; a Transfer-Encoding wins (RFC 9112 §6.3)."""
+    return "content-length" in head.headers and "transfer-encoding" not in head.headers
+
+
+def _check_length(head: Head, n_bytes: int | None) -> None:
+    length = head.headers.get("content-length", "")
+    if is_sized(head) and length.strip() != str(n_bytes):
+        raise NotTheFile(
+            "What came in place of the file is not as long as it",
+            where=head.url,
+            said=f"{length} bytes, {head.headers.get('content-type', 'of no type')}; "
+            f"{n_bytes} bytes were asked for",
+            hint="It may be a page of a proxy or a login: is this the right address?",
         )
 
 

@@ -7,16 +7,17 @@ dCache's name space has symbolic links (made over NFS), which WebDAV does not kn
   locality UNAVAILABLE, and an ETag that begins with the link's own pnfsid;
 - PROPFIND of depth 0 of the link describes what it leads to;
 - DELETE of a link to a directory removes all that is in the link's target, and then answers 500;
-  the link stays. MOVE of a link answers 500.
+  the link stays. DELETE of a link to a file, and MOVE of a link, answer 500, and nothing is lost.
 
 So what may be a link is asked for by itself before it is removed, replaced or moved.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import NotFound, Refused, StorageError, error_text
+from ctaflows.errors import ListingUnreadable, NotFound, Refused, StorageError, error_text
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
@@ -64,6 +65,27 @@ def refuse_link(door: Door, listed: Entry) -> None:
         raise _refusal(listed.path) from None
     if is_link(listed, itself):
         raise _refusal(listed.path)
+
+
+def refuse_listed_link(door: Door, path: str) -> None:
+    """Raise if the directory above shows a path as a symbolic link; costs a listing of it.
+
+    Parameters
+    ----------
+    door : Door
+        Where it is.
+    path : str
+        Normalised path.
+
+    Raises
+    ------
+    StorageError
+        It is a link.
+    """
+    with contextlib.suppress(Refused, NotFound, ListingUnreadable):
+        for entry in door.list(path.rpartition("/")[0] or "/"):
+            if entry.path == path:
+                refuse_link(door, entry)
 
 
 def refuse_linked_directory(door: Door, directory: Entry, *, must_be_listed: bool) -> None:

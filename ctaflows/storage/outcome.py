@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.errors import PartialFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from ctaflows.model import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,32 @@ def failure(failed: Sequence[Outcome], n_all: int, done: str) -> PartialFailure:
     return PartialFailure(
         f"{len(failed)} of {n_all} were not {done}, the first: {first.path}: {first.error}",
         report=tuple(failed),
+    )
+
+
+def undescribed(entries: Iterable[Entry]) -> list[Outcome]:
+    """Give those of some entries that the storage names without describing them."""
+    return [Outcome(e.path, error=e.error) for e in entries if e.error is not None]
+
+
+def refuse_undescribed(entries: Iterable[Entry]) -> None:
+    """Raise `PartialFailure` if the storage names one of the entries without describing it."""
+    if unseen := undescribed(entries):
+        raise undescribed_failure(unseen)
+
+
+def undescribed_failure(unseen: Sequence[Outcome]) -> PartialFailure:
+    """Make the error of a listing in which something is not described.
+
+    Parameters
+    ----------
+    unseen : sequence of Outcome
+        From `undescribed`, at least one.
+    """
+    first = unseen[0]
+    return PartialFailure(
+        f"{len(unseen)} entries are there, but the storage can't describe them, "
+        f"the first: {first.path}: {first.error}",
+        report=tuple(unseen),
+        hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
     )

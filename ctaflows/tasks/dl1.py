@@ -16,6 +16,7 @@ from ctaflows.dl1.night import Night
 from ctaflows.dl1.report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
+from ctaflows.storage.links import may_be_link
 from ctaflows.storage.walk import files_below
 from ctaflows.task import get_logger, task
 
@@ -137,7 +138,11 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             if not versions:
                 raise NotFound("None of its versions is there", where=door.normalise(where))
             # of one that can't be described nobody knows whether it is the newest
-            unknown = [e for e in there if e.error is not None]
+            unknown = [
+                e
+                for e in there
+                if e.error is not None or (may_be_link(e) and night.is_version(e.name))
+            ]
             if unknown:
                 last = versions[-1]
                 versions[-1] = replace(last, entries=(*last.entries, *unknown))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.storage import renaming as _renaming
 from ctaflows.storage.connect import connect
-from ctaflows.storage.outcome import Outcome, failure
+from ctaflows.storage.outcome import Outcome, failure, undescribed, undescribed_failure
 from ctaflows.storage.usage import Tally, Usage
 from ctaflows.storage.walk import files_below, walk_batches
 from ctaflows.task import task
@@ -124,11 +124,17 @@ def disk_usage(path: str, *, depth: int | None = None, profile: str | None = Non
     ------
     NotFound
         There is nothing at the path.
+    PartialFailure
+        The door names what it can't describe, perhaps directories; ``report`` tells what.
     """
     door = connect(profile)
     tally = Tally(door.normalise(path), depth)
+    unseen: list[Outcome] = []
     for batch in walk_batches(door, path):
         tally.add(batch)
+        unseen += undescribed(batch)
+    if unseen:
+        raise undescribed_failure(unseen)
     return tally.usages()
 
 

@@ -91,7 +91,9 @@ class Notebook:
         file = Path(self._folder) / MEMORY
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            with os.fdopen(open_ours(file, flags), "a", encoding="ascii") as stream:
+            with os.fdopen(
+                open_ours(file, flags, may_be_linked=True), "a", encoding="ascii"
+            ) as stream:
                 stream.write(self.memory.lines(done))
         except OSError as why:
             raise local_error(why, file) from why

@@ -14,9 +14,10 @@ from ctaflows.errors import (
     Truncated,
 )
 from ctaflows.storage import checksum as sums
-from ctaflows.storage.answers import check_answer
+from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
+from ctaflows.transport.policy import MAX_RETRY_AFTER_S
 
 if TYPE_CHECKING:
     import threading
@@ -75,6 +76,7 @@ class Copy:
         self.promised = sums.best(entry.checksums)
         self._hasher: sums.Hasher | None = None
         self._is_sized = True
+        self._kept_bytes = 0
         self.complete = False
         progress.current().advance(part.size_bytes)
 
@@ -88,8 +90,10 @@ class Copy:
             self.promised = sums.best(digests(head.headers))
         if head.status == 200:
             self._begin_anew()  # where there are bytes: the server ignores ranges
-        self._is_sized = head.status == 206 or "content-length" in head.headers
-        self.part.check_version(head, self.entry, is_sized=self._is_sized)
+        self._is_sized = is_sized(head)
+        self._kept_bytes = self.part.size_bytes
+        is_proven = self.promised is not None
+        self.part.check_version(head, self.entry, is_sized=self._is_sized, is_proven=is_proven)
         if self._hasher is None or self.promised != before:
             self._hash_what_is_there()
 
@@ -105,8 +109,10 @@ class Copy:
 
         Of an answer that does not tell its length only the whole counts: it may have been a page.
         """
-        if not self._is_sized:
-            self._begin_anew()
+        if not self._is_sized and self.part.size_bytes > self._kept_bytes:
+            progress.current().advance(self._kept_bytes - self.part.size_bytes)
+            self.part.cut(self._kept_bytes)
+            self._hasher = None
 
     def adopt(self, promised: Checksum | None) -> None:
         """Take the bytes that are there for the whole file; nothing is left to receive."""
@@ -185,17 +191,18 @@ class Copy:
 
 #: What ends an answer before its file; the next one may bring the rest.
 BROKEN = (NetworkError, Truncated, NotTheFile, Staging)
-_MAX_PAUSE_S = 60.0
 
 
 def is_hopeless(why: CtaflowsError) -> bool:
     """Tell whether what ended an answer would end the next one, too."""
+    if (why.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
+        return True
     return not why.retryable and not isinstance(why, Truncated)
 
 
 def pause_s(why: CtaflowsError, settings: Settings) -> float:
     """Say how long to wait, in seconds, before the rest is asked for."""
-    return min(why.retry_after_s or settings.backoff_s, _MAX_PAUSE_S)
+    return why.retry_after_s or settings.backoff_s
 
 
 def end_if(stop: threading.Event, path: str) -> None:

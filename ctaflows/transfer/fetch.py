@@ -212,8 +212,8 @@ def fetch_into(
     ------
     ChecksumMismatch
         What was written is not what the storage holds.
-    BrokenPipeError
-        Nobody reads any more.
+    UsageError
+        It can't be written into; the cause is a `BrokenPipeError` where nobody reads any more.
     """
     started, stop = time.monotonic(), stop or halt.current()
     _refuse_offline(entry)

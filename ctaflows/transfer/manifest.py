@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows.atomic_files import open_ours, read_ours
+from ctaflows.atomic_files import is_special, open_ours, read_ours
 from ctaflows.model import Transfer
 from ctaflows.transfer.part import local_error
 
@@ -102,7 +102,15 @@ class Manifest:
     def _opened(self) -> int:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # one write to a file opened for appending: lines of several threads don't mix
-        return open_ours(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        if self.file.name != NAME:  # a person has chosen it, perhaps a link or a device
+            return os.open(self.file, flags | os.O_CLOEXEC, 0o666)
+        return open_ours(self.file, flags, may_be_linked=True)
+
+
+def _content(file: Path) -> bytes:
+    """Read a file that a person has chosen; what is no file tells nothing."""
+    return b"" if is_special(file) else file.read_bytes()
 
 
 def _prefix(file: Path) -> str:
@@ -118,7 +126,7 @@ def _read(file: Path, of: Iterable[str] | None = None) -> tuple[dict[str, Transf
     """
     found: dict[str, Transfer] = {}
     try:
-        content = read_ours(file)
+        content = read_ours(file) if file.name == NAME else _content(file)
     except FileNotFoundError:
         return found, False
     except OSError as why:

@@ -120,7 +120,9 @@ class Part:
         text = json.dumps({**self._source, **known})
         replace_ours(self._journal, text.encode())
 
-    def check_version(self, head: Head, entry: Entry, *, is_sized: bool = True) -> None:
+    def check_version(
+        self, head: Head, entry: Entry, *, is_sized: bool = True, is_proven: bool = False
+    ) -> None:
         """Note the version of an answer whose bytes are about to come.
 
         Parameters
@@ -129,6 +131,9 @@ class Part:
             As for `answers.check_version`.
         is_sized : bool
             Without a length only the whole counts, so that no later run may go on from its bytes.
+        is_proven : bool
+            Will the whole be compared with a checksum? It tells more than versions, of which the
+            servers behind one name may write several.
 
         Raises
         ------
@@ -136,12 +141,23 @@ class Part:
             Those before it were of another one.
         """
         n_before = len(self.versions)
-        check_version(head, entry, self.versions)
+        if not is_proven:
+            check_version(head, entry, self.versions)
         try:
             if not is_sized:
                 self._journal.unlink(missing_ok=True)
             elif len(self.versions) > n_before:
                 self._write_journal()
+        except OSError as why:
+            raise local_error(why, self.target) from why
+
+    def cut(self, size_bytes: int) -> None:
+        """Throw away what comes after so many bytes; a later run may go on from there."""
+        try:
+            self._stream.truncate(size_bytes)
+            self._stream.seek(size_bytes)
+            self.size_bytes = size_bytes
+            self._write_journal()
         except OSError as why:
             raise local_error(why, self.target) from why
 
@@ -249,14 +265,15 @@ class Pipe:
                     n_bytes = os.write(self._descriptor, rest)
                     self.size_bytes += n_bytes
                     rest = rest[n_bytes:]
-        except BrokenPipeError:
-            raise
         except OSError as why:
             raise local_error(why, Path(self._name)) from why
 
-    def check_version(self, head: Head, entry: Entry, *, is_sized: bool = True) -> None:
+    def check_version(
+        self, head: Head, entry: Entry, *, is_sized: bool = True, is_proven: bool = False
+    ) -> None:
         """Do as `Part.check_version`; nothing is kept for a later run."""
-        check_version(head, entry, self.versions)
+        if not is_proven:
+            check_version(head, entry, self.versions)
 
     def restart(self) -> None:
         """Begin anew, which can be done before the first byte alone."""
@@ -267,6 +284,10 @@ class Pipe:
                 hint="Fetch it into a file.",
             )
         self.versions = {}
+
+    def cut(self, size_bytes: int) -> None:
+        """Refuse to take bytes back."""
+        self.restart()
 
     def read_back(self) -> Iterator[bytes]:
         """Give none of the bytes; they are gone."""
@@ -324,6 +345,8 @@ def part_name(target: str) -> str:
 def local_error(why: OSError, where: Path) -> CtaflowsError:
     """Turn a fault of the local file system into our error."""
     said = why.strerror or str(why)
+    if why.errno == errno.EPIPE:
+        return UsageError("Nobody reads the pipe any more", where=str(where), said=said)
     if why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpace(
             "No space is left here",

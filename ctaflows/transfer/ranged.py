@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import ProtocolSurprise, Stopped, Truncated
 from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
-from ctaflows.storage.answers import check_answer
+from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.door import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
@@ -92,11 +92,13 @@ class RangedCopy:
         check_answer(head, self.entry, part.next, part.end)
         if head.status == 200 and part.end - part.next != self.entry.size_bytes:
             raise NoRanges("The server knows no ranges", where=head.url)
+        if not is_sized(head):  # where it ends too early, nobody knows what it was
+            raise NoRanges("The server does not tell the length of ranges", where=head.url)
         with self._lock:
             self.n_answers += 1
             self.server = head.headers.get("server") or self.server
             self.promised = self.promised or sums.best(digests(head.headers))
-            self.part.check_version(head, self.entry)
+            self.part.check_version(head, self.entry, is_proven=self.promised is not None)
 
     def adler_of(self, part: Range) -> int:
         """Give the adler32 of what is here of a range."""

@@ -180,6 +180,8 @@ def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | N
         except NotFound:
             return
         except CtaflowsError as why:
+            if why.status == 500 and not is_dir:  # so dCache answers about a link to a file
+                links.refuse_listed_link(door, path)
             pause = pause_s(why, attempt, door.settings)
             if pause is None:
                 raise

@@ -78,7 +78,7 @@ def files_here(folder: Path) -> Iterator[str]:
             yield name if base == "." else f"{base}/{name}"
 
 
-def unseen_folders(folder: Path) -> list[str]:
+def unseen(walked: Sequence[tuple[str, list[str], list[str]]]) -> list[str]:
     """Give the folders here of whose files nothing is seen: links, and those without any file.
 
     An empty folder may be the place of a disk that is not mounted, and what is behind a link is not
@@ -86,22 +86,23 @@ def unseen_folders(folder: Path) -> list[str]:
 
     Parameters
     ----------
-    folder : Path
-        Where to look; "" stands for itself.
+    walked : sequence of (str, list, list)
+        What `os.walk` gave, from the top down; "" stands for the first folder.
     """
-    unseen: list[str] = []
+    found: list[str] = []
     has_files: set[str] = set()
-    for where, folders, names in os.walk(folder, topdown=False):
+    for where, folders, names in reversed(walked):
         inside = [os.path.join(where, name) for name in folders]  # noqa: PTH118
-        links = {path for path in inside if os.path.islink(path)}  # noqa: PTH114
-        if names or any(path in has_files for path in inside if path not in links):
+        linked = {path for path in inside if os.path.islink(path)}  # noqa: PTH114
+        if names or any(path in has_files for path in inside if path not in linked):
             has_files.add(where)
-            unseen += links
+            found += linked
         else:
-            unseen.append(where)
-    if folder.is_symlink():
-        unseen.append(os.fspath(folder))
-    return ["" if path == os.fspath(folder) else os.path.relpath(path, folder) for path in unseen]
+            found.append(where)
+    top = walked[0][0] if walked else ""
+    if os.path.islink(top):  # noqa: PTH114
+        found.append(top)
+    return ["" if path == top else os.path.relpath(path, top) for path in found]
 
 
 def remove_here(folder: Path, names: Iterable[str]) -> None:

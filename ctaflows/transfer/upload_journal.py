@@ -233,9 +233,9 @@ def _go_through(door: Door, file: Path, descriptor: int) -> None:
         if first != door.settings.door_url.encode() and not is_empty:
             return
         left = _begun(stream)
-    for path in left:
-        _remove(door, path, is_forgotten=is_forgotten)
-    if silent_s > _ARRIVES_WITHIN_S or not left:
+    are_gone = [_is_removed(door, path) for path in left]
+    is_over = all(are_gone) or is_forgotten
+    if is_over and (silent_s > _ARRIVES_WITHIN_S or not left):
         file.unlink(missing_ok=True)
 
 
@@ -255,7 +255,14 @@ def _is_temporary(path: str) -> bool:
     return _TEMPORARY.fullmatch(path, path.rfind("/")) is not None
 
 
-def _remove(door: Door, path: str, *, is_forgotten: bool) -> None:
+def _is_removed(door: Door, path: str) -> bool:
+    """Remove what a killed upload left; False where that may go well another time.
+
+    Raises
+    ------
+    NetworkError, AuthError
+        Nothing can be removed now.
+    """
     try:
         door.remove(path)
         log.info("Removed %s, which a killed upload left at the door", path)
@@ -264,10 +271,11 @@ def _remove(door: Door, path: str, *, is_forgotten: bool) -> None:
     except Stopped:
         raise
     except CtaflowsError as why:
-        is_of_all = isinstance(why, NetworkError | AuthError) and not isinstance(why, Refused)
-        if is_of_all or (why.retryable and not is_forgotten):
+        if isinstance(why, NetworkError | AuthError) and not isinstance(why, Refused):
             raise
         log.warning("%s stays at the door: %s", path, why)
+        return False  # such as another login's
+    return True
 
 
 def _holds(descriptor: int) -> bool:

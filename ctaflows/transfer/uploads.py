@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.errors import CtaflowsError, NotFound, UsageError
 from ctaflows.model import Report, Transfer
-from ctaflows.transfer import progress
+from ctaflows.transfer import progress, sync
 from ctaflows.transfer.cargo import Cargo, Lading
 from ctaflows.transfer.haul import kept_open
 from ctaflows.transfer.twin import Line
@@ -163,7 +163,7 @@ def look_there(door: Door, remotes: Sequence[str], *, make: bool = True) -> dict
     return found
 
 
-def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
+def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list[tuple[Path, str]]:
     """Say where the files of a folder go: below ``remote``, in a directory of the folder's name.
 
     Parameters
@@ -172,6 +172,8 @@ def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
         A folder here. Links to other folders are not followed.
     remote : str
         A directory at the door.
+    unseen : list of str, optional
+        Gets the folders of whose files nothing is seen, relative to this one: see `sync.unseen`.
     """
     base = f"{remote.rstrip('/')}/{folder.resolve().name}"
 
@@ -183,7 +185,9 @@ def files_of(folder: Path, remote: str) -> list[tuple[Path, str]]:
             hint="Nothing was uploaded. Leave the folder out, or get the right to read it.",
         ) from None
 
-    walk = os.walk(folder, onerror=unreadable)
+    walk = list(os.walk(folder, onerror=unreadable))
+    if unseen is not None:
+        unseen += sync.unseen(walk)
     found = [Path(where) / name for where, _, names in walk for name in names]
     n_parts = len(folder.parts)  # `relative_to` costs ten times as much
     return [(f, f"{base}/{'/'.join(f.parts[n_parts:])}") for f in sorted(found)]

@@ -31,7 +31,8 @@ MAX_HOPS = 5
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 #: Only these are sent on to pools by a dCache door (DcacheResourceFactory.java, dCache 12.1).
 _MAY_LEAVE_HOME = frozenset({"GET", "PUT"})
-_MAX_RETRY_AFTER_S = 600.0
+#: Who asks to wait longer, in seconds, is not waited for.
+MAX_RETRY_AFTER_S = 600.0
 _MAX_BACKOFF_S = 60.0
 _PORTS = {"http": 80, "https": 443}
 
@@ -227,7 +228,7 @@ def pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float | N
         return None
     asked = error.retry_after_s
     if asked is not None:
-        return asked + random.uniform(0, 0.1 * asked) if asked <= _MAX_RETRY_AFTER_S else None
+        return asked + random.uniform(0, 0.1 * asked) if asked <= MAX_RETRY_AFTER_S else None
     base: float = min(settings.backoff_s * 2 ** min(attempt - 1, 30), _MAX_BACKOFF_S)
     if isinstance(error, RateLimited):
         base = max(base, settings.busy_s)

@@ -181,3 +181,70 @@ def test_what_a_night_was_seen_like_does_not_replace_a_pipe(
     os.mkfifo(runs / "pipe")
     assert "nobody reads" in ctaflows(*words, "pipe").err
     assert stat.S_ISFIFO((runs / "pipe").lstat().st_mode)
+
+
+@pytest.mark.parametrize("words", [["get", "n/b.h5", "pipe"], ["get", "-r", "n", "."]])
+def test_a_pipe_whose_reader_goes_away_is_an_error(runs: Path, words: list[str]) -> None:
+    pipe = runs / ("pipe" if "pipe" in words else "n/b.h5")
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    def read_a_little() -> None:
+        os.set_blocking(reader, True)
+        with pipe.open("wb"):  # lest it ends before the command begins
+            os.read(reader, 10)
+        os.close(reader)
+
+    thread = threading.Thread(target=read_a_little, daemon=True)
+    thread.start()
+    done = ctaflows(*words)
+    thread.join(20)
+    assert done.code == (2 if "pipe" in words else 10)
+    assert "Nobody reads the pipe any more" in done.err
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "named"])
+def test_the_standard_output_has_other_names(runs: Path, name: str) -> None:
+    (runs / "named").symlink_to("/proc/self/fd/1")
+    for through_a_pipe in (True, False):
+        with (runs / "out").open("wb") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", "ctaflows", "get", "n/b.h5", name],
+                stdout=subprocess.PIPE if through_a_pipe else file, check=True, timeout=60,
+            )  # fmt: skip
+        assert (done.stdout if through_a_pipe else (runs / "out").read_bytes()) == B
+    assert (runs / "named").is_symlink()
+
+
+@pytest.mark.parametrize("words", [["get", "n/a.h5"], ["get", "n/a.h5", "n/b.h5"]])
+def test_an_empty_destination_is_refused(runs: Path, words: list[str]) -> None:
+    assert ctaflows(*words, "-o", "").code == 2
+    (runs / "a.h5").write_bytes(A)
+    assert ctaflows("put", "a.h5", "gone", "-o", "").code == 2
+
+
+def test_a_new_name_may_lie_above(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "sub").mkdir()
+    monkeypatch.chdir(runs / "sub")
+    assert ctaflows("get", "n/a.h5", "../new.h5").code == 0
+    assert (runs / "new.h5").read_bytes() == A
+
+
+def test_what_the_door_does_not_tell_of_may_be_a_second_file(box: Sandbox, runs: Path) -> None:
+    box.faults.add("403", times=None, method="PROPFIND", path="*b.h5*")
+    assert ctaflows("get", "n/a.h5", "n/b.h5").code == 2
+
+
+def test_a_manifest_that_was_named_may_be_a_device_or_a_link(runs: Path) -> None:
+    assert ctaflows("get", "-r", "n", ".", "--manifest", "/dev/null").code == 0
+    (runs / "link").symlink_to("elsewhere.jsonl")
+    assert ctaflows("get", "-r", "n", "m", "--manifest", "link").code == 0
+    assert len((runs / "elsewhere.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_tree_that_was_copied_by_hard_links_is_gone_on_with(runs: Path) -> None:
+    assert ctaflows("get", "-r", "n", ".").code == 0
+    subprocess.run(["cp", "-al", "n", "copy"], check=True)
+    (runs / "n/a.h5").unlink()
+    assert ctaflows("get", "-r", "n", ".").code == 0

@@ -203,11 +203,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _door_move(self) -> None:
         target = unquote(urlsplit(self.headers["destination"]).path)
+        if {self.name.rstrip("/"), target.rstrip("/")} & self.place.links.keys():
+            self.reply(500, {"Content-Type": "text/plain"}, b"No such file or directory\n")
+            return
         self.place.files[target] = self.place.files.pop(self.name)
         self.reply(201)
 
     def _door_delete(self) -> None:
         place, path = self.place, self.name.rstrip("/")
+        if path not in place.links:
+            path = place.followed(path)
         if path in place.links:  # dCache 11.2.5: the target's content goes, the link stays
             for name in [f for f in place.files if f.startswith(place.links[path] + "/")]:
                 del place.files[name]
@@ -352,7 +357,7 @@ class LittleDoor:
         """Give what tells versions of a file apart; the time is always the same."""
         tag = hashlib.sha256(self.files[path]).hexdigest()[:16]
         known = {"Last-Modified": formatdate(1_700_000_000, usegmt=True)}
-        return known | ({"ETag": f'"{tag}"'} if self.has_tags else {})
+        return known | ({"ETag": f'"{pnfsid(path)}_{tag}"'} if self.has_tags else {})
 
     def digest(self, path: str) -> dict[str, str]:
         """Give the header with a file's checksum, if there are any."""

@@ -133,6 +133,9 @@ def test_what_is_refused_is_let_be(box: Sandbox, here: Path, dead: Path) -> None
     age(dead, 100)
     upload_another(box, here)
     assert len(temporaries(box)) == 1
+    assert journals(box) == [dead], "another login may remove it"
+    age(dead, 8 * 24 * 3600)
+    upload_another(box, here)
     assert journals(box) == [], "it is not tried for ever"
 
 

@@ -5,6 +5,7 @@ The little door answers about them as dCache 11.2.5 was seen to.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,3 +133,42 @@ def test_an_upload_over_what_is_listed_as_a_link_is_refused(
     assert "symbolic link" in (failed.error or "")
     assert not any("/user/link" in target for _, target in asked(little, "DELETE"))
     assert little.files.keys() >= PRECIOUS.keys()
+
+
+def test_put_with_delete_into_what_is_itself_a_link_deletes_nothing(
+    little: LittleDoor, linked: Path
+) -> None:
+    (linked / "link").mkdir()
+    (linked / "link/new.h5").write_bytes(b"new")
+    done = ctaflows("put", "-r", "link", "user/", "--delete")
+    assert done.code == 8
+    assert "symbolic link" in done.err
+    assert little.files.keys() >= PRECIOUS.keys()
+
+
+@pytest.mark.parametrize("how", [["rm"], ["rm", "-r", "-y"]])
+def test_rm_of_a_link_to_a_file_says_what_it_is(
+    little: LittleDoor, linked: Path, how: list[str]
+) -> None:
+    little.links["/user/file-link"] = "/precious/a.h5"
+    done = ctaflows(*how, "user/file-link")
+    assert done.code in (8, 10)
+    assert "symbolic link, which WebDAV can't remove" in done.err
+    assert little.files.keys() >= PRECIOUS.keys()
+    assert len(asked(little)) <= 1
+
+
+def test_a_link_within_a_night_makes_it_incomplete(little: LittleDoor, at_little: Path) -> None:
+    version = "/cta/DL1/20241114/v0.1"
+    little.files[f"{version}/dl1_LST-1.Run00001.0000.h5"] = b"x"
+    assert ctaflows("night", "20241114", "--no-state").code == 0
+    little.links["/cta/DL1/20241114/latest"] = version  # no version of its own
+    assert ctaflows("night", "20241114", "--no-state").code == 0
+    for link in (
+        f"{version}/part2", f"{version}/dl1_LST-1.Run00001.0001.h5", "/cta/DL1/20241114/v0.2",
+    ):  # fmt: skip
+        little.links[link] = "/precious"
+        done = ctaflows("night", "20241114", "--no-state", "--json")
+        assert done.code == 10
+        assert json.loads(done.out)[0]["unknown"] == [f"{link}: unavailable, perhaps a link"]
+        del little.links[link]

@@ -63,7 +63,31 @@ def packed(handler: Handler) -> bool:
     return handler.reply(200, {"Content-Encoding": "gzip"}, body)
 
 
+def page_of_two_lengths(handler: Handler) -> bool:
+    """Transfer-Encoding wins over the file's own length."""
+    n_bytes = len(handler.place.files[handler.name])
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {n_bytes}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return handler.raw(head, [b"%x\r\n" % len(PAGE), PAGE, b"\r\n0\r\n\r\n"])
+
+
+def short_range(handler: Handler) -> bool:
+    """The range that was asked for, says one header; another one says less."""
+    n_bytes = len(handler.place.files[handler.name])
+    start = int((handler.headers.get("range") or "bytes=0-")[6:].partition("-")[0])
+    span = {"Content-Range": f"bytes {start}-{n_bytes - 1}/{n_bytes}"}
+    return handler.reply(206, span, PAGE[:5])
+
+
+def chunked_range(handler: Handler) -> bool:
+    n_bytes = len(handler.place.files[handler.name])
+    start = int((handler.headers.get("range") or "bytes=0-")[6:].partition("-")[0])
+    head = "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n"
+    head += f"Content-Range: bytes {start}-{n_bytes - 1}/{n_bytes}\r\n\r\n"
+    return handler.raw(head, [b"5\r\nhello\r\n0\r\n\r\n"])
+
+
 ODD = [note, page, part_of_a_page, page_without_length, nothing, packed]
+ODD += [page_of_two_lengths, short_range, chunked_range]
 odd_ones = pytest.mark.parametrize("odd", ODD, ids=[odd.__name__ for odd in ODD])
 
 
@@ -110,7 +134,13 @@ def test_what_comes_once_in_place_of_the_rest_keeps_what_was_kept(
     little.when("GET", odd, origin="pool", times=1)
     assert get().code == 0
     assert Path("a.h5").read_bytes() == data
-    if odd in (note, page, nothing, packed):  # the others look like the whole file until they end
+    if odd in (
+        note,
+        page,
+        nothing,
+        packed,
+        short_range,
+    ):  # the others look like the whole file until they end
         asked = [h.values("range") for h in little.heard if h.origin == "pool"]
         assert asked == [[], *2 * [[f"bytes={half}-{len(data) - 1}"]]]
 
@@ -176,7 +206,7 @@ def test_parts_and_journals_of_the_first_version_are_gone_on_with(
 def test_one_range_that_is_no_file_is_asked_for_again(little: LittleDoor, at_little: Path) -> None:
     little.has_sums = False
     data = little.files[PATH] = content(1 << 20) * 66
-    for odd in (note, page):
+    for odd in (note, page, short_range):
         little.when("GET", odd, origin="pool", times=1)
     assert get().code == 0
     assert Path("a.h5").read_bytes() == data
@@ -193,3 +223,29 @@ def test_nor_among_many_small_files(
     assert ctaflows("get", "-r", "n", ".").code == 0
     for path, data in little.files.items():
         assert Path(path[1:]).read_bytes() == data
+
+
+def test_ranges_without_a_length_are_left_to_one_stream(
+    little: LittleDoor, at_little: Path
+) -> None:
+    little.has_sums = False
+    data = little.files[PATH] = content(1 << 20) * 66
+
+    def chunked(handler: Handler) -> bool:
+        asked = handler.headers.get("range", "")[6:].partition("-")
+        if not asked[0]:
+            return False
+        head = "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n"
+        head += f"Content-Range: bytes {asked[0]}-{asked[2]}/{len(data)}\r\n\r\n"
+        return handler.raw(head, [b"5\r\nhello\r\n0\r\n\r\n"])
+
+    little.when("GET", chunked, origin="pool")
+    assert get().code == 0
+    assert Path("a.h5").read_bytes() == data
+
+
+def test_who_asks_for_an_hour_is_not_waited_for(little: LittleDoor, data: bytes) -> None:
+    hour = {"Retry-After": "3600"}
+    little.when("GET", lambda h: h.reply(202, hour, NOTE), origin="pool")
+    assert get().code == 6
+    assert sum(h.method == "GET" and h.origin == "pool" for h in little.heard) <= 2

@@ -85,3 +85,12 @@ def test_nor_do_those_of_what_else_is_kept_with_a_night(box: Sandbox, here: Path
     for flow, *more in (["fetch-dl1"], ["watch-night", "--polls", "1"]):
         assert ctaflows("run", flow, "--date", "20241114", *more).code == 0
     assert victim.read_bytes() == VICTIM
+
+
+def test_a_pipe_at_the_name_of_what_was_found_in_files_does_not_hang(
+    box: Sandbox, here: Path
+) -> None:
+    make_night(box.storage, dt.date(2024, 11, 14), subruns=(2, 2), events=20)
+    (here / "20241114").mkdir()
+    os.mkfifo(here / "20241114/inspections.jsonl")
+    assert ctaflows("run", "fetch-dl1", "--date", "20241114").code == 0

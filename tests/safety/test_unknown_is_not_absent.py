@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 from commands import ctaflows
 
-from ctaflows import fetch_files, find, list_dir, remove
-from ctaflows.errors import PartialFailure
+from ctaflows import disk_usage, fetch_files, find, list_dir, remove
+from ctaflows.ctadata import direct
+from ctaflows.errors import CtaflowsError, PartialFailure, StorageError
 from ctaflows.model import Entry
 
 if TYPE_CHECKING:
@@ -133,3 +135,47 @@ def test_one_status_may_be_that_of_several_children(little: LittleDoor, at_littl
 
     little.child = together  # type: ignore[method-assign]
     assert [e.path for e in list_dir("n") if e.error == "423 Locked"] == ["/n/a.h5", "/n/b.h5"]
+
+
+def test_a_night_is_not_complete(little: LittleDoor, at_little: Path) -> None:
+    version = "/cta/DL1/20241114/v0.1"
+    little.files[f"{version}/dl1_LST-1.Run00001.0000.h5"] = b"x"
+    little.statuses[f"{version}/interleaved"] = "403 Forbidden"
+    assert ctaflows("night", "20241114", "--no-state").code == 10
+    assert ctaflows("night", "20241114", "--no-state", "--version", "v0.1").code == 10
+    for _ in range(2):
+        done = ctaflows("run", "watch-night", "--date", "20241114", "--no-inspect", "--polls", "1")
+    assert "is complete" not in done.out + done.err
+    wanted = ["--date", "20241114", "--no-inspect", "--dry-run"]
+    assert "interleaved: 403" in ctaflows("run", "fetch-dl1", *wanted).out
+    excluded = ctaflows("run", "fetch-dl1", *wanted, "--exclude", "interleaved")
+    assert "403" not in excluded.out
+
+
+def test_a_night_whose_only_version_is_not_described_is_not_absent(
+    little: LittleDoor, at_little: Path
+) -> None:
+    little.files["/cta/DL1/20241114/README"] = b"x"
+    little.statuses["/cta/DL1/20241114/v0.1"] = "403 Forbidden"
+    assert ctaflows("night", "20241114", "--no-state").code == 10
+    assert ctaflows("run", "fetch-dl1", "--date", "20241114", "--no-inspect").code == 10
+
+
+@pytest.mark.parametrize("more", [["-n"], ["--tables", "parameters"], ["-n", "--drop", "images"]])
+def test_get_in_other_ways_does_not_end_well(unknown: str, more: list[str]) -> None:
+    done = ctaflows("get", "-r", "n", "again", *more)
+    assert done.code == 10
+    assert unknown in done.err
+
+
+def test_cta_urls_and_the_other_ways_to_list_raise(
+    little: LittleDoor, unknown: str, night: Path
+) -> None:
+    cta = fsspec.filesystem("cta")
+    for call in (cta.ls, cta.find, cta.du, lambda path: cta.glob(f"{path}/**/*.h5")):
+        with pytest.raises(StorageError, match="403"):
+            call("/n")
+    with pytest.raises(PartialFailure, match=unknown):
+        disk_usage("n")
+    with pytest.raises(CtaflowsError, match=unknown):
+        direct.list_dir("n", recursive=True)

@@ -119,6 +119,14 @@ def test_the_file_of_a_whole_run_lacks_no_subrun() -> None:
     assert night({"v1": dl1(7, 0, None), "v2": dl1(7, 0)}).only_older == {}
 
 
+def test_an_older_file_of_a_whole_run_is_more_than_a_newer_subrun() -> None:
+    found = night({"v1": dl1(7, None), "v2": dl1(7, 0)})
+    assert found.only_older == {(7, None): "v1"}
+    told = census(found)
+    assert told.verdict == INCOMPLETE
+    assert dict(told.only_older) == {"Run00007": "v1"}
+
+
 @pytest.mark.parametrize(
     ("begun", "is_awaited"),
     [

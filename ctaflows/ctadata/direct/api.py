@@ -19,6 +19,7 @@ from ctaflows.ctadata.errors import (
 from ctaflows.errors import PartialFailure
 from ctaflows.model import Report
 from ctaflows.storage.connect import connect
+from ctaflows.storage.outcome import refuse_undescribed
 from ctaflows.storage.walk import walk
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class APIClient:
         if not recursive:
             found = tasks.list_dir(where, profile=self.profile)
             return [Name(entry.name, entry.path) for entry in found]
-        below = walk(connect(self.profile), where)
+        below = list(walk(connect(self.profile), where))
+        refuse_undescribed(below)
         return sorted(Name(entry.path.lstrip("/"), entry.path) for entry in below)
 
     @translated

@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+import shell
+from commands import fails, ok, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,9 +98,9 @@ def test_json_is_json_on_any_terminal(tree: Path, box: Sandbox) -> None:
     box.put("/u/né.h5", b"x")
     for env in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
         for words in (["ls", "u"], ["find", "u"], ["du", "u"], ["stat", "u/né.h5"]):
-            records = json.loads(ok(*words, "--json", **env))
+            records = json.loads(shell.ok(*words, "--json", **env))
             assert "/u" in records[0]["path"]
-        assert "/u/né.h5" in [r["path"] for r in json.loads(ok("ls", "--json", "u", **env))]
+        assert "/u/né.h5" in [r["path"] for r in json.loads(shell.ok("ls", "--json", "u", **env))]
 
 
 def test_names_do_not_steer_the_terminal(tree: Path, box: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: a real door, exit codes and words; processes as they are."""
+"""The command line as a person uses it: a real door, exit codes and words."""
 
 from __future__ import annotations
 

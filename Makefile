@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test check format bench bench-prefect bench-tools lock clean
+.PHONY: help env demo test soak check format bench bench-prefect bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
-	@echo "make test    all tests"
+	@echo "make test    the tests, but those that need servers: .ci/run has these too"
+	@echo "make soak    interruptions by the thousand, many examples, large directories: hours"
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
 	@echo "make bench   transfers beside those of other tools; make bench-tools installs these (Debian)"
@@ -24,11 +25,22 @@ $(VENV)/.ready: pyproject.toml requirements/dev.txt
 demo: env
 	$(BIN)/ctaflows demo
 
+# Which tests, by their marks in pyproject.toml: .ci/run sets "not soak"
+TESTS ?= not servers and not soak
+
 # What is compiled here no process of a test needs to compile again, not even where
 # PYTHONDONTWRITEBYTECODE is set. Two processes share the tests: tests/sharing.py
 test: env
 	$(BIN)/python -m compileall -q ctaflows flows
-	$(BIN)/python -m pytest -n 2
+	@echo "tests marked: $(TESTS)"
+	$(BIN)/python -m pytest -n 2 -m "$(TESTS)"
+
+# How often a night is interrupted, and how many times the usual number of examples is tried
+soak: export CTAFLOWS_TEST_INTERRUPTIONS ?= 2000
+soak: export CTAFLOWS_TEST_EXAMPLES ?= 30
+soak: env
+	$(BIN)/python -m compileall -q ctaflows flows
+	$(BIN)/python -m pytest -n 2 --timeout 0 -m "soak or repeats"
 
 check: env
 	$(BIN)/ruff format --check .

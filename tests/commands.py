@@ -1,12 +1,29 @@
-"""`ctaflows` as a person runs it, in this process: quick, where nothing is about processes."""
+"""Commands as a person runs them, in this process: quick, where nothing is about processes.
+
+A command begins as it would in a process of its own: with no connections, nothing remembered, and
+no terminal. Tests of signals, memory, streams, the environment at the start or of what is imported
+start a process instead (`shell`, `scripts`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from unittest import mock
 
-from ctaflows.cli import app
+from ctaflows import blockprofile
+from ctaflows.auth import block
+from ctaflows.cli import app, options
+from ctaflows.storage import connect, downloadservice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import click
 
 
 @dataclass(frozen=True)
@@ -20,8 +37,98 @@ class Done:
 
 def ctaflows(*words: str) -> Done:
     """Run a command, without a terminal."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = app.exit_code(app.cli, "ctaflows", list(words))
-    assert "Traceback" not in err.getvalue(), err.getvalue()
-    return Done(code, out.getvalue(), err.getvalue())
+    done = run(*words)
+    assert "Traceback" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `ctaflows`."""
+    return script("ctaflows", *words, **env)
+
+
+def script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a console script by its name; `env` is added to the environment."""
+    out, err = _stream(), _stream()
+    with (
+        _begun_anew(),
+        mock.patch.dict("os.environ", env),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO())),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = app.exit_code(_command(name), name, list(words))
+    return subprocess.CompletedProcess([name, *words], code, _text(out), _text(err))
+
+
+def ok(*words: str, **env: str) -> str:
+    """Run a command that must succeed, and give what it prints."""
+    return succeeded(run(*words, **env))
+
+
+def fails(code: int, *words: str, **env: str) -> str:
+    """Run a command that must fail, and give what it says."""
+    return failed(code, run(*words, **env))
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    """Give what a command that must have succeeded has printed."""
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def failed(code: int, done: subprocess.CompletedProcess[str]) -> str:
+    """Give what a command that must have failed has said."""
+    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith((f"{done.args[0]}: ", "Usage: ")), done.stderr
+    return done.stderr
+
+
+def _command(name: str) -> click.Command:
+    """Give the command behind a console script."""
+    if name == "ctaflows":
+        return app.cli
+    from ctaflows.cli import ctadata, ctadata_agent
+
+    mains = {
+        "ctadata": ctadata.ctadata_main,
+        "cta-data": ctadata.cta_data_main,
+        "cta-data-direct": ctadata_agent.main,
+    }
+    # these put their subcommands together when they begin
+    with mock.patch.object(app, "run") as begun:
+        mains[name]()
+    command: click.Command = begun.call_args.args[0]
+    assert begun.call_args.args[1] == name
+    return command
+
+
+@contextlib.contextmanager
+def _begun_anew() -> Iterator[None]:
+    """Let a command share no connections and no memory with what ran before it, or runs after."""
+    with contextlib.ExitStack() as until_the_end:
+        for known in (connect._doors, downloadservice._services, blockprofile._known, block._known):
+            until_the_end.enter_context(mock.patch.dict(known, clear=True))
+        until_the_end.callback(_close_doors)
+        until_the_end.enter_context(mock.patch.object(options, "verbosity", 0))
+        yield
+
+
+def _close_doors() -> None:
+    for _, door in connect._doors.values():
+        door.close()
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode()

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import examples
 import pytest
 
 from ctaflows.sandbox import Sandbox
@@ -31,13 +32,28 @@ OTHERS = (
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C mean to the processes of tests what it does elsewhere: a shell's & ignores it."""
+    """Let Ctrl-C mean to the processes of tests what it does elsewhere: a shell's & ignores it.
+
+    And let Hypothesis try as many examples as the environment says.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if examples.TIMES > 1:
+        examples.multiply()
+
+
+#: Fixtures of tests/servers and tests/deployments behind which real servers stand.
+REAL_SERVERS = {"server", "cluster", "authority", "start_server", "database", "slurm", "site"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, let what takes long begin first."""
+    """Mark tests by what they need; where processes share them, let what takes long begin first."""
+    for item in items:
+        is_there = item.path.parent.name in ("servers", "deployments")
+        if is_there and REAL_SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("repeats")
     if hasattr(config, "workerinput"):
         import sharing
 

@@ -6,10 +6,19 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-#: Folders whose tests use one server, which is started once, in one process.
-_ONE_SERVER = ("prefect", "deployments", "servers")
-#: What takes long begins first, so that the end has only short ones.
-_FIRST = ("prefect", "safety/test_interruptions.py", "deployments", "servers", "safety", "wire")
+#: Folders whose tests use one server, which takes long to start and is started in one process.
+_ONE_SERVER = ("deployments", "servers")
+#: What takes long begins first, so that the end has only short ones. Each process that has tests of
+#: prefect starts a server of its own.
+_FIRST = (
+    "deployments",
+    "servers",
+    "safety/test_interruptions.py",
+    "prefect/test_control.py",
+    "prefect",
+    "safety",
+    "wire",
+)
 
 
 def group(nodeid: str) -> str:

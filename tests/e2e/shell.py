@@ -1,4 +1,4 @@
-"""`ctaflows` in processes of its own, as a person or a script runs it."""
+"""`ctaflows` in processes of its own, where it is about processes; else see `commands`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import os
 import subprocess
 import sys
 
+from commands import failed, succeeded
+
 
 def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `ctaflows` without a terminal."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "ctaflows", *words], text=True, capture_output=True, check=False,
         env={**os.environ, **env}, timeout=240, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    done.args = ["ctaflows", *words]
+    return done
 
 
 def ok(*words: str, **env: str) -> str:
     """Run a command that must succeed, and give what it prints."""
-    done = run(*words, **env)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    return succeeded(run(*words, **env))
 
 
 def fails(code: int, *words: str, **env: str) -> str:
     """Run a command that must fail, and give what it says."""
-    done = run(*words, **env)
-    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(("ctaflows: ", "Usage: ")), done.stderr
-    return done.stderr
+    return failed(code, run(*words, **env))

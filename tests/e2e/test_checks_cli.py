@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+from commands import fails, ok, run
 
 from ctaflows.dl1.rules import RULES
 from ctaflows.sandbox.night import make_night

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: real processes, a real door, exit codes and words."""
+"""The command line as a person uses it: a real door, exit codes and words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+import shell
+from commands import fails, ok, run
 
 from ctaflows.sandbox.night import make_night
 
@@ -38,6 +39,21 @@ def night(box: Sandbox, here: Path) -> Path:
 )  # fmt: skip
 def test_help_teaches(words: list[str]) -> None:
     assert "Usage: ctaflows" in ok(*words)
+
+
+def test_a_process_ends_as_its_command_does(night: Path) -> None:
+    """Most tests here run commands in their own process; in one of its own each says the same."""
+    path = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
+    for code, words in {
+        0: ["get", path, "other.h5"],
+        2: ["gett"],
+        3: ["ls", "nowhere"],
+        10: ["stat", path, "nowhere"],
+    }.items():
+        alone, here = shell.run(*words), run(*words)
+        assert (alone.returncode, here.returncode) == (code, code)
+        if code:
+            assert (alone.stdout, alone.stderr) == (here.stdout, here.stderr)
 
 
 def test_ls(night: Path) -> None:
@@ -150,7 +166,7 @@ def test_inspect(box: Sandbox, night: Path) -> None:
 
 
 def test_run_the_night(night: Path) -> None:
-    done = run("run", "fetch-dl1", "--date", "20241114", "--json")
+    done = shell.run("run", "fetch-dl1", "--date", "20241114", "--json")
     assert done.returncode == 0, done.stderr
     assert "not tracked by Prefect" in done.stderr
     records = json.loads(done.stdout)
@@ -257,13 +273,13 @@ def test_flows_are_listed() -> None:
 
 
 def test_a_traceback_only_with_v(night: Path) -> None:
-    done = run("ls", "-v", "nowhere")
+    done = shell.run("ls", "-v", "nowhere")
     assert done.returncode == 3
     assert "Traceback" in done.stderr
 
 
 def test_sandbox_with_a_command() -> None:
-    out = ok(
+    out = shell.ok(
         "sandbox", "--subruns", "1", "--fault", "503:1", "--",
         sys.executable, "-m", "ctaflows", "ls", "-r", "cta", "--json",
     )  # fmt: skip
@@ -319,9 +335,9 @@ def test_odd_terminals(night: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
     ok("get", file, "a.h5")
-    ok("inspect", "--tables", "a.h5", **ascii_only)
-    ok("run", "fetch-dl1", "--date", "20241114", **ascii_only)
-    assert "\x1b" not in run("ls", "nowhere", NO_COLOR="1", FORCE_COLOR="1").stderr
+    shell.ok("inspect", "--tables", "a.h5", **ascii_only)
+    shell.ok("run", "fetch-dl1", "--date", "20241114", **ascii_only)
+    assert "\x1b" not in shell.run("ls", "nowhere", NO_COLOR="1", FORCE_COLOR="1").stderr
     for command in ("ls -r -l cta | head -1", "ls cta >&-", "ls nowhere 2>&-"):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m ctaflows {command}"],

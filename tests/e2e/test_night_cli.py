@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+from commands import fails, ok, run
 
 from ctaflows.sandbox.night import make_night
 

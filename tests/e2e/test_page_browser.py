@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (apt-get install chromium)"),
+]
 
 #: Works on the page in a frame as a person would: the page's own rules let no other script in.
 DRIVER = """<!DOCTYPE html><title>driver</title>

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+from commands import fails, ok, run
 
 from ctaflows.sandbox.night import make_night
 

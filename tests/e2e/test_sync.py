@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+from commands import fails, ok, run
 
 if TYPE_CHECKING:
     from pathlib import Path

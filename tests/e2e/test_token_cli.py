@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from shell import fails, ok, run
+from commands import fails, ok, run
 
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox

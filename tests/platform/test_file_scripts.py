@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from scripts import fails, ok, run
+from scripts import alone, fails, ok, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,8 @@ def test_put(script: str, box: Sandbox) -> None:
 
 @each
 def test_errors_end_in_a_code(script: str, here: Path) -> None:
-    fails(3, script, "list", "nowhere")
+    done = alone(script, "list", "nowhere")
+    assert (done.returncode, done.stderr) == (3, fails(3, script, "list", "nowhere"))
     fails(3, script, "get", "nowhere")
     fails(3, script, "get", "-r", "nowhere")
     fails(2, script, "get", "lst/data")
@@ -89,7 +90,10 @@ def test_some_of_many_end_in_a_code(hub: Hub, box: Sandbox) -> None:
 
 @each
 def test_help_and_version(script: str) -> None:
-    assert ok(script, "--help").startswith(f"Usage: {script} ")
+    done = alone(script, "--help")
+    assert done.returncode == 0
+    assert done.stdout == ok(script, "--help")
+    assert done.stdout.startswith(f"Usage: {script} ")
     assert ok(script, "-h") == ok(script, "--help")
     assert script in ok(script, "--version")
 

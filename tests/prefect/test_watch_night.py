@@ -32,7 +32,33 @@ DATE = "20241114"
 NIGHT = f"/cta/DL1/{DATE}/v0.1/tailcut84"
 #: As often as a watch may look, and not for ever.
 OFTEN: dict[str, Any] = {"interval_minutes": 1 / 60, "deadline_hours": 60 / 3600}
-ONCE: dict[str, Any] = {"polls": 1, "inspect": False}
+ONCE: dict[str, Any] = {"polls": 1, "inspect": False, "page": False}
+#: Where what is in the files, and the night's page, is not the point.
+FILES_ALONE: dict[str, Any] = {**OFTEN, "inspect": False, "page": False}
+
+
+class Clock:
+    """A clock that pauses put forward."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead_s
+
+    def pause(self, seconds: float) -> None:
+        self._ahead_s += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Nobody waits for the next look in this process, but where the run is Prefect's."""
+    clock = Clock()
+    if "prefect_server" not in request.fixturenames:
+        module = sys.modules["flows.watch_night"]
+        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "pause", clock.pause)
+    return clock
 
 
 @pytest.fixture
@@ -258,7 +284,7 @@ def test_a_file_that_grows_is_waited_for(night: Path, here: Path) -> None:
 
 
 def test_what_came_is_not_asked_for_again(box: Sandbox, night: Path, here: Path) -> None:
-    watch_night.plain(DATE, **OFTEN)
+    watch_night.plain(DATE, **FILES_ALONE)
     asked = gets(box)
     for file in (here / DATE).rglob("*.h5"):
         file.unlink()  # worked on, and moved elsewhere
@@ -269,7 +295,7 @@ def test_what_came_is_not_asked_for_again(box: Sandbox, night: Path, here: Path)
 
 
 def test_a_file_that_was_made_anew_comes_again(night: Path, here: Path) -> None:
-    watch_night.plain(DATE, **OFTEN)
+    watch_night.plain(DATE, **FILES_ALONE)
     file = night / name(11111, 1)
     file.write_bytes((night / name(11111, 2)).read_bytes())
     os.utime(file, (1731660000, 1731660000))
@@ -295,11 +321,11 @@ def test_it_shares_the_folder_and_the_proofs_with_fetch_dl1(
 def test_a_damaged_memory_costs_nothing_but_a_look(
     box: Sandbox, night: Path, here: Path, damage: bytes | None
 ) -> None:
-    watch_night.plain(DATE, **OFTEN)
+    watch_night.plain(DATE, **FILES_ALONE)
     asked = gets(box)
     memory = here / DATE / MEMORY
     memory.write_bytes(memory.read_bytes()[9:] if damage is None else damage)
-    report = watch_night.plain(DATE, **OFTEN)
+    report = watch_night.plain(DATE, **FILES_ALONE)
     assert (report.state, report.n_done, report.n_looks) == ("complete", 5, 2)
     assert gets(box) == asked, "the manifest has the proofs"
 
@@ -328,11 +354,11 @@ def test_after_a_kill_nothing_is_lost_and_little_fetched_again(
     assert sizes == {p.name: p.read_bytes() for p in night.glob("*.h5")}
 
 
-def test_the_deadline_ends_an_incomplete_night(night: Path, here: Path) -> None:
+def test_the_deadline_ends_an_incomplete_night(night: Path, here: Path, clock: Clock) -> None:
     (night / name(11111, 1)).unlink()
-    began = time.monotonic()
-    report = watch_night.plain(DATE, **{**OFTEN, "deadline_hours": 8 / 3600})
-    assert 7.9 < time.monotonic() - began < 60
+    began = clock.monotonic()
+    report = watch_night.plain(DATE, **{**FILES_ALONE, "deadline_hours": 8 / 3600})
+    assert 7.9 < clock.monotonic() - began < 60
     assert report.state == "incomplete"
     assert report.night.gaps.missing == ("Run11111.0001",)
     assert report.n_done == 4
@@ -350,7 +376,7 @@ def test_a_night_that_is_quiet_for_too_short_may_go_on(night: Path, here: Path) 
 
 
 def test_only_what_is_wanted_comes(night: Path, here: Path) -> None:
-    report = watch_night.plain(DATE, run="11111", subrun="0-1", **OFTEN)
+    report = watch_night.plain(DATE, run="11111", subrun="0-1", **FILES_ALONE)
     assert report.state == "complete"
     assert arrived(here / DATE) == {name(11111, 0), name(11111, 1)}
 
@@ -378,7 +404,7 @@ def test_a_damaged_file_is_told_once(night: Path, here: Path) -> None:
 
 
 def test_trouble_at_the_door_passes_or_is_said(
-    box: Sandbox, night: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, night: Path, here: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "1")
     box.faults.add("503", times=1, method="PROPFIND")
@@ -389,16 +415,16 @@ def test_trouble_at_the_door_passes_or_is_said(
         watch_night.plain(DATE, polls=2, **OFTEN)
     box.faults.clear()
     (box.config_dir / "tokens/sandbox.json").unlink()
-    began = time.monotonic()
+    began = clock.monotonic()
     with pytest.raises(AuthError):
         watch_night.plain(DATE, **OFTEN)
-    assert time.monotonic() - began < 50, "it does not wait for what will not pass"
+    assert clock.monotonic() - began < 50, "it does not wait for what will not pass"
 
 
 def test_an_unreadable_night_is_not_taken_for_a_complete_one(
     box: Sandbox, night: Path, here: Path
 ) -> None:
-    watch_night.plain(DATE, **OFTEN)
+    watch_night.plain(DATE, **FILES_ALONE)
     box.deny(NIGHT)
     report = watch_night.plain(DATE, **ONCE)
     assert report.state != "complete"

@@ -1,4 +1,4 @@
-"""500 random interruptions over one night of files: nothing is lost, nothing is ever half.
+"""Random interruptions over one night of files: nothing is lost, nothing is ever half.
 
 A seed decides which interruptions come, in which order, and when the kills come; where exactly they
 strike depends on the machine as well. It is printed, and `CTAFLOWS_TEST_SEED` repeats it.
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(1500)
-
 N_INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "60"))
+pytestmark = [pytest.mark.repeats, pytest.mark.timeout(1500 + 5 * N_INTERRUPTIONS)]
+
 SEED = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 NIGHT = "cta/DL1/20241114"
 #: Sizes beside the night's small files, so that kills land inside of files.

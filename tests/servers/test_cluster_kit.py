@@ -46,6 +46,7 @@ def slurm() -> Iterator[realslurm.Slurm]:
         yield cluster
 
 
+@pytest.mark.servers
 def test_a_database_is_ours_alone_and_ends(tmp_path: Path) -> None:
     database = started(realpostgres.postgres, tmp_path / "postgres")
     assert database.psql("select 6 * 7") == "42"

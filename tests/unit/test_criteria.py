@@ -6,7 +6,8 @@ import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError

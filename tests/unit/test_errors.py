@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import cloudpickle
 import pytest
-from hypothesis import example, given, settings
+from examples import settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ctaflows import errors

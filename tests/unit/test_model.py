@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.model import Checksum, Entry, Report, Transfer, utc_text, utc_time

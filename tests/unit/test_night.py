@@ -5,7 +5,8 @@ import tracemalloc
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nightfiles import DAY, NOW, PATH, check, dl1, night
 

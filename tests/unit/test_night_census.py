@@ -5,7 +5,8 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.dl1.census import COMPLETE, GROWING, INCOMPLETE, take_census

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError

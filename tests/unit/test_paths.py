@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import assume, example, given, settings
+from examples import settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, UsageError

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 from serverlistings import DCACHE, DCACHE_ITSELF, MD5, NOON, NOON_TEXT, SERVERS
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from examples import settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, ListingUnreadable, ProtocolSurprise

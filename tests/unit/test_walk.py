@@ -9,7 +9,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from examples import settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.errors import NotFound, Stopped

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from commands import ok, run
 
 from ctaflows.auth import agent as agent_module
 from ctaflows.auth import daemon
@@ -26,19 +27,6 @@ from ctaflows.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ctaflows", *words],
-        text=True, capture_output=True, check=False, timeout=240,
-    )  # fmt: skip
-
-
-def ok(*words: str) -> str:
-    done = run(*words)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def status() -> dict[str, Any]:

@@ -1,0 +1,22 @@
+"""How many examples Hypothesis tries: as many as a test says, times what the environment says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import hypothesis
+
+#: Set by `make soak`.
+TIMES = int(os.environ.get("CTAFLOWS_TEST_EXAMPLES", "1"))
+
+
+def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:
+    """As Hypothesis's own, for a test whose number of examples may be multiplied."""
+    return hypothesis.settings(max_examples=max_examples * TIMES, **more)
+
+
+def multiply() -> None:
+    """Multiply the number of examples of tests that say none too."""
+    hypothesis.settings.register_profile("times", settings())
+    hypothesis.settings.load_profile("times")

@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 
 import realpostgres
 import realslurm
+from nights import make_night
 from serverkit import process, wait_until
 from serverprocess import Missing, free_ports
 from sitekit import DEPLOYMENTS, N_FILES, NIGHT, Site, environment, last_night
 
 from ctaflows.sandbox import Sandbox
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from commands import fails, ok, run
+from nights import make_night
 
 from ctaflows.dl1.rules import RULES
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import shell
 from commands import fails, ok, run
-
-from ctaflows.sandbox.night import make_night
+from nights import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
-from ctaflows.sandbox.night import make_night
+from nights import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
+from nights import make_night
 
 import ctaflows
 from ctaflows import (
@@ -24,7 +25,6 @@ from ctaflows import (
     upload_file,
 )
 from ctaflows.errors import LoginNeeded, NotFound, TokenMissing, UsageError
-from ctaflows.sandbox.night import make_night
 from flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from nights import make_night
 
 from ctaflows.cli.app import cli
 from ctaflows.errors import CtaflowsError
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

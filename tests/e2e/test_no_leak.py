@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
 import pytest
+from nights import make_night
 
 from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox import issuer as issuer_module
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 from commands import ctaflows
+from nights import make_night
 
 import ctaflows as package
 from ctaflows import settings
 from ctaflows.cli import app
 from ctaflows.cli import ctadata as ctadata_scripts
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

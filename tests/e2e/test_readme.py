@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from ctaflows.sandbox.night import make_night
+from nights import make_night
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from nights import make_night
 from proxykit import proxy_pem
-
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

@@ -13,12 +13,12 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nights import make_night
 from onlooker import Onlooker, digest, files
 from pacing import Gate, PacedPool
 from storm import MIX, Driver, Outcome, Storm, StormBook, deal
 
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.sandbox.night import make_night
 from ctaflows.settings import Settings
 
 if TYPE_CHECKING:

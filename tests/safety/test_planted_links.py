@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from commands import ctaflows
-
-from ctaflows.sandbox.night import make_night
+from nights import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from nights import make_night
 
 from ctaflows.dl1.checks import (
     Bounds,
@@ -40,7 +41,6 @@ from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.rules import RULES
 from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.errors import Truncated, UsageError
-from ctaflows.sandbox.night import make_night
 
 N = 70_000
 COUNTS = {"cosmic": N - 1900, "pedestal": 950, "flatfield": 950}

@@ -15,6 +15,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from nights import make_night
 
 from ctaflows.cli import inspected
 from ctaflows.dl1 import hdf5, times
@@ -29,7 +30,6 @@ from ctaflows.errors import (
     Truncated,
     UsageError,
 )
-from ctaflows.sandbox.night import make_night
 
 REAL = Path(os.environ.get("CTAFLOWS_TEST_DATA", Path(__file__).parents[3] / "shared/data/dl1"))
 TYPES = {32: "cosmic", 2: "pedestal", 0: "flatfield"}

@@ -17,6 +17,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from nights import make_night
 
 from ctaflows.dl1 import reader as reader_module
 from ctaflows.dl1 import readers, worker
@@ -24,7 +25,6 @@ from ctaflows.dl1.reader import Reader
 from ctaflows.dl1.readers import inspect_files
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
-from ctaflows.sandbox.night import make_night
 from ctaflows.tasks import inspect_dl1
 
 PARAMETERS = "dl1/event/telescope/parameters/LST_LSTCam"

@@ -13,6 +13,7 @@ import pytest
 from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
+from nights import make_night
 
 from ctaflows.dl1 import accumulators
 from ctaflows.dl1.accumulators import Identities, Moments, PixelMoments, Quantiles, Series
@@ -21,7 +22,6 @@ from ctaflows.dl1.inspect import inspect_file
 from ctaflows.dl1.pointing import Directions
 from ctaflows.dl1.quantities import FRACTIONS, Quantities
 from ctaflows.dl1.spectrum import edges, spectrum_of
-from ctaflows.sandbox.night import make_night
 
 REAL = Path(os.environ.get("CTAFLOWS_TEST_DATA", Path(__file__).parents[3] / "shared/data/dl1"))
 PARAMETERS = "dl1/event/telescope/parameters/LST_LSTCam"

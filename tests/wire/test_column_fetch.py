@@ -12,6 +12,7 @@ import hdf5plugin  # noqa: F401 - registers blosc
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from nights import make_night
 
 from ctaflows.cli.app import cli
 from ctaflows.dl1.choice import Choice, hits
@@ -19,7 +20,6 @@ from ctaflows.dl1.columns import NoSuchTable, copy_tables, read_mark
 from ctaflows.dl1.inspect import inspect_file
 from ctaflows.dl1.reader import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
-from ctaflows.sandbox.night import make_night
 from ctaflows.storage.connect import connect
 from ctaflows.storage.rangereader import RangeReader
 from ctaflows.tasks import partial

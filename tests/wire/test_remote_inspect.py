@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from nights import make_night
 
 from ctaflows import halt
 from ctaflows.cli.app import cli
 from ctaflows.dl1 import reader, readers
 from ctaflows.dl1.inspect import inspect_file
 from ctaflows.errors import IntegrityError, NotFound, NotHDF5, SourceChanged, Stopped
-from ctaflows.sandbox.night import make_night
 from ctaflows.tasks import remote
 from ctaflows.tasks.remote import (
     inspect_remote_dl1,

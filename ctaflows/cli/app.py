@@ -61,7 +61,7 @@ Examples:
 \b
 Exit codes: 0 done, 2 usage, 3 not found, 4 already exists, 5 token or rights,
 6 file offline, 7 integrity, 8 storage, 9 network, 10 some files failed,
-11 the night is still growing, 130 Ctrl-C.
+11 `night`: it is still growing, 130 Ctrl-C or SIGTERM.
 """
 
 

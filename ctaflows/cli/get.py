@@ -153,8 +153,10 @@ def _split(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[
         as_name = f"{remotes[0]} -o {last}" if len(remotes) == 1 else f"{' '.join(remotes)} {last}/"
         raise UsageError(
             f"Is {last} to be fetched too, or is it where the rest goes?",
-            hint=f"To fetch all of them: ctaflows get {all_paths} . (or another folder).\n"
-            f"          To fetch what is before it to there: ctaflows get {as_name}",
+            hint=f"To fetch all of them, into this folder or another one:\n"
+            f"              ctaflows get {all_paths} .\n"
+            f"          To fetch what is before it, as {last} here:\n"
+            f"              ctaflows get {as_name}",
         )
     return tuple(remotes), last
 
@@ -177,6 +179,9 @@ def _may_be_remote(door: Door, remote: str, last: str, wanted: dict[str, Any]) -
     """
     from ctaflows.errors import Refused, StorageError, UsageError
 
+    folder = Path(last).absolute().parent
+    if last.startswith("/") and folder.is_dir():
+        return False  # a whole path of a folder that is here
     try:
         if door.normalise(remote) == door.normalise(last):
             return False
@@ -186,7 +191,6 @@ def _may_be_remote(door: Door, remote: str, last: str, wanted: dict[str, Any]) -
         return True  # who knows what is there
     except (StorageError, UsageError):
         pass  # no path that a door can have, or no answer about it
-    folder = Path(last).absolute().parent
     if not wanted["recursive"] and not folder.is_dir():
         raise UsageError(
             "There is no such folder here",
@@ -215,6 +219,7 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
 
     from ctaflows.errors import UsageError
     from ctaflows.transfer.fetch import fetch_into
+    from ctaflows.transfer.part import NobodyReads
     from ctaflows.transfer.throttle import limited_to
 
     others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")
@@ -230,10 +235,8 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     try:
         with limited_to(wanted["bwlimit"]):
             done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
-    except UsageError as why:
-        if isinstance(why.__cause__, BrokenPipeError):
-            raise why.__cause__ from None  # as `ctaflows get … - | head` may end
-        raise
+    except NobodyReads:
+        raise BrokenPipeError from None  # as `ctaflows get … - | head` ends
     if not done.verified and options.verbosity >= 0:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 

@@ -37,7 +37,11 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Replace other files that are there.")
 @options.patterns
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--delete", is_flag=True, help="With -r: delete files there that are not here.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="With -r: delete files there that are not here; none below a folder that is empty here.",
+)
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -93,9 +97,10 @@ def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, lis
     if dest is None and not remote.endswith("/") and Path(remote).exists():
         raise UsageError(
             f"Is {remote}, which is here, to be uploaded too, or is it where the rest goes?",
-            hint=f"To upload all of them: ctaflows put {' '.join(paths)} REMOTE/\n"
-            f"          To upload what is before it to there: "
-            f"ctaflows put {' '.join(sources)} -o {remote}",
+            hint=f"To upload all of them, into a directory at the door:\n"
+            f"              ctaflows put {' '.join(paths)} REMOTE/\n"
+            f"          To upload what is before it, as {remote} at the door:\n"
+            f"              ctaflows put {' '.join(sources)} -o {remote}",
         )
     if len(sources) > 1 and not remote.endswith("/"):
         raise UsageError("Several files need a directory to go to", hint=f"Write it as {remote}/")
@@ -205,7 +210,8 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
         if kept:
             click.echo(
                 f"ctaflows: {len(kept)} files stay at the door, since their folder here is empty "
-                f"or a link: {render.one_line(base + kept[0])}",
+                f"or a link, the first: {render.one_line(base + kept[0])}. "
+                f"To delete them all the same: ctaflows rm",
                 err=True,
             )
     return found

@@ -21,7 +21,7 @@ def missing(what: Census | Gaps) -> list[str]:
     """Name what is missing, with the version that has it, or will; nothing where nothing is."""
     older = what.only_older
     named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
-    named += [f"{run} in {version}" for run, version in what.awaited.items()]
+    named += [f"{run} (not yet in {version})" for run, version in what.awaited.items()]
     return named if what.has_dl1 else [NO_DL1, *named]
 
 

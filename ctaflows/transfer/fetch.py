@@ -213,7 +213,7 @@ def fetch_into(
     ChecksumMismatch
         What was written is not what the storage holds.
     UsageError
-        It can't be written into; the cause is a `BrokenPipeError` where nobody reads any more.
+        It can't be written into; `NobodyReads` where the reader of a pipe has gone.
     """
     started, stop = time.monotonic(), stop or halt.current()
     _refuse_offline(entry)

@@ -47,6 +47,10 @@ BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
 _MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
 
 
+class NobodyReads(UsageError):
+    """The reader of a pipe has gone away."""
+
+
 class Part:
     """The unfinished file of one target, held by one process at a time.
 
@@ -346,7 +350,7 @@ def local_error(why: OSError, where: Path) -> CtaflowsError:
     """Turn a fault of the local file system into our error."""
     said = why.strerror or str(why)
     if why.errno == errno.EPIPE:
-        return UsageError("Nobody reads the pipe any more", where=str(where), said=said)
+        return NobodyReads("Nobody reads the pipe any more", where=str(where), said=said)
     if why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpace(
             "No space is left here",

@@ -56,7 +56,7 @@ def reader(runs: Path) -> Iterator[list[bytes]]:
 def test_a_second_file_is_not_taken_for_the_first_one_s_name(runs: Path, more: list[str]) -> None:
     done = ctaflows("get", "n/a.h5", "n/b.h5", *more)
     assert done.code == 2
-    assert "ctaflows get n/a.h5 n/b.h5 . " in done.err
+    assert "ctaflows get n/a.h5 n/b.h5 .\n" in done.err
     assert "ctaflows get n/a.h5 -o n/b.h5" in done.err
     assert not list(runs.iterdir())
 
@@ -248,3 +248,15 @@ def test_a_tree_that_was_copied_by_hard_links_is_gone_on_with(runs: Path) -> Non
     subprocess.run(["cp", "-al", "n", "copy"], check=True)
     (runs / "n/a.h5").unlink()
     assert ctaflows("get", "-r", "n", ".").code == 0
+
+
+def test_who_reads_only_the_beginning_of_the_standard_output_is_no_error(runs: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ctaflows", "get", "n/b.h5", "-"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(10) == B[:10]
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")

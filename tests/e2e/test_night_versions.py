@@ -133,7 +133,7 @@ def test_a_version_that_has_no_dl1_files_yet_hides_none(night: Path, here: Path)
     assert done.exit_code == 10  # run 11111 is being processed anew
     assert "incomplete: 2 runs, 6 subruns" in done.stdout
     assert "no DL1 in    v0.10" in done.stdout
-    assert "missing      Run11111 in v0.10" in done.stdout
+    assert "missing      Run11111 (not yet in v0.10)" in done.stdout
     assert "12 of 12 files" in fetch().stdout
     assert ctaflows("night", "20241114", "--version", "v0.9").exit_code == 0
 

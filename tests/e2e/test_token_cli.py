@@ -317,16 +317,20 @@ def test_a_signal_while_the_login_is_renewed_does_not_lose_it(
     ok("token", "refresh")
 
 
-def test_a_second_signal_does_not_wait_for_the_issuer(
-    box: Sandbox, logged_in: TokenSet, held: Held
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_nor_does_a_second_signal(
+    box: Sandbox, logged_in: TokenSet, held: Held, second: signal.Signals
 ) -> None:
     with begun("token", "refresh") as process:
         assert held.made.wait(60)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert "Waiting for the tokens" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        process.send_signal(second)
+        assert "New tokens are on their way" in process.stderr.readline()
+        held.sent.set()
+        assert process.wait(20) == 130
+    ok("token", "refresh")
 
 
 def test_a_signal_while_an_approved_login_comes_does_not_lose_it(

@@ -25,9 +25,11 @@ ENTRY = Entry("/n/x.h5", False, len(FIRST + THEN), datetime(2024, 11, 14, tzinfo
 
 def copied(part: Part, then: bytes, *, keeps_sum: bool) -> Copy:
     copy = Copy(part, ENTRY, threading.Event(), keeps_sum=keeps_sum)
-    copy.begin(Head(200, "https://door.example.org/n/x.h5", {}, 0))
+    whole, rest = {"content-length": "8000"}, {"content-length": "3000", "digest": DIGEST}
+    rest["content-range"] = "bytes 5000-7999/8000"
+    copy.begin(Head(200, "https://door.example.org/n/x.h5", whole, 0))
     copy.take([FIRST])
-    copy.begin(Head(206, "https://door.example.org/n/x.h5", {"digest": DIGEST}, 0))
+    copy.begin(Head(206, "https://door.example.org/n/x.h5", rest, 0))
     copy.take([then])
     copy.ended()
     return copy

@@ -46,7 +46,7 @@ EXIT_CODES = {
     "PartialFailure": 10,
     "Stopped": 130,
 }
-RETRYABLE = {"DoorBusy", "RateLimited", "NetworkError"}
+RETRYABLE = {"DoorBusy", "NetworkError", "NotTheFile", "RateLimited", "Staging"}
 CLASSES = [getattr(errors, name) for name in EXIT_CODES]
 PLAIN_CLASSES = [kind for kind in CLASSES if kind is not PartialFailure]
 LOCAL_CLASSES = [_NotSent]

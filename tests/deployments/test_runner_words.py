@@ -92,7 +92,8 @@ def test_an_address_that_does_not_answer() -> None:
 
 @pytest.mark.parametrize("package", ["prefect_dask", "dask_jobqueue"])
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ctaflows.daskrunner", raising=False)
     with pytest.raises(UsageError, match=package) as why:
         runners.make("slurm")

@@ -65,6 +65,7 @@ class Gate:
         self._is_held = False
         self._cut: Cut | None = None
         self._n_on_the_way = 0
+        self._n_uploads = 0
         self._epoch = 0
         self.sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.moved_bytes = 0
@@ -117,6 +118,23 @@ class Gate:
             with self._turn:
                 self._is_held = False
                 self._turn.notify_all()
+
+    @contextlib.contextmanager
+    def upload(self) -> Iterator[None]:
+        """Count an upload as long as the pool works on it."""
+        with self._turn:
+            self._n_uploads += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._n_uploads -= 1
+                self._turn.notify_all()
+
+    def wait_for_uploads(self, timeout_s: float) -> None:
+        """Return when the pool works on no upload, not even one whose client is gone."""
+        with self._turn:
+            assert self._turn.wait_for(lambda: self._n_uploads == 0, timeout_s)
 
     def unread_bytes(self) -> int:
         """Count what has passed and is still with the system, at either end of the connections.
@@ -191,6 +209,8 @@ class PacedPool(Pool):
         self._gate.sockets.add(request.connection.socket)
         if request.method == "PUT":
             request.body = _PacedBody(request, self._gate)  # type: ignore[assignment]
+            with self._gate.upload():
+                return super().handle(request)
         response = super().handle(request)
         if request.method == "GET" and response.status in (200, 206):
             body = self._gate.paced(response.blocks(), request.connection.socket)

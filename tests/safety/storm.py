@@ -225,7 +225,7 @@ class Outcome:
 
 
 class Driver:
-    """Runs the client again and again while the storm lasts, then once in peace.
+    """Runs the client again and again while the storm lasts, then in peace to its end.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ class Driver:
         self._n_seen_before = 0
 
     def run(self) -> Outcome:
-        """Let the storm pass, then let the client finish."""
+        """Let the storm pass, then let the client finish, and one more find all done."""
         started = time.monotonic()
         with Forker(self._cwd, self._env) as self._forker, self._onlooker:
             client = None
@@ -271,6 +271,11 @@ class Driver:
             for _ in range(2):
                 if last == 0:
                     break
+                last = self._ended(self._begin())
+            if last == 0:
+                # What a killed client has sent may arrive when the next one has looked for what
+                # killed ones left: the one after that removes it.
+                self._gate.wait_for_uploads(60)
                 last = self._ended(self._begin())
             self._onlooker.look()
         return Outcome(

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.control import followed, impatient_client
 from ctaflows.dual import in_run
 
@@ -112,7 +112,7 @@ class _Lease:
                 return
             if n_tries == _GIVE_BACK_TRIES or not _is_passing(why):
                 break
-            halt.current().wait(0.2 * 2**n_tries)
+            cancel.current().wait(0.2 * 2**n_tries)
         _logger().warning(
             "The slot of %s could not be given back, and will be free within %.0f s: %s",
             self._name, LEASE_S, why,
@@ -145,7 +145,7 @@ class _Lease:
 
 def _wait_for_slot(name: str) -> Any:
     """Give the lease of a slot; None where there is no limit, or nobody to ask."""
-    stop = halt.current()
+    stop = cancel.current()
     with _turn(name, stop):
         has_said, patient_until = False, time.monotonic() + PATIENCE_S
         while time.monotonic() >= _absent.get(name, 0.0):
@@ -164,8 +164,8 @@ def _wait_for_slot(name: str) -> Any:
             if not has_said:
                 _logger().info("Waiting for a slot of the concurrency limit %s", name)
                 has_said = True
-            if halt.wait(min(wait_s, _LONGEST_WAIT_S), stop):
-                halt.end_if(stop, name)
+            if cancel.wait(min(wait_s, _LONGEST_WAIT_S), stop):
+                cancel.end_if(stop, name)
     return None
 
 
@@ -179,8 +179,8 @@ def _is_passing(why: Exception) -> bool:
 @contextlib.contextmanager
 def _turn(name: str, stop: threading.Event) -> Iterator[None]:
     """Let one thread of this process ask at a time: more only trouble the server."""
-    while not _asking[name].acquire(timeout=halt.GLANCE_S):
-        halt.end_if(stop, name)
+    while not _asking[name].acquire(timeout=cancel.GLANCE_S):
+        cancel.end_if(stop, name)
     try:
         yield
     finally:

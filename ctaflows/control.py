@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import halt
+from ctaflows import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,25 +38,25 @@ def ended_with_run() -> Iterator[None]:
     if not isinstance(runner, ThreadPoolTaskRunner):
         yield
         return
-    with halt.within(vars(runner).get(_STOP) or _watch(runner)):
+    with cancel.within(vars(runner).get(_STOP) or _watch(runner)):
         yield
 
 
 def _watch(runner: Any) -> threading.Event:
     """Have a run's task runner say when the run is interrupted."""
     stop, hearing = threading.Event(), contextlib.ExitStack()
-    hearing.enter_context(halt.heard(stop))
+    hearing.enter_context(cancel.heard(stop))
     cancel_all = runner.cancel_all
 
-    def cancel() -> None:
+    def stop_and_cancel() -> None:
         # called at the end of each run, too; an interruption is no Exception
         why = sys.exception()
         if why is not None and not isinstance(why, Exception):
-            halt.stop_all()
+            cancel.stop_all()
         hearing.close()
         cancel_all()
 
-    vars(runner).update({_STOP: stop, "cancel_all": cancel})
+    vars(runner).update({_STOP: stop, "cancel_all": stop_and_cancel})
     return stop
 
 
@@ -79,7 +79,7 @@ def followed() -> Iterator[None]:
         daemon=True,
     ).start()
     try:
-        with halt.heard(stop), halt.within(stop):
+        with cancel.heard(stop), cancel.within(stop):
             yield
     finally:
         over.set()
@@ -94,7 +94,7 @@ def _follow(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
             log.debug("The state of the run is not known: %s", why)
             continue
         if state is not None and (state.is_cancelling() or state.is_final()):
-            halt.stop_within(stop)
+            cancel.stop_within(stop)
             return
 
 

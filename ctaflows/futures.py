@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class LocalFuture:
             concurrent.futures.wait([self._future], timeout)
         except BaseException:  # Ctrl-C, or the signal that ends a Prefect run
             self.cancel()
-            halt.stop_all()
+            cancel.stop_all()
             raise
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
@@ -154,7 +154,7 @@ class LocalFuture:
 def _stoppable(call: Callable[[], Any]) -> Any:
     """Make a call that is wholly over when all work was stopped once, whatever it does next."""
     stop = threading.Event()
-    with halt.heard(stop), halt.within(stop):
+    with cancel.heard(stop), cancel.within(stop):
         return call()
 
 

@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from ctaflows.text import human_bytes
 from ctaflows.transfer.progress import Progress
-from ctaflows.words import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -162,9 +162,9 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     )
     block = None
     if name.startswith("block:"):
-        from ctaflows import blockprofile  # seldom met, and dear
+        from ctaflows import block_profiles  # seldom met, and dear
 
-        block = blockprofile.read(name)
+        block = block_profiles.read(name)
         name = block.base or config.get("default_profile") or DEFAULT_PROFILE
     layers = [
         ("environment", _general_ca(env)),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from ctaflows import blockprofile
+from ctaflows import block_profiles
 from ctaflows.auth import block
 from ctaflows.cli import app, options
 from ctaflows.storage import connect, downloadservice
@@ -109,7 +109,12 @@ def _command(name: str) -> click.Command:
 def _begun_anew() -> Iterator[None]:
     """Let a command share no connections and no memory with what ran before it, or runs after."""
     with contextlib.ExitStack() as until_the_end:
-        for known in (connect._doors, downloadservice._services, blockprofile._known, block._known):
+        for known in (
+            connect._doors,
+            downloadservice._services,
+            block_profiles._known,
+            block._known,
+        ):
             until_the_end.enter_context(mock.patch.dict(known, clear=True))
         until_the_end.callback(_close_doors)
         until_the_end.enter_context(mock.patch.object(options, "verbosity", 0))

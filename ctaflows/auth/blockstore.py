@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.auth.private import Busy, Room, read_private, remove_private, write_private
 from ctaflows.auth.store import Store, TokenSet
-from ctaflows.blockprofile import CREDENTIALS, failure
+from ctaflows.block_profiles import CREDENTIALS, failure
 from ctaflows.errors import CtaflowsError, NetworkError, TokenMissing, UsageError
 
 if TYPE_CHECKING:

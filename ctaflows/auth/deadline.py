@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import NetworkError, Stopped
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def within(
     made = _Call(call, keep)
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(made.run,), daemon=True)
-    halted, ends_at = halt.current(), time.monotonic() + seconds
+    halted, ends_at = cancel.current(), time.monotonic() + seconds
     try:
         thread.start()
-        halt.wait(seconds, made.done, halted)
+        cancel.wait(seconds, made.done, halted)
         if halted.is_set():
             made.done.wait(max(0.0, min(PATIENCE_S, ends_at - time.monotonic())))
     except BaseException:

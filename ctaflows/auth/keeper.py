@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth import block, legacy, secret
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
@@ -291,7 +291,7 @@ class Keeper:
         tried again, and ``invalid_grant`` then says which it was.
         """
         ends_at = time.monotonic() + self._deadline_s
-        attempt, answered, stop = 1, threading.Event(), halt.current()
+        attempt, answered, stop = 1, threading.Event(), cancel.current()
 
         def kept(newer: TokenSet) -> None:
             answered.set()
@@ -316,7 +316,7 @@ class Keeper:
                 if pause is None or time.monotonic() + pause >= ends_at:
                     raise
                 log.info("%s; asking the issuer again in %.1f s", why, pause)
-                if halt.wait(pause, stop):
+                if cancel.wait(pause, stop):
                     raise
                 attempt += 1
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from ctaflows import blockprofile
+from ctaflows import block_profiles
 from ctaflows import settings as _settings
 from ctaflows.blocks.site import page
 from ctaflows.errors import UsageError
@@ -42,7 +42,7 @@ class CTACredentials(CredentialsBlock):
     model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "CTA Credentials"
-    _block_type_slug = blockprofile.CREDENTIALS
+    _block_type_slug = block_profiles.CREDENTIALS
     _logo_url = page("logo-credentials.png")
     _documentation_url = page("collection.html")
     _word: str | None = PrivateAttr(default=None)
@@ -80,9 +80,9 @@ class CTACredentials(CredentialsBlock):
     def _is_address(cls, value: str) -> str:
         return str(_settings.check("issuer_url", value))
 
-    def as_profile(self) -> blockprofile.BlockProfile:
+    def as_profile(self) -> block_profiles.BlockProfile:
         """Give what this block says of the settings."""
-        return blockprofile.BlockProfile(
+        return block_profiles.BlockProfile(
             values={"ca_file": self.ca_file} if self.ca_file else {},
             identity=self._identity(),
             credentials=self._saved_name(),
@@ -91,7 +91,7 @@ class CTACredentials(CredentialsBlock):
     def profile_name(self) -> str:
         """Give what tasks take as ``profile``, for the block as it is in this process."""
         slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
-        self._word = blockprofile.word_for(self, slug, self._word)
+        self._word = block_profiles.word_for(self, slug, self._word)
         return self._word
 
     def settings(self) -> "Settings":

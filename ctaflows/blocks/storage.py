@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from ctaflows import blockprofile
+from ctaflows import block_profiles
 from ctaflows import settings as _settings
 from ctaflows.blocks.credentials import CTACredentials
 from ctaflows.blocks.site import page
@@ -54,7 +54,7 @@ class CTAStorage(Block):
     model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "CTA Storage"
-    _block_type_slug = blockprofile.STORAGE
+    _block_type_slug = block_profiles.STORAGE
     _logo_url = page("logo.png")
     _documentation_url = page("collection.html")
     _word: str | None = PrivateAttr(default=None)
@@ -122,11 +122,11 @@ class CTAStorage(Block):
     def _is_setting(cls, value: str | None, info: ValidationInfo) -> str | None:
         return None if not value else str(_settings.check(str(info.field_name), value))
 
-    def as_profile(self) -> blockprofile.BlockProfile:
+    def as_profile(self) -> block_profiles.BlockProfile:
         """Give what this block says of the settings."""
         values = {name: getattr(self, name) for name in (*_SETTINGS, "token_source")}
-        login = self.credentials.as_profile() if self.credentials else blockprofile.BlockProfile()
-        return blockprofile.BlockProfile(
+        login = self.credentials.as_profile() if self.credentials else block_profiles.BlockProfile()
+        return block_profiles.BlockProfile(
             base=self.profile or None,
             values={**login.values, **{k: v for k, v in values.items() if v is not None}},
             identity=login.identity,
@@ -139,7 +139,7 @@ class CTAStorage(Block):
         Other processes know a saved block as ``block:NAME``.
         """
         slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
-        self._word = blockprofile.word_for(self, slug, self._word)
+        self._word = block_profiles.word_for(self, slug, self._word)
         return self._word
 
     def settings(self) -> "Settings":

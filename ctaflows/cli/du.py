@@ -22,7 +22,7 @@ def command(
     from ctaflows.storage.connect import connect
     from ctaflows.storage.usage import Tally
     from ctaflows.storage.walk import walk_batches
-    from ctaflows.words import human_bytes
+    from ctaflows.text import human_bytes
 
     door = connect(profile)
     root = door.normalise(path)

@@ -100,7 +100,7 @@ def _print(census: Census) -> None:
 
 def _lines(census: Census) -> list[tuple[str, str]]:
     from ctaflows.dl1.lacks import missing, since, versions_text
-    from ctaflows.words import human_bytes, shortened
+    from ctaflows.text import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"
                for d in census.doubles)  # fmt: skip
@@ -126,7 +126,7 @@ def _table(census: Census) -> Table:
     from rich import box
     from rich.table import Table
 
-    from ctaflows.words import human_bytes
+    from ctaflows.text import human_bytes
 
     table = Table(
         "run",

@@ -85,7 +85,7 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _print(report: Report, choice: object, wanted: dict[str, Any]) -> None:
-    from ctaflows.words import human_bytes
+    from ctaflows.text import human_bytes
 
     if wanted["as_json"]:
         render.print_json([t.to_dict() for t in report.transfers])

@@ -83,7 +83,7 @@ def settle(
 
 def print_report(report: Report) -> None:
     """Print one line a file, and on stderr what it came to."""
-    from ctaflows.words import human_bytes
+    from ctaflows.text import human_bytes
 
     lines: list[str] = []
     for transfer in report.transfers:

@@ -128,7 +128,7 @@ def _remove_trees(
 
 def _show(doomed: Doomed) -> None:
     """Say on stderr what is to go."""
-    from ctaflows.words import human_bytes
+    from ctaflows.text import human_bytes
 
     click.echo(
         f"{len(doomed.files):,} files ({human_bytes(doomed.size_bytes)}) and "

@@ -9,7 +9,7 @@ from ctaflows.dl1.inspections import Found
 from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.report import NightReport
 from ctaflows.sealed import Sealed
-from ctaflows.words import shortened
+from ctaflows.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

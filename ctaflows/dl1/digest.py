@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1.lacks import counted, lacks, missing, since, versions_text
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.times import span_text
-from ctaflows.words import human_bytes, shortened
+from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.night import version_order
-from ctaflows.words import human_bytes, shortened
+from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

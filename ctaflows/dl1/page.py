@@ -24,7 +24,7 @@ from ctaflows.dl1.pagerows import (
 from ctaflows.dl1.report import NightReport
 from ctaflows.dl1.times import is_one_night
 from ctaflows.errors import printable, redact
-from ctaflows.words import human_bytes
+from ctaflows.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

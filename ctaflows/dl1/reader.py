@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ctaflows import errors, halt
+from ctaflows import cancel, errors
 from ctaflows.dl1.columns import Kept, NoSuchTable
 from ctaflows.dl1.images import DEFAULT_IMAGES
 from ctaflows.dl1.summary import DL1Summary
@@ -163,7 +163,7 @@ class Reader:
         talk = _Talk(
             self._process,
             self._least_s + size_bytes / _BYTES_PER_S,
-            (stop or halt.current()) if source is not None else None,
+            (stop or cancel.current()) if source is not None else None,
         )
         try:
             line = self._served(talk, request, source)
@@ -286,13 +286,13 @@ class _Talk:
     def _wait(self, selector: selectors.BaseSelector) -> None:
         while True:
             began = time.monotonic()
-            glance_s = self._left_s if self._stop is None else min(self._left_s, halt.GLANCE_S)
+            glance_s = self._left_s if self._stop is None else min(self._left_s, cancel.GLANCE_S)
             is_there = selector.select(max(0.0, glance_s))
             self._left_s -= time.monotonic() - began
             if is_there:
                 return
             if self._stop is not None:
-                halt.end_if(self._stop)
+                cancel.end_if(self._stop)
             if self._left_s <= 0:
                 raise TimeoutError(f"{self._limit_s:.0f}")
 

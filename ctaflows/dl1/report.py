@@ -9,7 +9,7 @@ from ctaflows.dl1.lacks import missing, versions_text
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps, home, night_name, versions_used
 from ctaflows.errors import printable
-from ctaflows.words import human_bytes, shortened
+from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Ahead:
         self._hearing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._hearing.enter_context(halt.heard(self._stop))
+        self._hearing.enter_context(cancel.heard(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ class Ahead:
 
     def next_path(self) -> str | None:
         """Take the directory whose turn it is; None after the last one."""
-        halt.end_if(self._stop)
+        cancel.end_if(self._stop)
         with self._changed:
             return self._stack.pop() if self._stack else None
 
@@ -115,7 +115,7 @@ class Ahead:
         while True:
             with self._changed:
                 while not (begun.batches or begun.is_done):
-                    halt.end_if(self._stop)
+                    cancel.end_if(self._stop)
                     self._changed.wait(_WAKE_S)
                 ready, begun.batches = begun.batches, deque()
                 self._n_held -= begun.n_entries
@@ -135,7 +135,7 @@ class Ahead:
             path, begun = taken
             try:
                 batches = _batches(self._storage, path, self._stop)
-                with halt.within(self._stop), contextlib.closing(batches):
+                with cancel.within(self._stop), contextlib.closing(batches):
                     for batch in batches:
                         self._hold(begun, batch)
             except Exception as why:  # noqa: BLE001  raised when its turn comes

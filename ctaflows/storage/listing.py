@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
 from ctaflows.storage.propfind import BODY, MultistatusParser
 from ctaflows.storage.slots import Slot, Slots
@@ -76,7 +76,7 @@ class Lister:
             It was set.
         """
         stop = stop or threading.Event()
-        with halt.heard(stop):
+        with cancel.heard(stop):
             yield from self._all(path, url, stop)
 
     def _all(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
@@ -107,7 +107,7 @@ class Lister:
                     parser.close()
                 break
             except NetworkError as why:
-                self._pause_or_raise(why, attempt, halt.current())
+                self._pause_or_raise(why, attempt, cancel.current())
         if parser.itself is None:
             raise ProtocolSurprise("The answer describes something else", where=url)
         return parser.itself
@@ -157,7 +157,7 @@ class Lister:
         if pause is None:
             raise why
         log.warning("%s; listing it again in %.1f s", why, pause)
-        if halt.wait(pause, stop, halt.current()):
+        if cancel.wait(pause, stop, cancel.current()):
             raise Stopped("The listing was stopped") from None
 
 

@@ -18,7 +18,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import (
     CtaflowsError,
     NetworkError,
@@ -123,7 +123,7 @@ class RangeReader:
             if pause is None:
                 raise failure
             log.info("%s; asking the door again from byte %d", failure, start + len(got))
-            halt.wait(pause, self._stop or halt.current())
+            cancel.wait(pause, self._stop or cancel.current())
         return bytes(got)
 
     def _ask(self, url: str, start: int, end: int) -> tuple[bytes, CtaflowsError | None]:
@@ -131,7 +131,7 @@ class RangeReader:
         body = _Body(self._entry, start, end)
         failure: CtaflowsError | None = None
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        stop = self._stop or halt.current()
+        stop = self._stop or cancel.current()
         self.n_requests += 1
         try:
             self._connection().receive(url, body, headers=headers, stop=stop)

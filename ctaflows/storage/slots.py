@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import Stopped
 
 #: Readers that come back within this time keep their slot, in seconds.
@@ -62,7 +62,7 @@ class Slots:
         Stopped
             It was set.
         """
-        stops = {stop or halt.current(), halt.current()}
+        stops = {stop or cancel.current(), cancel.current()}
         with self._condition:
             self._lent.pop(slot, None)
             while not slot.is_held and not self._find(slot):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import PartialFailure, printable
 from ctaflows.sealed import Sealed
-from ctaflows.words import human_bytes, shortened
+from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.sightings import Memory
 from ctaflows.errors import NotFound, UsageError
@@ -55,9 +55,9 @@ def pause(seconds: float) -> None:
         It is.
     """
     stop = threading.Event()
-    with halt.heard(stop):
-        halt.wait(seconds, stop)
-    halt.end_if(stop)
+    with cancel.heard(stop):
+        cancel.wait(seconds, stop)
+    cancel.end_if(stop)
 
 
 class Notebook:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.transfer import twin
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Beside:
             if n == self.n_slots:
                 self._twin.begin(heard, stop)
             yield
-            with halt.heard(stop):
+            with cancel.heard(stop):
                 self._twin.wait(stop)
         finally:
             self._twin.end()

@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.transfer.beside import standing_ready
@@ -119,7 +119,7 @@ class Cargo:
             def draw(_: int) -> None:
                 for line in lines:
                     for place in line:
-                        halt.end_if(stop)
+                        cancel.end_if(stop)
                         self._one(lane, place, stop)
 
             n_threads = self._door.settings.transfers

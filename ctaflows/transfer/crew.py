@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _others_cpu_s() -> float:
     return time.process_time() - time.thread_time()
 
 
-stop_all = halt.stop_all
+stop_all = cancel.stop_all
 
 
 def at_once(
@@ -88,7 +88,7 @@ def at_once(
         How many at a time.
     stop : threading.Event
         Set when the caller is interrupted, a call raises, or all work is stopped: work that has
-        begun should end soon, and the requests it makes do, see `halt.within`.
+        begun should end soon, and the requests it makes do, see `cancel.within`.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def at_once(
                 errors.append(why)
                 stop.set()
 
-    with halt.heard(stop), halt.within(stop):
+    with cancel.heard(stop), cancel.within(stop):
         _run(worker, max(1, min(len(items), n_threads)), stop)
     if errors:
         raise errors[0]

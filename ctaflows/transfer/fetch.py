@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.atomic_files import open_special
 from ctaflows.errors import (
     ChecksumMismatch,
@@ -109,10 +109,10 @@ def fetch(
         return in_place(job, proof, why, started, check)
     with door.transfer_slots:
         if action is Action.WRITE:
-            return _fetch_into_special(door, job, stop or halt.current())
+            return _fetch_into_special(door, job, stop or cancel.current())
         if was_wrong:
-            return _fetch_again(door, job, proof, stop or halt.current())
-        return _fetch_checked(door, job, proof, stop or halt.current())
+            return _fetch_again(door, job, proof, stop or cancel.current())
+        return _fetch_checked(door, job, proof, stop or cancel.current())
 
 
 def in_place(
@@ -215,7 +215,7 @@ def fetch_into(
     UsageError
         It can't be written into; `NobodyReads` where the reader of a pipe has gone.
     """
-    started, stop = time.monotonic(), stop or halt.current()
+    started, stop = time.monotonic(), stop or cancel.current()
     _refuse_offline(entry)
     pipe = Pipe(descriptor, name)
     copy = Copy(pipe, entry, stop)

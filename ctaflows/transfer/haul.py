@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.transfer import folders, twin
@@ -81,7 +81,7 @@ class Haul:
         def draw(_: int) -> None:
             for line in lines:
                 for place in line:
-                    halt.end_if(stop)
+                    cancel.end_if(stop)
                     self._one(place, stop)
 
         n_threads = self._door.settings.transfers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 
 if TYPE_CHECKING:
     import threading
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def held(door: Storage, stop: threading.Event) -> Iterator[int]:
     """Hold one transfer slot, and those that are free besides."""
     slots, n = door.transfer_slots, 1
-    while not slots.acquire(timeout=halt.GLANCE_S):
-        halt.end_if(stop)
+    while not slots.acquire(timeout=cancel.GLANCE_S):
+        cancel.end_if(stop)
     try:
         while n < door.settings.transfers and slots.acquire(blocking=False):
             n += 1

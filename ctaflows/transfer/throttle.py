@@ -8,7 +8,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Throttle:
             self._free_at = max(self._free_at, now - _LONGEST_NAP_S) + n_bytes / self._rate
             wait_s = self._free_at - now
         if wait_s > 0:
-            halt.wait(wait_s, halt.current())
+            cancel.wait(wait_s, cancel.current())
 
 
 _current: ContextVar[Throttle] = ContextVar("ctaflows_throttle", default=Throttle())  # noqa: B039

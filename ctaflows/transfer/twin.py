@@ -20,7 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import Stopped, error_text
 from ctaflows.transfer import progress
 from ctaflows.transfer.crew import Hand
@@ -180,14 +180,14 @@ class Twin:
     def _heed(self, stop: threading.Event) -> None:
         """Hand a stop on at once: its end is waited for only after what is tidied up here."""
         while self._listener is not None and self._listener.is_alive():
-            if stop.wait(halt.GLANCE_S):
+            if stop.wait(cancel.GLANCE_S):
                 self._say()
                 return
 
     def wait(self, stop: threading.Event) -> None:
         """Wait until it has done all that it found to do, or a stop is set."""
         while self._listener is not None and self._listener.is_alive() and not stop.is_set():
-            self._listener.join(halt.GLANCE_S)
+            self._listener.join(cancel.GLANCE_S)
         log.info("A second process did %d of the files", self._n_done)
 
     def end(self) -> None:
@@ -200,7 +200,7 @@ class Twin:
         while self._listener is not None and self._listener.is_alive():
             if time.monotonic() > deadline:
                 self._kill()
-            self._listener.join(halt.GLANCE_S)
+            self._listener.join(cancel.GLANCE_S)
         with contextlib.suppress(
             ChildProcessError
         ):  # who started us ignores SIGCHLD, or it is done
@@ -255,7 +255,7 @@ def _live(work: Work, life: int, voice: int, mask: Iterable[int]) -> NoReturn:
 def _watch(life: int, stop: threading.Event) -> None:
     """Wait for the end of the first process, or of its patience."""
     os.read(life, 1)
-    halt.stop_all()  # before what it tidies up begins
+    cancel.stop_all()  # before what it tidies up begins
     stop.set()
 
 

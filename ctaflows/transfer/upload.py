@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -87,7 +87,7 @@ def upload(
     """
     started = time.monotonic()
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
-    with LocalSource(local, stop or halt.current()) as source, kept(door, stop) as journal:
+    with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
         if there is Unknown.LOOK:
             there = door.exists(target)
         elif there is not None and links.may_hide_files(there):
@@ -120,7 +120,7 @@ def _upload(
             raise AlreadyExists(
                 "Another file is there", where=target, hint="Use --overwrite to replace it."
             )
-    with door.transfer_slots, halt.shielded():  # `source.stop` ends the bytes, and only these
+    with door.transfer_slots, cancel.shielded():  # `source.stop` ends the bytes, and only these
         return _upload_new(door, journal, source, target, overwrite=overwrite, started=started)
 
 
@@ -237,7 +237,7 @@ def _put(
         try:
             body = source.body()
             stop = None if isinstance(body, bytes) else source.stop
-            with halt.within(source.stop):
+            with cancel.within(source.stop):
                 answer = door.put(temporary, body, stop=stop)
             return answer.headers.get("server"), attempt - 1, digests(answer.headers)
         except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
@@ -250,7 +250,7 @@ def _put(
             log.warning("%s; uploading it again under a temporary name", why)
             _remove(door, temporary)
             source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
-            halt.end_if(source.stop, temporary)
+            cancel.end_if(source.stop, temporary)
     raise StorageError("The upload did not come about", where=temporary)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth.private import make_folder
 from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Refused, Stopped
 
@@ -182,7 +182,7 @@ def kept(door: Door, stop: threading.Event | None = None) -> Iterator[Journal]:
         journal.n_users += 1
     try:
         if is_first:
-            with halt.within(stop or halt.current()):
+            with cancel.within(stop or cancel.current()):
                 _sweep(door, folder)
         yield journal
     finally:

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.door import digests
@@ -136,7 +136,7 @@ class UploadLane:
         errand = self._begun.pop(place, None)
         if errand is None:
             return None
-        with self._door.transfer_slots, halt.shielded():
+        with self._door.transfer_slots, cancel.shielded():
             if errand.is_moving:
                 return self._found(errand)
             progress.current().advance(-errand.source.sent_bytes)
@@ -147,7 +147,7 @@ class UploadLane:
         """Leave nothing half done of what nobody went on with."""
         if not self._begun:
             return
-        with halt.shielded():
+        with cancel.shielded():
             at_once(
                 self._ended, list(self._begun), self._door.settings.transfers, threading.Event()
             )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
 from ctaflows.transport.faults import NotSent
@@ -166,7 +166,7 @@ class Transport:
             As for `request`.
         """
         once = Request(method, dict(headers or {}), content, expect, redirects, wait_s)
-        stop = halt.current()
+        stop = cancel.current()
         with _heeding_halt(once):
             reply, retries = self._with_retries(url, once, self._httpx.send, stop)
             try:
@@ -336,12 +336,12 @@ class Transport:
         send: Callable[[str, Request, str | None], R],
         stop: threading.Event | None,
     ) -> tuple[R, int]:
-        stop, work = stop or halt.current(), halt.current()
+        stop, work = stop or cancel.current(), cancel.current()
         attempt = 1
         while True:
             if request.idempotent:  # what changes something may be what is tidied up
-                halt.end_if(stop, url)
-                halt.end_if(work, url)
+                cancel.end_if(stop, url)
+                cancel.end_if(work, url)
             try:
                 return self._through_redirects(url, request, send), attempt - 1
             except CtaflowsError as error:
@@ -358,7 +358,7 @@ class Transport:
                     attempt + 1,
                     self._settings.attempts,
                 )
-                if halt.wait(pause, stop, work, self._closing):
+                if cancel.wait(pause, stop, work, self._closing):
                     if self._closing.is_set():
                         raise
                     raise Stopped("Stopped", where=url) from None
@@ -405,7 +405,7 @@ def _heeding_halt(request: Request) -> contextlib.AbstractContextManager[None]:
 
     An answer that is not heard may hold what is lost with it, such as the next refresh token.
     """
-    return contextlib.nullcontext() if request.idempotent else halt.shielded()
+    return contextlib.nullcontext() if request.idempotent else cancel.shielded()
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:

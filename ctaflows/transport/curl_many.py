@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pycurl
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import redact
 from ctaflows.transport.message import MAX_SMALL_BYTES
 
@@ -177,7 +177,7 @@ class CurlMany:
     def _wait(self) -> None:
         """Wait until something comes, or it is time for libcurl to look."""
         due_ms = self._multi.timeout()
-        wait_s = halt.GLANCE_S if due_ms < 0 else min(due_ms / 1000, halt.GLANCE_S)
+        wait_s = cancel.GLANCE_S if due_ms < 0 else min(due_ms / 1000, cancel.GLANCE_S)
         if wait_s and (not self._is_selectable or self._multi.select(wait_s) < 0):
             time.sleep(min(wait_s, _NAP_S))
 

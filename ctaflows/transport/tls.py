@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import ProtocolSurprise, UsageError
 
 if TYPE_CHECKING:
@@ -104,16 +104,16 @@ class _Socket(ssl.SSLSocket):
 
     def _received(self, buflen: int, flags: int) -> bytes:
         wait_s = self.gettimeout()
-        if wait_s is None or wait_s <= halt.GLANCE_S:
+        if wait_s is None or wait_s <= cancel.GLANCE_S:
             return super().recv(buflen, flags)
-        stop, deadline = halt.current(), time.monotonic() + wait_s
+        stop, deadline = cancel.current(), time.monotonic() + wait_s
         try:
             while True:
-                self.settimeout(halt.GLANCE_S)
+                self.settimeout(cancel.GLANCE_S)
                 try:
                     return super().recv(buflen, flags)
                 except TimeoutError:
-                    halt.end_if(stop)
+                    cancel.end_if(stop)
                     if time.monotonic() >= deadline:
                         raise
         finally:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import ctaflows
-from ctaflows import blockprofile, list_dir, settings
+from ctaflows import block_profiles, list_dir, settings
 from ctaflows.errors import NetworkError, NotFound, TokenMissing, UsageError
 from ctaflows.sandbox.hub import Hub
 
@@ -33,9 +33,9 @@ REFRESH = "the-refresh-token-9Kx"
 @pytest.fixture(autouse=True)
 def server(prefect_server: Any) -> Iterator[Any]:
     """The session's server, of whose blocks nothing is known yet."""
-    blockprofile.forget()
+    block_profiles.forget()
     yield prefect_server
-    blockprofile.forget()
+    block_profiles.forget()
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_an_asynchronous_flow_may_use_it_too(storage: CTAStorage) -> None:
 
 def test_a_notebook_has_an_event_loop(storage: CTAStorage) -> None:
     async def cell() -> list[Any]:
-        blockprofile.forget()
+        block_profiles.forget()
         loaded = await ctaflows.CTAStorage.load("the-box")
         return [list_dir("cta", profile="block:the-box"), loaded.list_dir("cta")]
 
@@ -113,7 +113,7 @@ def test_what_a_storage_does_not_say_comes_from_its_profile(box: Sandbox, here: 
     assert (found.profile, found.door_url, found.stall_timeout_s) == ("sandbox", box.door_url, 7.0)
     assert [e.name for e in list_dir("cta", profile="block:half")] == ["a.h5"], "the home's login"
     ctaflows.CTAStorage(profile="nonsense").save("half", overwrite=True)
-    blockprofile.forget()
+    block_profiles.forget()
     with pytest.raises(UsageError, match="no profile “nonsense”"):
         settings.load("block:half")
 
@@ -141,14 +141,14 @@ def test_a_block_is_asked_for_once_a_while(storage: CTAStorage) -> None:
         "the-box", overwrite=True
     )
     assert settings.load("block:the-box").door_url == storage.door_url
-    blockprofile.forget()
+    block_profiles.forget()
     assert settings.load("block:the-box").door_url == addresses.DOOR
 
 
 def test_its_last_values_hold_while_the_server_is_away(
     storage: CTAStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(blockprofile, "TRUST_S", 0.0)
+    monkeypatch.setattr(block_profiles, "TRUST_S", 0.0)
     settings.load("block:the-box")
     from prefect.client.orchestration import SyncPrefectClient
 
@@ -160,7 +160,7 @@ def test_its_last_values_hold_while_the_server_is_away(
         assert settings.load("block:the-box").door_url == storage.door_url
     assert "its last values hold: ConnectionError" in caplog.text
     assert SECRET not in caplog.text
-    blockprofile.forget()
+    block_profiles.forget()
     with pytest.raises(NetworkError, match="can't be read") as why:
         settings.load("block:the-box")
     assert "PREFECT_API_URL" in (why.value.hint or "")

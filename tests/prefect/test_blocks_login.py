@@ -12,7 +12,7 @@ import pytest
 from serverkit import wait_until
 
 import ctaflows
-from ctaflows import blockprofile, list_dir, settings
+from ctaflows import block_profiles, list_dir, settings
 from ctaflows.auth import blockstore
 from ctaflows.auth.blockstore import BlockStore
 from ctaflows.auth.keeper import Keeper
@@ -39,7 +39,7 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def server(prefect_server: Any) -> Any:
-    blockprofile.forget()
+    block_profiles.forget()
     return prefect_server
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows import blockprofile
+from ctaflows import block_profiles
 from ctaflows.sandbox import Sandbox
 from ctaflows.sandbox.hub import Hub
 from ctaflows.sandbox.night import make_night
@@ -103,7 +103,7 @@ def secrets(prefect_server: Any) -> Iterator[list[str]]:
 
     from ctaflows.blocks import CTACredentials, CTADownloadService, CTAStorage
 
-    blockprofile.forget()
+    block_profiles.forget()
     with Sandbox() as box, Hub(box) as hub:
         make_night(box.storage, dt.date(2024, 11, 14), runs=(11111,), subruns=(2,))
         refresh_token, hub_token = box.tokens()["refresh_token"], hub.add_user("me@example.org")
@@ -122,7 +122,7 @@ def secrets(prefect_server: Any) -> Iterator[list[str]]:
         # else each run of a synchronous flow waits for its heartbeat, 1 s
         with temporary_settings({PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None}):
             yield [box.client_secret, refresh_token, hub_token]
-    blockprofile.forget()
+    block_profiles.forget()
 
 
 @pytest.fixture

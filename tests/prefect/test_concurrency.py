@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from serverkit import wait_until
 
-from ctaflows import admission, halt
+from ctaflows import admission, cancel
 from ctaflows.admission import admitted, limit_name
 from ctaflows.errors import Stopped
 from ctaflows.flow import flow
@@ -274,7 +274,7 @@ def test_who_waits_can_be_stopped(prefect_server: Any, limit: Any) -> None:
     def night() -> None:
         begun = [waiting.submit() for _ in range(3)]
         wait_until(admission._asking[limit.name].locked, "somebody who asks", 60)
-        halt.stop_all()
+        cancel.stop_all()
         for future in begun:
             with pytest.raises(Stopped):
                 future.result()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.errors import Stopped
 from ctaflows.storage.slots import Slot, Slots
 from ctaflows.transfer.crew import at_once
@@ -18,37 +18,37 @@ DEADLINE_S = 30
 
 def test_all_that_is_heard_is_told_and_nothing_else() -> None:
     heard, other = threading.Event(), threading.Event()
-    with halt.heard(heard):
-        halt.stop_all()
+    with cancel.heard(heard):
+        cancel.stop_all()
     assert heard.is_set()
     assert not other.is_set()
 
 
 def test_what_is_over_is_not_told() -> None:
     over = threading.Event()
-    with halt.heard(over):
+    with cancel.heard(over):
         pass
-    halt.stop_all()
+    cancel.stop_all()
     assert not over.is_set()
 
 
 def test_what_begins_later_is_not_concerned() -> None:
-    before = halt.current()
-    halt.stop_all()
+    before = cancel.current()
+    cancel.stop_all()
     assert before.is_set()
-    assert not halt.current().is_set()
+    assert not cancel.current().is_set()
 
 
 def test_work_of_a_stopped_scope_ends_at_once() -> None:
     stop, inner = threading.Event(), threading.Event()
     stop.set()
-    with halt.within(stop):
-        assert halt.current() is stop
-        with halt.heard(inner):
+    with cancel.within(stop):
+        assert cancel.current() is stop
+        with cancel.heard(inner):
             assert inner.is_set()
         with pytest.raises(Stopped):
             at_once(lambda _: pytest.fail("it has begun"), range(3), 2, threading.Event())
-    assert halt.current() is not stop
+    assert cancel.current() is not stop
 
 
 def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
@@ -56,11 +56,11 @@ def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
     seen = []
 
     def work(_: int) -> None:
-        with halt.heard(inner := threading.Event()):
+        with cancel.heard(inner := threading.Event()):
             seen.append(inner)
-            halt.stop_within(scope)
+            cancel.stop_within(scope)
 
-    with halt.heard(other), halt.within(scope), pytest.raises(Stopped):
+    with cancel.heard(other), cancel.within(scope), pytest.raises(Stopped):
         at_once(work, range(3), 1, crew)
     assert crew.is_set()
     assert [inner.is_set() for inner in seen] == [True]
@@ -70,9 +70,9 @@ def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
 def test_what_is_shielded_goes_to_its_end() -> None:
     stop = threading.Event()
     stop.set()
-    with halt.within(stop), halt.shielded():
-        halt.stop_all()
-        assert not halt.current().is_set()
+    with cancel.within(stop), cancel.shielded():
+        cancel.stop_all()
+        assert not cancel.current().is_set()
 
 
 def test_calls_in_a_crew_hear_of_its_end() -> None:
@@ -80,7 +80,7 @@ def test_calls_in_a_crew_hear_of_its_end() -> None:
     seen = []
 
     def work(_: int) -> None:
-        seen.append(halt.current())
+        seen.append(cancel.current())
 
     at_once(work, range(3), 2, stop)
     assert seen == [stop] * 3
@@ -116,10 +116,10 @@ def test_a_signal_that_raises_ends_all_calls_before_it_goes_on() -> None:
 
 def test_a_wait_ends_with_the_first_event_or_the_time() -> None:
     first, second = threading.Event(), threading.Event()
-    assert not halt.wait(0.01, first, second)
+    assert not cancel.wait(0.01, first, second)
     second.set()
-    assert halt.wait(DEADLINE_S, first, second)
-    assert halt.wait(DEADLINE_S, second)
+    assert cancel.wait(DEADLINE_S, first, second)
+    assert cancel.wait(DEADLINE_S, second)
 
 
 def test_many_threads_come_and_go_while_all_is_stopped() -> None:
@@ -128,7 +128,7 @@ def test_many_threads_come_and_go_while_all_is_stopped() -> None:
 
     def come_and_go() -> None:
         while not over.is_set():
-            with halt.heard(threading.Event()):
+            with cancel.heard(threading.Event()):
                 pass
 
     threads = [threading.Thread(target=come_and_go) for _ in range(4)]
@@ -136,7 +136,7 @@ def test_many_threads_come_and_go_while_all_is_stopped() -> None:
         thread.start()
     deadline = time.monotonic() + 0.3
     while time.monotonic() < deadline:
-        halt.stop_all()
+        cancel.stop_all()
     over.set()
     for thread in threads:
         thread.join()
@@ -158,6 +158,6 @@ def test_who_waits_for_a_listing_slot_is_told() -> None:
     thread.start()
     assert begun.wait(DEADLINE_S)
     while thread.is_alive():  # it may not wait yet when it is first told
-        halt.stop_all()
+        cancel.stop_all()
         thread.join(0.05)
     assert failures

@@ -16,7 +16,7 @@ from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.report import Inspection, NightReport
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.model import Checksum, Transfer
-from ctaflows.words import human_bytes, shortened
+from ctaflows.text import human_bytes, shortened
 
 MD5 = Checksum("md5", "900150983cd24fb0d6963f7d28e17f72")
 KINDS = ("cosmic", "pedestal", "flatfield", "unknown")

@@ -8,7 +8,7 @@ import click
 import pytest
 from hypothesis import strategies as st
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.cli.options import Rate
 from ctaflows.errors import Stopped
 from ctaflows.transfer import crew, throttle
@@ -75,7 +75,7 @@ def test_a_long_pause_saves_up_little(clock: Clock) -> None:
 def test_a_stop_ends_the_wait() -> None:
     stop, limit = threading.Event(), throttle.Throttle(1.0)
     stop.set()
-    with halt.within(stop):
+    with cancel.within(stop):
         limit.pay(1000)  # would take a quarter of an hour
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctaflows import events, halt
+from ctaflows import cancel, events
 from ctaflows.dl1 import inspections
 from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.night import Gaps
@@ -93,7 +93,7 @@ def test_no_mirror_deletes_what_a_night_is_kept_with():
 
 def test_a_pause_ends_at_once_when_the_work_is_stopped():
     began = time.monotonic()
-    stopper = threading.Timer(0.2, halt.stop_all)
+    stopper = threading.Timer(0.2, cancel.stop_all)
     stopper.start()
     with pytest.raises(Stopped):
         pause(60)

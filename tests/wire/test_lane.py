@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.door import Door
@@ -230,7 +230,7 @@ def test_a_stop_ends_it_soon(box: Sandbox, door: Door, jobs: list[Job]) -> None:
     with (
         reported_to(Watch()),
         pytest.raises(Stopped),
-        halt.within(stop),
+        cancel.within(stop),
     ):
         many.fetch_many(door, jobs)
     assert door.transfer_slots._value == door.settings.transfers, "all slots are given back"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth import deadline
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import (
@@ -237,7 +237,7 @@ def test_work_that_is_stopped_waits_for_the_issuer_a_little_only(
     thread = threading.Thread(target=renew)
     thread.start()
     assert held.made.wait(20)
-    halt.stop_all()
+    cancel.stop_all()
     thread.join(10)
     assert [type(why) for why in errors] == [Stopped]
     held.sent.set()
@@ -252,7 +252,7 @@ def test_an_answer_that_comes_soon_is_kept_by_work_that_is_stopped(
     thread = threading.Thread(target=lambda: tokens.append(Keeper(box.settings()).token()))
     thread.start()
     assert held.made.wait(20)
-    halt.stop_all()
+    cancel.stop_all()
     thread.join(0.5)
     assert thread.is_alive()
     held.sent.set()

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from nights import make_night
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.cli.app import cli
 from ctaflows.dl1 import reader, readers
 from ctaflows.dl1.inspect import inspect_file
@@ -212,7 +212,7 @@ def test_it_can_be_stopped(there: str) -> None:
         one.start()
         os.kill(one._process.pid, signal.SIGSTOP)
         stop.set()
-        with halt.within(stop), pytest.raises(Stopped):
+        with cancel.within(stop), pytest.raises(Stopped):
             one.read_source(file, there, ends_only=True)
 
 

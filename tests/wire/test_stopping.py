@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import NetworkError, Stopped
 from ctaflows.sandbox import mischief
@@ -46,7 +46,7 @@ def stopped(work: Callable[[], Any], is_waiting: Callable[[], bool]) -> BaseExce
         assert thread.is_alive(), raised
         time.sleep(0.005)
     began = time.monotonic()
-    halt.stop_all()
+    cancel.stop_all()
     thread.join(LONG_S)
     seconds = time.monotonic() - began
     assert seconds < SOON_S, f"{seconds:.1f} s"

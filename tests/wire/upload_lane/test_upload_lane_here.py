@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uploading import CONTENT, LIMIT, N, send, there
 
-from ctaflows import halt
+from ctaflows import cancel
 from ctaflows.auth.keeper import Keeper
 from ctaflows.errors import NoSpace, Stopped
 from ctaflows.storage.door import Door
@@ -117,12 +117,12 @@ def test_a_stop_leaves_nothing(
         def finished(self, transfer: Transfer) -> None:
             seen.append(transfer.path)
             if len(seen) == 12:
-                halt.stop_within(stop)
+                cancel.stop_within(stop)
 
     with (
         Door(settings, Keeper(settings)) as door,
         reported_to(Watch()),
-        halt.within(stop),
+        cancel.within(stop),
     ):
         began = time.monotonic()
         with pytest.raises(Stopped):

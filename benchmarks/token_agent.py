@@ -14,7 +14,7 @@ import time
 
 from ctaflows.auth import daemon
 from ctaflows.auth.store import Store
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.sandbox import Sandbox
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ctaflows import settings as _settings
-from ctaflows.auth.token import TokenInfo  # noqa: TC001  its name is looked up at run time
+from ctaflows.auth.tokens import TokenInfo  # noqa: TC001  its name is looked up at run time
 from ctaflows.errors import CtaflowsError
 from ctaflows.events import token_failing, token_recovered
 from ctaflows.flow import flow

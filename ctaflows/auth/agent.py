@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from ctaflows import settings as _settings
 from ctaflows.auth.daemon import Files
-from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.private import write_private
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, error_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from ctaflows.auth.token import FoundToken, claims
+from ctaflows.auth.tokens import FoundToken, claims
 from ctaflows.errors import AuthError
 
 #: A block is asked again when less than this is left of its token, seconds.

@@ -14,8 +14,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.private import make_folder, read_private, write_private
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.auth.private import read_private
-from ctaflows.auth.token import FoundToken, is_token
+from ctaflows.auth.tokens import FoundToken, is_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 from ctaflows.auth import secret
 from ctaflows.auth.store import TokenSet
-from ctaflows.auth.token import is_token
+from ctaflows.auth.tokens import is_token
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,

@@ -20,7 +20,7 @@ from ctaflows.auth.private import (
     remove_private,
     write_private,
 )
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.errors import AuthError, CtaflowsError, UsageError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def store_for(settings: Settings) -> Store:
     """Give the place where a login is kept: a block, if the profile names one, else a file."""
     if not settings.credentials:
         return Store(settings)
-    from ctaflows.auth.blockstore import BlockStore
+    from ctaflows.auth.prefect_blocks import BlockStore
 
     return BlockStore(settings)
 

@@ -15,9 +15,9 @@ from ctaflows.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ctaflows.auth.keeper import Keeper
     from ctaflows.auth.oidc import DeviceLogin
-    from ctaflows.auth.token import TokenInfo
+    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.tokens import TokenInfo
     from ctaflows.settings import Settings
 
 
@@ -106,7 +106,7 @@ class CTACredentials(CredentialsBlock):
 
     def get_client(self, *args: Any, **kwargs: Any) -> "Keeper":
         """Give what renews the token: a token source for each request to a door."""
-        from ctaflows.auth.keeper import Keeper
+        from ctaflows.auth.renewal import Keeper
 
         return Keeper(self.settings())
 

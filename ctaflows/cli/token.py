@@ -12,9 +12,9 @@ import click
 from ctaflows.cli import options, render
 
 if TYPE_CHECKING:
-    from ctaflows.auth.keeper import Keeper
     from ctaflows.auth.oidc import DeviceLogin
-    from ctaflows.auth.token import TokenInfo
+    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.tokens import TokenInfo
     from ctaflows.settings import Settings
 
 
@@ -104,7 +104,7 @@ def logout(*, profile: str | None) -> None:
 def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
     """Find or ask for the client's secret, and log in."""
     from ctaflows.auth import secret
-    from ctaflows.auth.keeper import Keeper
+    from ctaflows.auth.renewal import Keeper
     from ctaflows.errors import UsageError
 
     given: str | None = None
@@ -157,7 +157,7 @@ def _qr(text: str) -> str | None:
 
 def _keeper(profile: str | None) -> Keeper:
     from ctaflows import settings
-    from ctaflows.auth.keeper import Keeper
+    from ctaflows.auth.renewal import Keeper
 
     return Keeper(settings.load(profile))
 

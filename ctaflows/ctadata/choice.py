@@ -69,7 +69,7 @@ def has_door_token(profile: str | None = None) -> bool:
     from ctaflows import settings as _settings
     from ctaflows.auth import legacy
     from ctaflows.auth.store import store_for
-    from ctaflows.auth.token import discover
+    from ctaflows.auth.tokens import discover
 
     settings = _settings.load(profile)
     if settings.token_source.startswith("block:"):

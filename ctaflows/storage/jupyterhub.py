@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from ctaflows.auth.token import is_token
+from ctaflows.auth.tokens import is_token
 from ctaflows.errors import AuthError, CtaflowsError, ProtocolSurprise, Refused, UsageError
 from ctaflows.transport import Transport
 

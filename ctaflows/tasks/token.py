@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ctaflows.task import task
 
 if TYPE_CHECKING:
-    from ctaflows.auth.keeper import Keeper
-    from ctaflows.auth.token import TokenInfo
+    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.tokens import TokenInfo
 
 StrPath = str | os.PathLike[str]
 
@@ -104,6 +104,6 @@ def get_token_info(*, profile: str | None = None) -> TokenInfo:
 
 def _keeper(profile: str | None) -> Keeper:
     from ctaflows import settings
-    from ctaflows.auth.keeper import Keeper
+    from ctaflows.auth.renewal import Keeper
 
     return Keeper(settings.load(profile))

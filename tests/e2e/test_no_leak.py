@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 from nights import make_night
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.sandbox import Quirks, Sandbox

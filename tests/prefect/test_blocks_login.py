@@ -13,9 +13,9 @@ from serverkit import wait_until
 
 import ctaflows
 from ctaflows import block_profiles, list_dir, settings
-from ctaflows.auth import blockstore
-from ctaflows.auth.blockstore import BlockStore
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth import prefect_blocks
+from ctaflows.auth.prefect_blocks import BlockStore
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import AuthError, LoginNeeded, NetworkError, TokenMissing
 from ctaflows.sandbox import Quirks, Sandbox
 from flows.maintain_token import maintain_token
@@ -153,7 +153,7 @@ def test_a_login_that_can_not_be_saved_is_kept_and_saved_later(
     renewed = keeper.store.read().refresh_token
     assert "is not saved yet" in caplog.text
     assert not [t for t in (first, renewed) if t in caplog.text]
-    monkeypatch.setattr(blockstore, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(prefect_blocks, "_PAUSE_S", 0.0)
     again = at(tmp_path / "home-1")  # a later process
     again.token()
     assert refreshes(box) == 2, "nothing was renewed for it"
@@ -220,10 +220,10 @@ def test_one_who_died_with_the_slot_keeps_nobody_of_this_home_waiting(
 ) -> None:
     store = login.get_client().store
     with server.client as client:
-        lease = blockstore._lease(client, f"ctaflows-cta-credentials-{NAME}")
+        lease = prefect_blocks._lease(client, f"ctaflows-cta-credentials-{NAME}")
         assert lease is not None
-        assert blockstore._lease(client, f"ctaflows-cta-credentials-{NAME}") is None, "one slot"
-    blockstore.write_private(store._lease_file, lease)
+        assert prefect_blocks._lease(client, f"ctaflows-cta-credentials-{NAME}") is None, "one slot"
+    prefect_blocks.write_private(store._lease_file, lease)
     assert login.token()
 
 
@@ -236,7 +236,7 @@ def test_while_another_home_renews_the_old_token_serves(
     values["obtained_at"] -= values["expires_in"] - 20
     keeper.store.file.write_text(json.dumps(values))
     with server.client as client:
-        lease = blockstore._lease(client, f"ctaflows-cta-credentials-{NAME}")
+        lease = prefect_blocks._lease(client, f"ctaflows-cta-credentials-{NAME}")
         assert keeper.token() == token
         client.release_concurrency_slots_with_lease(lease)
     assert keeper.token() != token

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from littledoor import LittleDoor
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.storage.door import Door
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from commandline import run
 from littledoor import Handler, LittleDoor, Tunnel, digest
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry

@@ -9,7 +9,7 @@ import pytest
 import realservers
 from serverplace import Place, new_place, settings_for
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.storage.door import Door
 
 if TYPE_CHECKING:

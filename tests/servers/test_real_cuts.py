@@ -9,7 +9,7 @@ import pytest
 from cutting import cut
 from serverplace import settings_for
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NetworkError
 from ctaflows.storage.door import Door
 from ctaflows.transfer.fetch import Job, fetch

@@ -13,7 +13,7 @@ import pytest
 from serverplace import TOKEN, Place, known_bug, new_place, settings_for
 from sinkkit import read
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NotFound
 from ctaflows.model import Entry
 from ctaflows.storage.door import Door

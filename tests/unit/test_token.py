@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ctaflows.auth import token as token_module
+from ctaflows.auth import tokens as token_module
 from ctaflows.auth.store import Store, TokenSet
-from ctaflows.auth.token import FoundToken, claims, describe, discover
+from ctaflows.auth.tokens import FoundToken, claims, describe, discover
 from ctaflows.errors import AuthError, CtaflowsError
 from ctaflows.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox import issuer as issuer_module
 from ctaflows.sandbox.grants import DeviceGrant

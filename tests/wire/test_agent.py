@@ -18,10 +18,10 @@ from commands import ok, run
 
 from ctaflows.auth import agent as agent_module
 from ctaflows.auth import daemon
-from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.private import write_private
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.errors import AuthError, TokenMissing
 from ctaflows.sandbox import Sandbox
 

@@ -9,7 +9,7 @@ import pytest
 
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,

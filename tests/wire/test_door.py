@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sinkkit import read
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     AlreadyExists,
     DoorBusy,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fetching import DATA, interrupt, job, names
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     ChecksumMismatch,
     CtaflowsError,

@@ -12,7 +12,7 @@ import pytest
 from fetching import DATA, fetch_thrice, interrupt, job, names
 from sinkkit import Counted
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     NoSpace,
     UsageError,

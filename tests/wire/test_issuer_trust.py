@@ -12,11 +12,11 @@ import pytest
 
 from ctaflows import settings as settings_module
 from ctaflows.auth import secret
-from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.auth import token as token_module
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth import tokens as token_module
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store
-from ctaflows.auth.token import claims
+from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
     AuthError,
     LoginNeeded,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctaflows import cancel
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.door import Door
 from ctaflows.transfer import haul, lane, many, throttle

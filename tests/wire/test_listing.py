@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import ListingUnreadable, NetworkError, Refused, Stopped
 from ctaflows.storage.door import Door
 from ctaflows.storage.walk import files_below, walk

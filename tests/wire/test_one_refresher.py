@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
@@ -38,7 +38,7 @@ KILLS = 200
 ASKER = """
 import sys
 from ctaflows import settings
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 keeper = Keeper(settings.load())
 print("ready", flush=True)
 for line in sys.stdin:
@@ -144,7 +144,7 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
 FORKER = """
 import os, sys, time
 from ctaflows import settings
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 settings_ = settings.load()
 import ctaflows.transport.tls, httpx, ssl
 print("ready", flush=True)

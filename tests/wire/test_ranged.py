@@ -14,7 +14,7 @@ import pytest
 from fetching import fetch_thrice
 from sinkkit import Counted
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door

@@ -10,7 +10,7 @@ import pytest
 
 from ctaflows import cancel
 from ctaflows.auth import deadline
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,

@@ -15,7 +15,7 @@ from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     CtaflowsError,
     DoorBusy,

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ctaflows.auth import secret
-from ctaflows.auth.keeper import Keeper
 from ctaflows.auth.oidc import GrantError
+from ctaflows.auth.renewal import Keeper
 from ctaflows.ctadata.errors import ClientSecretNotFound
 from ctaflows.errors import printable
 

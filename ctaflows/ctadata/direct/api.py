@@ -61,7 +61,7 @@ class APIClient:
     @translated
     def token(self) -> str:
         """A token that is valid now."""
-        from ctaflows.auth.keeper import Keeper
+        from ctaflows.auth.renewal import Keeper
 
         return Keeper(self.settings).token()
 
@@ -156,7 +156,7 @@ class APIClient:
         """Print the token, and on stderr how long it is good."""
         import sys
 
-        from ctaflows.auth.keeper import Keeper
+        from ctaflows.auth.renewal import Keeper
 
         keeper = Keeper(self.settings)
         token, info = keeper.token(), keeper.info()

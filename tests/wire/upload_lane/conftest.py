@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from uploading import CONTENT
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.storage.door import Door
 from ctaflows.transfer import upload_lane, uploads
 

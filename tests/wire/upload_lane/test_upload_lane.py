@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uploading import CONTENT, N, assert_right, nameless, send, there, timeless
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.door import Door
 from ctaflows.transfer import cargo, throttle, upload_lane, uploads

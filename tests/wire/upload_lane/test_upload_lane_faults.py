@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uploading import CONTENT, N, assert_right, send, there
 
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import TokenMissing
 from ctaflows.storage.door import Door
 from ctaflows.transfer import uploads

@@ -11,7 +11,7 @@ import pytest
 from uploading import CONTENT, LIMIT, N, send, there
 
 from ctaflows import cancel
-from ctaflows.auth.keeper import Keeper
+from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NoSpace, Stopped
 from ctaflows.storage.door import Door
 from ctaflows.transfer import upload_lane, uploads

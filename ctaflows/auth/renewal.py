@@ -16,7 +16,7 @@ from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
 from ctaflows.auth.private import Busy
 from ctaflows.auth.store import store_for
-from ctaflows.auth.token import FoundToken, TokenInfo, describe, discover
+from ctaflows.auth.tokens import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
     LoginNeeded,

@@ -22,14 +22,14 @@ from fsspec.utils import isfilelike
 
 from ctaflows.errors import CtaflowsError, NotFound, Refused, StorageError, UsageError
 from ctaflows.storage.connect import connect
-from ctaflows.storage.remote import CACHE_BYTES, RemoteFile
+from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 
 class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types

@@ -18,7 +18,7 @@ from unittest import mock
 from ctaflows import block_profiles
 from ctaflows.auth import block
 from ctaflows.cli import app, options
-from ctaflows.storage import connect, downloadservice
+from ctaflows.storage import connect, download_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def _begun_anew() -> Iterator[None]:
     with contextlib.ExitStack() as until_the_end:
         for known in (
             connect._doors,
-            downloadservice._services,
+            download_service._services,
             block_profiles._known,
             block._known,
         ):

@@ -12,12 +12,12 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from ctaflows import settings as _settings
 from ctaflows.blocks.site import page
 from ctaflows.errors import TokenMissing, UsageError
-from ctaflows.storage.downloadservice import CHUNK_BYTES
+from ctaflows.storage.download_service import CHUNK_BYTES
 from ctaflows.task import task
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, StrPath, Transfer
-    from ctaflows.storage.downloadservice import DownloadService
+    from ctaflows.storage.download_service import DownloadService
 
 _URL = _settings.PLATFORM_URL + "downloadservice/"
 
@@ -98,7 +98,7 @@ class CTADownloadService(CredentialsBlock):
         TokenMissing
             The block has no token, and neither has the environment.
         """
-        from ctaflows.storage.downloadservice import connect
+        from ctaflows.storage.download_service import connect
 
         token = self.token.get_secret_value() if self.token else ""
         token = token or os.environ.get("JUPYTERHUB_API_TOKEN", "")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.night import Night
     from ctaflows.model import Entry, Report, StrPath, Transfer
     from ctaflows.settings import Settings
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 #: Fields that are settings, named alike.
 _SETTINGS = (

@@ -58,8 +58,8 @@ def command(
     """
     from ctaflows.cli import listing
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.criteria import Criteria, parse_moment, parse_size
     from ctaflows.storage.paths import selected
+    from ctaflows.storage.search import Criteria, parse_moment, parse_size
     from ctaflows.storage.walk import unless_excluded, walk_batches
 
     now = datetime.now(UTC)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ctaflows.model import Transfer
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest

@@ -22,8 +22,8 @@ def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: 
     """
     from ctaflows.cli.several import each
     from ctaflows.storage.connect import connect
+    from ctaflows.storage.namespace import move
     from ctaflows.storage.outcome import Outcome
-    from ctaflows.storage.renaming import move
 
     *sources, target = paths
     if not sources:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry, Report, Transfer
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.manifest import Manifest
 
 _HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")

@@ -15,7 +15,7 @@ from ctaflows.cli.several import tell
 if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Transfer
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.cargo import Lading
     from ctaflows.transfer.manifest import Manifest

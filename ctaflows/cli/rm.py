@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
     from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.removal import Doomed
 
 _SHOWN = 10

@@ -20,7 +20,7 @@ from ctaflows.ctadata.errors import (
 from ctaflows.errors import IntegrityError, PartialFailure, UsageError
 from ctaflows.model import Report
 from ctaflows.settings import PLATFORM_URL
-from ctaflows.storage.downloadservice import CHUNK_BYTES, DownloadService, connect
+from ctaflows.storage.download_service import CHUNK_BYTES, DownloadService, connect
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.certificates import CertificateService

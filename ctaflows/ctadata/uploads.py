@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import Checksum
-    from ctaflows.storage.downloadservice import DownloadService, Written
+    from ctaflows.storage.download_service import DownloadService, Written
 
 log = logging.getLogger("ctaflows.ctadata")
 

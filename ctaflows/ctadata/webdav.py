@@ -12,7 +12,7 @@ from ctaflows.transport import origin, ssl_context
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.api import APIClient
-    from ctaflows.storage.downloadservice import DownloadService
+    from ctaflows.storage.download_service import DownloadService
 
 
 class WebdavClient(Client):  # type: ignore[misc]  # untyped

@@ -59,7 +59,7 @@ class _Odd(Exception):
 
 
 class Source(Protocol):
-    """A file that is not here, see `ctaflows.storage.remote.RemoteFile`."""
+    """A file that is not here, see `ctaflows.storage.remote_file.RemoteFile`."""
 
     size: int
 

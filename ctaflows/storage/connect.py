@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.auth.renewal import Keeper
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transport.convoy import Convoy, Word
 
 _WANT = f"Want-Digest: {WANT_DIGEST}"

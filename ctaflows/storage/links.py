@@ -21,7 +21,7 @@ from ctaflows.errors import ListingUnreadable, NotFound, Refused, StorageError, 
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 
 def may_be_link(listed: Entry) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import StrPath
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 
 @task(name="inspect-dl1", tags=["ctaflows"])

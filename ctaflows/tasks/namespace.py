@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NotFound, UsageError
-from ctaflows.storage import renaming as _renaming
+from ctaflows.storage import namespace as _namespace
 from ctaflows.storage.connect import connect
 from ctaflows.storage.outcome import Outcome, failure, undescribed, undescribed_failure
 from ctaflows.storage.usage import Tally, Usage
@@ -196,7 +196,7 @@ def move(source: str, target: str, *, overwrite: bool = False, profile: str | No
     UsageError
         A directory would be moved into itself.
     """
-    return _renaming.move(connect(profile), source, target, overwrite=overwrite)[1]
+    return _namespace.move(connect(profile), source, target, overwrite=overwrite)[1]
 
 
 @task(name="remove", tags=["ctaflows"])

@@ -21,8 +21,8 @@ from ctaflows.errors import (
 from ctaflows.model import Entry, Report, StrPath, Transfer, utc_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.connect import connect
-from ctaflows.storage.rangereader import compare
-from ctaflows.storage.remote import RemoteFile
+from ctaflows.storage.range_reader import compare
+from ctaflows.storage.remote_file import RemoteFile
 from ctaflows.task import task
 from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS, Lent
 from ctaflows.transfer import progress, throttle
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.manifest import Manifest
 
 log = logging.getLogger("ctaflows.tasks")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import CtaflowsError, Stopped, error_text
 from ctaflows.model import Entry
 from ctaflows.storage.connect import connect
-from ctaflows.storage.remote import CACHE_BYTES, RemoteFile
+from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
 from ctaflows.task import task
 from ctaflows.transfer.crew import at_once
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.twin import Settle

@@ -15,7 +15,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transport.policy import MAX_RETRY_AFTER_S
 

@@ -14,7 +14,7 @@ from ctaflows.errors import ChecksumMismatch, CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer import fetch, progress, slots, small, throttle
 from ctaflows.transfer.plan import Action, Check
 

@@ -9,7 +9,7 @@ from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, NotFound
 
 if TYPE_CHECKING:
     from ctaflows.model import Checksum
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.source import LocalSource
 
 log = logging.getLogger("ctaflows.transfer")

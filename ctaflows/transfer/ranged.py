@@ -12,7 +12,7 @@ from ctaflows.errors import ProtocolSurprise, Stopped, Truncated
 from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
 from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace

@@ -16,7 +16,7 @@ from ctaflows.errors import SizeMismatch, Truncated
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer import folders, progress, throttle
 from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
 from ctaflows.transfer.part import local_error, part_name

@@ -21,7 +21,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer.moving import find, move
 from ctaflows.transfer.source import LocalSource
 from ctaflows.transfer.upload_journal import kept
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Checksum, Entry, Transfer
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.upload_journal import Journal
 
 

@@ -30,7 +30,7 @@ from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Re
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 log = logging.getLogger("ctaflows.transfer")
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ctaflows import cancel
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
-from ctaflows.storage.door import digests
+from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress, slots, upload
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.errand import Errand
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Checksum, Transfer
     from ctaflows.storage.delivery import Deliveries
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.upload_journal import Journal
     from ctaflows.transport.convoy import Word
 

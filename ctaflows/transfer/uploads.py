@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
 

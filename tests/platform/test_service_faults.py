@@ -15,7 +15,7 @@ from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
 from ctaflows.sandbox.hub import Hub
 from ctaflows.sandbox.messages import Response
-from ctaflows.storage.downloadservice import connect
+from ctaflows.storage.download_service import connect
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.many import fetch_alone
 

@@ -9,7 +9,7 @@ import pytest
 from littledoor import LittleDoor
 
 from ctaflows.auth.renewal import Keeper
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

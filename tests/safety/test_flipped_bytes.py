@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from littledoor import Handler, LittleDoor
 
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 SMALL = random.Random(1).randbytes(30_000)
 MIDDLE = random.Random(2).randbytes(900_000)

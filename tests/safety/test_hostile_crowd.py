@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 FILES = {f"/n/{i}.h5": random.Random(i).randbytes(5000 + i) for i in range(9)}
 BAD = "/n/4.h5"

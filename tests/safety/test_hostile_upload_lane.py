@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 FILES = {f"{i}.h5": random.Random(i).randbytes(5000 + i) for i in range(12)}
 BAD = "4.h5"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 PATH = "/n/a.h5"
 SIZES = {"one piece": 900_000, "ranges": 66 << 20}

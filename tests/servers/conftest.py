@@ -10,7 +10,7 @@ import realservers
 from serverplace import Place, new_place, settings_for
 
 from ctaflows.auth.renewal import Keeper
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

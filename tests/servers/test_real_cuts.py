@@ -11,7 +11,7 @@ from serverplace import settings_for
 
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NetworkError
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.upload import upload
 

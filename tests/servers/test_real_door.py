@@ -19,7 +19,7 @@ from ctaflows.transfer.removal import doom, remove_all
 if TYPE_CHECKING:
     from serverplace import Place
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 DATA = bytes(range(256)) * 400
 ODD_NAMES = [

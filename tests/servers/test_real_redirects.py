@@ -16,7 +16,7 @@ from sinkkit import read
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NotFound
 from ctaflows.model import Entry
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.upload import upload
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctaflows.errors import SourceChanged
-from ctaflows.storage.remote import RemoteFile
+from ctaflows.storage.remote_file import RemoteFile
 
 if TYPE_CHECKING:
     from serverplace import Place
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 DATA = random.Random(5).randbytes(2_000_000)
 

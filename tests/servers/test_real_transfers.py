@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from serverplace import Place
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 DATA = os.urandom(3_000_000)
 

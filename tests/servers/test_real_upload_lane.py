@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from serverplace import Place
 
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 LIMIT = source.SMALL_BYTES
 SIZES = [1, LIMIT, *(1000 * i for i in range(1, 40))]

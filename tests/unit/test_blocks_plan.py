@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.storage import blocks
-from ctaflows.storage.blocks import BlockCache, Planner, joined_spans
+from ctaflows.storage import block_cache
+from ctaflows.storage.block_cache import BlockCache, Planner, joined_spans
 
 if TYPE_CHECKING:
     import pytest
@@ -32,7 +32,7 @@ def test_a_read_asks_for_whole_blocks() -> None:
 
 
 def test_one_who_goes_on_gets_twice_as_much_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_MAX_AHEAD_BYTES", 8 * B)
+    monkeypatch.setattr(block_cache, "_MAX_AHEAD_BYTES", 8 * B)
     plan, at, sizes = planner(), 0, []
     for _ in range(7):
         start, end = plan.request(at, at + 10, none)
@@ -62,7 +62,7 @@ def test_reading_ahead_stops_at_what_is_there() -> None:
 def test_missing_blocks_around_one_that_is_there_come_in_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocks, "_MAX_GAP_BYTES", 2 * B)
+    monkeypatch.setattr(block_cache, "_MAX_GAP_BYTES", 2 * B)
     there = {3, 4}
     assert planner().request(2 * B, 6 * B, there.__contains__) == (2 * B, 6 * B)
     there = {3, 4, 5}
@@ -72,12 +72,12 @@ def test_missing_blocks_around_one_that_is_there_come_in_one_request(
 
 
 def test_a_request_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "MAX_REQUEST_BYTES", 4 * B)
+    monkeypatch.setattr(block_cache, "MAX_REQUEST_BYTES", 4 * B)
     assert planner().request(500, 90 * B, none) == (0, 4 * B)
 
 
 def test_what_is_expected_close_by_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_MAX_GAP_BYTES", 2 * B)
+    monkeypatch.setattr(block_cache, "_MAX_GAP_BYTES", 2 * B)
     plan = planner()
     plan.expect([(9500, 9600), (10 * B, 10_100), (12_050, 12_100), (20 * B, 21 * B)])
     assert plan.request(9500, 9600, none) == (9 * B, 13 * B)
@@ -95,8 +95,8 @@ def test_what_is_expected_is_bounded_by_the_cache(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_expected_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_MAX_GAP_BYTES", B)
-    monkeypatch.setattr(blocks, "_SHARE_BYTES", 4 * B)
+    monkeypatch.setattr(block_cache, "_MAX_GAP_BYTES", B)
+    monkeypatch.setattr(block_cache, "_SHARE_BYTES", 4 * B)
     plan = planner(size=29_500)
     plan.expect([(0, 10), (5500, 14_500), (16_100, 16_200), (29_100, 29_400)])
     there = {7}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
-from ctaflows.storage.criteria import Criteria, parse_moment, parse_size
+from ctaflows.storage.search import Criteria, parse_moment, parse_size
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 FILE = Entry("/n/a/dl1_x.h5", size_bytes=1000, mtime=NOW)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from talk import DATA, PATH, Talker
 
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

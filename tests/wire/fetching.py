@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Transfer
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 DATA = os.urandom(300_000)
 

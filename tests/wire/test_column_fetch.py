@@ -21,7 +21,7 @@ from ctaflows.dl1.inspect import inspect_file
 from ctaflows.dl1.reader import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
-from ctaflows.storage.rangereader import RangeReader
+from ctaflows.storage.range_reader import RangeReader
 from ctaflows.tasks import partial
 from ctaflows.tasks.partial import fetch_tables
 from ctaflows.transfer.verify import verify
@@ -443,7 +443,7 @@ def test_filters_that_nobody_uses_are_refused(tmp_path: Path) -> None:
 def test_chunks_are_shared_out_as_long_as_slots_are_free(
     there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctaflows.storage.blocks._SHARE_BYTES", 1 << 16)
+    monkeypatch.setattr("ctaflows.storage.block_cache._SHARE_BYTES", 1 << 16)
     made: list[RangeReader] = []
     real = RangeReader.sibling
     monkeypatch.setattr(

@@ -26,7 +26,7 @@ from ctaflows.errors import (
 from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.server import Connection
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer.source import LocalSource
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 

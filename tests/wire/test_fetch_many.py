@@ -17,7 +17,7 @@ from ctaflows.errors import (
     NoSpace,
     UsageError,
 )
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest

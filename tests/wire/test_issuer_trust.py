@@ -25,7 +25,7 @@ from ctaflows.errors import (
     Refused,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transport import Transport
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from ctaflows import cancel
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import Stopped, TokenMissing
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import haul, lane, many, throttle
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.manifest import Manifest

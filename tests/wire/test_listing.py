@@ -11,8 +11,8 @@ import pytest
 
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import ListingUnreadable, NetworkError, Refused, Stopped
-from ctaflows.storage.door import Door
 from ctaflows.storage.walk import files_below, walk
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

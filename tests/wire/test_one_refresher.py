@@ -22,7 +22,7 @@ import pytest
 from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from sinkkit import Counted
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest

@@ -29,10 +29,10 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Fault, Sandbox
-from ctaflows.storage.blocks import BLOCK_BYTES
-from ctaflows.storage.door import Door
-from ctaflows.storage.rangereader import NoRanges
-from ctaflows.storage.remote import RemoteFile
+from ctaflows.storage.block_cache import BLOCK_BYTES
+from ctaflows.storage.range_reader import NoRanges
+from ctaflows.storage.remote_file import RemoteFile
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from ctaflows.filesystem import CtaFileSystem
-from ctaflows.storage.remote import RemoteFile
+from ctaflows.storage.remote_file import RemoteFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -67,7 +67,7 @@ def test_a_whole_remote_file_tells_what_a_local_one_does(
 ) -> None:
     if is_large:  # then its chunks come over several connections
         monkeypatch.setattr(remote, "WHOLE_UP_TO_BYTES", 1 << 10)
-        monkeypatch.setattr("ctaflows.storage.blocks._SHARE_BYTES", 1 << 16)
+        monkeypatch.setattr("ctaflows.storage.block_cache._SHARE_BYTES", 1 << 16)
     # of a small file the images are read too
     images = {"images": 0} if is_large else {}
     ours, theirs = inspect_remote_dl1(there, whole=True), inspect_file(made, **images)

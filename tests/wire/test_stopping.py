@@ -12,8 +12,8 @@ from ctaflows import cancel
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NetworkError, Stopped
 from ctaflows.sandbox import mischief
-from ctaflows.storage.door import Door
 from ctaflows.storage.walk import walk
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer.uploads import upload_many
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

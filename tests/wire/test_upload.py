@@ -20,7 +20,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer.upload import upload
 from ctaflows.transfer.uploads import files_of, upload_many
 

@@ -8,7 +8,7 @@ import pytest
 from uploading import CONTENT
 
 from ctaflows.auth.renewal import Keeper
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import upload_lane, uploads
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from uploading import CONTENT, N, assert_right, nameless, send, there, timeless
 
 from ctaflows.auth.renewal import Keeper
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import cargo, throttle, upload_lane, uploads
 from ctaflows.transport import curl_many
 

@@ -9,7 +9,7 @@ from uploading import CONTENT, N, assert_right, send, there
 
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import TokenMissing
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import uploads
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from uploading import CONTENT, LIMIT, N, send, there
 from ctaflows import cancel
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NoSpace, Stopped
-from ctaflows.storage.door import Door
+from ctaflows.storage.webdav import Door
 from ctaflows.transfer import upload_lane, uploads
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Report, Transfer
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 N = 24
 LIMIT = source.SMALL_BYTES

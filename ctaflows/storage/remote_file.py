@@ -9,15 +9,15 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import DoorBusy, Lost, Nearline, UsageError
-from ctaflows.storage.blocks import BLOCK_BYTES, BlockCache, Planner
-from ctaflows.storage.rangereader import RangeReader
+from ctaflows.storage.block_cache import BLOCK_BYTES, BlockCache, Planner
+from ctaflows.storage.range_reader import RangeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ctaflows.model import Entry
-    from ctaflows.storage.blocks import Span
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.block_cache import Span
+    from ctaflows.storage.webdav import Door
 
 #: What is kept of one file: a walk through a DL1 file of any size needs less than 2 MB.
 CACHE_BYTES = 32 << 20

@@ -33,7 +33,7 @@ from ctaflows.transport import Transport, origin, pause_s
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
     from ctaflows.transport import Head
     from ctaflows.transport.policy import Origin
 

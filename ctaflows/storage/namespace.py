@@ -9,7 +9,7 @@ from ctaflows.storage import links
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.door import Door
+    from ctaflows.storage.webdav import Door
 
 
 def new_path(source: str, target: str, *, into: bool) -> str:

@@ -36,8 +36,8 @@ from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.tasks.dl1 import census_of
 from ctaflows.tasks.pictures import with_page
+from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
-from ctaflows.transfer.plan import batches
 from ctaflows.transfer.standing import as_moved, proven
 
 if TYPE_CHECKING:

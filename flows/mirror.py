@@ -20,8 +20,8 @@ from ctaflows.sealed import Sealed
 from ctaflows.tasks import fetch_files
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import list_tree, plan_tree, prune_tree
+from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
-from ctaflows.transfer.plan import batches
 from ctaflows.transfer.standing import proven
 
 if TYPE_CHECKING:

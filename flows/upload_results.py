@@ -21,7 +21,7 @@ from ctaflows.runs import task_parameters
 from ctaflows.sealed import Sealed
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
-from ctaflows.transfer.plan import batches
+from ctaflows.transfer.decide import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,8 +32,8 @@ from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files
 from ctaflows.tasks.pictures import with_page
 from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
+from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME, Manifest
-from ctaflows.transfer.plan import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

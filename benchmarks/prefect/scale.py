@@ -76,7 +76,7 @@ def _hold(n: int, _folder: Path) -> Callable[[], object]:
 
 
 def _cut(n: int, _folder: Path) -> Callable[[], object]:
-    from ctaflows.transfer.plan import batches
+    from ctaflows.transfer.decide import batches
 
     found = entries(n)
     return lambda: batches(found)

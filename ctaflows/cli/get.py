@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ctaflows.model import Transfer
     from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
+    from ctaflows.transfer.decide import Check
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.plan import Check
 
 _Paths = tuple[str, ...]
 _Patterns = tuple[tuple[str, ...], tuple[str, ...]]
@@ -219,7 +219,7 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
 
     from ctaflows.errors import UsageError
     from ctaflows.transfer.fetch import fetch_into
-    from ctaflows.transfer.part import NobodyReads
+    from ctaflows.transfer.part_file import NobodyReads
     from ctaflows.transfer.throttle import limited_to
 
     others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")

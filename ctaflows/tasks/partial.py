@@ -28,7 +28,7 @@ from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS, Lent
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import destination
-from ctaflows.transfer.part import Part
+from ctaflows.transfer.part_file import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from ctaflows.transfer.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.transfer.plan import Check
+    from ctaflows.transfer.decide import Check
     from ctaflows.transfer.verify import Verdict
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import StrPath, Transfer
-    from ctaflows.transfer.plan import Check
+    from ctaflows.transfer.decide import Check
 
 
 @dataclass(frozen=True)

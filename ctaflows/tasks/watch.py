@@ -15,7 +15,7 @@ from ctaflows.dl1.sightings import Memory
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.task import get_logger, task
 from ctaflows.tasks.dl1 import list_night
-from ctaflows.transfer.part import local_error
+from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transfer.part import Part, Pipe
+    from ctaflows.transfer.part_file import Part, Pipe
     from ctaflows.transport import Head
 
 

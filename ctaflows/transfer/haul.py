@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.beside import Beside
+    from ctaflows.transfer.decide import Check
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.plan import Check
 
 
 class Haul:

@@ -16,7 +16,7 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
 from ctaflows.transfer import fetch, progress, slots, small, throttle
-from ctaflows.transfer.plan import Action, Check
+from ctaflows.transfer.decide import Action, Check
 
 if TYPE_CHECKING:
     import threading

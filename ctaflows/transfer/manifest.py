@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import is_special, open_ours, read_ours
 from ctaflows.model import Transfer
-from ctaflows.transfer.part import local_error
+from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,7 +20,7 @@ from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace
 if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transfer.part import Part
+    from ctaflows.transfer.part_file import Part
     from ctaflows.transfer.ranges import Ledger, Range
     from ctaflows.transport import Head
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from ctaflows.atomic_files import open_ours, read_ours, replace_ours
-from ctaflows.transfer.part import local_error
+from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
 from ctaflows.transfer import folders, progress, throttle
 from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
-from ctaflows.transfer.part import local_error, part_name
+from ctaflows.transfer.part_file import local_error, part_name
 from ctaflows.transport import MAX_SMALL_BYTES
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ctaflows.model import Report
 from ctaflows.storage.paths import local_path
+from ctaflows.transfer.decide import Action, LocalState, decide
 from ctaflows.transfer.manifest import Manifest
-from ctaflows.transfer.plan import Action, LocalState, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

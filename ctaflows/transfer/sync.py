@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.storage.paths import selected
 from ctaflows.transfer.manifest import NAME
-from ctaflows.transfer.part import local_error
+from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -18,8 +18,8 @@ from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
 from ctaflows.transport.faults import NotSent
-from ctaflows.transport.httpx_wire import HttpxReply, HttpxWire
-from ctaflows.transport.message import Answer, Head, Request
+from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
+from ctaflows.transport.messages import Answer, Head, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
     from ctaflows.transport.convoy import Convoy
     from ctaflows.transport.curl_wire import CurlWire
-    from ctaflows.transport.message import Reply, Sink, Source, TokenSource
+    from ctaflows.transport.messages import Reply, Sink, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
 

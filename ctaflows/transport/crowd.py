@@ -14,7 +14,7 @@ from ctaflows.transport import policy
 from ctaflows.transport.curl_many import Flight
 from ctaflows.transport.curl_wire import read_head
 from ctaflows.transport.lines import Lines
-from ctaflows.transport.message import Head
+from ctaflows.transport.messages import Head
 
 if TYPE_CHECKING:
     import threading

@@ -17,7 +17,7 @@ import pycurl
 
 from ctaflows import cancel
 from ctaflows.errors import redact
-from ctaflows.transport.message import MAX_SMALL_BYTES
+from ctaflows.transport.messages import MAX_SMALL_BYTES
 
 if TYPE_CHECKING:
     import threading

@@ -18,7 +18,7 @@ import pycurl
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, redact
 from ctaflows.transport.curl_many import CurlMany, is_able
 from ctaflows.transport.faults import silent, unreachable, untrusted
-from ctaflows.transport.message import MAX_DRAINED_BYTES, Head
+from ctaflows.transport.messages import MAX_DRAINED_BYTES, Head
 from ctaflows.transport.tls import ca_paths
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ctaflows.settings import Settings
-    from ctaflows.transport.message import Request, Sink, Source
+    from ctaflows.transport.messages import Request, Sink, Source
 
 log = logging.getLogger("ctaflows.transport")
 

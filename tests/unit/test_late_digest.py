@@ -12,7 +12,7 @@ import pytest
 from ctaflows.errors import ChecksumMismatch
 from ctaflows.model import Entry
 from ctaflows.transfer.copy import Copy
-from ctaflows.transfer.part import Part
+from ctaflows.transfer.part_file import Part
 from ctaflows.transport import Head
 
 if TYPE_CHECKING:

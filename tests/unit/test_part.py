@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, NoSpace, UsageError
 from ctaflows.model import Checksum, Entry, Transfer
-from ctaflows.transfer.part import Part, local_error
+from ctaflows.transfer.part_file import Part, local_error
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")
@@ -314,7 +314,7 @@ def test_a_fault_at_the_end_is_ours(call, target, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Part(target, ENTRY) as part:
-        monkeypatch.setattr(f"ctaflows.transfer.part.os.{call}", broken)
+        monkeypatch.setattr(f"ctaflows.transfer.part_file.os.{call}", broken)
         with pytest.raises(NoSpace):
             part.finish(1.0)
     assert not target.exists()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.model import Checksum, Entry, Transfer
-from ctaflows.transfer.plan import Action, LocalState, batches, decide
+from ctaflows.transfer.decide import Action, LocalState, batches, decide
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER, OTHER = Checksum("md5", "aa"), Checksum("adler32", "bb"), Checksum("md5", "cc")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ctaflows.errors import Truncated
 from ctaflows.model import Checksum, Entry
 from ctaflows.transfer import ranged
-from ctaflows.transfer.part import Part
+from ctaflows.transfer.part_file import Part
 from ctaflows.transfer.ranged import RangedCopy
 from ctaflows.transfer.ranges import Ledger
 

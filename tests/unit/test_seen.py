@@ -45,8 +45,8 @@ from ctaflows.events import files_fetched, night_complete
 from ctaflows.gauge import Gauge, human_seconds
 from ctaflows.model import Checksum, Entry, Report, Transfer
 from ctaflows.task import task
+from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import Manifest
-from ctaflows.transfer.plan import batches
 from ctaflows.transfer.progress import Progress
 from ctaflows.transfer.standing import as_moved, proven
 

@@ -13,14 +13,14 @@ from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redac
 from ctaflows.transport.faults import silent, unreachable, untrusted
 from ctaflows.transport.lean import httpx
 from ctaflows.transport.logs import redact_logs
-from ctaflows.transport.message import MAX_DRAINED_BYTES
+from ctaflows.transport.messages import MAX_DRAINED_BYTES
 from ctaflows.transport.tls import receiving_head, ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
-    from ctaflows.transport.message import Request, Source
+    from ctaflows.transport.messages import Request, Source
 
 _BLOCK_BYTES = 1 << 20
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.accumulators import Quantiles
 from ctaflows.dl1.gauge import spread_of
-from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.hdf5.files import guarded
+from ctaflows.dl1.hdf5.tables import columns_there, is_number, number, read_blocks
 from ctaflows.dl1.layout import DATACHECK_TABLES
 from ctaflows.dl1.pointing import Directions
 from ctaflows.dl1.quantities import Charges, Identities, Images, Quantities, Spectrum
 from ctaflows.dl1.spectrum import spectrum_of
-from ctaflows.dl1.tables import columns_there, is_number, number, read_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

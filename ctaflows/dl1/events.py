@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1 import times
 from ctaflows.dl1.gauge import ALL, NAMES, EventGauge, ImageGauge, TypeList, types_of
-from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.hdf5.files import guarded
+from ctaflows.dl1.hdf5.tables import columns_there, read_blocks, text_attributes
 from ctaflows.dl1.layout import DATACHECK_TABLES, Layout
-from ctaflows.dl1.tables import columns_there, read_blocks, text_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1 import quantities, spectrum
 from ctaflows.dl1.accumulators import Identities, Moments, Quantiles, Series
+from ctaflows.dl1.hdf5.tables import columns_there, number
 from ctaflows.dl1.layout import EVENT_TYPES, OTHER_TYPE
 from ctaflows.dl1.pointing import Directions
-from ctaflows.dl1.tables import columns_there, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

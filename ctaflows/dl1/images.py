@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.accumulators import PixelMoments, Quantiles
 from ctaflows.dl1.gauge import ALL, COSMIC, FLATFIELD, NAMES, PEDESTAL, spread_of
+from ctaflows.dl1.hdf5.tables import is_number, number, read_blocks
 from ctaflows.dl1.quantities import Charges, Images
-from ctaflows.dl1.tables import is_number, number, read_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from ctaflows.dl1.calibration import calibration_of
 from ctaflows.dl1.datacheck import quantities_of_datacheck
 from ctaflows.dl1.events import EventScan, scan_images
 from ctaflows.dl1.gauge import ImageGauge, TypeList
-from ctaflows.dl1.hdf5 import guarded
+from ctaflows.dl1.hdf5.files import guarded
 from ctaflows.dl1.images import images_of
 from ctaflows.dl1.pointing import pointing_of_tables
 from ctaflows.dl1.quantities import Quantities

@@ -1,7 +1,7 @@
 """A file that another process reads for this one: places go out, bytes come in.
 
 So a process without a token, which a hostile file may take over or bring down, reads a file at the
-door. The talk is told in `ctaflows.dl1.reader`.
+door. The talk is told in `ctaflows.dl1.hdf5.reader_process`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+from ctaflows.dl1.hdf5.reader_process import Reader
 from ctaflows.dl1.images import DEFAULT_IMAGES
-from ctaflows.dl1.reader import Reader
 from ctaflows.dl1.report import Inspection
 from ctaflows.errors import CtaflowsError, error_text
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.choice import Choice
-from ctaflows.dl1.columns import NoSuchTable, read_mark
+from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, read_mark
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,

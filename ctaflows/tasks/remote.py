@@ -16,7 +16,7 @@ from ctaflows.transfer.crew import at_once
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.columns import Spans
+    from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.report import Inspection
     from ctaflows.dl1.summary import DL1Summary
 

@@ -18,7 +18,8 @@ import pytest
 from nights import make_night
 
 from ctaflows.cli import inspected
-from ctaflows.dl1 import hdf5, times
+from ctaflows.dl1 import times
+from ctaflows.dl1.hdf5 import files
 from ctaflows.dl1.inspect import inspect_file, inspect_stream
 from ctaflows.dl1.quantities import Quantities
 from ctaflows.dl1.summary import ColumnInfo, DL1Summary
@@ -373,7 +374,7 @@ def test_odd_columns(tmp_path):
 
 def test_any_of_h5py_s_errors_becomes_ours():
     for error in (KeyError("x"), OSError("y"), MemoryError(), ValueError("a\nb")):
-        with pytest.raises(IntegrityError), hdf5.guarded("it", "a.h5"):
+        with pytest.raises(IntegrityError), files.guarded("it", "a.h5"):
             raise error
 
 

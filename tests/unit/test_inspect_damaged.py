@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from nights import make_night
 
-from ctaflows.dl1 import reader as reader_module
-from ctaflows.dl1 import readers, worker
-from ctaflows.dl1.reader import Reader
+from ctaflows.dl1 import readers
+from ctaflows.dl1.hdf5 import reader_process as reader_module
+from ctaflows.dl1.hdf5 import reader_worker
+from ctaflows.dl1.hdf5.reader_process import Reader
 from ctaflows.dl1.readers import inspect_files
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
@@ -339,7 +340,7 @@ def test_all_calls_share_so_many_processes(night):
 
 
 def test_the_worker_answers_for_itself(night):
-    assert worker.answer({"path": str(night[0]), "images": 0})["summary"]["n_events"] == 60
-    assert worker.answer({"path": "none.h5", "images": 0})["error"] == "NotFound"
-    odd = worker.answer({"path": str(night[0]), "images": "many"})
+    assert reader_worker.answer({"path": str(night[0]), "images": 0})["summary"]["n_events"] == 60
+    assert reader_worker.answer({"path": "none.h5", "images": 0})["error"] == "NotFound"
+    odd = reader_worker.answer({"path": str(night[0]), "images": "many"})
     assert odd["error"] == "IntegrityError"

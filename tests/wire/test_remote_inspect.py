@@ -18,7 +18,8 @@ from nights import make_night
 
 from ctaflows import cancel
 from ctaflows.cli.app import cli
-from ctaflows.dl1 import reader, readers
+from ctaflows.dl1 import readers
+from ctaflows.dl1.hdf5 import reader_process
 from ctaflows.dl1.inspect import inspect_file
 from ctaflows.errors import IntegrityError, NotFound, NotHDF5, SourceChanged, Stopped
 from ctaflows.tasks import remote
@@ -159,7 +160,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         return real([sys.executable, "-c", code], **options)
 
     monkeypatch.setattr(readers, "_remote_pool", None)
-    monkeypatch.setattr(reader.subprocess, "Popen", popen)
+    monkeypatch.setattr(reader_process.subprocess, "Popen", popen)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 def test_a_file_that_makes_hdf5_crash_is_told_as_damaged(
     there: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    monkeypatch.setattr(reader, "_MORE_BYTES", 4 << 20)
+    monkeypatch.setattr(reader_process, "_MORE_BYTES", 4 << 20)
     with monkeypatch.context() as patch:
         replaced(patch, f"import os, sys, time; sys.stdin.buffer.readline()\n{code}")
         with pytest.raises(IntegrityError, match=said):
@@ -199,7 +200,7 @@ def test_the_process_has_no_token_and_no_time_without_end(
         assert b"CTAFLOWS" not in environment
         with monkeypatch.context() as patch:
             patch.setattr(one, "_least_s", 0.2)
-            patch.setattr(reader, "_BYTES_PER_S", 1e9)
+            patch.setattr(reader_process, "_BYTES_PER_S", 1e9)
             os.kill(one._process.pid, signal.SIGSTOP)
             with pytest.raises(IntegrityError, match="took more than"):
                 one.read_source(file, there, ends_only=True)

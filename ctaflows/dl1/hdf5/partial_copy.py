@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.filters import check_filters
-from ctaflows.dl1.hdf5 import guarded
-from ctaflows.dl1.tables import nodes_of
+from ctaflows.dl1.hdf5.files import guarded
+from ctaflows.dl1.hdf5.tables import nodes_of
 from ctaflows.errors import IntegrityError, NotFound
 
 if TYPE_CHECKING:

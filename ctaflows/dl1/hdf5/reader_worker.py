@@ -76,8 +76,8 @@ def _inspected(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
 
 def _copied(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
     from ctaflows.dl1.choice import Choice
-    from ctaflows.dl1.columns import copy_tables
-    from ctaflows.dl1.hdf5 import open_stream
+    from ctaflows.dl1.hdf5.files import open_stream
+    from ctaflows.dl1.hdf5.partial_copy import copy_tables
 
     wanted = request["copy"]
     where, size_bytes = request["path"], request["size_bytes"]

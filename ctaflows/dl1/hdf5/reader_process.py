@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ctaflows import cancel, errors
-from ctaflows.dl1.columns import Kept, NoSuchTable
+from ctaflows.dl1.hdf5.partial_copy import Kept, NoSuchTable
 from ctaflows.dl1.images import DEFAULT_IMAGES
 from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.dl1.choice import Choice
-    from ctaflows.dl1.columns import Spans
+    from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.model import StrPath
 
 T = TypeVar("T")
@@ -218,7 +218,7 @@ class Reader:
     @staticmethod
     def _begun() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "ctaflows.dl1.worker"],
+            [sys.executable, "-P", "-m", "ctaflows.dl1.hdf5.reader_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -6,9 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ctaflows.dl1.checks import check, check_error
-from ctaflows.dl1.measures import expected
-from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.quantities import (
+from ctaflows.dl1.content.quantities import (
     Charges,
     Images,
     Pointing,
@@ -17,8 +15,10 @@ from ctaflows.dl1.quantities import (
     Rates,
     Spectrum,
 )
+from ctaflows.dl1.content.summary import DL1Summary, TableInfo
+from ctaflows.dl1.measures import expected
+from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.report import Inspection, NightReport
-from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.model import Checksum, Transfer
 
 BEGIN = datetime(2024, 11, 14, 21, 30, tzinfo=UTC)

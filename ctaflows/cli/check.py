@@ -45,7 +45,7 @@ def command(
     pedestals and flat-field events, pixels and pointing; with lstchain's formulas and bounds where
     it has them.
     """
-    from ctaflows.dl1.images import DEFAULT_IMAGES
+    from ctaflows.dl1.content.images import DEFAULT_IMAGES
     from ctaflows.tasks.dl1 import inspect_dl1_files
 
     found = inspect_dl1_files(files, bounds=bounds, images=None if whole else DEFAULT_IMAGES)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ctaflows.dl1.checks import Bounds
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.report import Inspection
-    from ctaflows.dl1.summary import DL1Summary
     from ctaflows.errors import CtaflowsError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ctaflows.dl1.quantities import Charges, Quantities, Spread
+    from ctaflows.dl1.content.quantities import Charges, Quantities, Spread
 
 
 def lines(found: Quantities) -> list[tuple[str, str]]:

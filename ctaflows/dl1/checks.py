@@ -19,8 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.content.quantities import Record
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.quantities import Record
 from ctaflows.dl1.rules import RULES, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.measures import Finding
     from ctaflows.dl1.report import Inspection
-    from ctaflows.dl1.summary import DL1Summary
 
 #: From the best to the worst; what is absent says nothing.
 VERDICTS = ("absent", "ok", "warn", "bad")

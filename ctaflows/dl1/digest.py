@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctaflows.dl1.content.times import span_text
 from ctaflows.dl1.lacks import counted, lacks, missing, since, versions_text
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.times import span_text
 from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ctaflows.dl1.census import Census
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.report import NightReport
-    from ctaflows.dl1.summary import DL1Summary
     from ctaflows.model import Entry, Transfer
 
 #: More lines than this of what is amiss help nobody; the table and the manifest have them all.

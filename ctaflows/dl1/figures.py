@@ -87,7 +87,7 @@ def _spectrum(points: list[Point]) -> Picture | None:
     def draw(figure: Any) -> None:
         import numpy as np
 
-        from ctaflows.dl1.spectrum import edges
+        from ctaflows.dl1.content.spectrum import edges
 
         (axes,) = _panels(figure, 1)
         bins = edges()

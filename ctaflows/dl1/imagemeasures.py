@@ -10,8 +10,8 @@ from ctaflows.dl1.measures import FEW, NOTHING, SIGMAS, Finding, quantities_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ctaflows.dl1.quantities import Charges, Spread
-    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.dl1.content.quantities import Charges, Spread
+    from ctaflows.dl1.content.summary import DL1Summary
 
 
 # ---------------------------------------------------------------------------- intensities

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.calibration import calibration_of
-from ctaflows.dl1.datacheck import quantities_of_datacheck
-from ctaflows.dl1.events import EventScan, scan_images
-from ctaflows.dl1.gauge import ImageGauge, TypeList
+from ctaflows.dl1.content.calibration import calibration_of
+from ctaflows.dl1.content.datacheck import quantities_of_datacheck
+from ctaflows.dl1.content.event_statistics import ImageGauge, TypeList
+from ctaflows.dl1.content.events import EventScan, scan_images
+from ctaflows.dl1.content.images import images_of
+from ctaflows.dl1.content.pointing import pointing_of_tables
+from ctaflows.dl1.content.quantities import Quantities
+from ctaflows.dl1.content.spectrum import spectrum_of
 from ctaflows.dl1.hdf5.files import guarded
-from ctaflows.dl1.images import images_of
-from ctaflows.dl1.pointing import pointing_of_tables
-from ctaflows.dl1.quantities import Quantities
-from ctaflows.dl1.spectrum import spectrum_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ctaflows.dl1.layout import Layout
-    from ctaflows.dl1.quantities import Images, Spectrum
+    from ctaflows.dl1.content.layout import Layout
+    from ctaflows.dl1.content.quantities import Images, Spectrum
 
 
 def quantities_of(

@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.quantities import Quantities
+from ctaflows.dl1.content.quantities import Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.dl1.content.summary import DL1Summary
 
 _MONITORING = "/dl1/event/telescope/monitoring/"
 #: Dead time of an event in seconds (lstchain_longterm_dl1_check).
@@ -23,7 +23,7 @@ _DEAD_S = 7e-6
 _INTERLEAVED_HZ = 100.0
 #: Nor does the number of events where fewer are expected.
 _FEW_EXPECTED = 10
-#: Of more events the types of images can't be told (`ctaflows.dl1.gauge`).
+#: Of more events the types of images can't be told (`ctaflows.dl1.content.event_statistics`).
 _MAX_LISTED = 4_000_000
 _DATACHECK_TYPES = ("cosmic", "pedestal", "flatfield")
 SIGMAS = 3.0

@@ -12,6 +12,7 @@ import html
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.content.times import is_one_night
 from ctaflows.dl1.pagerows import (
     SIGNS,
     figures_of,
@@ -22,7 +23,6 @@ from ctaflows.dl1.pagerows import (
     tally_of,
 )
 from ctaflows.dl1.report import NightReport
-from ctaflows.dl1.times import is_one_night
 from ctaflows.errors import printable, redact
 from ctaflows.text import human_bytes
 

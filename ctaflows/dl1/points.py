@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.dl1.checks import Check
-    from ctaflows.dl1.quantities import Charges, Rates
+    from ctaflows.dl1.content.quantities import Charges, Rates
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.report import Inspection
-    from ctaflows.dl1.summary import DL1Summary
 
     _Key = tuple[int | None, int | None, str]
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TYPES = ("cosmic", "pedestal", "flatfield")
 #: More bins of the rates than this are not drawn one by one: each file's mean is.
 MOST_BINS = 3000
-#: The bins of the cosmics' intensities, as `ctaflows.dl1.spectrum.edges` has them.
+#: The bins of the cosmics' intensities, as `ctaflows.dl1.content.spectrum.edges` has them.
 N_INTENSITIES = 100
 
 

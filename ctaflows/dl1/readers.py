@@ -12,15 +12,15 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.hdf5.reader_process import Reader
-from ctaflows.dl1.images import DEFAULT_IMAGES
 from ctaflows.dl1.report import Inspection
 from ctaflows.errors import CtaflowsError, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.model import StrPath
 
 _MOST_WORKERS = 8

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.census import Census
     from ctaflows.dl1.checks import Check
-    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.model import Transfer
 
 

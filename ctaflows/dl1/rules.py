@@ -16,8 +16,8 @@ from ctaflows.dl1 import imagemeasures, measures
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.measures import Finding
-    from ctaflows.dl1.summary import DL1Summary
 
 _LONGTERM = "lstchain_longterm_dl1_check.py"
 _QUALITY = "data_quality.ipynb of lstchain"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1 import lastlook, names, night
 from ctaflows.dl1.census import Census, take_census
-from ctaflows.dl1.images import DEFAULT_IMAGES
+from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.newest import newest_of_each_run
 from ctaflows.dl1.night import Night
 from ctaflows.dl1.report import Inspection  # noqa: TC001  Prefect reads the annotations
@@ -23,7 +23,7 @@ from ctaflows.task import get_logger, task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.summary import DL1Summary
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.model import StrPath
     from ctaflows.storage.webdav import Door
 

@@ -16,9 +16,9 @@ from ctaflows.transfer.crew import at_once
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.report import Inspection
-    from ctaflows.dl1.summary import DL1Summary
 
 log = logging.getLogger("ctaflows.tasks")
 
@@ -90,7 +90,7 @@ def inspect_remote_dl1(
     IntegrityError
         The file is damaged, or no HDF5 at all.
     """
-    from ctaflows.dl1.images import DEFAULT_IMAGES
+    from ctaflows.dl1.content.images import DEFAULT_IMAGES
     from ctaflows.dl1.readers import remote_reader
 
     door = connect(profile)

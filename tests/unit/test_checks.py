@@ -23,8 +23,8 @@ from ctaflows.dl1.checks import (
     verdict_of,
     with_datacheck,
 )
-from ctaflows.dl1.inspect import inspect_file
-from ctaflows.dl1.quantities import (
+from ctaflows.dl1.content.inspect import inspect_file
+from ctaflows.dl1.content.quantities import (
     Calibration,
     Charges,
     Identities,
@@ -37,9 +37,9 @@ from ctaflows.dl1.quantities import (
     Spread,
     Times,
 )
+from ctaflows.dl1.content.summary import DL1Summary, TableInfo
 from ctaflows.dl1.report import Inspection
 from ctaflows.dl1.rules import RULES
-from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.errors import Truncated, UsageError
 
 N = 70_000

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from nightkit import BEGIN, COUNTS, damaged, datacheck, report, subrun
 
+from ctaflows.dl1.content.quantities import Charges, Images, Pointing
 from ctaflows.dl1.figures import pictures_of, save
 from ctaflows.dl1.points import MOST_BINS, points_of, rates
-from ctaflows.dl1.quantities import Charges, Images, Pointing
 from ctaflows.errors import UsageError
 from ctaflows.tasks.pictures import plot_night, write_page
 

@@ -18,11 +18,11 @@ import pytest
 from nights import make_night
 
 from ctaflows.cli import inspected
-from ctaflows.dl1 import times
+from ctaflows.dl1.content import times
+from ctaflows.dl1.content.inspect import inspect_file, inspect_stream
+from ctaflows.dl1.content.quantities import Quantities
+from ctaflows.dl1.content.summary import ColumnInfo, DL1Summary
 from ctaflows.dl1.hdf5 import files
-from ctaflows.dl1.inspect import inspect_file, inspect_stream
-from ctaflows.dl1.quantities import Quantities
-from ctaflows.dl1.summary import ColumnInfo, DL1Summary
 from ctaflows.errors import (
     CtaflowsError,
     IntegrityError,
@@ -380,7 +380,7 @@ def test_any_of_h5py_s_errors_becomes_ours():
 
 def test_importing_is_cheap():
     code = (
-        "import sys, ctaflows.dl1.inspect, ctaflows.dl1.names\n"
+        "import sys, ctaflows.dl1.content.inspect, ctaflows.dl1.names\n"
         "print(sorted({'h5py', 'numpy', 'hdf5plugin', 'prefect'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -20,11 +20,11 @@ import pytest
 from nights import make_night
 
 from ctaflows.dl1 import readers
+from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5 import reader_process as reader_module
 from ctaflows.dl1.hdf5 import reader_worker
 from ctaflows.dl1.hdf5.reader_process import Reader
 from ctaflows.dl1.readers import inspect_files
-from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
 from ctaflows.tasks import inspect_dl1
 

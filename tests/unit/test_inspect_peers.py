@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from nights import make_night
 
-from ctaflows.dl1.inspect import inspect_file
-from ctaflows.dl1.quantities import FRACTIONS
+from ctaflows.dl1.content.inspect import inspect_file
+from ctaflows.dl1.content.quantities import FRACTIONS
 
 REAL = Path(os.environ.get("CTAFLOWS_TEST_DATA", Path(__file__).parents[3] / "shared/data/dl1"))
 PARAMETERS = "/dl1/event/telescope/parameters/LST_LSTCam"

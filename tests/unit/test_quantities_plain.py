@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nights import make_night
 
-from ctaflows.dl1 import accumulators
-from ctaflows.dl1.accumulators import Identities, Moments, PixelMoments, Quantiles, Series
-from ctaflows.dl1.images import choose
-from ctaflows.dl1.inspect import inspect_file
-from ctaflows.dl1.pointing import Directions
-from ctaflows.dl1.quantities import FRACTIONS, Quantities
-from ctaflows.dl1.spectrum import edges, spectrum_of
+from ctaflows.dl1.content import statistics
+from ctaflows.dl1.content.images import choose
+from ctaflows.dl1.content.inspect import inspect_file
+from ctaflows.dl1.content.pointing import Directions
+from ctaflows.dl1.content.quantities import FRACTIONS, Quantities
+from ctaflows.dl1.content.spectrum import edges, spectrum_of
+from ctaflows.dl1.content.statistics import Identities, Moments, PixelMoments, Quantiles, Series
 
 REAL = Path(os.environ.get("CTAFLOWS_TEST_DATA", Path(__file__).parents[3] / "shared/data/dl1"))
 PARAMETERS = "dl1/event/telescope/parameters/LST_LSTCam"
@@ -58,7 +58,7 @@ def test_moments_and_quantiles_are_numpy_s(values, n_cuts):
 
 
 def test_quantiles_of_very_many_values(monkeypatch):
-    monkeypatch.setattr(accumulators, "EXACT_VALUES", 10_000)
+    monkeypatch.setattr(statistics, "EXACT_VALUES", 10_000)
     chance = np.random.default_rng(1)
     values = np.concatenate(
         [chance.lognormal(5, 2, 50_000), -chance.lognormal(0, 1, 20_000), np.zeros(100)]

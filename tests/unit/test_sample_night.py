@@ -9,7 +9,7 @@ import hdf5plugin  # noqa: F401 - registers blosc
 import numpy as np
 import pytest
 
-from ctaflows.dl1.inspect import inspect_file
+from ctaflows.dl1.content.inspect import inspect_file
 from ctaflows.dl1.names import parse_name
 from ctaflows.errors import UsageError
 from ctaflows.sandbox.night import make_night

@@ -19,8 +19,8 @@ from nights import make_night
 from ctaflows import cancel
 from ctaflows.cli.app import cli
 from ctaflows.dl1 import readers
+from ctaflows.dl1.content.inspect import inspect_file
 from ctaflows.dl1.hdf5 import reader_process
-from ctaflows.dl1.inspect import inspect_file
 from ctaflows.errors import IntegrityError, NotFound, NotHDF5, SourceChanged, Stopped
 from ctaflows.tasks import remote
 from ctaflows.tasks.remote import (

@@ -18,9 +18,9 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ctaflows import cancel, errors
+from ctaflows.dl1.content.images import DEFAULT_IMAGES
+from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5.partial_copy import Kept, NoSuchTable
-from ctaflows.dl1.images import DEFAULT_IMAGES
-from ctaflows.dl1.summary import DL1Summary
 from ctaflows.errors import CtaflowsError, IntegrityError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from ctaflows.dl1.inspect import inspect_file, inspect_stream
+from ctaflows.dl1.content.inspect import inspect_file, inspect_stream
 from ctaflows.dl1.pipefile import PipeFile
 from ctaflows.errors import CtaflowsError, IntegrityError
 

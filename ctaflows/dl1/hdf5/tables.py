@@ -11,9 +11,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.content.summary import ColumnInfo
 from ctaflows.dl1.filters import check_filters
 from ctaflows.dl1.hdf5.files import guarded
-from ctaflows.dl1.summary import ColumnInfo
 from ctaflows.errors import IntegrityError
 
 if TYPE_CHECKING:

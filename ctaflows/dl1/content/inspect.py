@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ctaflows.dl1.events import scan_events
+from ctaflows.dl1.content.events import scan_events
+from ctaflows.dl1.content.images import DEFAULT_IMAGES
+from ctaflows.dl1.content.layout import layout_of
+from ctaflows.dl1.content.summary import DL1Summary, TableInfo
 from ctaflows.dl1.hdf5.files import guarded, open_file, open_stream
 from ctaflows.dl1.hdf5.partial_copy import spans_of
 from ctaflows.dl1.hdf5.tables import columns_of, tables_of, text_attributes, versions_of
-from ctaflows.dl1.images import DEFAULT_IMAGES
-from ctaflows.dl1.layout import layout_of
 from ctaflows.dl1.measure import quantities_of
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.summary import DL1Summary, TableInfo
 from ctaflows.errors import IntegrityError
 
 if TYPE_CHECKING:

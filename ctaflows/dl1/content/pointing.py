@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.accumulators import Moments
+from ctaflows.dl1.content.quantities import Pointing
+from ctaflows.dl1.content.statistics import Moments
 from ctaflows.dl1.hdf5.files import guarded
 from ctaflows.dl1.hdf5.tables import columns_there, read_blocks, text_attributes
-from ctaflows.dl1.quantities import Pointing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

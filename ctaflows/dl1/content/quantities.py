@@ -1,7 +1,7 @@
 """The numbers that tell how good a DL1 file is: frozen records, JSON both ways.
 
 What a file does not hold, or what too few events do not tell, is None, never a guess. Types of
-events have the names in `ctaflows.dl1.layout.EVENT_TYPES`.
+events have the names in `ctaflows.dl1.content.layout.EVENT_TYPES`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.quantities import Spectrum
+from ctaflows.dl1.content.quantities import Spectrum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1 import times
-from ctaflows.dl1.gauge import ALL, NAMES, EventGauge, ImageGauge, TypeList, types_of
+from ctaflows.dl1.content import times
+from ctaflows.dl1.content.event_statistics import (
+    ALL,
+    NAMES,
+    EventGauge,
+    ImageGauge,
+    TypeList,
+    types_of,
+)
+from ctaflows.dl1.content.layout import DATACHECK_TABLES, Layout
 from ctaflows.dl1.hdf5.files import guarded
 from ctaflows.dl1.hdf5.tables import columns_there, read_blocks, text_attributes
-from ctaflows.dl1.layout import DATACHECK_TABLES, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

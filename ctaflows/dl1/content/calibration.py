@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.dl1.content.quantities import Calibration, Gain
 from ctaflows.dl1.hdf5.files import guarded
 from ctaflows.dl1.hdf5.tables import is_number, number, read_blocks
-from ctaflows.dl1.quantities import Calibration, Gain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

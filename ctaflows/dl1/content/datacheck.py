@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.accumulators import Quantiles
-from ctaflows.dl1.gauge import spread_of
+from ctaflows.dl1.content.event_statistics import spread_of
+from ctaflows.dl1.content.layout import DATACHECK_TABLES
+from ctaflows.dl1.content.pointing import Directions
+from ctaflows.dl1.content.quantities import Charges, Identities, Images, Quantities, Spectrum
+from ctaflows.dl1.content.spectrum import spectrum_of
+from ctaflows.dl1.content.statistics import Quantiles
 from ctaflows.dl1.hdf5.files import guarded
 from ctaflows.dl1.hdf5.tables import columns_there, is_number, number, read_blocks
-from ctaflows.dl1.layout import DATACHECK_TABLES
-from ctaflows.dl1.pointing import Directions
-from ctaflows.dl1.quantities import Charges, Identities, Images, Quantities, Spectrum
-from ctaflows.dl1.spectrum import spectrum_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from ctaflows.dl1.quantities import Pointing, Spread
+    from ctaflows.dl1.content.quantities import Pointing, Spread
 
 _PIXELS = ("charge_mean", "charge_stddev", "time_mean", "relative_time_stddev")
 _SCALARS = ("mean_alt_tel", "mean_az_tel")

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.accumulators import PixelMoments, Quantiles
-from ctaflows.dl1.gauge import ALL, COSMIC, FLATFIELD, NAMES, PEDESTAL, spread_of
+from ctaflows.dl1.content.event_statistics import ALL, COSMIC, FLATFIELD, NAMES, PEDESTAL, spread_of
+from ctaflows.dl1.content.quantities import Charges, Images
+from ctaflows.dl1.content.statistics import PixelMoments, Quantiles
 from ctaflows.dl1.hdf5.tables import is_number, number, read_blocks
-from ctaflows.dl1.quantities import Charges, Images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ctaflows.dl1.gauge import TypeList
+    from ctaflows.dl1.content.event_statistics import TypeList
 
 #: Images of each type of events that are read if nothing else is asked for: a subrun has some 800
 #: pedestals and as many flat-field events, which are all read.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1 import quantities, spectrum
-from ctaflows.dl1.accumulators import Identities, Moments, Quantiles, Series
+from ctaflows.dl1.content import quantities, spectrum
+from ctaflows.dl1.content.layout import EVENT_TYPES, OTHER_TYPE
+from ctaflows.dl1.content.pointing import Directions
+from ctaflows.dl1.content.statistics import Identities, Moments, Quantiles, Series
 from ctaflows.dl1.hdf5.tables import columns_there, number
-from ctaflows.dl1.layout import EVENT_TYPES, OTHER_TYPE
-from ctaflows.dl1.pointing import Directions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.dl1.quantities import Quantities
+from ctaflows.dl1.content.quantities import Quantities
 from ctaflows.model import utc_text, utc_time
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DL1Summary:
         events of the array. Datacheck: the events that its tables describe (a kind with fewer
         than two events has none there).
     n_events_by_type : dict of str to int, or None
-        Counts by the names in `ctaflows.dl1.layout.EVENT_TYPES`; None where no type is stored,
+        Counts by the names in `ctaflows.dl1.content.layout.EVENT_TYPES`; None where no type is stored,
         or where only the table's ends were read.
     time_first, time_last : datetime or None
         Times of the first and the last row that has one; None in lstchain's simulations.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from ctaflows.dl1.checks import check, check_error
 from ctaflows.dl1.content.quantities import (
     Charges,
     Images,
@@ -16,8 +15,9 @@ from ctaflows.dl1.content.quantities import (
     Spectrum,
 )
 from ctaflows.dl1.content.summary import DL1Summary, TableInfo
-from ctaflows.dl1.measures import expected
 from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.quality.check_values import expected
+from ctaflows.dl1.quality.checks import check, check_error
 from ctaflows.dl1.report import Inspection, NightReport
 from ctaflows.model import Checksum, Transfer
 

@@ -11,7 +11,7 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.checks import Check
+    from ctaflows.dl1.quality.checks import Check
     from ctaflows.dl1.report import Inspection
 
 #: As for files whose bytes are not those that were promised.
@@ -71,7 +71,7 @@ def _record(one: Inspection) -> dict[str, object]:
 
 
 def _print(one: Inspection, *, show_all: bool) -> None:
-    from ctaflows.dl1.checks import remarks
+    from ctaflows.dl1.quality.checks import remarks
 
     verdict = one.verdict or "absent"
     click.echo(

@@ -12,8 +12,8 @@ from ctaflows.cli import inspected, options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.checks import Bounds
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.quality.checks import Bounds
     from ctaflows.dl1.report import Inspection
     from ctaflows.errors import CtaflowsError
 
@@ -74,7 +74,7 @@ def command(
         suffix_of(plot)  # before much is read
     limits = None
     if bounds:
-        from ctaflows.dl1.checks import load_bounds
+        from ctaflows.dl1.quality.checks import load_bounds
 
         limits = load_bounds(bounds)
     if whole is None and (plot or page):
@@ -158,7 +158,7 @@ def _draw(
 ) -> None:
     from dataclasses import replace
 
-    from ctaflows.dl1.checks import check, check_error, with_datacheck
+    from ctaflows.dl1.quality.checks import check, check_error, with_datacheck
     from ctaflows.tasks.pictures import plot_night, write_page
 
     checked = with_datacheck(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.measures import FEW, NOTHING, SIGMAS, Finding, quantities_of
+from ctaflows.dl1.quality.check_values import FEW, NOTHING, SIGMAS, Finding, quantities_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.checks import remarks
 from ctaflows.dl1.content.times import span_text
 from ctaflows.dl1.lacks import lacks, missing
 from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.quality.checks import remarks
 from ctaflows.dl1.report import NightReport
 from ctaflows.text import human_bytes, shortened
 

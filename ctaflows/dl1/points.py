@@ -12,9 +12,9 @@ from ctaflows.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ctaflows.dl1.checks import Check
     from ctaflows.dl1.content.quantities import Charges, Rates
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.quality.checks import Check
     from ctaflows.dl1.report import Inspection
 
     _Key = tuple[int | None, int | None, str]

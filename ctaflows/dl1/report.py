@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ctaflows.dl1.census import Census
-    from ctaflows.dl1.checks import Check
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.quality.checks import Check
     from ctaflows.model import Transfer
 
 
@@ -53,7 +53,7 @@ class Inspection:
     @property
     def verdict(self) -> str | None:
         """The worst of the checks' verdicts, ``ok``, ``warn`` or ``bad``; None without checks."""
-        from ctaflows.dl1.checks import verdict_of
+        from ctaflows.dl1.quality.checks import verdict_of
 
         return verdict_of(self.checks) if self.checks else None
 
@@ -140,7 +140,7 @@ class NightReport:
     @property
     def doubtful(self) -> list[tuple[str, str]]:
         """Files that can be read but whose checks are ``bad`` or ``warn``, and why; worst first."""
-        from ctaflows.dl1.checks import remarks
+        from ctaflows.dl1.quality.checks import remarks
 
         found = []
         for transfer in self.transfers:
@@ -286,7 +286,7 @@ def _proof(transfer: Transfer, *, is_narrow: bool) -> str:
 
 
 def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
-    from ctaflows.dl1.checks import remarks
+    from ctaflows.dl1.quality.checks import remarks
 
     name = parse_name(transfer.path)
     record = transfer.to_dict()

@@ -71,7 +71,7 @@ def inspect_dl1_files(
     paths : sequence of path
         Files here.
     bounds : path, optional
-        A TOML file with bounds for the checks, see `ctaflows.dl1.checks.load_bounds`.
+        A TOML file with bounds for the checks, see `ctaflows.dl1.quality.checks.load_bounds`.
     images : int or None
         As for `inspect_dl1`.
     workers : int, optional
@@ -87,7 +87,7 @@ def inspect_dl1_files(
     UsageError
         The bounds can't be read.
     """
-    from ctaflows.dl1.checks import check, check_error, load_bounds, with_datacheck
+    from ctaflows.dl1.quality.checks import check, check_error, load_bounds, with_datacheck
     from ctaflows.dl1.readers import inspect_files
 
     limits = load_bounds(bounds) if bounds else None

@@ -10,7 +10,7 @@ import pytest
 from commands import fails, ok, run
 from nights import make_night
 
-from ctaflows.dl1.rules import RULES
+from ctaflows.dl1.quality.rules import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path

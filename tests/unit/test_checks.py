@@ -12,17 +12,6 @@ import numpy as np
 import pytest
 from nights import make_night
 
-from ctaflows.dl1.checks import (
-    Bounds,
-    Check,
-    check,
-    check_error,
-    load_bounds,
-    notable,
-    remarks,
-    verdict_of,
-    with_datacheck,
-)
 from ctaflows.dl1.content.inspect import inspect_file
 from ctaflows.dl1.content.quantities import (
     Calibration,
@@ -38,8 +27,19 @@ from ctaflows.dl1.content.quantities import (
     Times,
 )
 from ctaflows.dl1.content.summary import DL1Summary, TableInfo
+from ctaflows.dl1.quality.checks import (
+    Bounds,
+    Check,
+    check,
+    check_error,
+    load_bounds,
+    notable,
+    remarks,
+    verdict_of,
+    with_datacheck,
+)
+from ctaflows.dl1.quality.rules import RULES
 from ctaflows.dl1.report import Inspection
-from ctaflows.dl1.rules import RULES
 from ctaflows.errors import Truncated, UsageError
 
 N = 70_000
@@ -448,7 +448,7 @@ def test_damage_in_the_rows_is_found(sample, tmp_path, change, name):
 
 def test_checks_are_pure():
     code = (
-        "import sys, ctaflows.dl1.checks\n"
+        "import sys, ctaflows.dl1.quality.checks\n"
         "print(sorted({'h5py', 'numpy', 'prefect', 'tomllib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

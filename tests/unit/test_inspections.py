@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from nightkit import datacheck, subrun
 
-from ctaflows.dl1.checks import check, remarks
 from ctaflows.dl1.inspections import NAME, Inspections
+from ctaflows.dl1.quality.checks import check, remarks
 from ctaflows.model import Transfer
 
 if TYPE_CHECKING:

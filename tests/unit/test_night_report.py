@@ -11,9 +11,9 @@ from nightfiles import NOW, OLD, PATH, dl1
 from rich.console import Console
 
 from ctaflows.dl1.census import Census
-from ctaflows.dl1.checks import Check
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.quality.checks import Check
 from ctaflows.dl1.report import Inspection, NightReport
 from ctaflows.model import Checksum, Transfer
 from ctaflows.text import human_bytes, shortened

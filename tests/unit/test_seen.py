@@ -24,12 +24,12 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
-from ctaflows.dl1.checks import Check
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.digest import digest, tally
 from ctaflows.dl1.inspections import NAME, Found, Inspections
 from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.quality.checks import Check
 from ctaflows.dl1.report import Inspection, NightReport
 from ctaflows.errors import (
     DoorBusy,

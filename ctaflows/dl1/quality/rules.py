@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1 import imagemeasures, measures
+from ctaflows.dl1 import imagemeasures
+from ctaflows.dl1.quality import check_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.measures import Finding
+    from ctaflows.dl1.quality.check_values import Finding
 
 _LONGTERM = "lstchain_longterm_dl1_check.py"
 _QUALITY = "data_quality.ipynb of lstchain"
@@ -77,33 +78,38 @@ _seen, _sky, _events_only = _is_observed_events, _is_observed, _has_events
 _INTERLEAVED_SOURCE = f"{_LONGTERM}: 100 Hz (1 - dead time) ± 5 %; bad: ours"
 #: The checks by name, in the order in which they are shown.
 RULES: Mapping[str, Rule] = {
-    "tables_missing": Rule(measures.tables_missing, None, (0, 0), (0, None), _OURS),
-    "tables_empty": Rule(measures.tables_empty, None, (0, 0), (0, None), _OURS),
-    "events": Rule(measures.events, None, (2, None), (1, None), _OURS),
-    "rows_disagree": Rule(measures.rows_disagree, None, (0, 0), (0, 0), _OURS, _events_only),
+    "tables_missing": Rule(check_values.tables_missing, None, (0, 0), (0, None), _OURS),
+    "tables_empty": Rule(check_values.tables_empty, None, (0, 0), (0, None), _OURS),
+    "events": Rule(check_values.events, None, (2, None), (1, None), _OURS),
+    "rows_disagree": Rule(check_values.rows_disagree, None, (0, 0), (0, 0), _OURS, _events_only),
     "datacheck_events": Rule(
-        measures.alone,
+        check_values.alone,
         None,
         (0, 0),
         (0, 0),
         "ours, after lstchain.datachecks.dl1_checker: each event is in one of its tables",
         _is_lstchain_seen,
-        measures.datacheck_events,
+        check_values.datacheck_events,
     ),
-    "images_unmatched": Rule(measures.unmatched, None, (0, 0), (0, 0), _OURS, _events_only),
-    "ids_duplicate": Rule(measures.duplicate_ids, None, (0, 0), (0, 0), _OURS, _events_only),
-    "ids_missing": Rule(measures.missing_ids, None, (0, 0.01), (0, 0.2), _OURS, _seen),
+    "images_unmatched": Rule(check_values.unmatched, None, (0, 0), (0, 0), _OURS, _events_only),
+    "ids_duplicate": Rule(check_values.duplicate_ids, None, (0, 0), (0, 0), _OURS, _events_only),
+    "ids_missing": Rule(check_values.missing_ids, None, (0, 0.01), (0, 0.2), _OURS, _seen),
     "tags_differ": Rule(
-        measures.tags, None, (0, 0.001), (0, 0.05), f"quantity: {_LONGTERM}; bounds: ours", _seen
+        check_values.tags,
+        None,
+        (0, 0.001),
+        (0, 0.05),
+        f"quantity: {_LONGTERM}; bounds: ours",
+        _seen,
     ),
     "ucts_jumps": Rule(
-        measures.ucts_jumps, None, (0, 0), (0, 10), f"quantity: {_LONGTERM}; bounds: ours", _sky
+        check_values.ucts_jumps, None, (0, 0), (0, 10), f"quantity: {_LONGTERM}; bounds: ours", _sky
     ),
-    "types_unknown": Rule(measures.unknown_types, None, (0, 0.01), (0, 0.2), _OURS, _seen),
-    "time_backward": Rule(measures.backward, None, (0, 0), (0, 0), _OURS, _seen),
-    "time_unset": Rule(measures.unset_times, None, (0, 0), (0, 0.01), _OURS, _seen),
+    "types_unknown": Rule(check_values.unknown_types, None, (0, 0.01), (0, 0.2), _OURS, _seen),
+    "time_backward": Rule(check_values.backward, None, (0, 0), (0, 0), _OURS, _seen),
+    "time_unset": Rule(check_values.unset_times, None, (0, 0), (0, 0.01), _OURS, _seen),
     "time_gap": Rule(
-        measures.gap,
+        check_values.gap,
         None,
         (0, 5),
         (0, 500),
@@ -111,7 +117,7 @@ RULES: Mapping[str, Rule] = {
         _seen,
     ),
     "live_fraction": Rule(
-        measures.live_fraction,
+        check_values.live_fraction,
         None,
         (0.85, 1),
         (0.5, 1),
@@ -119,7 +125,7 @@ RULES: Mapping[str, Rule] = {
         _seen,
     ),
     "rate_cosmic": Rule(
-        measures.rate_cosmic,
+        check_values.rate_cosmic,
         None,
         (0.7, 1.3),
         (0.3, 2),
@@ -127,17 +133,22 @@ RULES: Mapping[str, Rule] = {
         _seen,
     ),
     "rate_pedestal": Rule(
-        measures.interleaved("pedestal"), None, (0.95, 1.05), (0.5, 1.5), _INTERLEAVED_SOURCE, _seen
-    ),
-    "rate_flatfield": Rule(
-        measures.interleaved("flatfield"),
+        check_values.interleaved("pedestal"),
         None,
         (0.95, 1.05),
         (0.5, 1.5),
         _INTERLEAVED_SOURCE,
         _seen,
     ),
-    "rate_excess": Rule(measures.rate_excess, None, (0, 0.1), (0, 0.5), _OURS, _seen),
+    "rate_flatfield": Rule(
+        check_values.interleaved("flatfield"),
+        None,
+        (0.95, 1.05),
+        (0.5, 1.5),
+        _INTERLEAVED_SOURCE,
+        _seen,
+    ),
+    "rate_excess": Rule(check_values.rate_excess, None, (0, 0.1), (0, 0.5), _OURS, _seen),
     "cleaned_cosmic": Rule(
         imagemeasures.cleaned("cosmic"),
         None,
@@ -172,7 +183,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "pedestal_charge_std": Rule(
-        imagemeasures.charges("pedestal", "charge_std", measures.FEW),
+        imagemeasures.charges("pedestal", "charge_std", check_values.FEW),
         "p.e.",
         (0.5, 2.3),
         (0.1, 5),
@@ -196,7 +207,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_charge_std": Rule(
-        imagemeasures.charges("flatfield", "charge_std", measures.FEW),
+        imagemeasures.charges("flatfield", "charge_std", check_values.FEW),
         "p.e.",
         (0, 11),
         (0, 20),
@@ -212,7 +223,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_time_std": Rule(
-        imagemeasures.charges("flatfield", "relative_time_std_ns", measures.FEW),
+        imagemeasures.charges("flatfield", "relative_time_std_ns", check_values.FEW),
         "ns",
         (0, 0.5),
         (0, 1.5),

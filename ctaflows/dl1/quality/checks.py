@@ -1,6 +1,6 @@
 """Is a DL1 file good? Each quantity beside its bounds, with the source of its formula. Pure.
 
-The rules stand in `ctaflows.dl1.rules`. Bounds can be set in a TOML file::
+The rules stand in `ctaflows.dl1.quality.rules`. Bounds can be set in a TOML file::
 
     [flatfield_charge]
     warn = [62.1, 75.9]
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.content.quantities import Record
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.rules import RULES, Rule
+from ctaflows.dl1.quality.rules import RULES, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.measures import Finding
+    from ctaflows.dl1.quality.check_values import Finding
     from ctaflows.dl1.report import Inspection
 
 #: From the best to the worst; what is absent says nothing.

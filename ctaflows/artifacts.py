@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.digest import census_digest, digest
+from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.dual import in_run
 from ctaflows.gauge import Gauge
 from ctaflows.task import get_logger
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ctaflows.dl1.census import Census
-    from ctaflows.dl1.report import NightReport
+    from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Transfer
 
 #: More rows than this make a page nobody reads; the manifest has them all.

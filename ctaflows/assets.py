@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from ctaflows.dl1.digest import tally
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import home
+from ctaflows.dl1.report.markdown import tally
 from ctaflows.dual import in_run
 from ctaflows.model import utc_text
 from ctaflows.task import get_logger
@@ -22,8 +22,8 @@ from ctaflows.task import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.digest import RunTally
-    from ctaflows.dl1.report import NightReport
+    from ctaflows.dl1.report.markdown import RunTally
+    from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.settings import Settings
 
 #: A task run for each; the runs of a longer night share them.

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.auth.private import write_private
-from ctaflows.dl1.digest import tally
 from ctaflows.dl1.names import parse_name
+from ctaflows.dl1.report.markdown import tally
 from ctaflows.dual import in_run
 from ctaflows.errors import CtaflowsError, UsageError, error_text
 from ctaflows.task import get_logger
@@ -31,7 +31,7 @@ from ctaflows.task import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ctaflows.dl1.report import NightReport
+    from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Report, Transfer
     from ctaflows.settings import Settings
 

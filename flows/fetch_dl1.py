@@ -23,11 +23,11 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
-from ctaflows.dl1.digest import outlook
-from ctaflows.dl1.inspections import Found, Inspections
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
 from ctaflows.dl1.night import Wanted, gaps, runs, select
-from ctaflows.dl1.report import NightReport
+from ctaflows.dl1.report.inspections import Found, Inspections
+from ctaflows.dl1.report.markdown import outlook
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.events import files_fetched, night_complete
 from ctaflows.flow import flow

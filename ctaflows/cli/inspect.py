@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.checks import Bounds
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.errors import CtaflowsError
 
 
@@ -69,7 +69,7 @@ def command(
     layout. Rates are events over elapsed time, not corrected for dead time.
     """
     if plot:
-        from ctaflows.dl1.figures import suffix_of
+        from ctaflows.dl1.report.plots import suffix_of
 
         suffix_of(plot)  # before much is read
     limits = None
@@ -102,7 +102,7 @@ def _look(
     import threading
 
     from ctaflows.dl1.readers import MOST_REMOTE
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.errors import CtaflowsError, Stopped, error_text
     from ctaflows.transfer.crew import at_once
 

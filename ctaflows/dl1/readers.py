@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.hdf5.reader_process import Reader
-from ctaflows.dl1.report import Inspection
+from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.errors import CtaflowsError, error_text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ctaflows.dl1.census import Census, take_census
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.newest import newest_of_each_run
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.report import Inspection  # noqa: TC001  Prefect reads the annotations
+from ctaflows.dl1.report.night_report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_be_link

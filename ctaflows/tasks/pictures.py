@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1.report import NightReport
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.task import get_logger, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.model import StrPath
 
 
@@ -41,7 +41,7 @@ def plot_night(
     UsageError
         Another suffix, nothing to draw, or the file can't be written.
     """
-    from ctaflows.dl1.figures import pictures_of, save
+    from ctaflows.dl1.report.plots import pictures_of, save
 
     if isinstance(night, NightReport):
         inspections: Sequence[Inspection] = tuple(night.inspections.values())
@@ -77,7 +77,7 @@ def write_page(
     UsageError
         The file can't be written.
     """
-    from ctaflows.dl1.page import page
+    from ctaflows.dl1.report.html import page
     from ctaflows.dl1.written import replaced
 
     text = page(night, title=title)
@@ -92,7 +92,7 @@ def with_page(report: NightReport) -> NightReport:
     Untracked: Prefect would look for futures in every file of the night. Where the page can't be
     written a warning tells it; the files matter more.
     """
-    from ctaflows.dl1.page import NAME
+    from ctaflows.dl1.report.html import NAME
 
     try:
         page = write_page.fn(report, Path(report.dest) / NAME)

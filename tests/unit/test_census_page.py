@@ -7,9 +7,9 @@ import datetime as dt
 from nightkit import report, subrun
 
 from ctaflows.dl1.census import take_census
-from ctaflows.dl1.digest import census_digest, digest
 from ctaflows.dl1.lastlook import Look
 from ctaflows.dl1.night import Night
+from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.model import Entry
 
 EVENING = dt.datetime(2024, 11, 14, 22, 0, tzinfo=dt.UTC)

@@ -39,7 +39,7 @@ from ctaflows.dl1.quality.checks import (
     with_datacheck,
 )
 from ctaflows.dl1.quality.rules import RULES
-from ctaflows.dl1.report import Inspection
+from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.errors import Truncated, UsageError
 
 N = 70_000

@@ -9,8 +9,8 @@ import pytest
 from nightkit import BEGIN, COUNTS, damaged, datacheck, report, subrun
 
 from ctaflows.dl1.content.quantities import Charges, Images, Pointing
-from ctaflows.dl1.figures import pictures_of, save
-from ctaflows.dl1.points import MOST_BINS, points_of, rates
+from ctaflows.dl1.report.plot_data import MOST_BINS, points_of, rates
+from ctaflows.dl1.report.plots import pictures_of, save
 from ctaflows.errors import UsageError
 from ctaflows.tasks.pictures import plot_night, write_page
 
@@ -158,7 +158,7 @@ def test_a_notebook_shows_a_picture():
 def test_drawing_is_loaded_when_something_is_drawn():
     # pyplot would choose a backend, and remember every figure
     program = (
-        "import sys, ctaflows.tasks.pictures, ctaflows.dl1.figures as f, ctaflows.dl1.page\n"
+        "import sys, ctaflows.tasks.pictures, ctaflows.dl1.report.plots as f, ctaflows.dl1.report.html\n"
         "assert not {'matplotlib', 'numpy', 'prefect', 'h5py'} & set(sys.modules)\n"
         "from nightkit import subrun\n"
         "f.save(f.pictures_of([subrun()]), sys.argv[1])\n"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from nightkit import datacheck, subrun
 
-from ctaflows.dl1.inspections import NAME, Inspections
 from ctaflows.dl1.quality.checks import check, remarks
+from ctaflows.dl1.report.inspections import NAME, Inspections
 from ctaflows.model import Transfer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
 
 
 def here(folder: Path, one: Inspection, **changes: object) -> tuple[Inspection, Transfer]:

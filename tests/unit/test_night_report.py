@@ -14,7 +14,7 @@ from ctaflows.dl1.census import Census
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quality.checks import Check
-from ctaflows.dl1.report import Inspection, NightReport
+from ctaflows.dl1.report.night_report import Inspection, NightReport
 from ctaflows.model import Checksum, Transfer
 from ctaflows.text import human_bytes, shortened
 

@@ -10,10 +10,10 @@ from importlib import resources
 import pytest
 from nightkit import FOLDER, damaged, datacheck, report, subrun
 
-from ctaflows.dl1.page import page
-from ctaflows.dl1.pagerows import rows_of, runs_of
 from ctaflows.dl1.quality.checks import remarks
-from ctaflows.dl1.report import Inspection
+from ctaflows.dl1.report.html import page
+from ctaflows.dl1.report.night_report import Inspection
+from ctaflows.dl1.report.tables import rows_of, runs_of
 from ctaflows.model import Transfer
 from ctaflows.tasks.pictures import write_page
 

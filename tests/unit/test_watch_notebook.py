@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from ctaflows import cancel, events
-from ctaflows.dl1 import inspections
-from ctaflows.dl1.arrivals import WatchReport
 from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.report import Inspection
+from ctaflows.dl1.report import inspections
+from ctaflows.dl1.report.night_report import Inspection
+from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import Stopped, UsageError
 from ctaflows.model import Entry, Transfer
 from ctaflows.tasks.watch import MEMORY, Notebook, pause

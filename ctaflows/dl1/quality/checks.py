@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.check_values import Finding
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
 
 #: From the best to the worst; what is absent says nothing.
 VERDICTS = ("absent", "ok", "warn", "bad")

@@ -9,14 +9,14 @@ from ctaflows.dl1.content.times import span_text
 from ctaflows.dl1.lacks import lacks, missing
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.quality.checks import remarks
-from ctaflows.dl1.report import NightReport
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.model import Transfer
 
 #: Verdicts of a file from the best to the worst, each with a sign, since colour alone tells nobody.

@@ -9,14 +9,24 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1 import points as _points
-from ctaflows.dl1.sheet import BLUE, GREEN, GRID, PURPLE, TEXT, VERMILLION, Picture, save, suffix_of
+from ctaflows.dl1.report import plot_data as _plot_data
+from ctaflows.dl1.report.plot_sheet import (
+    BLUE,
+    GREEN,
+    GRID,
+    PURPLE,
+    TEXT,
+    VERMILLION,
+    Picture,
+    save,
+    suffix_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ctaflows.dl1.points import Point, Series
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.report.plot_data import Point, Series
 
 __all__ = ["Picture", "pictures_of", "save", "suffix_of"]
 
@@ -46,14 +56,14 @@ def pictures_of(inspections: Iterable[Inspection]) -> tuple[Picture, ...]:
     tuple of Picture
         ``rates``, ``spectrum``, ``pointing``, ``counts``, ``charges``.
     """
-    points = _points.points_of(inspections)
+    points = _plot_data.points_of(inspections)
     made = (_rates(points), _spectrum(points), _pointing(points), _counts(points), _charges(points))
     return tuple(picture for picture in made if picture is not None)
 
 
 # ---------------------------------------------------------------------------- the pictures
 def _rates(points: list[Point]) -> Picture | None:
-    found = {kind: s for kind, s in _points.rates(points).items() if s.finite}
+    found = {kind: s for kind, s in _plot_data.rates(points).items() if s.finite}
     if not found:
         return None
     fast = {k: s for k, s in found.items() if k == "cosmic"}
@@ -75,7 +85,7 @@ def _rates(points: list[Point]) -> Picture | None:
 
 
 def _spectrum(points: list[Point]) -> Picture | None:
-    found = _points.spectra(points)
+    found = _plot_data.spectra(points)
     if not found:
         return None
     if len(found) > _MOST_RUNS:
@@ -120,7 +130,7 @@ def _spectrum(points: list[Point]) -> Picture | None:
 
 
 def _pointing(points: list[Point]) -> Picture | None:
-    altitudes, azimuths = _points.pointing(points)
+    altitudes, azimuths = _plot_data.pointing(points)
     if not altitudes.finite and not azimuths.finite:
         return None
     panels = (("altitude / deg", altitudes, "altitude"), ("azimuth / deg", azimuths, "azimuth"))
@@ -139,7 +149,7 @@ def _pointing(points: list[Point]) -> Picture | None:
 
 
 def _counts(points: list[Point]) -> Picture | None:
-    found = _points.counts_by_type(points)
+    found = _plot_data.counts_by_type(points)
     if not any(found.values()):
         return None
 
@@ -165,9 +175,9 @@ def _charges(points: list[Point]) -> Picture | None:
         ("pedestal", "charge_std", "pedestal_charge_std", "pedestal std / p.e."),
         ("flatfield", "charge_mean", "flatfield_charge", "flatfield mean / p.e."),
     ):
-        series = _points.charges(points, kind, name)
+        series = _plot_data.charges(points, kind, name)
         if series.finite:
-            panels.append((kind, label, series, _points.bounds(points, check)))
+            panels.append((kind, label, series, _plot_data.bounds(points, check)))
     if not panels:
         return None
 
@@ -233,7 +243,7 @@ def _time_axis(figure: Any, points: Sequence[Point]) -> None:
     """Write times in UTC below, and draw a line where a run begins."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    starts_s = _points.starts(points)
+    starts_s = _plot_data.starts(points)
     for axes in figure.axes:
         for start_s in starts_s.values():
             axes.axvline(_moment(start_s), color=GRID, linewidth=1.2, zorder=0.5)

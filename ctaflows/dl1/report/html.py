@@ -13,7 +13,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.content.times import is_one_night
-from ctaflows.dl1.pagerows import (
+from ctaflows.dl1.report.night_report import NightReport
+from ctaflows.dl1.report.tables import (
     SIGNS,
     figures_of,
     headline,
@@ -22,7 +23,6 @@ from ctaflows.dl1.pagerows import (
     runs_of,
     tally_of,
 )
-from ctaflows.dl1.report import NightReport
 from ctaflows.errors import printable, redact
 from ctaflows.text import human_bytes
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from ctaflows.dl1.pagerows import Row, RunRow
-    from ctaflows.dl1.report import Inspection
+    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.report.tables import Row, RunRow
 
 #: The page in the night's folder.
 NAME = "night.html"
@@ -65,7 +65,7 @@ def page(night: NightReport | Iterable[Inspection], *, title: str | None = None)
     str
         HTML. The same night makes the same page.
     """
-    from ctaflows.dl1.figures import pictures_of
+    from ctaflows.dl1.report.plots import pictures_of
 
     if not isinstance(night, NightReport):
         night = list(night)

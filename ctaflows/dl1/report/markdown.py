@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.census import Census
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.report import NightReport
+    from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Entry, Transfer
 
 #: More lines than this of what is amiss help nobody; the table and the manifest have them all.

@@ -24,7 +24,7 @@ from ctaflows.transfer import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ctaflows.dl1.census import Census
+    from ctaflows.dl1.night_completeness import Census
     from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Transfer
 

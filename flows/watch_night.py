@@ -21,9 +21,9 @@ from ctaflows.assets import publish_runs
 from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
+from ctaflows.dl1.night_watch import Patience, Rhythm, look_at, night_of
 from ctaflows.dl1.report.inspections import Inspections
 from ctaflows.dl1.report.watch_report import WatchReport
-from ctaflows.dl1.watch import Patience, Rhythm, look_at, night_of
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.events import files_arrived, night_complete
 from ctaflows.flow import flow

@@ -11,7 +11,7 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.census import Census
+    from ctaflows.dl1.night_completeness import Census
 
 #: By verdict: 10 as where some files failed; growing is no failure, but to be looked at again.
 EXIT_CODES = {"complete": 0, "incomplete": 10, "growing": 11}

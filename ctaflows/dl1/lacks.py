@@ -10,8 +10,8 @@ from ctaflows.text import human_bytes, shortened
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ctaflows.dl1.census import Census
     from ctaflows.dl1.night import Gaps
+    from ctaflows.dl1.night_completeness import Census
 
 #: What is missing where nothing can be named.
 NO_DL1 = "any DL1 file"

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1 import lastlook, names, night
-from ctaflows.dl1.census import Census, take_census
+from ctaflows.dl1 import names, night, night_snapshots
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.newest import newest_of_each_run
 from ctaflows.dl1.night import Night
+from ctaflows.dl1.night_completeness import Census, take_census
 from ctaflows.dl1.report.night_report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
@@ -199,7 +199,7 @@ def look_at_night(
     UsageError
         The run summary can't be read.
     """
-    from ctaflows.dl1.runsummary import read_run_summary
+    from ctaflows.dl1.run_summary import read_run_summary
 
     expected = read_run_summary(run_summary) if run_summary else None
     now = datetime.now(UTC)
@@ -209,13 +209,13 @@ def look_at_night(
     file = (
         Path(state)
         if state
-        else lastlook.state_file(door.settings.config_dir, door.settings.door_url, this)
+        else night_snapshots.state_file(door.settings.config_dir, door.settings.door_url, this)
     )
-    before = lastlook.read_look(file) if remember else None
+    before = night_snapshots.read_look(file) if remember else None
     census = take_census(this, now, others=others, expected=expected, before=before)
     if remember:
         try:
-            lastlook.write_look(file, lastlook.Look.of(this, census))
+            night_snapshots.write_look(file, night_snapshots.Look.of(this, census))
         except CtaflowsError as why:
             get_logger("night").warning("%s", why)
     return census

@@ -6,9 +6,9 @@ import datetime as dt
 
 from nightkit import report, subrun
 
-from ctaflows.dl1.census import take_census
-from ctaflows.dl1.lastlook import Look
 from ctaflows.dl1.night import Night
+from ctaflows.dl1.night_completeness import take_census
+from ctaflows.dl1.night_snapshots import Look
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.model import Entry
 

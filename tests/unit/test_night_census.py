@@ -9,10 +9,10 @@ from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.dl1.census import COMPLETE, GROWING, INCOMPLETE, take_census
-from ctaflows.dl1.lastlook import Look, read_look, state_file, write_look
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.runsummary import parse_run_summary, read_run_summary
+from ctaflows.dl1.night_completeness import COMPLETE, GROWING, INCOMPLETE, take_census
+from ctaflows.dl1.night_snapshots import Look, read_look, state_file, write_look
+from ctaflows.dl1.run_summary import parse_run_summary, read_run_summary
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
 

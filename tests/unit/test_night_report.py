@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from nightfiles import NOW, OLD, PATH, dl1
 from rich.console import Console
 
-from ctaflows.dl1.census import Census
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.night_completeness import Census
 from ctaflows.dl1.quality.checks import Check
 from ctaflows.dl1.report.night_report import Inspection, NightReport
 from ctaflows.model import Checksum, Transfer

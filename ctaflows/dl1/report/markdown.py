@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from ctaflows.dl1.census import Census
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.night_completeness import Census
     from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Entry, Transfer
 

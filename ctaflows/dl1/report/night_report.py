@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-    from ctaflows.dl1.census import Census
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.night_completeness import Census
     from ctaflows.dl1.quality.checks import Check
     from ctaflows.model import Transfer
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special
-from ctaflows.dl1.census import COMPLETE, GROWING, INCOMPLETE, Changes
+from ctaflows.dl1.night_completeness import COMPLETE, GROWING, INCOMPLETE, Changes
 from ctaflows.dl1.written import replaced
 from ctaflows.errors import UsageError
 from ctaflows.model import utc_text, utc_time
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ctaflows.dl1.census import Census
     from ctaflows.dl1.night import Night
+    from ctaflows.dl1.night_completeness import Census
     from ctaflows.model import Entry
 
 _FORMAT = 1

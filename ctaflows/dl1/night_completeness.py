@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from ctaflows.dl1.lastlook import Look
     from ctaflows.dl1.names import DL1Name
     from ctaflows.dl1.night import Night
+    from ctaflows.dl1.night_snapshots import Look
     from ctaflows.dl1.oddities import Double, OddSize
     from ctaflows.model import Entry
 

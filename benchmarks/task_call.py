@@ -10,8 +10,8 @@ import statistics
 import sys
 import timeit
 
-from ctaflows.flow import flow
-from ctaflows.task import task
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import task
 
 
 def plain(path: str, dest: str | None = None) -> str:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.report.markdown import census_digest, digest
-from ctaflows.dual import in_run
 from ctaflows.gauge import Gauge
-from ctaflows.task import get_logger
+from ctaflows.tracking.task import get_logger
+from ctaflows.tracking.tracked import in_run
 from ctaflows.transfer import progress
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import home
 from ctaflows.dl1.report.markdown import tally
-from ctaflows.dual import in_run
 from ctaflows.model import utc_text
-from ctaflows.task import get_logger
+from ctaflows.tracking.task import get_logger
+from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

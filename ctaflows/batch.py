@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctaflows import errors
 from ctaflows.dl1.names import parse_name
-from ctaflows.dual import in_run
 from ctaflows.errors import CtaflowsError, PartialFailure
 from ctaflows.model import Report
-from ctaflows.runs import task_parameters
+from ctaflows.tracking.run_context import task_parameters
+from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

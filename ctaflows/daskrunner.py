@@ -1,6 +1,6 @@
 """The task runners on Dask: Prefect's own, which say what is wrong and share their cluster.
 
-Only `ctaflows.runners` imports this, when asked for Dask: it needs the extra ``dask``.
+Only `ctaflows.tracking.task_runners` imports this, when asked for Dask: it needs the extra ``dask``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
-from ctaflows import runners
 from ctaflows.errors import UsageError
+from ctaflows.tracking import task_runners
 
 _TEST_S = 60.0
 
@@ -58,13 +58,13 @@ class DaskRunner(DaskTaskRunner):
 
     def _begin(self) -> Any:
         if self.address is not None:
-            runners.reach(self.address)
+            task_runners.reach(self.address)
         try:
             return super().client
         except OSError as why:
             if self.address is None:
                 raise
-            raise runners.no_scheduler(self.address, str(why)) from why
+            raise task_runners.no_scheduler(self.address, str(why)) from why
 
 
 class SlurmRunner(DaskRunner):
@@ -78,8 +78,8 @@ class SlurmRunner(DaskRunner):
         As of ``DaskTaskRunner``.
     """
 
-    def __init__(self, *, jobs: runners.SlurmJobs | None = None, **settings: Any) -> None:
-        self.jobs = jobs or runners.SlurmJobs.from_environment()
+    def __init__(self, *, jobs: task_runners.SlurmJobs | None = None, **settings: Any) -> None:
+        self.jobs = jobs or task_runners.SlurmJobs.from_environment()
         given = settings.pop("cluster_kwargs", None) or self.jobs.cluster()
         settings["cluster_class"] = _slurm_cluster()
         super().__init__(cluster_kwargs=given, **settings)
@@ -91,7 +91,7 @@ class SlurmRunner(DaskRunner):
         return made
 
     def _begin(self) -> Any:
-        runners.find_slurm()
+        task_runners.find_slurm()
         folder, given = self.jobs.folder, self.cluster_kwargs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # dask-jobqueue 0.9.0 leaves the certificates and keys of its workers behind

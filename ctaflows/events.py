@@ -24,9 +24,9 @@ from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.auth.private import write_private
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report.markdown import tally
-from ctaflows.dual import in_run
 from ctaflows.errors import CtaflowsError, UsageError, error_text
-from ctaflows.task import get_logger
+from ctaflows.tracking.task import get_logger
+from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

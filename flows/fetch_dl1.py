@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import runs as _run
 from ctaflows import settings as _settings
 from ctaflows.artifacts import meanwhile, progress_shown, publish_night, publish_page
 from ctaflows.assets import publish_runs
@@ -30,12 +29,13 @@ from ctaflows.dl1.report.markdown import outlook
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.events import files_fetched, night_complete
-from ctaflows.flow import flow
-from ctaflows.sealed import Sealed
-from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.tasks.dl1 import census_of
 from ctaflows.tasks.pictures import with_page
+from ctaflows.tracking import run_context as _run
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.task import get_logger
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.standing import as_moved, proven

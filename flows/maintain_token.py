@@ -9,8 +9,8 @@ from ctaflows import settings as _settings
 from ctaflows.auth.tokens import TokenInfo  # noqa: TC001  its name is looked up at run time
 from ctaflows.errors import CtaflowsError
 from ctaflows.events import token_failing, token_recovered
-from ctaflows.flow import flow
 from ctaflows.tasks import keep_token, share_token
+from ctaflows.tracking.flow import flow
 
 
 @flow(name="maintain-token", flow_run_name="maintain-token")

@@ -15,11 +15,11 @@ from ctaflows.batch import (
     report_of,
 )
 from ctaflows.events import files_fetched
-from ctaflows.flow import flow
-from ctaflows.sealed import Sealed
 from ctaflows.tasks import fetch_files
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import list_tree, plan_tree, prune_tree
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.opaque import Sealed
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.standing import proven

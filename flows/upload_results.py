@@ -16,11 +16,11 @@ from ctaflows.batch import (
     report_of,
 )
 from ctaflows.errors import NotFound, UsageError
-from ctaflows.flow import flow
-from ctaflows.runs import task_parameters
-from ctaflows.sealed import Sealed
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.run_context import task_parameters
 from ctaflows.transfer.decide import batches
 
 if TYPE_CHECKING:

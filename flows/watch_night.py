@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import runs
 from ctaflows import settings as _settings
 from ctaflows.artifacts import progress_shown, publish_night
 from ctaflows.assets import publish_runs
@@ -26,12 +25,13 @@ from ctaflows.dl1.report.inspections import Inspections
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.events import files_arrived, night_complete
-from ctaflows.flow import flow
-from ctaflows.sealed import Sealed
-from ctaflows.task import get_logger
 from ctaflows.tasks import fetch_files, inspect_dl1_files
 from ctaflows.tasks.pictures import with_page
 from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
+from ctaflows.tracking import run_context
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.task import get_logger
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME, Manifest
 
@@ -50,9 +50,9 @@ list_quietly = list_night_if_there.with_options(**QUIET)
 
 def run_name() -> str:
     """Name a run after its night."""
-    date = str(runs.parameters().get("date", LAST_NIGHT))
+    date = str(run_context.parameters().get("date", LAST_NIGHT))
     try:
-        return f"watch-night-{night_of(date, runs.moment())}"
+        return f"watch-night-{night_of(date, run_context.moment())}"
     except UsageError:  # the flow itself will say so
         return f"watch-night-{date}"
 
@@ -136,7 +136,7 @@ def watch_night(
     )
     rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls or None)
     patience = Patience(settle_minutes * 60, quiet_minutes * 60)
-    day = night_of(str(date), runs.moment())
+    day = night_of(str(date), run_context.moment())
     folder = Path(dest).expanduser().absolute() / day
     book, report = Notebook(folder), WatchReport.begun(day, folder, folder / NAME)
     began = time.monotonic()

@@ -13,7 +13,7 @@ from ctaflows import settings as _settings
 from ctaflows.blocks.site import page
 from ctaflows.errors import TokenMissing, UsageError
 from ctaflows.storage.download_service import CHUNK_BYTES
-from ctaflows.task import task
+from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, StrPath, Transfer

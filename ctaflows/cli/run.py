@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from ctaflows import runners
 from ctaflows.cli import discovery, options, render
 from ctaflows.errors import PartialFailure, UsageError
+from ctaflows.tracking import task_runners
 
 _PLAIN = {str: click.STRING, int: click.INT, float: click.FLOAT}
 
@@ -40,7 +40,7 @@ def command() -> None:
 
 def flow_command(name: str, flow: Any) -> click.Command:
     """Make a command of a flow's signature and docstring."""
-    from ctaflows.flow import parameter_descriptions, summary
+    from ctaflows.tracking.flow import parameter_descriptions, summary
 
     described = parameter_descriptions(flow.fn)
     hints = typing.get_type_hints(flow.fn)
@@ -135,14 +135,14 @@ def _runner(flow: Any) -> Any:
 
 def _implied(track: bool | None, word: str | None) -> bool | None:
     """Say whether to track, from what was asked for: other processes are Prefect's work."""
-    if word is None or not runners.parse(word).needs_prefect:
+    if word is None or not task_runners.parse(word).needs_prefect:
         return track
     if track is False:
         raise UsageError(
             f"--runner {word} runs the tasks by Prefect, and --no-track asks for none of it",
             hint="Leave one of the two out.",
         )
-    if runners.parse(word).is_elsewhere and discovery.prefect_api_url() is None:
+    if task_runners.parse(word).is_elsewhere and discovery.prefect_api_url() is None:
         raise UsageError(
             f"--runner {word} runs tasks on other machines, which report to a Prefect server",
             hint="Start one (prefect server start), and say in PREFECT_API_URL where they find it.",
@@ -172,12 +172,12 @@ def _tracked(flow: Any, word: str | None) -> Any:
     level = "INFO" if options.verbosity > 0 else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     if word:
-        os.environ[runners.VARIABLE] = word  # for its subflows too
-    if word := runners.from_environment():
-        runners.check(word)
+        os.environ[task_runners.VARIABLE] = word  # for its subflows too
+    if word := task_runners.from_environment():
+        task_runners.check(word)
     if hasattr(type(flow), "tracked"):
         return flow.tracked
-    return flow.with_options(task_runner=runners.make(word)) if word else flow
+    return flow.with_options(task_runner=task_runners.make(word)) if word else flow
 
 
 def _plain(flow: Any) -> Any:

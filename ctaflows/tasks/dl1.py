@@ -18,7 +18,7 @@ from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_be_link
 from ctaflows.storage.walk import files_below
-from ctaflows.task import get_logger, task
+from ctaflows.tracking.task import get_logger, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.outcome import Outcome, failure, undescribed, undescribed_failure
 from ctaflows.storage.usage import Tally, Usage
 from ctaflows.storage.walk import files_below, walk_batches
-from ctaflows.task import task
+from ctaflows.tracking.task import task
 from ctaflows.transfer import removal as _removal
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import compare
 from ctaflows.storage.remote_file import RemoteFile
-from ctaflows.task import task
 from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS, Lent
+from ctaflows.tracking.task import task
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import destination

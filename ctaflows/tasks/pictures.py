@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.task import get_logger, task
+from ctaflows.tracking.task import get_logger, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

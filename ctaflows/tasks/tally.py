@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import PartialFailure, printable
-from ctaflows.sealed import Sealed
 from ctaflows.text import human_bytes, shortened
+from ctaflows.tracking.opaque import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

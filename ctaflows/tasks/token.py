@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ctaflows.task import task
+from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
     from ctaflows.auth.renewal import Keeper

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ctaflows.admission import admitted
-from ctaflows.control import followed
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect
-from ctaflows.task import task
 from ctaflows.tasks.namespace import find
+from ctaflows.tracking.cancellation import followed
+from ctaflows.tracking.concurrency_limit import admitted
+from ctaflows.tracking.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
 from ctaflows.transfer import upload as _upload

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ctaflows.admission import admitted
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report
-from ctaflows.sealed import Sealed
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_hide_files
 from ctaflows.storage.walk import is_wanted, unless_excluded, walk
-from ctaflows.task import task
+from ctaflows.tracking.concurrency_limit import admitted
+from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
 from ctaflows.transfer import sync as _sync

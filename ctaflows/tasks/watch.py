@@ -13,8 +13,8 @@ from ctaflows import cancel
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.sightings import Memory
 from ctaflows.errors import NotFound, UsageError
-from ctaflows.task import get_logger, task
 from ctaflows.tasks.dl1 import list_night
+from ctaflows.tracking.task import get_logger, task
 from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 import os
 import sys
 
-from ctaflows.flow import flow
-from ctaflows.task import task
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import task
 
 
 @task

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from serverprocess import free_ports
 
-from ctaflows import runners
 from ctaflows.errors import NetworkError, UsageError
-from ctaflows.runners import Choice, SlurmJobs
+from ctaflows.tracking import task_runners
+from ctaflows.tracking.task_runners import Choice, SlurmJobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_word_is_understood(word: str, choice: Choice) -> None:
-    assert runners.parse(word) == choice
+    assert task_runners.parse(word) == choice
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_a_word_is_understood(word: str, choice: Choice) -> None:
 )
 def test_another_is_refused(word: str) -> None:
     with pytest.raises(UsageError) as why:
-        runners.parse(word)
+        task_runners.parse(word)
     assert why.value.hint
 
 
 def test_only_threads_do_without_prefect() -> None:
-    assert [w for w in ("threads", "dask", "slurm") if not runners.parse(w).needs_prefect] == [
+    assert [w for w in ("threads", "dask", "slurm") if not task_runners.parse(w).needs_prefect] == [
         "threads"
     ]
 
@@ -69,7 +69,7 @@ def test_jobs_are_as_the_environment_says(tmp_path: Path) -> None:
 
 
 def test_nobody_else_may_send_work() -> None:
-    for cluster in (runners.LOCAL, SlurmJobs().cluster()):
+    for cluster in (task_runners.LOCAL, SlurmJobs().cluster()):
         assert cluster["security"]
         assert cluster["protocol"] == "tls://"
 
@@ -86,7 +86,7 @@ def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
 def test_an_address_that_does_not_answer() -> None:
     (port,) = free_ports(1)
     with pytest.raises(NetworkError, match="No Dask scheduler answers") as why:
-        runners.reach(f"tcp://127.0.0.1:{port}")
+        task_runners.reach(f"tcp://127.0.0.1:{port}")
     assert f"127.0.0.1:{port}" in str(why.value)
 
 
@@ -96,7 +96,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, package
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ctaflows.daskrunner", raising=False)
     with pytest.raises(UsageError, match=package) as why:
-        runners.make("slurm")
+        task_runners.make("slurm")
     assert "pip install 'ctaflows[dask]'" in (why.value.hint or "")
 
 
@@ -104,7 +104,7 @@ def test_a_worker_makes_no_cluster_of_its_own() -> None:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     for word in ("dask", "slurm"):
-        sent = pickle.loads(pickle.dumps(runners.make(word)))
+        sent = pickle.loads(pickle.dumps(task_runners.make(word)))
         assert type(sent) is ThreadPoolTaskRunner
 
 
@@ -120,7 +120,7 @@ def test_ctrl_c_stays_with_who_had_it() -> None:
 def test_slurm_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="there is no sbatch"):
-        runners.check("slurm")
+        task_runners.check("slurm")
 
 
 def ctaflows(*words: str, **env: str) -> subprocess.CompletedProcess[str]:

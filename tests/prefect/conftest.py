@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 import threading
 
-from ctaflows.flow import flow
-from ctaflows.task import get_logger, task, unmapped
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import get_logger, task, unmapped
 
 
 @task(name="double-it", tags=["sample"], retries=1, retry_delay_seconds=0)

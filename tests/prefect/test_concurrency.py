@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from serverkit import wait_until
 
-from ctaflows import admission, cancel
-from ctaflows.admission import admitted, limit_name
+from ctaflows import cancel
 from ctaflows.errors import Stopped
-from ctaflows.flow import flow
-from ctaflows.task import task
 from ctaflows.tasks import fetch_files
+from ctaflows.tracking import concurrency_limit
+from ctaflows.tracking.concurrency_limit import admitted, limit_name
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 DOOR = "https://door.example.org:2880/base"
 BATCH = """
 import sys, time
-from ctaflows.admission import admitted
-from ctaflows.flow import flow
+from ctaflows.tracking.concurrency_limit import admitted
+from ctaflows.tracking.flow import flow
 
 @flow(name="one-batch")
 def one_batch():
@@ -44,9 +45,9 @@ one_batch.tracked()
 @pytest.fixture(autouse=True)
 def forgetful(prefect_server: Any) -> Iterator[None]:
     """Nobody remembers from the test before that a limit was absent."""
-    admission._absent.clear()
+    concurrency_limit._absent.clear()
     yield
-    admission._absent.clear()
+    concurrency_limit._absent.clear()
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_name_tells_the_door() -> None:
 def test_outside_a_run_nobody_is_asked() -> None:
     with admitted("https://nobody.example.org"):
         pass
-    assert not admission._absent
+    assert not concurrency_limit._absent
 
 
 def test_without_a_limit_nothing_is_held(prefect_server: Any) -> None:
@@ -90,7 +91,7 @@ def test_without_a_limit_nothing_is_held(prefect_server: Any) -> None:
                 pass
 
     batches.tracked()
-    assert limit_name(DOOR) in admission._absent
+    assert limit_name(DOOR) in concurrency_limit._absent
 
 
 def test_it_holds_across_processes(prefect_server: Any, limit: Any, tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_lost_lease_ends_nothing(
     from prefect.client.orchestration import SyncPrefectClient
 
     limit.make(DOOR, 1)
-    monkeypatch.setattr(admission, "RENEW_S", 0.05)
+    monkeypatch.setattr(concurrency_limit, "RENEW_S", 0.05)
     real, refused = SyncPrefectClient.renew_concurrency_lease, []
 
     def renewing(client: Any, lease_id: Any, *args: Any) -> Any:
@@ -193,7 +194,7 @@ def test_a_lease_is_renewed(
     from prefect.client.orchestration import SyncPrefectClient
 
     limit.make(DOOR, 1)
-    monkeypatch.setattr(admission, "RENEW_S", 0.05)
+    monkeypatch.setattr(concurrency_limit, "RENEW_S", 0.05)
     real, answers = SyncPrefectClient.renew_concurrency_lease, []
 
     def renewing(*args: Any) -> Any:
@@ -214,7 +215,7 @@ def test_a_server_that_is_away_ends_nothing(
     prefect_server: Any, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit.make(DOOR, 1)
-    monkeypatch.setattr(admission, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(concurrency_limit, "PATIENCE_S", 1.5)
 
     @flow
     def night() -> str:
@@ -229,7 +230,7 @@ def test_a_server_that_is_away_ends_nothing(
                 return "done"
 
     assert night.tracked() == "done"
-    assert limit.name in admission._absent
+    assert limit.name in concurrency_limit._absent
 
 
 def test_a_server_that_is_busy_is_asked_again(
@@ -273,7 +274,7 @@ def test_who_waits_can_be_stopped(prefect_server: Any, limit: Any) -> None:
     @flow
     def night() -> None:
         begun = [waiting.submit() for _ in range(3)]
-        wait_until(admission._asking[limit.name].locked, "somebody who asks", 60)
+        wait_until(concurrency_limit._asking[limit.name].locked, "somebody who asks", 60)
         cancel.stop_all()
         for future in begun:
             with pytest.raises(Stopped):

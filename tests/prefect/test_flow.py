@@ -7,8 +7,8 @@ import sys
 import pytest
 from serverkit import process
 
-from ctaflows.flow import DualFlow, flow
-from ctaflows.task import task
+from ctaflows.tracking.flow import DualFlow, flow
+from ctaflows.tracking.task import task
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

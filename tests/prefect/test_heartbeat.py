@@ -7,7 +7,7 @@ from typing import Any
 
 from serverkit import wait_until
 
-from ctaflows.flow import flow
+from ctaflows.tracking.flow import flow
 
 NAME = "prefect.flow-run.heartbeat"
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from ctaflows.dual import tracking
 from ctaflows.errors import UsageError
-from ctaflows.flow import flow
-from ctaflows.task import DualTask, get_logger, task, unmapped
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import DualTask, get_logger, task, unmapped
+from ctaflows.tracking.tracked import tracking
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -165,7 +165,9 @@ def test_a_script_loaded_by_its_path_pickles_by_value(tmp_path):
     from prefect.utilities.importtools import load_script_as_module
 
     script = tmp_path / "script_of_mine.py"
-    script.write_text("from ctaflows.task import task\n\n@task\ndef one() -> int:\n    return 1\n")
+    script.write_text(
+        "from ctaflows.tracking.task import task\n\n@task\ndef one() -> int:\n    return 1\n"
+    )
     one = load_script_as_module(str(script)).one
     sent = cloudpickle.dumps(one)
     assert b"return 1" not in sent

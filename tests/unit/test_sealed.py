@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from ctaflows import batch
-from ctaflows.sealed import Sealed
+from ctaflows.tracking.opaque import Sealed
 
 
 def test_it_is_a_sequence() -> None:

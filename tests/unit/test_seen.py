@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows import runs
 from ctaflows.artifacts import progress_shown, publish_night
 from ctaflows.assets import fetched_runs, publish_runs
 from ctaflows.batch import (
@@ -44,7 +43,8 @@ from ctaflows.errors import (
 from ctaflows.events import files_fetched, night_complete
 from ctaflows.gauge import Gauge, human_seconds
 from ctaflows.model import Checksum, Entry, Report, Transfer
-from ctaflows.task import task
+from ctaflows.tracking import run_context
+from ctaflows.tracking.task import task
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress
@@ -86,8 +86,8 @@ def test_dates_in_both_ways_and_what_is_none() -> None:
 
 
 def test_outside_a_run_the_moment_is_now() -> None:
-    assert abs(runs.moment() - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
-    assert runs.parameters() == {}
+    assert abs(run_context.moment() - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+    assert run_context.parameters() == {}
 
 
 # batches

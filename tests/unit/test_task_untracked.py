@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ctaflows.dual import tracking
 from ctaflows.errors import UsageError
-from ctaflows.flow import flow, parameter_descriptions, summary
-from ctaflows.task import get_logger, task, unmapped
+from ctaflows.tracking.flow import flow, parameter_descriptions, summary
+from ctaflows.tracking.task import get_logger, task, unmapped
+from ctaflows.tracking.tracked import tracking
 
 
 @task(name="scale-it", retries=3)
@@ -62,7 +62,7 @@ def scale_all(n: int, factor: int = 10) -> list[int]:
 WITHOUT_PREFECT = """
 import sys
 sys.path.insert(0, {here!r})
-import ctaflows.dual, pickle, inspect, copy
+import ctaflows.tracking.tracked, pickle, inspect, copy
 import test_task_untracked as m
 assert m.scale(2) == 20 and m.scale_all(2) == [0, 10] and m.scale_all.plain(2) == [0, 10]
 assert m.scale.submit(3).result() == 30
@@ -226,8 +226,8 @@ def test_numpydoc_is_read():
 
 
 TYPED = """
-from ctaflows.flow import flow
-from ctaflows.task import task, unmapped
+from ctaflows.tracking.flow import flow
+from ctaflows.tracking.task import task, unmapped
 
 @task(name="scale", retries=1)
 def scale(x: int, factor: float = 1.0) -> float:

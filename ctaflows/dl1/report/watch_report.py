@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.report.inspections import Found
 from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.sealed import Sealed
 from ctaflows.text import shortened
+from ctaflows.tracking.opaque import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@
 Called inside a run it is a subflow; ``CTAFLOWS_TRACK`` rules as for tasks. `with_options` gives a
 `prefect.Flow`, as its options mean nothing without Prefect. A worker runs ``fetch_dl1.fn`` inside
 a flow run, so that its tasks are tracked. Where tasks run, ``CTAFLOWS_RUNNER`` says, see
-`ctaflows.runners`.
+`ctaflows.tracking.task_runners`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import heartbeat, runners
-from ctaflows.dual import Dual, is_tracked, tracking
+from ctaflows.tracking import heartbeat, task_runners
+from ctaflows.tracking.tracked import Dual, is_tracked, tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +77,8 @@ class DualFlow(Dual):
         import prefect
 
         options = {"description": summary(self.fn), **self._options}
-        if word := runners.from_environment():
-            options["task_runner"] = runners.make(word)
+        if word := task_runners.from_environment():
+            options["task_runner"] = task_runners.make(word)
         real = prefect.flow(self.fn, **options)
         # Prefect reads parameter descriptions from Google docstrings only (prefect 3.9.1,
         # utilities/callables: parameter_docstrings), and it reads them off the flow object when

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ASK_S = 3.0
 
 _STOP = "_ctaflows_stop"
-log = logging.getLogger("ctaflows.control")
+log = logging.getLogger("ctaflows.tracking.cancellation")
 
 
 @contextlib.contextmanager

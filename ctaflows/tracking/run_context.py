@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from ctaflows.dual import in_run
+from ctaflows.tracking.tracked import in_run
 
 
 def moment() -> datetime:

@@ -10,7 +10,7 @@
     fetch_file.submit(path, dest)        # at once in a thread; inside a flow by the task runner
     fetch_file.map(paths, unmapped(dest))
 
-Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see `ctaflows.dual.is_tracked`).
+Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see `ctaflows.tracking.tracked.is_tracked`).
 A direct call does not retry: retries of requests live in the transport. Options are those of
 `prefect.task`; the type checker sees `prefect.Task[P, R]`.
 """
@@ -21,9 +21,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.control import ended_with_run
-from ctaflows.dual import Dual, in_run, is_tracked
-from ctaflows.futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
+from ctaflows.tracking.cancellation import ended_with_run
+from ctaflows.tracking.local_futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
+from ctaflows.tracking.tracked import Dual, in_run, is_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

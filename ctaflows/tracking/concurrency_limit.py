@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
-from ctaflows.control import followed, impatient_client
-from ctaflows.dual import in_run
+from ctaflows.tracking.cancellation import followed, impatient_client
+from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:
     import logging
@@ -227,6 +227,6 @@ def _holder() -> Any:
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    from ctaflows.task import get_logger
+    from ctaflows.tracking.task import get_logger
 
     return get_logger("admission")

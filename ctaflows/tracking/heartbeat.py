@@ -15,12 +15,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.control import setting
+from ctaflows.tracking.cancellation import setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-log = logging.getLogger("ctaflows.heartbeat")
+log = logging.getLogger("ctaflows.tracking.heartbeat")
 
 
 @contextlib.contextmanager

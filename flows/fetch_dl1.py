@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.artifacts import meanwhile, progress_shown, publish_night, publish_page
-from ctaflows.assets import publish_runs
 from ctaflows.batch import (
     QUIET,
     fetch_name,
@@ -28,7 +26,9 @@ from ctaflows.dl1.report.inspections import Found, Inspections
 from ctaflows.dl1.report.markdown import outlook
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
-from ctaflows.events import files_fetched, night_complete
+from ctaflows.reporting.artifacts import meanwhile, progress_shown, publish_night, publish_page
+from ctaflows.reporting.assets import publish_runs
+from ctaflows.reporting.events import files_fetched, night_complete
 from ctaflows.tasks import fetch_files, inspect_dl1_files, list_night, plan_fetch
 from ctaflows.tasks.dl1 import census_of
 from ctaflows.tasks.pictures import with_page

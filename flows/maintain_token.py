@@ -8,7 +8,7 @@ from __future__ import annotations
 from ctaflows import settings as _settings
 from ctaflows.auth.tokens import TokenInfo  # noqa: TC001  its name is looked up at run time
 from ctaflows.errors import CtaflowsError
-from ctaflows.events import token_failing, token_recovered
+from ctaflows.reporting.events import token_failing, token_recovered
 from ctaflows.tasks import keep_token, share_token
 from ctaflows.tracking.flow import flow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctaflows.artifacts import progress_shown, publish_table
 from ctaflows.batch import (
     QUIET,
     fetch_name,
@@ -14,7 +13,8 @@ from ctaflows.batch import (
     may_try_again,
     report_of,
 )
-from ctaflows.events import files_fetched
+from ctaflows.reporting.artifacts import progress_shown, publish_table
+from ctaflows.reporting.events import files_fetched
 from ctaflows.tasks import fetch_files
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import list_tree, plan_tree, prune_tree

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.artifacts import progress_shown, publish_table
 from ctaflows.batch import (
     QUIET,
     files_a_batch,
@@ -16,6 +15,7 @@ from ctaflows.batch import (
     report_of,
 )
 from ctaflows.errors import NotFound, UsageError
+from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.tasks.tally import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
 from ctaflows.tracking.flow import flow

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.artifacts import progress_shown, publish_night
-from ctaflows.assets import publish_runs
 from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
@@ -24,7 +22,9 @@ from ctaflows.dl1.night_watch import Patience, Rhythm, look_at, night_of
 from ctaflows.dl1.report.inspections import Inspections
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
-from ctaflows.events import files_arrived, night_complete
+from ctaflows.reporting.artifacts import progress_shown, publish_night
+from ctaflows.reporting.assets import publish_runs
+from ctaflows.reporting.events import files_arrived, night_complete
 from ctaflows.tasks import fetch_files, inspect_dl1_files
 from ctaflows.tasks.pictures import with_page
 from ctaflows.tasks.watch import Notebook, list_night_if_there, pause

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from ctaflows.artifacts import publish_census
 from ctaflows.blocks import CTACredentials, CTADownloadService, CTAStorage
+from ctaflows.reporting.artifacts import publish_census
 from ctaflows.tasks import (
     disk_usage,
     fetch_dir,

@@ -103,7 +103,7 @@ def test_a_failed_file_stands_first_in_the_table(
 def test_the_table_ends_where_nobody_reads_on(
     prefect_server: Any, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctaflows.artifacts.MAX_ROWS", 2)
+    monkeypatch.setattr("ctaflows.reporting.artifacts.MAX_ROWS", 2)
     fetch_dl1.tracked("20241114", dest=str(night), inspect=False)
     table = artifacts(prefect_server)["night-20241114"]
     assert len(json.loads(table.data)) == 2

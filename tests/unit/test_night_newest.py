@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.assets import fetched_runs
 from ctaflows.dl1.names import parse_name, parse_numbers
 from ctaflows.dl1.newest import newest_of_each_run
 from ctaflows.dl1.night import Night, Wanted, current, gaps, select
@@ -17,6 +16,7 @@ from ctaflows.dl1.night_completeness import COMPLETE, INCOMPLETE, Census, take_c
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.model import Entry, Transfer
+from ctaflows.reporting.assets import fetched_runs
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 ABOVE = "/cta/DL1/20241114"

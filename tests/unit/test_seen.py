@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.artifacts import progress_shown, publish_night
-from ctaflows.assets import fetched_runs, publish_runs
 from ctaflows.batch import (
     files_named,
     in_turn,
@@ -40,9 +38,11 @@ from ctaflows.errors import (
     UsageError,
     error_text,
 )
-from ctaflows.events import files_fetched, night_complete
 from ctaflows.gauge import Gauge, human_seconds
 from ctaflows.model import Checksum, Entry, Report, Transfer
+from ctaflows.reporting.artifacts import progress_shown, publish_night
+from ctaflows.reporting.assets import fetched_runs, publish_runs
+from ctaflows.reporting.events import files_fetched, night_complete
 from ctaflows.tracking import run_context
 from ctaflows.tracking.task import task
 from ctaflows.transfer.decide import batches

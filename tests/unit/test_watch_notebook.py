@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctaflows import cancel, events
+from ctaflows import cancel
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.report import inspections
 from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import Stopped, UsageError
 from ctaflows.model import Entry, Transfer
+from ctaflows.reporting import events
 from ctaflows.tasks.watch import MEMORY, Notebook, pause
 from ctaflows.transfer.sync import superfluous
 

@@ -16,7 +16,7 @@ from ctaflows.batch import (
 )
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.reporting.artifacts import progress_shown, publish_table
-from ctaflows.tasks.tally import Tally
+from ctaflows.tasks.tree_report import Tally
 from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import Sealed

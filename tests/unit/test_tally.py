@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ctaflows.errors import PartialFailure
 from ctaflows.model import Transfer
-from ctaflows.tasks.tally import Tally
+from ctaflows.tasks.tree_report import Tally
 
 HERE = Transfer("/n/a.h5", "a.h5", 1000, verified=True, skipped=True)
 MOVED = Transfer("/n/b.h5", "b.h5", 2000, 2000, verified=True)

@@ -1,6 +1,7 @@
 """The task runners on Dask: Prefect's own, which say what is wrong and share their cluster.
 
-Only `ctaflows.tracking.task_runners` imports this, when asked for Dask: it needs the extra ``dask``.
+Only `ctaflows.tracking.task_runners` imports this, when asked for Dask: it needs the extra
+``dask``.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a person sees in Prefect's UI: artifacts, events and assets."""

@@ -10,7 +10,8 @@
     fetch_file.submit(path, dest)        # at once in a thread; inside a flow by the task runner
     fetch_file.map(paths, unmapped(dest))
 
-Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see `ctaflows.tracking.tracked.is_tracked`).
+Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see
+`ctaflows.tracking.tracked.is_tracked`).
 A direct call does not retry: retries of requests live in the transport. Options are those of
 `prefect.task`; the type checker sees `prefect.Task[P, R]`.
 """

@@ -109,8 +109,8 @@ class DL1Summary:
         events of the array. Datacheck: the events that its tables describe (a kind with fewer
         than two events has none there).
     n_events_by_type : dict of str to int, or None
-        Counts by the names in `ctaflows.dl1.content.layout.EVENT_TYPES`; None where no type is stored,
-        or where only the table's ends were read.
+        Counts by the names in `ctaflows.dl1.content.layout.EVENT_TYPES`; None where no type is
+        stored, or where only the table's ends were read.
     time_first, time_last : datetime or None
         Times of the first and the last row that has one; None in lstchain's simulations.
     duration_s : float or None

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Whether a DL1 file is good: the checks, their limits and where these come from."""

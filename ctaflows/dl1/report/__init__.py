@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reports on nights and files: as data, Markdown, HTML and plots."""

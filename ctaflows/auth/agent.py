@@ -21,8 +21,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ctaflows import settings as _settings
+from ctaflows.atomic_files import write_private
 from ctaflows.auth.daemon import Files
-from ctaflows.auth.private import write_private
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, error_text
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import make_folder, read_private, write_private
+from ctaflows.atomic_files import make_folder, read_private, write_private
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import UsageError
 

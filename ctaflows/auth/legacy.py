@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.auth.private import read_private
+from ctaflows.atomic_files import read_private
 from ctaflows.auth.tokens import FoundToken, is_token
 
 if TYPE_CHECKING:

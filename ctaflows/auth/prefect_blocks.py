@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import Busy, Room, read_private, remove_private, write_private
+from ctaflows.atomic_files import Busy, Room, read_private, remove_private, write_private
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.block_profiles import CREDENTIALS, failure
 from ctaflows.errors import CtaflowsError, NetworkError, TokenMissing, UsageError

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
+from ctaflows.atomic_files import Busy
 from ctaflows.auth import block, legacy, secret
 from ctaflows.auth.deadline import within
 from ctaflows.auth.login import log_in
 from ctaflows.auth.oidc import Issuer
-from ctaflows.auth.private import Busy
 from ctaflows.auth.store import store_for
 from ctaflows.auth.tokens import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (

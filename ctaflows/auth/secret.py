@@ -6,7 +6,7 @@ import base64
 import binascii
 from pathlib import Path
 
-from ctaflows.auth.private import Room, read_private, remove_left, remove_private, write_private
+from ctaflows.atomic_files import Room, read_private, remove_left, remove_private, write_private
 from ctaflows.auth.store import store_for
 from ctaflows.errors import AuthError, UsageError
 from ctaflows.settings import PROFILES, Settings

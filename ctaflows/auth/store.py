@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.private import (
+from ctaflows.atomic_files import (
     Room,
     locked,
     read_private,

@@ -7,9 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import is_special
+from ctaflows.atomic_files import is_special, replaced
 from ctaflows.dl1.night_completeness import COMPLETE, GROWING, INCOMPLETE, Changes
-from ctaflows.dl1.written import replaced
 from ctaflows.errors import UsageError
 from ctaflows.model import utc_text, utc_time
 

@@ -20,8 +20,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import open_ours, read_ours
-from ctaflows.auth.private import write_private
+from ctaflows.atomic_files import open_ours, read_ours, write_private
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.report.markdown import tally
 from ctaflows.errors import CtaflowsError, UsageError, error_text

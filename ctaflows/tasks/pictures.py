@@ -77,8 +77,8 @@ def write_page(
     UsageError
         The file can't be written.
     """
+    from ctaflows.atomic_files import replaced
     from ctaflows.dl1.report.html import page
-    from ctaflows.dl1.written import replaced
 
     text = page(night, title=title)
     with replaced(path) as stream:

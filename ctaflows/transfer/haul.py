@@ -9,10 +9,10 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows import cancel
+from ctaflows import atomic_files, cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
-from ctaflows.transfer import folders, twin
+from ctaflows.transfer import twin
 from ctaflows.transfer.beside import standing_ready
 from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import fetch
@@ -157,7 +157,7 @@ def beside(
     small, others = sorted_out(jobs)
 
     def work(pair: Beside, tell: twin.Settle, stop: threading.Event) -> None:
-        with folders.synced_once(), kept_open(manifest):
+        with atomic_files.fsync_folders_once(), kept_open(manifest):
             haul = Haul(afresh(pair.n_slots), jobs, manifest, check, tell)
             haul.work(pair.small, pair.others, stop)
 

@@ -8,10 +8,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ctaflows import atomic_files
 from ctaflows.atomic_files import is_special
 from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Report, Transfer
-from ctaflows.transfer import folders, progress
+from ctaflows.transfer import progress
 from ctaflows.transfer.decide import Action, Check
 from ctaflows.transfer.fetch import Job, fetch, look
 from ctaflows.transfer.haul import Haul, kept_open, sorted_out
@@ -106,7 +107,7 @@ def fetch_many(
         progress.current().finished(done)
 
     haul = Haul(door, jobs, manifest, check, tell)
-    with folders.synced_once(), kept_open(manifest):
+    with atomic_files.fsync_folders_once(), kept_open(manifest):
         if beside is None:
             small, others = sorted_out(jobs)
             haul.work(Line(small), Line(others), stop)

@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ctaflows import atomic_files
 from ctaflows.atomic_files import is_special, open_ours, read_ours, replace_ours
 from ctaflows.errors import (
     CtaflowsError,
@@ -28,7 +29,6 @@ from ctaflows.errors import (
 )
 from ctaflows.model import utc_text
 from ctaflows.storage.answers import Versions, check_version
-from ctaflows.transfer import folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -226,7 +226,7 @@ class Part:
             self.path.replace(self.target)
             self.ranges_path.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
-            folders.changed(os.fspath(self.target.parent))
+            atomic_files.note_changed(os.fspath(self.target.parent))
         except OSError as why:
             raise local_error(why, self.target) from why
 

@@ -12,12 +12,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ctaflows import atomic_files
 from ctaflows.errors import SizeMismatch, Truncated
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import folders, progress, throttle
+from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
 from ctaflows.transfer.part_file import local_error, part_name
 from ctaflows.transport import MAX_SMALL_BYTES
@@ -151,7 +152,7 @@ def _placed(data: bytes, part: str, local: Path, entry: Entry) -> bool:
         raise
     finally:
         os.close(descriptor)
-    folders.changed(os.path.dirname(part))  # noqa: PTH120
+    atomic_files.note_changed(os.path.dirname(part))  # noqa: PTH120
     return True
 
 
@@ -162,7 +163,7 @@ def _opened(part: str) -> int | None:
         try:
             descriptor = os.open(part, flags, 0o644)
         except FileNotFoundError:
-            folders.made(os.path.dirname(part))  # noqa: PTH120
+            atomic_files.make_folders(os.path.dirname(part))  # noqa: PTH120
             descriptor = os.open(part, flags, 0o644)
     except FileExistsError:
         return None

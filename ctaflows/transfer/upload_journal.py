@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from ctaflows import cancel
-from ctaflows.auth.private import make_folder
+from ctaflows.atomic_files import make_folder
 from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Refused, Stopped
 
 if TYPE_CHECKING:

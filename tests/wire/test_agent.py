@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from commands import ok, run
 
+from ctaflows.atomic_files import write_private
 from ctaflows.auth import agent as agent_module
 from ctaflows.auth import daemon
-from ctaflows.auth.private import write_private
 from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import claims

@@ -104,7 +104,7 @@ def save(pictures: Sequence[Picture], path: str | os.PathLike[str], *, title: st
     UsageError
         Another suffix, no picture, or the file can't be written.
     """
-    from ctaflows.dl1.written import replaced
+    from ctaflows.atomic_files import replaced
 
     kind = suffix_of(path)
     if not pictures:

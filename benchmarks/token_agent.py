@@ -12,7 +12,7 @@ import argparse
 import os
 import time
 
-from ctaflows.auth import daemon
+from ctaflows.auth import agent
 from ctaflows.auth.store import Store
 from ctaflows.auth.tokens import claims
 from ctaflows.sandbox import Sandbox
@@ -29,7 +29,7 @@ def main() -> None:
     with Sandbox(token_lifetime_s=asked.lifetime) as box:
         os.environ["CTAFLOWS_CONFIG_DIR"] = str(box.config_dir)
         settings = box.settings()
-        daemon.start(settings)
+        agent.start(settings)
         bare = Store(settings).bare_file
         ends_at = time.monotonic() + asked.seconds
         while time.monotonic() < ends_at:
@@ -38,7 +38,7 @@ def main() -> None:
             n_expired += claims(token)["exp"] <= time.time()
             tokens.add(hash(token))
             time.sleep(asked.every)
-        daemon.stop(settings)
+        agent.stop(settings)
         n_refreshes = sum(r.server == "issuer" and r.path.endswith("/token") for r in box.requests)
     share = 100 * n_expired / n_looks
     print(f"lifetime {asked.lifetime:g} s, {asked.seconds:g} s, {n_looks} looks")

@@ -151,7 +151,7 @@ def _refusal(path: str | os.PathLike[str]) -> UsageError:
     )
 
 
-# -- private files ------------------------------------------------------------------------------------
+# -- private files ---------------------------------------------------------------------------------
 #
 # Files that are ours alone: 0600 in a 0700 folder from the first byte, replaced in one step.
 
@@ -344,7 +344,7 @@ def read_private(file: Path) -> str | None:
         return None
 
 
-# -- whole files -------------------------------------------------------------------------------------
+# -- whole files -----------------------------------------------------------------------------------
 #
 # A file that is there as a whole, or as it was before.
 
@@ -391,7 +391,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-# -- folders -----------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------
 #
 # Folders that files come into: made when need be, and brought to disk once for many files.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from ctaflows import block_profiles
-from ctaflows.auth import block
+from ctaflows.auth import prefect_blocks
 from ctaflows.cli import app, options
 from ctaflows.storage import connect, download_service
 
@@ -113,7 +113,7 @@ def _begun_anew() -> Iterator[None]:
             connect._doors,
             download_service._services,
             block_profiles._known,
-            block._known,
+            prefect_blocks._known,
         ):
             until_the_end.enter_context(mock.patch.dict(known, clear=True))
         until_the_end.callback(_close_doors)

@@ -1,8 +1,8 @@
-"""The keeper in the background, for people without Prefect: one process for each profile and home.
+"""The agent, which renews tokens in the background: one process for each profile and home.
 
-``python -m ctaflows.auth.agent PROFILE`` is the process, which `ctaflows.auth.daemon` starts and
-stops. It holds ``tokens/<profile>.agent.lock`` as long as it lives, and says in
-``tokens/<profile>.agent.json`` how it is.
+For people without Prefect. ``python -m ctaflows.auth.agent PROFILE`` is the process, which `start`
+and `stop` control. It holds ``tokens/<profile>.agent.lock`` as long as it lives, and writes its
+state to ``tokens/<profile>.agent.json``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ import logging.handlers
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.atomic_files import write_private
-from ctaflows.auth.daemon import Files
+from ctaflows.atomic_files import make_folder, read_private, write_private
 from ctaflows.auth.renewal import Keeper
-from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, error_text
+from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, UsageError, error_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from ctaflows.auth.store import TokenSet
     from ctaflows.settings import Settings
+
 
 log = logging.getLogger("ctaflows.auth.agent")
 
@@ -43,7 +48,7 @@ _LOG_BYTES = 200_000
 
 
 class Agent:
-    """Keeps the stored token of a profile warm until it is told to stop.
+    """Renews the stored token of a profile until it is told to stop.
 
     Parameters
     ----------
@@ -169,6 +174,175 @@ def main(profile: str) -> int:
         return 0
     finally:
         os.close(descriptor)
+
+
+# -- start, stop, status ---------------------------------------------------------------------------
+
+_START_S = 20.0
+_STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How an agent is.
+
+    Attributes
+    ----------
+    running : bool
+        Is there one?
+    pid, host : int or None, str or None
+        Which process, on which machine.
+    started_at : float or None
+        Seconds since 1970.
+    state : str
+        ``ok``, ``failing`` (it goes on trying), ``login needed``, or ``stopped``.
+    message : str or None
+        What it failed on.
+    log_file : str
+        Where it writes.
+    """
+
+    running: bool
+    pid: int | None
+    host: str | None
+    started_at: float | None
+    state: str
+    message: str | None
+    log_file: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the status ready for JSON."""
+        return asdict(self)
+
+
+def start(settings: Settings) -> Status:
+    """Start an agent, unless there is one.
+
+    Raises
+    ------
+    TokenMissing
+        Nobody has logged in.
+    AuthError
+        The login is another issuer's, or another client's.
+    UsageError
+        It did not come up; its log says why.
+    """
+    Keeper(settings.replace(token_source="store")).check_owner()  # noqa: S106
+    files = Files(settings)
+    make_folder(files.lock.parent)
+    files.stop_asked.unlink(missing_ok=True)
+    stale_pid = None
+    if not files.is_held():
+        stale_pid = files.read().get("pid")  # of one that was killed
+        env = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(settings.config_dir)}
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "ctaflows.auth.agent", settings.profile],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=env,
+        )
+
+    def is_up() -> bool:
+        return files.is_held() and files.read().get("pid") not in (None, stale_pid)
+
+    if not _comes_true(is_up, _START_S):
+        raise UsageError("The agent did not come up", where=str(files.log))
+    return status(settings)
+
+
+def stop(settings: Settings) -> bool:
+    """Stop the agent; False if there was none.
+
+    Raises
+    ------
+    UsageError
+        It does not end, and is not on this machine.
+    """
+    files = Files(settings)
+    if not files.is_held():
+        files.forget()
+        return False
+    about = files.read()
+    is_here = about.get("host") == socket.gethostname() and isinstance(about.get("pid"), int)
+    write_private(files.stop_asked, "")
+    for number in (signal.SIGTERM, signal.SIGKILL) if is_here else (None,):
+        if number is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(about["pid"], number)
+        if _comes_true(lambda: not files.is_held(), _STOP_S):
+            files.forget()
+            return True
+    raise UsageError(
+        "The agent does not end",
+        where=f"{about.get('host')}, process {about.get('pid')}",
+        hint="It runs on another machine; it looks for the request every few seconds.",
+    )
+
+
+def status(settings: Settings) -> Status:
+    """Say how the agent is."""
+    files = Files(settings)
+    running = files.is_held()
+    about = files.read() if running else {}
+    return Status(
+        running=running,
+        pid=about.get("pid"),
+        host=about.get("host"),
+        started_at=about.get("started_at"),
+        state=str(about.get("state", "starting")) if running else "stopped",
+        message=about.get("message"),
+        log_file=str(files.log),
+    )
+
+
+class Files:
+    """The files of one profile's agent."""
+
+    def __init__(self, settings: Settings) -> None:
+        base = settings.config_dir / "tokens"
+        self.lock: Path = base / f"{settings.profile}.agent.lock"
+        self.state = base / f"{settings.profile}.agent.json"
+        self.stop_asked = base / f"{settings.profile}.agent.stop"
+        self.log = settings.config_dir / f"agent-{settings.profile}.log"
+
+    def is_held(self) -> bool:
+        """Tell whether an agent holds the lock."""
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def read(self) -> dict[str, Any]:
+        """Give what the agent says of itself."""
+        try:
+            found = json.loads(read_private(self.state) or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def forget(self) -> None:
+        """Remove what an agent leaves."""
+        for file in (self.state, self.stop_asked):
+            file.unlink(missing_ok=True)
+
+
+def _comes_true(ask: Callable[[], bool], seconds: float) -> bool:
+    ends_at = time.monotonic() + seconds
+    while not ask():
+        if time.monotonic() > ends_at:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 if __name__ == "__main__":

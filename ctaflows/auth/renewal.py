@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 from ctaflows import cancel
 from ctaflows.atomic_files import Busy
-from ctaflows.auth import block, legacy, secret
-from ctaflows.auth.deadline import within
-from ctaflows.auth.login import log_in
-from ctaflows.auth.oidc import Issuer
-from ctaflows.auth.store import store_for
+from ctaflows.auth import prefect_blocks, secret, tokens
+from ctaflows.auth.oidc import Issuer, log_in, within
+from ctaflows.auth.prefect_blocks import store_for
 from ctaflows.auth.tokens import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
     CtaflowsError,
@@ -95,7 +93,9 @@ class Keeper:
         """Give a newer token than one that a server rejected, or None."""
         try:
             if self._settings.token_source.startswith("block:"):
-                block.forget(self._settings.token_source.removeprefix("block:"))
+                prefect_blocks.forget_token_block(
+                    self._settings.token_source.removeprefix("block:")
+                )
             found = self._others()
             if found is not None:
                 return found.value if found.value != rejected else None
@@ -237,10 +237,10 @@ class Keeper:
         if source == "store":
             return None
         if source.startswith("block:"):
-            return block.get(source.removeprefix("block:"))
+            return prefect_blocks.read_token_block(source.removeprefix("block:"))
         found = discover()
         if found is None and source == "auto" and self.store.read() is None:
-            found = legacy.discover(self._settings.profile)
+            found = tokens.discover_ctadata(self._settings.profile)
         return found
 
     def _stored(self) -> TokenSet:

@@ -7,7 +7,7 @@ import binascii
 from pathlib import Path
 
 from ctaflows.atomic_files import Room, read_private, remove_left, remove_private, write_private
-from ctaflows.auth.store import store_for
+from ctaflows.auth.prefect_blocks import store_for
 from ctaflows.errors import AuthError, UsageError
 from ctaflows.settings import PROFILES, Settings
 

@@ -129,15 +129,6 @@ class TokenSet:
         )
 
 
-def store_for(settings: Settings) -> Store:
-    """Give the place where a login is kept: a block, if the profile names one, else a file."""
-    if not settings.credentials:
-        return Store(settings)
-    from ctaflows.auth.prefect_blocks import BlockStore
-
-    return BlockStore(settings)
-
-
 class Store:
     """The stored tokens of one profile.
 

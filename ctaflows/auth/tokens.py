@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import read_private
 from ctaflows.errors import AuthError
 from ctaflows.model import utc_text
 
@@ -234,3 +235,34 @@ def _words(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.split())
     return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+# -- legacy ----------------------------------------------------------------------------------------
+#
+# Tokens that other programs of our users keep: ctadata's files, JupyterHub's environment.
+#
+# ctadata 0.7.0 (api.py): ``~/.config/cta-data/token``, with ``-dev`` for the development instance.
+# ctadata 0.6.0 (direct/api.py): ``~/.cta_token``.
+
+_CTADATA_FILES = {
+    "cscs": ("~/.config/cta-data/token", "~/.cta_token"),
+    "cscs-dev": ("~/.config/cta-data/token-dev",),
+}
+
+
+def discover_ctadata(profile: str, env: Mapping[str, str] = os.environ) -> FoundToken | None:
+    """Look for a token that another program keeps for this profile.
+
+    Returns
+    -------
+    FoundToken or None
+        What is no token is passed over: these files are not ours to complain about.
+    """
+    for name in _CTADATA_FILES.get(profile, ()):
+        value = read_private(Path(name).expanduser())
+        if value and is_token(value):
+            return FoundToken(value, name)
+    value = env.get("JUPYTERHUB_API_TOKEN", "").strip()
+    if value and is_token(value):
+        return FoundToken(value, "JUPYTERHUB_API_TOKEN")
+    return None

@@ -26,9 +26,9 @@ def command() -> None:
 def status(*, as_json: bool, profile: str | None) -> None:
     """Tell whether the agent runs, and how it is. Exit code 0 if it keeps the token, else 1."""
     from ctaflows import settings
-    from ctaflows.auth import daemon
+    from ctaflows.auth import agent
 
-    found = daemon.status(settings.load(profile))
+    found = agent.status(settings.load(profile))
     if as_json:
         render.print_json(found.to_dict())
     else:
@@ -55,15 +55,15 @@ def status(*, as_json: bool, profile: str | None) -> None:
 def start(*, secret_file: Path | None, profile: str | None) -> None:
     """Keep the token warm in the background; logs in first if need be."""
     from ctaflows import settings
-    from ctaflows.auth import daemon
-    from ctaflows.auth.store import store_for
+    from ctaflows.auth import agent
+    from ctaflows.auth.prefect_blocks import store_for
     from ctaflows.cli.token import log_in
 
     loaded = settings.load(profile)
     stored = store_for(loaded).read()
     if stored is None or stored.refresh_token is None or stored.refused is not None:
         log_in(loaded, secret_file)
-    found = daemon.start(loaded)
+    found = agent.start(loaded)
     click.echo(f"The agent runs: process {found.pid} on {found.host}. Log: {found.log_file}")
 
 
@@ -73,6 +73,6 @@ def start(*, secret_file: Path | None, profile: str | None) -> None:
 def stop(*, profile: str | None) -> None:
     """Stop the agent of this profile."""
     from ctaflows import settings
-    from ctaflows.auth import daemon
+    from ctaflows.auth import agent
 
-    click.echo("Stopped." if daemon.stop(settings.load(profile)) else "There was no agent.")
+    click.echo("Stopped." if agent.stop(settings.load(profile)) else "There was no agent.")

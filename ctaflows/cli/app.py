@@ -162,7 +162,7 @@ def _leave(code: int) -> NoReturn:
     of one that leaves nothing to be tidied up the system takes it all back at once.
     """
     if _used in _PLAIN and not _TIDY & sys.modules.keys():
-        if deadline := sys.modules.get("ctaflows.auth.deadline"):
+        if deadline := sys.modules.get("ctaflows.auth.oidc"):
             deadline.settle()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -196,7 +196,7 @@ def _stopped(number: int, _frame: object) -> None:
 
 def _is_login_at_stake(silent_s: float) -> bool:
     """Tell whether an issuer's answer, which must not be lost, is waited for still, and say so."""
-    deadline = sys.modules.get("ctaflows.auth.deadline")
+    deadline = sys.modules.get("ctaflows.auth.oidc")
     if deadline is None or not deadline.is_keeping() or silent_s > deadline.PATIENCE_S:
         return False
     with contextlib.suppress(OSError):

@@ -92,9 +92,9 @@ def refresh(*, as_json: bool, profile: str | None) -> None:
 def logout(*, profile: str | None) -> None:
     """End the login at the issuer, stop the agent, and remove token and secret here."""
     from ctaflows import settings
-    from ctaflows.auth import daemon
+    from ctaflows.auth import agent
 
-    daemon.stop(settings.load(profile))
+    agent.stop(settings.load(profile))
     if _keeper(profile).log_out():
         click.echo("Logged out here and at the issuer.")
     else:

@@ -67,8 +67,8 @@ def has_hub_token() -> bool:
 def has_door_token(profile: str | None = None) -> bool:
     """Tell whether there is a token of the storage's own, good or expired, or was a login."""
     from ctaflows import settings as _settings
-    from ctaflows.auth import legacy
-    from ctaflows.auth.store import store_for
+    from ctaflows.auth import tokens
+    from ctaflows.auth.prefect_blocks import store_for
     from ctaflows.auth.tokens import discover
 
     settings = _settings.load(profile)
@@ -78,7 +78,7 @@ def has_door_token(profile: str | None = None) -> bool:
         return True
     if settings.token_source != "environment" and store_for(settings).read() is not None:  # noqa: S105
         return True
-    return legacy.discover(settings.profile, {}) is not None
+    return tokens.discover_ctadata(settings.profile, {}) is not None
 
 
 def _direct(*, dev_instance: bool) -> DirectClient:

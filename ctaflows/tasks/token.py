@@ -80,9 +80,9 @@ def share_token(block: str, *, profile: str | None = None) -> None:
     profile : str, optional
         Settings to use.
     """
-    from ctaflows.auth import block as _block
+    from ctaflows.auth import prefect_blocks as _prefect_blocks
 
-    _block.put(block, _keeper(profile).token())
+    _prefect_blocks.write_token_block(block, _keeper(profile).token())
 
 
 @task(name="get-token-info", tags=["ctaflows"])

@@ -12,7 +12,7 @@ import pytest
 from serverkit import process, wait_until
 
 from ctaflows import list_dir
-from ctaflows.auth import block
+from ctaflows.auth import prefect_blocks
 from ctaflows.errors import AuthError, LoginNeeded
 from ctaflows.sandbox import Sandbox
 from flows.maintain_token import maintain_token
@@ -140,10 +140,10 @@ def test_a_worker_without_the_home_takes_the_block(
     config = config.replace('token_source = "store"', 'token_source = "block:ctaflows-token"')
     (elsewhere / "config.toml").write_text(config)
     monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(elsewhere))
-    block.forget("ctaflows-token")
+    prefect_blocks.forget_token_block("ctaflows-token")
     assert [e.name for e in list_dir("cta")] == ["a.h5"]
     kept = json.loads(store(box).read_text())
-    assert block.get("ctaflows-token").value == kept["access_token"]
+    assert prefect_blocks.read_token_block("ctaflows-token").value == kept["access_token"]
     assert not (elsewhere / "tokens").exists()
     with prefect_server.client as client:
         told = client._client.post(

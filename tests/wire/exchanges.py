@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.login import log_in
+from ctaflows.auth.oidc import log_in
 from ctaflows.auth.store import Store, TokenSet
 
 if TYPE_CHECKING:

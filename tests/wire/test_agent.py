@@ -17,8 +17,8 @@ import pytest
 from commands import ok, run
 
 from ctaflows.atomic_files import write_private
+from ctaflows.auth import agent
 from ctaflows.auth import agent as agent_module
-from ctaflows.auth import daemon
 from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import claims
@@ -88,7 +88,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 def in_process(box: Sandbox, name: str) -> Any:
     """Call the daemon's functions here: a process for each question takes half a second."""
-    return getattr(daemon, name)(box.settings())
+    return getattr(agent, name)(box.settings())
 
 
 def test_from_start_to_stop(box: Sandbox) -> None:
@@ -208,7 +208,7 @@ def test_nobody_else_is_killed_for_a_dead_agent(box: Sandbox) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         pid = in_process(box, "start").pid
-        files = daemon.Files(box.settings())
+        files = agent.Files(box.settings())
         about = files.read()
         os.kill(pid, signal.SIGKILL)
         assert becomes(lambda: not agents_of(box), 5)
@@ -276,7 +276,7 @@ def test_a_login_of_another_issuer_is_said_and_nothing_sent(
 
 def test_it_is_stopped_from_another_machine(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(box, "start")
-    monkeypatch.setattr(daemon.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(agent.socket, "gethostname", lambda: "elsewhere")
     assert in_process(box, "stop") is True
     assert becomes(lambda: not agents_of(box), 5)
 
@@ -402,7 +402,7 @@ def test_an_agent_and_many_users(short: Sandbox) -> None:
 
 def test_a_stop_that_is_asked_before_it_is_up(box: Sandbox) -> None:
     """What a killed `stop-agent` left must not end the next agent."""
-    files = daemon.Files(box.settings())
+    files = agent.Files(box.settings())
     write_private(files.stop_asked, "")
     pid = in_process(box, "start").pid
     assert not becomes(lambda: not agents_of(box), 2.5)

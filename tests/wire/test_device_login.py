@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.auth.login import log_in
-from ctaflows.auth.oidc import Issuer
+from ctaflows.auth.oidc import Issuer, log_in
 from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
     AuthError,

@@ -12,8 +12,7 @@ import pytest
 
 from ctaflows import settings as settings_module
 from ctaflows.auth import secret
-from ctaflows.auth.login import log_in
-from ctaflows.auth.oidc import Issuer
+from ctaflows.auth.oidc import Issuer, log_in
 from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store
 from ctaflows.auth.tokens import claims

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctaflows import cancel
-from ctaflows.auth import deadline
+from ctaflows.auth import oidc
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import (
     AuthError,
@@ -224,7 +224,7 @@ def test_a_drip_or_silence_is_over_in_time(
 def test_work_that_is_stopped_waits_for_the_issuer_a_little_only(
     box: Sandbox, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(oidc, "PATIENCE_S", 0.1)
     old = age(box, left_s=-1)
     errors: list[Exception] = []
 

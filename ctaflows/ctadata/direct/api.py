@@ -174,17 +174,17 @@ class APIClient:
     @translated
     def start_agent_daemon(self) -> None:
         """Keep the token warm; see `ctaflows.ctadata.direct.start_agent_daemon`."""
-        from ctaflows.auth import daemon
+        from ctaflows.auth import agent
 
         self.init_agent()
-        daemon.start(self.settings)
+        agent.start(self.settings)
 
     @translated
     def request_stop_agent(self) -> bool:
         """Stop the agent; False if there was none."""
-        from ctaflows.auth import daemon
+        from ctaflows.auth import agent
 
-        return daemon.stop(self.settings)
+        return agent.stop(self.settings)
 
 
 def _answer(done: Transfer) -> dict[str, Any]:

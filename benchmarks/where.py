@@ -64,7 +64,7 @@ def received(place: Place) -> None:
         for _ in door.receive_small(wanted, at_once=8, stop=threading.Event()):
             pass
         return
-    from ctaflows.transfer.crew import at_once
+    from ctaflows.thread_pool import at_once
 
     def drop(entry: Entry) -> None:
         door.receive(entry.path, Dropped())

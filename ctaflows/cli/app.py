@@ -189,7 +189,7 @@ def _stopped(number: int, _frame: object) -> None:
             return
         os._exit(130)
     _stopped_at = time.monotonic()
-    if crew := sys.modules.get("ctaflows.transfer.crew"):
+    if crew := sys.modules.get("ctaflows.thread_pool"):
         crew.stop_all()
     raise KeyboardInterrupt
 

@@ -20,7 +20,7 @@ def command(
     """Tell how many bytes and files are below each directory, itself included at the end."""
     from ctaflows.cli.listing import Doubts
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.usage import Tally
+    from ctaflows.storage.search import Tally
     from ctaflows.storage.walk import walk_batches
     from ctaflows.text import human_bytes
 

@@ -355,7 +355,7 @@ def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any
 def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     """Fetch, or say what would be fetched; then delete; then report."""
     from ctaflows.model import Report, Transfer
-    from ctaflows.storage.outcome import refuse_undescribed
+    from ctaflows.storage.namespace import refuse_undescribed
     from ctaflows.transfer.many import fetch_alone, fetch_many, plan
 
     check: Check = wanted["check"]

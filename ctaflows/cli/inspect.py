@@ -104,7 +104,7 @@ def _look(
     from ctaflows.dl1.readers import MOST_REMOTE
     from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.errors import CtaflowsError, Stopped, error_text
-    from ctaflows.transfer.crew import at_once
+    from ctaflows.thread_pool import at_once
 
     def one(file: str) -> DL1Summary | CtaflowsError:
         try:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ctaflows.cli import options, render
-from ctaflows.storage.outcome import undescribed, undescribed_failure
+from ctaflows.storage.namespace import undescribed, undescribed_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.namespace import Outcome
 
 #: Directories of at most so many entries are sorted by name; the entries of larger ones are shown
 #: as they arrive, so that they need not be held (5 MB).

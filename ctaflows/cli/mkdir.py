@@ -17,7 +17,7 @@ def command(paths: tuple[str, ...], *, parents: bool, as_json: bool, profile: st
     """Make directories at the door."""
     from ctaflows.cli.several import each
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.namespace import Outcome
 
     door = connect(profile)
 

@@ -22,8 +22,7 @@ def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: 
     """
     from ctaflows.cli.several import each
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import move
-    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.namespace import Outcome, move
 
     *sources, target = paths
     if not sources:

@@ -89,7 +89,7 @@ def command(
 
 
 def _print(census: Census) -> None:
-    from ctaflows.dl1.lacks import counted
+    from ctaflows.dl1.report.tables import counted
 
     render.print_rich(_table(census))
     for key, items in _lines(census):
@@ -99,7 +99,7 @@ def _print(census: Census) -> None:
 
 
 def _lines(census: Census) -> list[tuple[str, str]]:
-    from ctaflows.dl1.lacks import missing, since, versions_text
+    from ctaflows.dl1.report.tables import missing, since, versions_text
     from ctaflows.text import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.cli import render
-from ctaflows.storage.outcome import refuse_undescribed
+from ctaflows.storage.namespace import refuse_undescribed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,11 +47,11 @@ def carry_out(
     wanted : dict
         The command's options.
     """
-    from ctaflows.dl1.choice import Choice
+    from ctaflows.dl1.hdf5.partial_copy import TableSelection
     from ctaflows.model import Report, Transfer
     from ctaflows.tasks import partial as tasks
 
-    choice = Choice(_words(wanted["tables"]), _words(wanted["drop"]))
+    choice = TableSelection(_words(wanted["tables"]), _words(wanted["drop"]))
     is_single = len(trees) == 1 and len(trees[0][0]) == 1 and not wanted["recursive"]
     report, failure = Report(), None
     with render.progress_shown():

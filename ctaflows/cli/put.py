@@ -15,11 +15,11 @@ from ctaflows.cli.several import tell
 if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Transfer
+    from ctaflows.storage.namespace import Doomed
     from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.cargo import Lading
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.removal import Doomed
 
 _Pairs = list[tuple[Path, str]]
 
@@ -139,8 +139,8 @@ def _add(
 
 def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
     from ctaflows.model import Report, Transfer
+    from ctaflows.storage.namespace import Doomed
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.removal import Doomed
     from ctaflows.transfer.uploads import lading_of, plan, upload_alone, upload_lading
 
     overwrite: bool = wanted["overwrite"]
@@ -191,8 +191,8 @@ def _beside(
 def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doomed:
     """Find the files there that are not here; nothing is deleted because it can't be seen here."""
     from ctaflows.storage.links import refuse_linked_directory
+    from ctaflows.storage.namespace import Doomed
     from ctaflows.storage.walk import walk
-    from ctaflows.transfer.removal import Doomed
     from ctaflows.transfer.sync import superfluous
 
     found = Doomed()
@@ -219,8 +219,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
 
 def _delete(door: Door, surplus: Doomed) -> CtaflowsError | None:
     """Delete files at the door, and give the error of those that are still there."""
-    from ctaflows.storage.outcome import failure
-    from ctaflows.transfer.removal import remove_all
+    from ctaflows.storage.namespace import failure, remove_all
 
     outcomes = [outcome for batch in remove_all(door, surplus) for outcome in batch]
     failed = [outcome for outcome in outcomes if not outcome.ok]

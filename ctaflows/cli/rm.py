@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.namespace import Doomed, Outcome
     from ctaflows.storage.webdav import Door
-    from ctaflows.transfer.removal import Doomed
 
 _SHOWN = 10
 
@@ -61,8 +60,7 @@ def command(
 def _remove_files(
     door: Door, paths: tuple[str, ...], *, force: bool, dry_run: bool, as_json: bool
 ) -> None:
-    from ctaflows.storage.outcome import Outcome
-    from ctaflows.transfer.removal import remove_one
+    from ctaflows.storage.namespace import Outcome, remove_one
 
     def remove(path: str) -> Outcome:
         where = door.normalise(path)
@@ -82,7 +80,7 @@ def _remove_files(
 
 def _look(door: Door, paths: tuple[str, ...], *, force: bool) -> tuple[list[Entry], list[Outcome]]:
     """Give what is there, and what is not with its error."""
-    from ctaflows.storage.outcome import Outcome
+    from ctaflows.storage.namespace import Outcome
 
     entries: list[Entry] = []
     missing: list[Outcome] = []
@@ -108,8 +106,7 @@ def _remove_trees(
     as_json: bool,
 ) -> None:
     """List, show, ask, remove."""
-    from ctaflows.storage.outcome import failure
-    from ctaflows.transfer.removal import doom, remove_all
+    from ctaflows.storage.namespace import doom, failure, remove_all
 
     doomed = doom(door, entries)
     if dry_run or (doomed.dirs and not yes):

@@ -8,7 +8,7 @@ import click
 
 from ctaflows.cli import render
 from ctaflows.errors import CtaflowsError, error_text
-from ctaflows.storage.outcome import Outcome, failure
+from ctaflows.storage.namespace import Outcome, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from ctaflows.errors import UsageError
 from ctaflows.model import Entry
 
 if TYPE_CHECKING:
-    from ctaflows.storage.servicelisting import Listed
+    from ctaflows.storage.download_service import Listed
 
 #: What operations take for a path at the storage.
 RemotePath = str | os.PathLike[str] | Mapping[str, Any] | Entry

@@ -23,8 +23,8 @@ from ctaflows.errors import (
 )
 from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
+from ctaflows.thread_pool import at_once
 from ctaflows.transfer import progress
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.source import LocalSource
 from ctaflows.transfer.uploads import files_of
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, NotFound, UsageError
+from ctaflows.errors import (
+    AlreadyExists,
+    CtaflowsError,
+    NetworkError,
+    NotFound,
+    PartialFailure,
+    StorageError,
+    UsageError,
+    error_text,
+)
 from ctaflows.storage import links
+from ctaflows.storage.walk import walk_batches
+from ctaflows.thread_pool import at_once
+from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from ctaflows.model import Entry
     from ctaflows.storage.webdav import Door
 
@@ -123,3 +140,273 @@ def _has_moved(door: Door, entry: Entry, path: str) -> bool:
         )
     except CtaflowsError:
         return False
+
+
+# -- outcome ---------------------------------------------------------------------------------------
+#
+# What became of each of many paths in the name space.
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one path.
+
+    Attributes
+    ----------
+    path : str
+        A file or directory at the door.
+    is_dir : bool
+        Is it a directory, as far as is known?
+    target : str or None
+        Where it was moved to.
+    error : str or None
+        None on success, else ``ErrorClass: message``.
+    """
+
+    path: str
+    is_dir: bool = False
+    target: str | None = None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Was it done?"""
+        return self.error is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON-ready values; ``target`` only where there can be one."""
+        target = {} if self.target is None else {"target": self.target}
+        kind = "directory" if self.is_dir else "file"
+        return {"path": self.path, "type": kind, **target, "error": self.error}
+
+
+def failure(failed: Sequence[Outcome], n_all: int, done: str) -> PartialFailure:
+    """Make the error of those that failed.
+
+    Parameters
+    ----------
+    failed : sequence of Outcome
+        At least one.
+    n_all : int
+        How many there were in all.
+    done : str
+        What was not done to them, such as ``removed``.
+    """
+    first = failed[0]
+    return PartialFailure(
+        f"{len(failed)} of {n_all} were not {done}, the first: {first.path}: {first.error}",
+        report=tuple(failed),
+    )
+
+
+def undescribed(entries: Iterable[Entry]) -> list[Outcome]:
+    """Give those of some entries that the storage names without describing them."""
+    return [Outcome(e.path, error=e.error) for e in entries if e.error is not None]
+
+
+def refuse_undescribed(entries: Iterable[Entry]) -> None:
+    """Raise `PartialFailure` if the storage names one of the entries without describing it."""
+    if unseen := undescribed(entries):
+        raise undescribed_failure(unseen)
+
+
+def undescribed_failure(unseen: Sequence[Outcome]) -> PartialFailure:
+    """Make the error of a listing in which something is not described.
+
+    Parameters
+    ----------
+    unseen : sequence of Outcome
+        From `undescribed`, at least one.
+    """
+    first = unseen[0]
+    return PartialFailure(
+        f"{len(unseen)} entries are there, but the storage can't describe them, "
+        f"the first: {first.path}: {first.error}",
+        report=tuple(unseen),
+        hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
+    )
+
+
+# -- removal ---------------------------------------------------------------------------------------
+#
+# Removing a tree: what was listed and shown, not what came later.
+#
+# A dCache door would remove a whole tree on one DELETE, but without a listing that anybody saw,
+# silent about what it could not read, and in one request that may outlast a connection. So files
+# are removed one by one, several at once, then their directories from the deepest up, each only
+# while it shows nothing. What a listing names without describing it is left alone, and so are
+# symbolic links.
+
+_AT_A_TIME = 1000
+
+
+@dataclass(slots=True)
+class Doomed:
+    """What is to be removed.
+
+    Attributes
+    ----------
+    files, dirs : list of str
+        Normalised paths; a directory comes before those in it.
+    size_bytes : int
+        Sum of the files' sizes that are known.
+    n_empty : int
+        Directories that show nothing: they are empty, or not readable.
+    kept : list of Outcome
+        What can't be removed, with the reason.
+    suspects : dict of str to Entry
+        Those of the files that may be symbolic links.
+    """
+
+    files: list[str] = field(default_factory=list)
+    dirs: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+    n_empty: int = 0
+    kept: list[Outcome] = field(default_factory=list)
+    suspects: dict[str, Entry] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files) + len(self.dirs) + len(self.kept)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take in what was found."""
+        for entry in entries:
+            if entry.error is not None:
+                self.kept.append(Outcome(entry.path, error=f"it can't be described: {entry.error}"))
+                continue
+            if links.may_be_link(entry):
+                self.suspects[entry.path] = entry
+            (self.dirs if entry.is_dir else self.files).append(entry.path)
+            self.size_bytes += entry.size_bytes or 0
+
+    def all(self) -> Iterator[Outcome]:
+        """Give them in the order in which they are removed, after those that are kept."""
+        yield from self.kept
+        yield from (Outcome(path) for path in self.files)
+        yield from (Outcome(path, is_dir=True) for path in reversed(self.dirs))
+
+
+def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
+    """List all that goes when these go; nothing is removed yet.
+
+    Parameters
+    ----------
+    door : Door
+        Where they are.
+    entries : sequence of Entry
+        Files and directories; what lies below another one is counted once.
+
+    Raises
+    ------
+    UsageError
+        One of them is the root.
+    """
+    doomed = Doomed()
+    if any(entry.path == "/" for entry in entries):
+        raise UsageError("The root can't be removed")
+    trees = {entry.path + "/" for entry in entries if entry.is_dir}
+
+    def is_below_another(entry: Entry) -> bool:
+        parts = entry.path.split("/")[:-1]
+        return any("/".join(parts[: n + 1]) + "/" in trees for n in range(1, len(parts)))
+
+    def found_empty(_path: str) -> None:
+        doomed.n_empty += 1
+
+    for entry in dict.fromkeys(entries):
+        if is_below_another(entry):
+            continue
+        if entry.is_dir:
+            try:
+                links.refuse_linked_directory(door, entry, must_be_listed=True)
+            except CtaflowsError as why:
+                doomed.kept.append(Outcome(entry.path, is_dir=True, error=error_text(why)))
+                continue
+        doomed.add([entry])
+        if entry.is_dir:
+            for batch in walk_batches(door, entry.path, on_empty=found_empty):
+                doomed.add(batch)
+    return doomed
+
+
+def remove_all(door: Door, doomed: Doomed) -> Iterator[Sequence[Outcome]]:
+    """Remove what was listed, on past what fails, and give the outcomes as they come.
+
+    Files first, ``transfers`` at once; then directories, those at the same depth at once.
+
+    Parameters
+    ----------
+    door : Door
+        Its ``transfer_slots`` bound how many requests go at once.
+    doomed : Doomed
+        From `doom`.
+    """
+    stop = threading.Event()
+
+    def one(outcome: Outcome) -> Outcome:
+        try:
+            with door.transfer_slots:
+                if outcome.path in doomed.suspects:
+                    links.refuse_link(door, doomed.suspects[outcome.path])
+                remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
+        except CtaflowsError as why:
+            return Outcome(outcome.path, outcome.is_dir, error=error_text(why))
+        return outcome
+
+    if doomed.kept:
+        yield doomed.kept
+    for chunk in _in_turn(doomed):
+        yield at_once(one, chunk, door.settings.transfers, stop)
+
+
+def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | None = None) -> None:
+    """Remove a file, or a directory that shows nothing; gone already is as good.
+
+    Parameters
+    ----------
+    door : Door
+        Where it is.
+    path : str
+        Normalised path.
+    is_dir : bool
+        What it is.
+    stop : threading.Event, optional
+        Ends the pauses between tries.
+
+    Raises
+    ------
+    StorageError
+        Something is in the directory still.
+    """
+    attempt = 1
+    while True:
+        try:
+            if is_dir and any(True for _ in door.list(path)):
+                raise StorageError(
+                    "The directory is not empty",
+                    where=path,
+                    hint="Something in it was not removed, or came since it was listed.",
+                )
+            door.delete(path, is_dir=is_dir)
+        except NotFound:
+            return
+        except CtaflowsError as why:
+            if why.status == 500 and not is_dir:  # so dCache answers about a link to a file
+                links.refuse_listed_link(door, path)
+            pause = pause_s(why, attempt, door.settings)
+            if pause is None:
+                raise
+            (stop or threading.Event()).wait(pause)
+            attempt += 1
+        else:
+            return
+
+
+def _in_turn(doomed: Doomed) -> Iterator[list[Outcome]]:
+    """Give pieces of which each may be removed in any order."""
+    files = (Outcome(path) for path in doomed.files)
+    while chunk := list(itertools.islice(files, _AT_A_TIME)):
+        yield chunk
+    deepest_first = sorted(doomed.dirs, key=lambda path: path.count("/"), reverse=True)
+    for _, level in itertools.groupby(deepest_first, key=lambda path: path.count("/")):
+        yield [Outcome(path, is_dir=True) for path in level]

@@ -6,12 +6,14 @@ import fnmatch
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import UsageError
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ctaflows.model import Entry
 
 
@@ -141,3 +143,85 @@ def parse_size(text: str) -> int:
     power = " KMGTP".index(unit.upper()) if unit else 0
     factor: int = (1024 if is_binary else 1000) ** power
     return int(float(number) * factor) if "." in number else int(number) * factor
+
+
+# -- usage -----------------------------------------------------------------------------------------
+#
+# How much is where: bytes and numbers of files, added up for each directory. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What lies below a directory, in all its sub-directories.
+
+    Attributes
+    ----------
+    path : str
+        The directory (or the file that was asked for).
+    size_bytes : int
+        Sum of the sizes that are known.
+    n_files, n_dirs : int
+        Files, and directories without itself.
+    n_unknown : int
+        Files whose size is not known, such as those that are being uploaded.
+    """
+
+    path: str
+    size_bytes: int = 0
+    n_files: int = 0
+    n_dirs: int = 0
+    n_unknown: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON-ready values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Tally:
+    """Adds up entries; it grows with the directories that are told apart, not with the files.
+
+    Parameters
+    ----------
+    root : str
+        Normalised path of what is counted.
+    depth : int, optional
+        Levels of directories below it that are told apart; None means all, 0 only itself.
+    """
+
+    def __init__(self, root: str, depth: int | None = None) -> None:
+        self._root = root
+        self._base = root.rstrip("/") + "/"
+        self._depth = depth
+        #: parts of the path below the root to size, files, directories, files of unknown size
+        self._sums: dict[tuple[str, ...], list[int]] = {(): [0, 0, 0, 0]}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Count entries, each once."""
+        for entry in entries:
+            parts = tuple(entry.path.removeprefix(self._base).split("/"))
+            if entry.is_dir:
+                self._of(parts[: self._depth])
+            sums = self._of(() if entry.path == self._root else parts[:-1][: self._depth])
+            sums[0] += entry.size_bytes or 0
+            sums[1] += not entry.is_dir
+            sums[2] += entry.is_dir
+            sums[3] += not entry.is_dir and entry.size_bytes is None
+
+    def _of(self, parts: tuple[str, ...]) -> list[int]:
+        """Give the sums of a directory alone; those above it are there then, too."""
+        if parts not in self._sums:
+            self._of(parts[:-1])
+            self._sums[parts] = [0, 0, 0, 0]
+        return self._sums[parts]
+
+    def usages(self) -> list[Usage]:
+        """Give each directory with all that is below it: sub-directories first, the root last."""
+        sums = {parts: list(own) for parts, own in self._sums.items()}
+        for parts in sorted(sums, key=len, reverse=True):
+            if parts:
+                sums[parts[:-1]] = [
+                    a + b for a, b in zip(sums[parts[:-1]], sums[parts], strict=True)
+                ]
+        # a character that no name holds, and that comes after all that one may hold
+        in_turn = sorted(sums, key=lambda parts: (*parts, "\U0010ffff"))
+        return [Usage(self._base + "/".join(p) if p else self._root, *sums[p]) for p in in_turn]

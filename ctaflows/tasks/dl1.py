@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1 import names, night, night_snapshots
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
-from ctaflows.dl1.newest import newest_of_each_run
-from ctaflows.dl1.night import Night
+from ctaflows.dl1.night import Night, newest_of_each_run
 from ctaflows.dl1.night_completeness import Census, take_census
 from ctaflows.dl1.report.night_report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound

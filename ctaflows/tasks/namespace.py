@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.storage import namespace as _namespace
 from ctaflows.storage.connect import connect
-from ctaflows.storage.outcome import Outcome, failure, undescribed, undescribed_failure
-from ctaflows.storage.usage import Tally, Usage
+from ctaflows.storage.namespace import Outcome, failure, undescribed, undescribed_failure
+from ctaflows.storage.search import Tally, Usage
 from ctaflows.storage.walk import files_below, walk_batches
 from ctaflows.tracking.task import task
-from ctaflows.transfer import removal as _removal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,8 +240,8 @@ def remove(
         raise NotFound("There is nothing at this path", where=door.normalise(path))
     if entry.is_dir and not recursive:
         raise UsageError("That is a directory", where=entry.path, hint="Say recursive=True.")
-    doomed = _removal.doom(door, [entry])
-    outcomes = [o for batch in _removal.remove_all(door, doomed) for o in batch]
+    doomed = _namespace.doom(door, [entry])
+    outcomes = [o for batch in _namespace.remove_all(door, doomed) for o in batch]
     if failed := [o for o in outcomes if not o.ok]:
         raise failure(failed, len(outcomes), "removed")
     return outcomes

@@ -9,8 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.choice import Choice
-from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, read_mark
+from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, read_mark
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
@@ -24,9 +23,9 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import compare
 from ctaflows.storage.remote_file import RemoteFile
 from ctaflows.tasks.remote import BULK_CACHE_BYTES, CONNECTIONS, Lent
+from ctaflows.thread_pool import at_once
 from ctaflows.tracking.task import task
 from ctaflows.transfer import progress, throttle
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import destination
 from ctaflows.transfer.part_file import Part
 
@@ -64,7 +63,8 @@ def fetch_tables(
         A folder, or the copy's name. In a folder it is called as the file, with ``.partial`` before
         the ending.
     tables, drop : sequence of str
-        What to copy and what to leave out, see `ctaflows.dl1.choice.Choice`; at least one of them.
+        What to copy and what to leave out, at least one of them; see
+        `ctaflows.dl1.hdf5.partial_copy.TableSelection`.
     profile : str, optional
         Settings to use.
 
@@ -84,7 +84,7 @@ def fetch_tables(
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     local = partial_name(entry, destination(dest, entry.name))
-    return copy_part(door, entry, local, Choice(tuple(tables), tuple(drop)))
+    return copy_part(door, entry, local, TableSelection(tuple(tables), tuple(drop)))
 
 
 def partial_name(entry: Entry, local: Path) -> Path:
@@ -95,7 +95,10 @@ def partial_name(entry: Entry, local: Path) -> Path:
 
 
 def copy_parts(
-    door: Door, jobs: Sequence[tuple[Entry, Path]], choice: Choice, manifest: Manifest | None = None
+    door: Door,
+    jobs: Sequence[tuple[Entry, Path]],
+    choice: TableSelection,
+    manifest: Manifest | None = None,
 ) -> Report:
     """Copy the wanted tables of many files at once, failed ones with their error.
 
@@ -136,7 +139,7 @@ def copy_part(
     door: Door,
     entry: Entry,
     local: Path,
-    choice: Choice,
+    choice: TableSelection,
     *,
     anew: bool = False,
     stop: threading.Event | None = None,
@@ -172,7 +175,7 @@ def _copied(
     door: Door,
     entry: Entry,
     local: Path,
-    choice: Choice,
+    choice: TableSelection,
     stop: threading.Event | None,
     started: float,
 ) -> Transfer:
@@ -229,7 +232,7 @@ def _spare_slots(door: Door, most: int) -> Iterator[int]:
             door.transfer_slots.release()
 
 
-def _mark(entry: Entry, choice: Choice) -> dict[str, Any]:
+def _mark(entry: Entry, choice: TableSelection) -> dict[str, Any]:
     """Say where a copy is from, and what of it."""
     from ctaflows import __version__
 
@@ -245,7 +248,7 @@ def _mark(entry: Entry, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _is_here(entry: Entry, local: Path, choice: Choice) -> bool:
+def _is_here(entry: Entry, local: Path, choice: TableSelection) -> bool:
     """Is just this copy here? Refuse what is here and must not be replaced."""
     if not local.exists():
         return False

@@ -10,8 +10,8 @@ from ctaflows.errors import CtaflowsError, Stopped, error_text
 from ctaflows.model import Entry
 from ctaflows.storage.connect import connect
 from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
+from ctaflows.thread_pool import at_once
 from ctaflows.tracking.task import task
-from ctaflows.transfer.crew import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

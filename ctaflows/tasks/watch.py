@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows import cancel
 from ctaflows.atomic_files import open_ours, read_ours
-from ctaflows.dl1.sightings import Memory
+from ctaflows.dl1.night_watch import Memory
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.tasks.dl1 import list_night
 from ctaflows.tracking.task import get_logger, task

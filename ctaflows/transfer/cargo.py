@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
+from ctaflows.thread_pool import at_once
 from ctaflows.transfer.beside import standing_ready
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.haul import kept_open
 from ctaflows.transfer.source import SMALL_BYTES
 from ctaflows.transfer.twin import Line

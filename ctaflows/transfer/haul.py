@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from ctaflows import atomic_files, cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
+from ctaflows.thread_pool import at_once
 from ctaflows.transfer import twin
 from ctaflows.transfer.beside import standing_ready
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.fetch import fetch
 from ctaflows.transfer.lane import LEAST, Lane, suits
 

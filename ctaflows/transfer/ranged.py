@@ -13,9 +13,9 @@ from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
+from ctaflows.thread_pool import FIRST, GLANCE_S, Hand, Pace
 from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
-from ctaflows.transfer.crew import FIRST, GLANCE_S, Hand, Pace
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from ctaflows import cancel
 from ctaflows.errors import Stopped, error_text
+from ctaflows.thread_pool import Hand
 from ctaflows.transfer import progress
-from ctaflows.transfer.crew import Hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -17,8 +17,8 @@ from ctaflows import cancel
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.webdav import digests
+from ctaflows.thread_pool import at_once
 from ctaflows.transfer import progress, slots, upload
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.source import LocalSource
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import ChecksumMismatch, CtaflowsError, NotFound
 from ctaflows.storage import checksum as sums
+from ctaflows.thread_pool import at_once
 from ctaflows.transfer import progress
-from ctaflows.transfer.crew import at_once
 from ctaflows.transfer.manifest import NAME, Manifest
 
 if TYPE_CHECKING:

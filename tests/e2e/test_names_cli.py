@@ -315,7 +315,7 @@ def test_rm_goes_on_past_what_fails(tree: Path, box: Sandbox) -> None:
 def test_rm_leaves_what_came_after_the_listing(tree: Path, box: Sandbox) -> None:
     """A directory in which something appears meanwhile is not removed with it."""
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.removal import doom, remove_all
+    from ctaflows.storage.namespace import doom, remove_all
 
     door = connect()
     doomed = doom(door, [door.stat("t")])
@@ -334,9 +334,9 @@ def test_rm_survives_faults_that_pass(tree: Path, box: Sandbox, fault: str) -> N
 
 def test_rm_many_in_pieces(tree: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctaflows import remove
-    from ctaflows.transfer import removal
+    from ctaflows.storage import namespace
 
-    monkeypatch.setattr(removal, "_AT_A_TIME", 3)
+    monkeypatch.setattr(namespace, "_AT_A_TIME", 3)
     for i in range(10):
         box.put(f"/t/many/{i}", b"x")
     outcomes = remove("t", recursive=True)

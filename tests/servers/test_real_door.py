@@ -13,8 +13,8 @@ from sinkkit import read
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, NotFound, UsageError
 from ctaflows.model import Checksum
+from ctaflows.storage.namespace import doom, remove_all
 from ctaflows.storage.walk import files_below, walk
-from ctaflows.transfer.removal import doom, remove_all
 
 if TYPE_CHECKING:
     from serverplace import Place

@@ -10,8 +10,8 @@ import pytest
 
 from ctaflows import cancel
 from ctaflows.errors import Stopped
-from ctaflows.storage.slots import Slot, Slots
-from ctaflows.transfer.crew import at_once
+from ctaflows.storage.listing import Slot, Slots
+from ctaflows.thread_pool import at_once
 
 DEADLINE_S = 30
 

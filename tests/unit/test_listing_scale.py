@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ctaflows.model import Entry
 from ctaflows.settings import Settings
-from ctaflows.storage import ahead, connect, listing
+from ctaflows.storage import connect, listing
 from ctaflows.storage.walk import walk
 
 BLOCK = 50
@@ -91,7 +91,7 @@ def blocks_per_entry(entries, early, late):
 
 
 def test_a_tree_of_a_hundred_thousand(monkeypatch):
-    monkeypatch.setattr(ahead, "HELD_ENTRIES", 500)
+    monkeypatch.setattr("ctaflows.storage.walk.HELD_ENTRIES", 500)
     assert blocks_per_entry(walk(Door(200, 500), "/t"), 20_000, 100_000) < 0.2
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.dl1.names import parse_name, parse_numbers
-from ctaflows.dl1.newest import newest_of_each_run
-from ctaflows.dl1.night import Night, Wanted, current, gaps, select
+from ctaflows.dl1.night import Night, Wanted, current, gaps, newest_of_each_run, select
 from ctaflows.dl1.night_completeness import COMPLETE, INCOMPLETE, Census, take_census
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.dl1.report.night_report import NightReport

@@ -8,11 +8,11 @@ import click
 import pytest
 from hypothesis import strategies as st
 
-from ctaflows import cancel
+from ctaflows import cancel, thread_pool
 from ctaflows.cli.options import Rate
 from ctaflows.errors import Stopped
-from ctaflows.transfer import crew, throttle
-from ctaflows.transfer.crew import Pace, at_once
+from ctaflows.thread_pool import Pace, at_once
+from ctaflows.transfer import throttle
 
 DEADLINE_S = 60
 MIB = 1 << 20
@@ -175,7 +175,7 @@ def test_all_work_can_be_stopped_at_once() -> None:
         assert stop.wait(DEADLINE_S)
 
     stop = threading.Event()
-    stopper = threading.Thread(target=lambda: begun.wait(DEADLINE_S) and crew.stop_all())
+    stopper = threading.Thread(target=lambda: begun.wait(DEADLINE_S) and thread_pool.stop_all())
     stopper.start()
     with pytest.raises(Stopped):
         at_once(work, range(3), 2, stop)
@@ -199,9 +199,9 @@ def test_threads_are_added_only_where_the_process_is_idle(
     monkeypatch: pytest.MonkeyPatch, busy: list[float], most: int, expected: list[int]
 ) -> None:
     now = {"cpu": 5.0, "clock": 100.0}
-    monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
-    monkeypatch.setattr(crew.time, "thread_time", lambda: 0.25)
-    monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
+    monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(thread_pool.time, "thread_time", lambda: 0.25)
+    monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
     pace, n_now, seen = Pace(most), 0, []
     for share in busy:
         now["clock"] += 0.021
@@ -213,9 +213,9 @@ def test_threads_are_added_only_where_the_process_is_idle(
 
 def test_what_the_caller_does_meanwhile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = {"cpu": 5.0, "own": 0.25, "clock": 100.0}
-    monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
-    monkeypatch.setattr(crew.time, "thread_time", lambda: now["own"])
-    monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
+    monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(thread_pool.time, "thread_time", lambda: now["own"])
+    monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
     pace = Pace(8)
     n_now = pace.n_wanted(0)
     for name in now:  # it sums what an earlier run left, and the others wait for the network
@@ -227,9 +227,9 @@ def test_who_was_busy_for_long_is_not_found_idle_by_a_short_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = {"cpu": 5.0, "clock": 100.0}
-    monkeypatch.setattr(crew.time, "process_time", lambda: now["cpu"])
-    monkeypatch.setattr(crew.time, "thread_time", lambda: 0.25)
-    monkeypatch.setattr(crew.time, "monotonic", lambda: now["clock"])
+    monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
+    monkeypatch.setattr(thread_pool.time, "thread_time", lambda: 0.25)
+    monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
     pace = Pace(8)
     n_now = pace.n_wanted(0)
     for n in range(200):  # 4 s, another program takes the CPU for 20 ms of each 200

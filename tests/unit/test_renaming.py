@@ -6,8 +6,7 @@ import pytest
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, PartialFailure, UsageError
 from ctaflows.model import Entry
-from ctaflows.storage.namespace import check_target, new_path
-from ctaflows.storage.outcome import Outcome, failure
+from ctaflows.storage.namespace import Outcome, check_target, failure, new_path
 
 FILE, OTHER = Entry("/a/f", size_bytes=1), Entry("/b/f", size_bytes=2)
 FOLDER, FOLDER_2 = Entry("/a/d", is_dir=True), Entry("/b/d", is_dir=True)

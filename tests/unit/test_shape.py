@@ -12,9 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, ListingUnreadable, ProtocolSurprise
-from ctaflows.storage import shape
-from ctaflows.storage.propfind import MultistatusParser, http_date
-from ctaflows.storage.shape import Shapes, Value, pattern_of
+from ctaflows.storage import propfind
+from ctaflows.storage.propfind import MultistatusParser, Shapes, Value, http_date, pattern_of
 
 HEAD = '<d:multistatus xmlns:d="DAV:" xmlns:n="http://www.dcache.org/2013/webdav">'
 TAIL = "</d:multistatus>"
@@ -220,7 +219,7 @@ def test_encodings(encoding):
 
 def test_documents_whose_responses_all_differ_make_no_patterns(monkeypatch):
     compiled = {}
-    monkeypatch.setattr(shape, "_compiled", compiled)
+    monkeypatch.setattr(propfind, "_compiled", compiled)
     text = HEAD + "".join(file(f"f{i}", more=f"<d:q{i}/>") for i in range(200)) + TAIL
     assert len(both_ways(text)[0]) == 200
     assert compiled == {}
@@ -228,7 +227,7 @@ def test_documents_whose_responses_all_differ_make_no_patterns(monkeypatch):
 
 def test_patterns_do_not_pile_up(monkeypatch):
     compiled = {}
-    monkeypatch.setattr(shape, "_compiled", compiled)
+    monkeypatch.setattr(propfind, "_compiled", compiled)
     for i in range(300):
         read(HEAD + 3 * file("f", more=f"<d:q{i}/>") + TAIL)
     assert 0 < len(compiled) <= 64

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.model import Entry
-from ctaflows.storage.usage import Tally, Usage
+from ctaflows.storage.search import Tally, Usage
 
 NAMES = st.lists(st.sampled_from(["a", "b", "a!", "é"]), min_size=1, max_size=4).map(tuple)
 

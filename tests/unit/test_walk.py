@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import NotFound, Stopped
 from ctaflows.model import Entry
-from ctaflows.storage import ahead, slots
+from ctaflows.storage import listing
+from ctaflows.storage.listing import Slot, Slots
 from ctaflows.storage.paths import selected
-from ctaflows.storage.slots import Slot, Slots
 from ctaflows.storage.walk import files_below, in_order, unless_excluded, walk, walk_batches
 
 DEADLINE_S = 30
@@ -162,7 +162,7 @@ def test_directories_are_listed_ahead_of_their_turn_as_many_as_there_may_be():
 
 
 def test_helpers_hold_no_more_than_they_may(monkeypatch):
-    monkeypatch.setattr(ahead, "HELD_ENTRIES", 100)
+    monkeypatch.setattr("ctaflows.storage.walk.HELD_ENTRIES", 100)
     tree = {f"d{i:02}": {f"f{j}": None for j in range(1000)} for i in range(20)}
     storage = Tree(tree, listings=3, batch=10)
     entries = walk(storage, "/")
@@ -176,7 +176,7 @@ def test_helpers_hold_no_more_than_they_may(monkeypatch):
 
 
 def test_many_empty_directories_ahead_count_too(monkeypatch):
-    monkeypatch.setattr(ahead, "HELD_ENTRIES", 50)
+    monkeypatch.setattr("ctaflows.storage.walk.HELD_ENTRIES", 50)
     storage = Tree({"first": {"f": None}, **{f"d{i}": {} for i in range(500)}}, listings=2)
     go_on = threading.Event()
     storage.at["/first"] = lambda stop: go_on.wait(DEADLINE_S)
@@ -252,7 +252,7 @@ def test_helpers_that_wait_for_a_silent_door_do_not_hold_up_the_end():
 @pytest.mark.parametrize("where", ["/d0", "/d1", "/d4"])
 @pytest.mark.parametrize("listings", [1, 2])
 def test_an_error_comes_in_its_turn_and_stops_the_rest(where, listings, monkeypatch):
-    monkeypatch.setattr(ahead, "HELD_ENTRIES", 50)
+    monkeypatch.setattr("ctaflows.storage.walk.HELD_ENTRIES", 50)
     storage = Tree({f"d{i}": {"f": None} for i in range(200)}, listings=listings)
 
     def fail(stop):
@@ -391,7 +391,7 @@ def test_no_more_listings_than_slots():
 
 
 def test_a_slot_that_is_lent_is_not_taken_at_once(monkeypatch):
-    monkeypatch.setattr(slots, "PATIENCE_S", 1000)
+    monkeypatch.setattr(listing, "PATIENCE_S", 1000)
     shared = Slots(1)
     mine, other, stop = Slot(), Slot(), threading.Event()
     shared.take(mine)

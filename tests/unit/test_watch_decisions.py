@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.dl1.night_watch import MIN_INTERVAL_S, Look, Patience, Rhythm, look_at, night_of
-from ctaflows.dl1.sightings import Memory, Sighting
+from ctaflows.dl1.night_watch import (
+    MIN_INTERVAL_S,
+    Look,
+    Memory,
+    Patience,
+    Rhythm,
+    Sighting,
+    look_at,
+    night_of,
+)
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
 

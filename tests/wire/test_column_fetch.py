@@ -15,9 +15,8 @@ from click.testing import CliRunner
 from nights import make_night
 
 from ctaflows.cli.app import cli
-from ctaflows.dl1.choice import Choice, hits
 from ctaflows.dl1.content.inspect import inspect_file
-from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, copy_tables, read_mark
+from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, copy_tables, hits, read_mark
 from ctaflows.dl1.hdf5.reader_process import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
@@ -198,7 +197,7 @@ def test_a_partial_copy_of_another_file_is_not_replaced(
 def test_the_whole_file_s_name_is_not_taken(there: str, here: Path, made: Path) -> None:
     door = connect()
     with pytest.raises(UsageError):
-        partial.copy_part(door, door.stat(there), here / made.name, Choice(("parameters",)))
+        partial.copy_part(door, door.stat(there), here / made.name, TableSelection(("parameters",)))
     done = fetch_tables(there, here / made.name, tables=["parameters"])
     assert done.local.endswith(".partial.h5")
 
@@ -315,7 +314,7 @@ def test_odd_files_are_copied(tmp_path: Path) -> None:
         kept = copy_tables(
             source,
             part,
-            Choice(drop=("b", "round")),
+            TableSelection(drop=("b", "round")),
             where="whole.h5",
             size_bytes=whole.stat().st_size,
             mark={"PARTIAL_COPY_OF": "/whole.h5"},
@@ -432,7 +431,12 @@ def test_filters_that_nobody_uses_are_refused(tmp_path: Path) -> None:
         with h5py.File(whole) as source:
             size = whole.stat().st_size
             copy_tables(
-                source, tmp_path / "part.h5", Choice(tables), where="x", size_bytes=size, mark={}
+                source,
+                tmp_path / "part.h5",
+                TableSelection(tables),
+                where="x",
+                size_bytes=size,
+                mark={},
             )
 
     copied("b")

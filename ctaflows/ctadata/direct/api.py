@@ -19,7 +19,7 @@ from ctaflows.ctadata.errors import (
 from ctaflows.errors import PartialFailure
 from ctaflows.model import Report
 from ctaflows.storage.connect import connect
-from ctaflows.storage.outcome import refuse_undescribed
+from ctaflows.storage.namespace import refuse_undescribed
 from ctaflows.storage.walk import walk
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.filters import check_filters
-from ctaflows.dl1.hdf5.files import guarded
+from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.dl1.hdf5.tables import nodes_of
 from ctaflows.errors import IntegrityError, NotFound
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     import h5py
 
-    from ctaflows.dl1.choice import Choice
-
     Spans = Sequence[tuple[int, int]]
+    from collections.abc import Iterable
 
 log = logging.getLogger("ctaflows.dl1")
 
@@ -60,7 +59,7 @@ class Kept:
 def copy_tables(
     source: h5py.File,
     target: Path,
-    choice: Choice,
+    choice: TableSelection,
     *,
     where: str,
     size_bytes: int,
@@ -256,3 +255,56 @@ def _read_all(node: Any) -> None:
     node.id.chunk_iter(lambda chunk: begins.append(chunk.chunk_offset))
     for begin in begins:
         node[tuple(slice(a, a + n) for a, n in zip(begin, node.chunks, strict=True))]
+
+
+# -- choice ----------------------------------------------------------------------------------------
+#
+# Which tables of a file are wanted: by names and patterns. Pure.
+
+#: The instrument's description, a few kB: without it the rest has no meaning to ctapipe.
+ALWAYS_KEPT = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSelection:
+    """Which tables are wanted.
+
+    Attributes
+    ----------
+    tables, drop : tuple of str
+        Names or shell patterns, compared with each part of a table's path, and with parts that
+        follow each other (``telescope/parameters``); ``images`` also means ``image``, and the other
+        way round. No ``tables`` means all; ``drop`` wins.
+    """
+
+    tables: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    def wants(self, path: str) -> bool:
+        """Is the table of this path to be copied?"""
+        if hits(path, self.drop):
+            return False
+        return not self.tables or self.names(path) or path.strip("/").startswith(ALWAYS_KEPT + "/")
+
+    def names(self, path: str) -> bool:
+        """Is it asked for by name?"""
+        return hits(path, self.tables)
+
+    def __str__(self) -> str:
+        words = [f"tables {', '.join(self.tables)}"] if self.tables else []
+        words += [f"without {', '.join(self.drop)}"] if self.drop else []
+        return ", ".join(words)
+
+
+def hits(path: str, patterns: Iterable[str]) -> bool:
+    """Tell whether one of the patterns means this path, see `TableSelection`."""
+    parts = path.strip("/").split("/")
+    n = len(parts)
+    names = {"/".join(parts[i:j]) for i in range(n) for j in range(i + 1, n + 1)}
+    forms = {form for p in patterns for form in _forms(p.strip("/"))}
+    return any(fnmatchcase(name, form) for name in names for form in forms)
+
+
+def _forms(pattern: str) -> set[str]:
+    singular = pattern.removesuffix("s")
+    return {pattern, singular, singular + "s"} if singular else {pattern}

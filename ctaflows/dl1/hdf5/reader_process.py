@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ctaflows.dl1.choice import Choice
-    from ctaflows.dl1.hdf5.partial_copy import Spans
+    from ctaflows.dl1.hdf5.partial_copy import Spans, TableSelection
     from ctaflows.model import StrPath
 
 T = TypeVar("T")
@@ -119,7 +118,7 @@ class Reader:
         source: Source,
         file: str,
         target: Path,
-        choice: Choice,
+        choice: TableSelection,
         mark: Mapping[str, Any],
         stop: threading.Event | None = None,
     ) -> Kept:

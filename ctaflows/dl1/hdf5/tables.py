@@ -12,8 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.content.summary import ColumnInfo
-from ctaflows.dl1.filters import check_filters
-from ctaflows.dl1.hdf5.files import guarded
+from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.errors import IntegrityError
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctaflows.dl1 import imagemeasures
 from ctaflows.dl1.quality import check_values
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "rate_excess": Rule(check_values.rate_excess, None, (0, 0.1), (0, 0.5), _OURS, _seen),
     "cleaned_cosmic": Rule(
-        imagemeasures.cleaned("cosmic"),
+        check_values.cleaned("cosmic"),
         None,
         (0.4, 1),
         (0.1, 1),
@@ -158,16 +157,16 @@ RULES: Mapping[str, Rule] = {
         _seen,
     ),
     "cleaned_pedestal": Rule(
-        imagemeasures.cleaned("pedestal"),
+        check_values.cleaned("pedestal"),
         None,
         (0, 0.05),
         (0, 0.2),
         f"{_LONGTERM}: 5 %; bad: ours",
         _seen,
     ),
-    "incomplete": Rule(imagemeasures.incomplete, None, (0, 0.0005), (0, 0.05), _OURS, _events_only),
+    "incomplete": Rule(check_values.incomplete, None, (0, 0.0005), (0, 0.05), _OURS, _events_only),
     "spectrum_index": Rule(
-        imagemeasures.spectrum_index,
+        check_values.spectrum_index,
         None,
         (-2.35, -2.1),
         (-2.7, -1.8),
@@ -175,7 +174,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "spectrum_rate": Rule(
-        imagemeasures.spectrum_rate,
+        check_values.spectrum_rate,
         "Hz / p.e.",
         (1.5, None),
         (0.75, None),
@@ -183,7 +182,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "pedestal_charge_std": Rule(
-        imagemeasures.charges("pedestal", "charge_std", check_values.FEW),
+        check_values.charges("pedestal", "charge_std", check_values.FEW),
         "p.e.",
         (0.5, 2.3),
         (0.1, 5),
@@ -191,7 +190,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "pedestal_noisy": Rule(
-        imagemeasures.noisy,
+        check_values.noisy,
         None,
         (0, 0.1),
         (0, 0.5),
@@ -199,7 +198,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_charge": Rule(
-        imagemeasures.charges("flatfield", "charge_mean"),
+        check_values.charges("flatfield", "charge_mean"),
         "p.e.",
         (62.1, 75.9),
         (34.5, 103.5),
@@ -207,7 +206,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_charge_std": Rule(
-        imagemeasures.charges("flatfield", "charge_std", check_values.FEW),
+        check_values.charges("flatfield", "charge_std", check_values.FEW),
         "p.e.",
         (0, 11),
         (0, 20),
@@ -215,7 +214,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_time": Rule(
-        imagemeasures.charges("flatfield", "time_mean_ns"),
+        check_values.charges("flatfield", "time_mean_ns"),
         "ns",
         (12, 23),
         (2, 35),
@@ -223,7 +222,7 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "flatfield_time_std": Rule(
-        imagemeasures.charges("flatfield", "relative_time_std_ns", check_values.FEW),
+        check_values.charges("flatfield", "relative_time_std_ns", check_values.FEW),
         "ns",
         (0, 0.5),
         (0, 1.5),
@@ -231,15 +230,15 @@ RULES: Mapping[str, Rule] = {
         _sky,
     ),
     "pixels_unusable": Rule(
-        imagemeasures.unusable,
+        check_values.unusable,
         None,
         (0, 70),
         (0, 185),
         "lstchain_dl1ab.py: 70; bad, 10 %: ours",
         _seen,
     ),
-    "charges_nan": Rule(imagemeasures.nan_charges, None, (0, 0), (0, 0.01), _OURS, _events_only),
-    "pixels_dead": Rule(imagemeasures.dead_pixels, None, (0, 10), (0, 70), _OURS, _seen),
-    "pointing_step": Rule(imagemeasures.pointing_step, "deg", (0, 0.02), (0, 0.2), _OURS, _seen),
-    "pointing_nan": Rule(imagemeasures.pointing_nan, None, (0, 0), (0, 0.1), _OURS, _seen),
+    "charges_nan": Rule(check_values.nan_charges, None, (0, 0), (0, 0.01), _OURS, _events_only),
+    "pixels_dead": Rule(check_values.dead_pixels, None, (0, 10), (0, 70), _OURS, _seen),
+    "pointing_step": Rule(check_values.pointing_step, "deg", (0, 0.02), (0, 0.2), _OURS, _seen),
+    "pointing_nan": Rule(check_values.pointing_nan, None, (0, 0), (0, 0.1), _OURS, _seen),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.lacks import missing, versions_text
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps, home, night_name, versions_used
+from ctaflows.dl1.report.tables import missing, versions_text
 from ctaflows.errors import printable
 from ctaflows.text import human_bytes, shortened
 

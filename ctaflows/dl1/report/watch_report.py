@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.dl1.lacks import missing
 from ctaflows.dl1.report.inspections import Found
 from ctaflows.dl1.report.night_report import NightReport
+from ctaflows.dl1.report.tables import missing
 from ctaflows.text import shortened
 from ctaflows.tracking.opaque import Sealed
 

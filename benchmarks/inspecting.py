@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
 
-    from ctaflows.dl1.readers import _readers, inspect_files
+    from ctaflows.dl1.reader_process import _readers, inspect_files
     from ctaflows.sandbox.night import make_night
 
     most = _readers().size

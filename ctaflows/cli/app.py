@@ -49,7 +49,7 @@ _WHERE = {"start-agent": "agent:start", "stop-agent": "agent:stop"}
 #: Commands that need no tidying up at the end of the interpreter.
 _PLAIN = {"ls", "find", "stat", "du", "get", "put", "verify", "mkdir", "mv", "rm"}
 #: Modules that have something to tidy up.
-_TIDY = {"prefect", "ctaflows.dl1.readers"}
+_TIDY = {"prefect", "ctaflows.dl1.reader_process"}
 _used: str | None = None
 
 EPILOG = """\b

@@ -101,7 +101,7 @@ def _look(
     """Inspect each file, several at once; the error of a single one is raised."""
     import threading
 
-    from ctaflows.dl1.readers import MOST_REMOTE
+    from ctaflows.dl1.reader_process import MOST_REMOTE
     from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.errors import CtaflowsError, Stopped, error_text
     from ctaflows.thread_pool import at_once

@@ -46,7 +46,7 @@ def inspect_dl1(path: StrPath, *, images: int | None = DEFAULT_IMAGES) -> DL1Sum
     IntegrityError
         The file is damaged, or no HDF5 at all.
     """
-    from ctaflows.dl1.readers import inspect_apart
+    from ctaflows.dl1.reader_process import inspect_apart
 
     return inspect_apart(path, images)
 
@@ -87,7 +87,7 @@ def inspect_dl1_files(
         The bounds can't be read.
     """
     from ctaflows.dl1.quality.checks import check, check_error, load_bounds, with_datacheck
-    from ctaflows.dl1.readers import inspect_files
+    from ctaflows.dl1.reader_process import inspect_files
 
     limits = load_bounds(bounds) if bounds else None
     checked = (

@@ -179,7 +179,7 @@ def _copied(
     stop: threading.Event | None,
     started: float,
 ) -> Transfer:
-    from ctaflows.dl1.readers import remote_reader
+    from ctaflows.dl1.reader_process import remote_reader
 
     def heard(n_bytes: int) -> None:
         progress.current().expect(0, n_bytes)

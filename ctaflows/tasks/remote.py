@@ -91,7 +91,7 @@ def inspect_remote_dl1(
         The file is damaged, or no HDF5 at all.
     """
     from ctaflows.dl1.content.images import DEFAULT_IMAGES
-    from ctaflows.dl1.readers import remote_reader
+    from ctaflows.dl1.reader_process import remote_reader
 
     door = connect(profile)
     with remote_reader() as reader, door.transfer_slots:
@@ -131,7 +131,7 @@ def inspect_remote_dl1_files(
     list of Inspection
         In the order of ``paths``; of those that can't be read with the error.
     """
-    from ctaflows.dl1.readers import MOST_REMOTE
+    from ctaflows.dl1.reader_process import MOST_REMOTE
     from ctaflows.dl1.report.night_report import Inspection
 
     def one(path: str | Entry) -> Inspection:

@@ -19,12 +19,10 @@ import numpy as np
 import pytest
 from nights import make_night
 
-from ctaflows.dl1 import readers
+from ctaflows.dl1 import reader_process, reader_worker
+from ctaflows.dl1 import reader_process as reader_module
 from ctaflows.dl1.content.summary import DL1Summary
-from ctaflows.dl1.hdf5 import reader_process as reader_module
-from ctaflows.dl1.hdf5 import reader_worker
-from ctaflows.dl1.hdf5.reader_process import Reader
-from ctaflows.dl1.readers import inspect_files
+from ctaflows.dl1.reader_process import Reader, inspect_files
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
 from ctaflows.tasks import inspect_dl1
 
@@ -229,7 +227,7 @@ def test_a_single_file_is_read_apart_too(night, tmp_path, monkeypatch):
     with pytest.raises(NotFound):
         inspect_dl1(tmp_path / "none.h5")
     with monkeypatch.context() as patch:
-        patch.setattr(readers, "_pool", None)
+        patch.setattr(reader_process, "_pool", None)
         replaced(patch, "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)")
         with pytest.raises(IntegrityError, match="signal 11"):
             inspect_dl1(night[0])
@@ -253,7 +251,7 @@ def test_no_process_can_be_started(night, monkeypatch):
     with pytest.raises(CtaflowsError, match="can't be started") as caught:
         Reader().read(night[0])
     assert "temporarily" in caught.value.said
-    monkeypatch.setattr(readers, "_pool", None)
+    monkeypatch.setattr(reader_process, "_pool", None)
     assert "can't be started" in inspect_files([night[0]])[0].error
 
 
@@ -335,7 +333,7 @@ def test_all_calls_share_so_many_processes(night):
         thread.start()
     for thread in threads:
         thread.join(60)
-    pool = readers._readers()
+    pool = reader_process._readers()
     assert len(pool._all) <= pool.size
 
 

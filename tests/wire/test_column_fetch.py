@@ -17,7 +17,7 @@ from nights import make_night
 from ctaflows.cli.app import cli
 from ctaflows.dl1.content.inspect import inspect_file
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, copy_tables, hits, read_mark
-from ctaflows.dl1.hdf5.reader_process import Reader
+from ctaflows.dl1.reader_process import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import RangeReader

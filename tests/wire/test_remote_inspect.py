@@ -18,9 +18,8 @@ from nights import make_night
 
 from ctaflows import cancel
 from ctaflows.cli.app import cli
-from ctaflows.dl1 import readers
+from ctaflows.dl1 import reader_process
 from ctaflows.dl1.content.inspect import inspect_file
-from ctaflows.dl1.hdf5 import reader_process
 from ctaflows.errors import IntegrityError, NotFound, NotHDF5, SourceChanged, Stopped
 from ctaflows.tasks import remote
 from ctaflows.tasks.remote import (
@@ -159,7 +158,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def popen(words: list[str], **options: Any) -> Any:
         return real([sys.executable, "-c", code], **options)
 
-    monkeypatch.setattr(readers, "_remote_pool", None)
+    monkeypatch.setattr(reader_process, "_remote_pool", None)
     monkeypatch.setattr(reader_process.subprocess, "Popen", popen)
 
 
@@ -193,7 +192,7 @@ def test_the_process_has_no_token_and_no_time_without_end(
     there: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CTAFLOWS_CLIENT_SECRET", "secret")
-    with readers.remote_reader() as one, open_remote(there) as file:
+    with reader_process.remote_reader() as one, open_remote(there) as file:
         one.read_source(file, there, ends_only=True)
         environment = Path(f"/proc/{one._process.pid}/environ").read_bytes()
         assert b"secret" not in environment
@@ -209,7 +208,7 @@ def test_the_process_has_no_token_and_no_time_without_end(
 
 def test_it_can_be_stopped(there: str) -> None:
     stop = threading.Event()
-    with readers.remote_reader() as one, open_remote(there) as file:
+    with reader_process.remote_reader() as one, open_remote(there) as file:
         one.start()
         os.kill(one._process.pid, signal.SIGSTOP)
         stop.set()
@@ -218,7 +217,7 @@ def test_it_can_be_stopped(there: str) -> None:
 
 
 def test_what_the_door_says_passes(there: str, box: Sandbox) -> None:
-    with readers.remote_reader() as one, open_remote(there) as file:
+    with reader_process.remote_reader() as one, open_remote(there) as file:
         box.put(there, b"something else")
         with pytest.raises(SourceChanged):
             one.read_source(file, there, ends_only=True)

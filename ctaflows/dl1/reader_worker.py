@@ -122,7 +122,7 @@ if __name__ == "__main__":
 # A file that another process reads for this one: places go out, bytes come in.
 #
 # So a process without a token, which a hostile file may take over or bring down, reads a file at
-# the door. The talk is told in `ctaflows.dl1.hdf5.reader_process`.
+# the door. The talk is told in `ctaflows.dl1.reader_process`.
 
 #: More spans are of no use: they are told to have what lies close together at once.
 _MAX_SPANS = 50_000

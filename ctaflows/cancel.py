@@ -17,6 +17,7 @@ from ctaflows.errors import Stopped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 #: A wait for more than one thing looks at the others so often, in seconds.
 GLANCE_S = 0.2
 
@@ -94,3 +95,17 @@ def end_if(stop: threading.Event, where: str | None = None) -> None:
     """Raise `Stopped` if an event is set."""
     if stop.is_set():
         raise Stopped("Stopped", where=where)
+
+
+def pause(seconds: float) -> None:
+    """Wait, unless the work is asked to stop.
+
+    Raises
+    ------
+    Stopped
+        It is.
+    """
+    stop = threading.Event()
+    with heard(stop):
+        wait(seconds, stop)
+    end_if(stop)

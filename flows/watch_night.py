@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
+from ctaflows.cancel import pause
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
-from ctaflows.dl1.night_watch import Patience, Rhythm, look_at, night_of
+from ctaflows.dl1.night_watch import Notebook, Patience, Rhythm, look_at, night_of
 from ctaflows.dl1.report.inspections import Inspections
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
@@ -26,8 +27,8 @@ from ctaflows.reporting.artifacts import progress_shown, publish_night
 from ctaflows.reporting.assets import publish_runs
 from ctaflows.reporting.events import files_arrived, night_complete
 from ctaflows.tasks import fetch_files, inspect_dl1_files
+from ctaflows.tasks.dl1 import list_night_if_there
 from ctaflows.tasks.pictures import with_page
-from ctaflows.tasks.watch import Notebook, list_night_if_there, pause
 from ctaflows.tracking import run_context
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import Sealed

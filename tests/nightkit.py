@@ -17,8 +17,8 @@ from ctaflows.dl1.content.quantities import (
 from ctaflows.dl1.content.summary import DL1Summary, TableInfo
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quality.check_values import expected
-from ctaflows.dl1.quality.checks import check, check_error
-from ctaflows.dl1.report.night_report import Inspection, NightReport
+from ctaflows.dl1.quality.checks import Inspection, check, check_error
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.model import Checksum, Transfer
 
 BEGIN = datetime(2024, 11, 14, 21, 30, tzinfo=UTC)

@@ -11,8 +11,7 @@ from ctaflows.cli import options, render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.quality.checks import Check
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Check, Inspection
 
 #: As for files whose bytes are not those that were promised.
 _BAD = 7

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.quality.checks import Bounds
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Bounds, Inspection
     from ctaflows.errors import CtaflowsError
 
 
@@ -101,8 +100,8 @@ def _look(
     """Inspect each file, several at once; the error of a single one is raised."""
     import threading
 
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.reader_process import MOST_REMOTE
-    from ctaflows.dl1.report.night_report import Inspection
     from ctaflows.errors import CtaflowsError, Stopped, error_text
     from ctaflows.thread_pool import at_once
 

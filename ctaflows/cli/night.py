@@ -99,7 +99,8 @@ def _print(census: Census) -> None:
 
 
 def _lines(census: Census) -> list[tuple[str, str]]:
-    from ctaflows.dl1.report.tables import missing, since, versions_text
+    from ctaflows.dl1.night_completeness import missing, versions_text
+    from ctaflows.dl1.report.tables import since
     from ctaflows.text import human_bytes, shortened
 
     doubles = (f"{d.kind} Run{d.run:05d}: {d.n_files} in {', '.join(d.places)}"

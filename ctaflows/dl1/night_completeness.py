@@ -17,7 +17,9 @@ from ctaflows.dl1.night import (
     version_order,
     versions_used,
 )
+from ctaflows.dl1.night_snapshots import COMPLETE, GROWING, INCOMPLETE, Changes
 from ctaflows.model import utc_text
+from ctaflows.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
     _File = tuple[int, int, Entry]  # run, subrun
 
-COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"
+    from ctaflows.dl1.night import Gaps
+
 #: More gaps than this in one run are not gaps but a sparse numbering.
 _MOST_SUBRUNS = 10_000
 
@@ -82,42 +85,6 @@ class RunCensus:
         values["missing"], values["growing"] = list(self.missing), list(self.growing)
         values["last_change"] = utc_text(self.last_change)
         return values
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What is different from the last look.
-
-    Attributes
-    ----------
-    since : datetime
-        When that was.
-    verdict : str
-        What it said.
-    new, gone, changed : tuple of str
-        Paths below the night; changed are those with another size, time or ETag.
-    """
-
-    since: datetime
-    verdict: str
-    new: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-
-    @property
-    def is_none(self) -> bool:
-        """Is all as it was?"""
-        return not (self.new or self.gone or self.changed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give them as JSON-ready values."""
-        return {
-            "since": utc_text(self.since),
-            "verdict": self.verdict,
-            "new": list(self.new),
-            "gone": list(self.gone),
-            "changed": list(self.changed),
-        }
 
 
 @dataclass(frozen=True)
@@ -539,3 +506,35 @@ def _out_of_line(files: Iterable[_File], sizes: Sequence[int], last: int) -> Ite
         # the run ended in its last subrun, whenever that was
         if abs(away) > most and not (away < 0 and subrun == last):
             yield OddSize(entry.path, entry.size_bytes or 0, round(median))
+
+
+#: What is missing where nothing can be named.
+NO_DL1 = "any DL1 file"
+
+
+def missing(what: Census | Gaps) -> list[str]:
+    """Name what is missing, with the version that has it, or will; nothing where nothing is."""
+    older = what.only_older
+    named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
+    named += [f"{run} (not yet in {version})" for run, version in what.awaited.items()]
+    return named if what.has_dl1 else [NO_DL1, *named]
+
+
+def versions_text(runs: Iterable[tuple[str | None, int]]) -> str:
+    """Say of each version which runs are taken from it; empty unless they are several.
+
+    Parameters
+    ----------
+    runs : iterable of (str or None, int)
+        Version and run.
+    """
+    found: dict[str, set[int]] = {}
+    for version, run in runs:
+        if version is not None:
+            found.setdefault(version, set()).add(run)
+    if len(found) < 2:
+        return ""
+    return "; ".join(
+        f"{version} of run{'s' * (len(some) != 1)} {shortened(map(str, sorted(some)))}"
+        for version, some in sorted(found.items(), key=lambda f: version_order(f[0]))
+    )

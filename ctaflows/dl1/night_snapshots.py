@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special, replaced
-from ctaflows.dl1.night_completeness import COMPLETE, GROWING, INCOMPLETE, Changes
 from ctaflows.errors import UsageError
 from ctaflows.model import utc_text, utc_time
 
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.dl1.night import Night
-    from ctaflows.dl1.night_completeness import Census
     from ctaflows.model import Entry
+
+    _File = tuple[int, int, Entry]  # run, subrun
 
 _FORMAT = 1
 #: 100,000 files have some 10 MB.
@@ -34,7 +34,7 @@ class Look:
     looked_at : datetime
         When.
     verdict : str
-        As in `Census`.
+        One of `COMPLETE`, `GROWING`, `INCOMPLETE`.
     files : dict of str to list
         Path below the night to size in bytes, time of last change as text, and ETag.
     """
@@ -44,9 +44,9 @@ class Look:
     files: dict[str, list[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, night: Night, census: Census) -> Look:
-        """Make it from a night and what was said of it."""
-        return cls(census.looked_at, census.verdict, _files(night))
+    def of(cls, night: Night, looked_at: datetime, verdict: str) -> Look:
+        """Make it from a night, when it was looked at and what was said of it."""
+        return cls(looked_at, verdict, _files(night))
 
     def compare(self, night: Night) -> Changes:
         """Say what is different now."""
@@ -135,3 +135,42 @@ def write_look(file: Path, look: Look) -> None:
             said=why.said if isinstance(why, UsageError) else why.strerror,
             hint="Name a file that you may write to, or none: --state FILE, --no-state.",
         ) from why
+
+
+COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is different from the last look.
+
+    Attributes
+    ----------
+    since : datetime
+        When that was.
+    verdict : str
+        What it said.
+    new, gone, changed : tuple of str
+        Paths below the night; changed are those with another size, time or ETag.
+    """
+
+    since: datetime
+    verdict: str
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    @property
+    def is_none(self) -> bool:
+        """Is all as it was?"""
+        return not (self.new or self.gone or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give them as JSON-ready values."""
+        return {
+            "since": utc_text(self.since),
+            "verdict": self.verdict,
+            "new": list(self.new),
+            "gone": list(self.gone),
+            "changed": list(self.changed),
+        }

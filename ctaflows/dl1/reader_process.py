@@ -24,7 +24,7 @@ from ctaflows import cancel, errors
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5.partial_copy import Kept, NoSuchTable
-from ctaflows.dl1.report.night_report import Inspection
+from ctaflows.dl1.quality.checks import Inspection
 from ctaflows.errors import CtaflowsError, IntegrityError, error_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from ctaflows.dl1 import names, night, night_snapshots
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.night import Night, newest_of_each_run
 from ctaflows.dl1.night_completeness import Census, take_census
-from ctaflows.dl1.report.night_report import Inspection  # noqa: TC001  Prefect reads the annotations
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_be_link
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.dl1.content.summary import DL1Summary
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import StrPath
     from ctaflows.storage.webdav import Door
 
@@ -214,7 +214,9 @@ def look_at_night(
     census = take_census(this, now, others=others, expected=expected, before=before)
     if remember:
         try:
-            night_snapshots.write_look(file, night_snapshots.Look.of(this, census))
+            night_snapshots.write_look(
+                file, night_snapshots.Look.of(this, census.looked_at, census.verdict)
+            )
         except CtaflowsError as why:
             get_logger("night").warning("%s", why)
     return census
@@ -261,3 +263,21 @@ def _list_versions(
         except NotFound:
             continue
     return found
+
+
+@task(name="list-night-if-there", tags=["ctaflows"])
+def list_night_if_there(
+    date: str, *, version: str = "latest", profile: str | None = None
+) -> Night | None:
+    """List all files of a night, as `list_night`; None where there is no such night (yet).
+
+    Parameters
+    ----------
+    date, version, profile
+        As for `list_night`.
+    """
+    try:
+        night: Night = list_night.fn(date, version=version, profile=profile)
+    except NotFound:
+        return None
+    return night

@@ -12,7 +12,7 @@ from ctaflows.tracking.task import get_logger, task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import StrPath
 
 

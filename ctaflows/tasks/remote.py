@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
 
 log = logging.getLogger("ctaflows.tasks")
 
@@ -131,8 +131,8 @@ def inspect_remote_dl1_files(
     list of Inspection
         In the order of ``paths``; of those that can't be read with the error.
     """
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.reader_process import MOST_REMOTE
-    from ctaflows.dl1.report.night_report import Inspection
 
     def one(path: str | Entry) -> Inspection:
         name = path.path if isinstance(path, Entry) else path

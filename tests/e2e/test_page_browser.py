@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nightkit import FOLDER, damaged, datacheck, report, subrun
 
-from ctaflows.dl1.report.night_report import Inspection
+from ctaflows.dl1.quality.checks import Inspection
 from ctaflows.tasks.pictures import write_page
 
 if TYPE_CHECKING:

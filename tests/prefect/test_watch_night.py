@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from serverkit import process, wait_until
 
 from ctaflows.cli.run import flow_command
+from ctaflows.dl1.night_watch import MEMORY
 from ctaflows.errors import AuthError, DoorBusy, PartialFailure, UsageError
 from ctaflows.sandbox.night import make_night
-from ctaflows.tasks.watch import MEMORY
 from flows.fetch_dl1 import fetch_dl1
 from flows.watch_night import watch_night
 

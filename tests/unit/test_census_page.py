@@ -16,6 +16,12 @@ EVENING = dt.datetime(2024, 11, 14, 22, 0, tzinfo=dt.UTC)
 NOON = EVENING + dt.timedelta(hours=14)
 
 
+def look_at(night: Night, now: dt.datetime) -> Look:
+    """Look at a night, and return what is remembered of it."""
+    census = take_census(night, now)
+    return Look.of(night, census.looked_at, census.verdict)
+
+
 def night(*names: str, size_bytes: int = 1000, version: str = "v0.1") -> Night:
     where = f"/cta/DL1/20241114/{version}"
     entries = tuple(
@@ -31,7 +37,7 @@ CHECKED = [f"datacheck_{name}" for name in RUN]
 def test_what_a_night_lacks_is_on_its_page() -> None:
     now = night(*RUN, *CHECKED[:2], "datacheck_dl1_LST-1.Run11111.0007")
     before = night(*RUN[:1], *CHECKED)
-    look = Look.of(before, take_census(before, EVENING + dt.timedelta(hours=1)))
+    look = look_at(before, EVENING + dt.timedelta(hours=1))
     other = night(*RUN[:1], version="v0.0")
     text = census_digest(take_census(now, NOON, others=[other], before=look))
     assert text.startswith("# Night 20241114 v0.1\n\n**Incomplete: 1 runs, 3 subruns, 6 files, ")

@@ -30,6 +30,7 @@ from ctaflows.dl1.content.summary import DL1Summary, TableInfo
 from ctaflows.dl1.quality.checks import (
     Bounds,
     Check,
+    Inspection,
     check,
     check_error,
     load_bounds,
@@ -39,7 +40,6 @@ from ctaflows.dl1.quality.checks import (
     with_datacheck,
 )
 from ctaflows.dl1.quality.rules import RULES
-from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.errors import Truncated, UsageError
 
 N = 70_000

@@ -15,7 +15,7 @@ from ctaflows.model import Transfer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
 
 
 def here(folder: Path, one: Inspection, **changes: object) -> tuple[Inspection, Transfer]:

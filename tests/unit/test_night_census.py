@@ -1,5 +1,6 @@
 """Is a night whole: decided on listings alone."""
 
+import datetime as dt
 import json
 import random
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.night_completeness import COMPLETE, GROWING, INCOMPLETE, take_census
-from ctaflows.dl1.night_snapshots import Look, read_look, state_file, write_look
+from ctaflows.dl1.night_completeness import take_census
+from ctaflows.dl1.night_snapshots import (
+    COMPLETE,
+    GROWING,
+    INCOMPLETE,
+    Look,
+    read_look,
+    state_file,
+    write_look,
+)
 from ctaflows.dl1.run_summary import parse_run_summary, read_run_summary
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
@@ -20,6 +29,12 @@ NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 OLD = NOW - timedelta(hours=5)
 PATH = "/cta/DL1/20241114/v0.1"
 MB = 1_000_000
+
+
+def look_at(night: Night, now: dt.datetime) -> Look:
+    """Look at a night, and return what is remembered of it."""
+    census = take_census(night, now)
+    return Look.of(night, census.looked_at, census.verdict)
 
 
 def number(run, subrun):
@@ -225,7 +240,7 @@ def test_run_summaries_that_are_none(tmp_path, text):
 
 def test_what_has_changed(tmp_path):
     first = night(*whole(11111, 2))
-    look = Look.of(first, take_census(first, OLD))
+    look = look_at(first, OLD)
     later = census(*whole(11111, 1), dl1(11111, 1, size=5), dl1(11111, 2), before=look)
     changes = later.changes
     assert (changes.since, changes.verdict) == (OLD, look.verdict)
@@ -238,14 +253,14 @@ def test_what_has_changed(tmp_path):
 
 def test_growth_is_seen_where_the_door_tells_no_time():
     before = night(dl1(11111, 0, mtime=None), dl1(11111, 1, size=5, mtime=None))
-    look = Look.of(before, take_census(before, OLD))
+    look = look_at(before, OLD)
     found = census(dl1(11111, 0, mtime=None), dl1(11111, 1, size=9, mtime=None), before=look)
     assert (found.verdict, found.growing) == (GROWING, ("dl1_LST-1.Run11111.0001.h5",))
 
 
 def test_a_look_is_kept(tmp_path):
     seen = night(*whole(11111, 2), Entry(f"{PATH}/\udcff.txt", size_bytes=None))
-    look = Look.of(seen, take_census(seen, NOW))
+    look = look_at(seen, NOW)
     file = state_file(tmp_path, "https://localhost:1", seen)
     assert read_look(file) is None
     write_look(file, look)

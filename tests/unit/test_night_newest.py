@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ctaflows.dl1.names import parse_name, parse_numbers
 from ctaflows.dl1.night import Night, Wanted, current, gaps, newest_of_each_run, select
-from ctaflows.dl1.night_completeness import COMPLETE, INCOMPLETE, Census, take_census
+from ctaflows.dl1.night_completeness import Census, take_census
+from ctaflows.dl1.night_snapshots import COMPLETE, INCOMPLETE
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.model import Entry, Transfer

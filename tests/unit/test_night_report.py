@@ -13,8 +13,8 @@ from rich.console import Console
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.night_completeness import Census
-from ctaflows.dl1.quality.checks import Check
-from ctaflows.dl1.report.night_report import Inspection, NightReport
+from ctaflows.dl1.quality.checks import Check, Inspection
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.model import Checksum, Transfer
 from ctaflows.text import human_bytes, shortened
 

@@ -10,9 +10,8 @@ from importlib import resources
 import pytest
 from nightkit import FOLDER, damaged, datacheck, report, subrun
 
-from ctaflows.dl1.quality.checks import remarks
+from ctaflows.dl1.quality.checks import Inspection, remarks
 from ctaflows.dl1.report.html import page
-from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.dl1.report.tables import rows_of, runs_of
 from ctaflows.model import Transfer
 from ctaflows.tasks.pictures import write_page
@@ -198,7 +197,7 @@ def luminance(colour):
 
 
 def test_contrast_by_day_by_night_and_on_paper():
-    css = (resources.files("ctaflows.dl1") / "page.css").read_text()
+    css = (resources.files("ctaflows.dl1.report") / "page.css").read_text()
     themes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     assert len(themes) == 3
     for theme in themes:

@@ -24,10 +24,10 @@ from ctaflows.batch import (
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.quality.checks import Check
+from ctaflows.dl1.quality.checks import Check, Inspection
 from ctaflows.dl1.report.inspections import NAME, Found, Inspections
 from ctaflows.dl1.report.markdown import digest, tally
-from ctaflows.dl1.report.night_report import Inspection, NightReport
+from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import (
     DoorBusy,
     Nearline,

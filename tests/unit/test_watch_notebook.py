@@ -14,14 +14,15 @@ import pytest
 from rich.console import Console
 
 from ctaflows import cancel
+from ctaflows.cancel import pause
 from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.night_watch import MEMORY, Notebook
+from ctaflows.dl1.quality.checks import Inspection
 from ctaflows.dl1.report import inspections
-from ctaflows.dl1.report.night_report import Inspection
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import Stopped, UsageError
 from ctaflows.model import Entry, Transfer
 from ctaflows.reporting import events
-from ctaflows.tasks.watch import MEMORY, Notebook, pause
 from ctaflows.transfer.sync import superfluous
 
 NOW = datetime(2024, 11, 15, 9, tzinfo=UTC)

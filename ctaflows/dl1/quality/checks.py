@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.check_values import Finding
-    from ctaflows.dl1.report.night_report import Inspection
 
 #: From the best to the worst; what is absent says nothing.
 VERDICTS = ("absent", "ok", "warn", "bad")
@@ -309,3 +308,32 @@ def _pair(value: Any, name: str, path: Path) -> tuple[float | None, float | None
         )
     low, high = (float(v) if math.isfinite(v) else None for v in value)
     return low, high
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The result of looking into one file.
+
+    Attributes
+    ----------
+    file : str
+        The file.
+    summary : DL1Summary or None
+        What is in it, or None where it can't be told.
+    error : str or None
+        Why not: ``ErrorClass: message``.
+    checks : tuple of Check
+        What the checks say; empty where none were made.
+    """
+
+    file: str
+    summary: DL1Summary | None = None
+    error: str | None = None
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def verdict(self) -> str | None:
+        """The worst of the checks' verdicts, ``ok``, ``warn`` or ``bad``; None without checks."""
+        from ctaflows.dl1.quality.checks import verdict_of
+
+        return verdict_of(self.checks) if self.checks else None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.report.tables import Row, RunRow
 
 #: The page in the night's folder.

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.content.summary import DL1Summary
-from ctaflows.dl1.quality.checks import Check, notable, with_datacheck
-from ctaflows.dl1.report.night_report import Inspection
+from ctaflows.dl1.quality.checks import Check, Inspection, notable, with_datacheck
 from ctaflows.errors import UsageError
 from ctaflows.model import utc_text
 

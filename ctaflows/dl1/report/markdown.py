@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.content.times import span_text
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.report.tables import counted, lacks, missing, since, versions_text
+from ctaflows.dl1.night_completeness import missing, versions_text
+from ctaflows.dl1.report.tables import counted, lacks, since
 from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:

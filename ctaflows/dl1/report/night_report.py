@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps, home, night_name, versions_used
-from ctaflows.dl1.report.tables import missing, versions_text
+from ctaflows.dl1.night_completeness import missing, versions_text
 from ctaflows.errors import printable
 from ctaflows.text import human_bytes, shortened
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.night_completeness import Census
-    from ctaflows.dl1.quality.checks import Check
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
 
@@ -27,35 +26,6 @@ if TYPE_CHECKING:
 _WIDE = 112
 #: More files than these of which something is doubtful are only counted.
 _MOST_DOUBTS = 10
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The result of looking into one file.
-
-    Attributes
-    ----------
-    file : str
-        The file.
-    summary : DL1Summary or None
-        What is in it, or None where it can't be told.
-    error : str or None
-        Why not: ``ErrorClass: message``.
-    checks : tuple of Check
-        What the checks say; empty where none were made.
-    """
-
-    file: str
-    summary: DL1Summary | None = None
-    error: str | None = None
-    checks: tuple[Check, ...] = ()
-
-    @property
-    def verdict(self) -> str | None:
-        """The worst of the checks' verdicts, ``ok``, ``warn`` or ``bad``; None without checks."""
-        from ctaflows.dl1.quality.checks import verdict_of
-
-        return verdict_of(self.checks) if self.checks else None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.quantities import Charges, Rates
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.quality.checks import Check
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Check, Inspection
 
     _Key = tuple[int | None, int | None, str]
 

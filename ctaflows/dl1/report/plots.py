@@ -25,7 +25,7 @@ from ctaflows.dl1.report.plot_sheet import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.report.plot_data import Point, Series
 
 __all__ = ["Picture", "pictures_of", "save", "suffix_of"]

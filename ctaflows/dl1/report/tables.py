@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.dl1.content.times import span_text
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.night import version_order
+from ctaflows.dl1.night_completeness import missing
 from ctaflows.dl1.quality.checks import remarks
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.text import human_bytes, shortened
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from ctaflows.dl1.night import Gaps
     from ctaflows.dl1.night_completeness import Census
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
 #: Verdicts of a file from the best to the worst, each with a sign, since colour alone tells nobody.
@@ -252,42 +251,6 @@ def _united(some: Iterable[str], more: Iterable[str]) -> list[str]:
 
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
-
-
-# -- lacks -----------------------------------------------------------------------------------------
-#
-# What a night lacks at the door, in words. Pure.
-
-#: What is missing where nothing can be named.
-NO_DL1 = "any DL1 file"
-
-
-def missing(what: Census | Gaps) -> list[str]:
-    """Name what is missing, with the version that has it, or will; nothing where nothing is."""
-    older = what.only_older
-    named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
-    named += [f"{run} (not yet in {version})" for run, version in what.awaited.items()]
-    return named if what.has_dl1 else [NO_DL1, *named]
-
-
-def versions_text(runs: Iterable[tuple[str | None, int]]) -> str:
-    """Say of each version which runs are taken from it; empty unless they are several.
-
-    Parameters
-    ----------
-    runs : iterable of (str or None, int)
-        Version and run.
-    """
-    found: dict[str, set[int]] = {}
-    for version, run in runs:
-        if version is not None:
-            found.setdefault(version, set()).add(run)
-    if len(found) < 2:
-        return ""
-    return "; ".join(
-        f"{version} of run{'s' * (len(some) != 1)} {shortened(map(str, sorted(some)))}"
-        for version, some in sorted(found.items(), key=lambda f: version_order(f[0]))
-    )
 
 
 def lacks(census: Census) -> list[tuple[str, list[str]]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from ctaflows.dl1.night_completeness import missing
 from ctaflows.dl1.report.inspections import Found
 from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.dl1.report.tables import missing
 from ctaflows.text import shortened
 from ctaflows.tracking.opaque import Sealed
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from ctaflows.dl1.night import Gaps
-    from ctaflows.dl1.report.night_report import Inspection
+    from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
 

@@ -47,7 +47,7 @@ TICKS_S = os.sysconf("SC_CLK_TCK")
 def nothing(_: Place) -> None:
     """Python, and what the command imports."""
     import ctaflows.cli.get
-    import ctaflows.tasks.trees  # noqa: F401
+    import ctaflows.tasks.transfers  # noqa: F401
 
 
 def listed(place: Place) -> list[Entry]:

@@ -16,8 +16,8 @@ from ctaflows.batch import (
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.reporting.events import files_fetched
 from ctaflows.tasks import fetch_files
+from ctaflows.tasks.transfers import list_tree, plan_tree, prune_tree
 from ctaflows.tasks.tree_report import Tally
-from ctaflows.tasks.trees import list_tree, plan_tree, prune_tree
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import Sealed
 from ctaflows.transfer.decide import batches

@@ -16,8 +16,8 @@ from ctaflows.batch import (
 )
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.reporting.artifacts import progress_shown, publish_table
+from ctaflows.tasks.transfers import find_uploads, plan_uploads, upload_files
 from ctaflows.tasks.tree_report import Tally
-from ctaflows.tasks.trees import find_uploads, plan_uploads, upload_files
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import Sealed
 from ctaflows.tracking.run_context import task_parameters

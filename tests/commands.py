@@ -17,7 +17,7 @@ from unittest import mock
 
 from ctaflows import block_profiles
 from ctaflows.auth import prefect_blocks
-from ctaflows.cli import app, options
+from ctaflows.cli import app
 from ctaflows.storage import connect, download_service
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def _command(name: str) -> click.Command:
     """Give the command behind a console script."""
     if name == "ctaflows":
         return app.cli
-    from ctaflows.cli import ctadata, ctadata_agent
+    from ctaflows.cli import ctadata
 
     mains = {
         "ctadata": ctadata.ctadata_main,
         "cta-data": ctadata.cta_data_main,
-        "cta-data-direct": ctadata_agent.main,
+        "cta-data-direct": ctadata.main,
     }
     # these put their subcommands together when they begin
     with mock.patch.object(app, "run") as begun:
@@ -117,7 +117,7 @@ def _begun_anew() -> Iterator[None]:
         ):
             until_the_end.enter_context(mock.patch.dict(known, clear=True))
         until_the_end.callback(_close_doors)
-        until_the_end.enter_context(mock.patch.object(options, "verbosity", 0))
+        until_the_end.enter_context(mock.patch.object(console, "verbosity", 0))
         yield
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 
 @click.group("agent")
@@ -30,7 +30,7 @@ def status(*, as_json: bool, profile: str | None) -> None:
 
     found = agent.status(settings.load(profile))
     if as_json:
-        render.print_json(found.to_dict())
+        output.print_json(found.to_dict())
     else:
         since = ""
         if found.started_at is not None:

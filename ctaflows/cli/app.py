@@ -243,6 +243,6 @@ def _red() -> str | None:
 
 
 def _is_verbose() -> bool:
-    from ctaflows.cli import options
+    from ctaflows.cli import console
 
-    return options.verbosity > 0
+    return console.verbosity > 0

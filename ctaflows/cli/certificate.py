@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 
 @click.group("certificate", epilog="Example: ctaflows certificate upload /tmp/x509up_u1000")
@@ -42,7 +42,7 @@ def upload(*, file: Path, key: str | None, shared: bool, user: str | None, as_js
     else:
         answer = client.upload_certificate(file)
     if as_json:
-        render.print_json(answer)
+        output.print_json(answer)
         return
     until = f", good until {answer['validity']}" if "validity" in answer else ""
     click.echo(f"{answer.get('message', 'Stored')}{until}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def command(
 
     found = inspect_dl1_files(files, bounds=bounds, images=None if whole else DEFAULT_IMAGES)
     if as_json:
-        render.print_json([_record(one) for one in found])
+        output.print_json([_record(one) for one in found])
     else:
         for one in found:
             _print(one, show_all=show_all)
@@ -75,13 +75,13 @@ def _print(one: Inspection, *, show_all: bool) -> None:
     verdict = one.verdict or "absent"
     click.echo(
         click.style(f"{verdict:<5}", fg=_COLOURS.get(verdict), bold=True)
-        + render.one_line(one.file)
+        + output.one_line(one.file)
     )
     if show_all and one.error is None:
-        render.print_rich(_table(one.checks))
+        output.print_rich(_table(one.checks))
         return
     for remark in remarks(one.checks):
-        click.echo(f"     {render.one_line(remark)}")
+        click.echo(f"     {output.one_line(remark)}")
 
 
 def _table(checks: tuple[Check, ...]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 
 @click.command("du", epilog="Example: ctaflows du --depth 1 cta/DL1/20241114")
@@ -32,12 +32,12 @@ def command(
         tally.add(batch)
     usages = tally.usages()
     if as_json:
-        render.print_json([usage.to_dict() for usage in usages])
+        output.print_json([usage.to_dict() for usage in usages])
     else:
         for usage in usages:
             unknown = f"  ({usage.n_unknown:,} of unknown size)" if usage.n_unknown else ""
             click.echo(
                 f"{human_bytes(usage.size_bytes):>8}  {usage.n_files:>9,} files  "
-                f"{render.one_line(usage.path)}{unknown}"
+                f"{output.one_line(usage.path)}{unknown}"
             )
     doubts.tell()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 
 @click.command("flows")
@@ -27,7 +27,7 @@ def command(*, as_json: bool) -> None:
         for name, point in discovery.entry_points().items()
     ]
     if as_json:
-        render.print_json(found)
+        output.print_json(found)
         return
     for flow in found:
         click.echo(f"{flow['name']:<20} {flow['summary']}  [{flow['package']}]")

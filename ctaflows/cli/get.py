@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import console, options, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -237,7 +237,7 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
             done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
     except NobodyReads:
         raise BrokenPipeError from None  # as `ctaflows get … - | head` ends
-    if not done.verified and options.verbosity >= 0:
+    if not done.verified and console.verbosity >= 0:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
 
@@ -300,7 +300,7 @@ def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patt
     if protected:
         click.echo(
             f"ctaflows: {len(protected)} files stay, since the door shows their directory empty, "
-            f"as it shows one that it can't read, or not at all: {render.one_line(protected[0])}",
+            f"as it shows one that it can't read, or not at all: {output.one_line(protected[0])}",
             err=True,
         )
     return extra
@@ -366,27 +366,27 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
         refuse_undescribed(job.entry for job in jobs)
         return
     report, failure = Report(), None
-    with _beside(door, trees, wanted) as other, render.progress_shown():
+    with _beside(door, trees, wanted) as other, console.progress_shown():
         if len(jobs) == 1 and not any(tree.manifest for tree in trees):
             # no line tells the checksum, and no manifest keeps it
             job = replace(jobs[0], keeps_sum=wanted["as_json"])
             untold = Report((Transfer(job.entry.path, str(job.local)),))
-            report, failure = render.settle(untold, lambda: fetch_alone(door, job, check=check))
+            report, failure = output.settle(untold, lambda: fetch_alone(door, job, check=check))
         else:
             for tree in trees:
                 report += fetch_many(
                     door, tree.jobs, manifest=tree.manifest, check=check, beside=other
                 )
                 report += Report(tuple(tree.lost))
-            report, failure = render.settle(report)
+            report, failure = output.settle(report)
     if failure is None:
         _delete(trees)
     elif report.failed and len(jobs) > 1:
         failure.hint = _retry_hint(trees)
     if wanted["as_json"]:
-        render.print_json([t.to_dict() for t in report.transfers])
+        output.print_json([t.to_dict() for t in report.transfers])
     else:
-        render.print_report(report)
+        output.print_report(report)
     if failure is not None:
         raise failure
 
@@ -424,10 +424,10 @@ def _delete(trees: Iterable[_Tree]) -> None:
 
 def _print_plan(planned: list[Any], trees: list[_Tree], *, as_json: bool) -> None:
     if as_json:
-        render.print_json([t.to_dict() for t in planned])
+        output.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
         click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
     for tree in trees:
         for name in tree.superfluous:
-            click.echo(f"delete {tree.folder}/{render.one_line(name)}")
+            click.echo(f"delete {tree.folder}/{output.one_line(name)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import console, output
 from ctaflows.storage.namespace import undescribed, undescribed_failure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]
 
 def print_entries(batches: Iterable[Sequence[Entry]]) -> int:
     """Print entries as a JSON array, each list of them at once, and say how many there were."""
-    return render.print_json_batches((e.to_dict() for e in batch) for batch in batches)
+    return output.print_json_batches((e.to_dict() for e in batch) for batch in batches)
 
 
 def details(entry: Entry) -> str:
@@ -44,7 +44,7 @@ def details(entry: Entry) -> str:
     time = entry.mtime.isoformat(" ")[:19] if entry.mtime else "-"
     checksum = str(entry.checksums[0]) if entry.checksums else "-"
     offline = f" {entry.locality}" if entry.locality not in (None, "ONLINE") else ""
-    unknown = f" ({render.one_line(entry.error)})" if entry.error is not None else ""
+    unknown = f" ({output.one_line(entry.error)})" if entry.error is not None else ""
     return f"{size:>15}  {time:<19}  {checksum:<16}{offline}{unknown}"
 
 
@@ -56,9 +56,9 @@ def name_writer() -> Callable[[str, bool], str]:
     if not sys.stdout.isatty():
         return lambda name, is_dir: name + "/" if is_dir else name
     if os.environ.get("NO_COLOR"):
-        return lambda name, is_dir: render.one_line(name) + "/" * is_dir
+        return lambda name, is_dir: output.one_line(name) + "/" * is_dir
     return lambda name, is_dir: (
-        click.style(render.one_line(name) + "/", fg="blue") if is_dir else render.one_line(name)
+        click.style(output.one_line(name) + "/", fg="blue") if is_dir else output.one_line(name)
     )
 
 
@@ -107,12 +107,12 @@ class Doubts:
             raise undescribed_failure(self._undescribed)
 
     def _tell_of_empty(self) -> None:
-        if not self.n_empty or options.verbosity < 0:
+        if not self.n_empty or console.verbosity < 0:
             return
         if self.n_empty == 1:
-            what = f"{render.one_line(self._first[0])} is empty, or not readable for you"
+            what = f"{output.one_line(self._first[0])} is empty, or not readable for you"
         else:
             more = ", …" if self.n_empty > len(self._first) else ""
-            named = ", ".join(map(render.one_line, self._first))
+            named = ", ".join(map(output.one_line, self._first))
             what = f"{self.n_empty} directories are empty, or not readable for you: {named}{more}"
         click.echo(f"({what}: the door shows both alike)", err=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +79,7 @@ def command(
         for date in dates
     ]
     if as_json:
-        render.print_json([census.to_dict() for census in found])
+        output.print_json([census.to_dict() for census in found])
     else:
         for census in found:
             _print(census)
@@ -91,10 +91,10 @@ def command(
 def _print(census: Census) -> None:
     from ctaflows.dl1.report.tables import counted
 
-    render.print_rich(_table(census))
+    output.print_rich(_table(census))
     for key, items in _lines(census):
         if items:
-            click.echo(f"  {key:<12} {render.one_line(items)}")
+            click.echo(f"  {key:<12} {output.one_line(items)}")
     click.secho(counted(census), fg=_COLOURS[census.verdict], bold=True)
 
 

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from ctaflows.cli import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-#: -1 for -q, 1 for -v, 2 for -vv: set when a command's options are read.
-verbosity = 0
-
 
 def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> int:
-    global verbosity
-    if value and ctx.resilient_parsing is False:
-        verbosity = value if param.name == "verbose" else -1
-    _log_to_stderr()
+    is_meant = value and ctx.resilient_parsing is False
+    level = (value if param.name == "verbose" else -1) if is_meant else None
+    console.set_verbosity(level)
     return value
-
-
-def _log_to_stderr() -> None:
-    """Let our own loggers speak on stderr; other libraries' only with -vv."""
-    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    logger = logging.getLogger("ctaflows")
-    logger.setLevel(level)
-    if not logger.handlers:
-        handler = _Stderr()
-        handler.setFormatter(logging.Formatter("ctaflows: %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-
-
-class _Stderr(logging.Handler):
-    """Writes to the present sys.stderr, through a progress bar if one is shown."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from ctaflows.cli import render
-
-        text = self.format(record)
-        if render.live is not None:
-            render.live.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr)  # noqa: T201
 
 
 def verbose(command: F) -> F:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import render
+from ctaflows.cli import console, output
 from ctaflows.storage.namespace import refuse_undescribed
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def carry_out(
     """
     from ctaflows.dl1.hdf5.partial_copy import TableSelection
     from ctaflows.model import Report, Transfer
-    from ctaflows.tasks import partial as tasks
+    from ctaflows.tasks import remote as tasks
 
     choice = TableSelection(_words(wanted["tables"]), _words(wanted["drop"]))
     is_single = len(trees) == 1 and len(trees[0][0]) == 1 and not wanted["recursive"]
     report, failure = Report(), None
-    with render.progress_shown():
+    with console.progress_shown():
         for files, manifest in trees:
             jobs = [
                 (entry, tasks.partial_name(entry, local))
@@ -67,11 +67,11 @@ def carry_out(
             elif is_single and manifest is None:
                 entry, local = jobs[0]
                 copy = partial(tasks.copy_part, door, entry, local, choice)
-                report, failure = render.settle(Report((Transfer(entry.path, str(local)),)), copy)
+                report, failure = output.settle(Report((Transfer(entry.path, str(local)),)), copy)
             else:
                 report += tasks.copy_parts(door, jobs, choice, manifest)
     if failure is None:
-        report, failure = render.settle(report)
+        report, failure = output.settle(report)
     _print(report, choice, wanted)
     if wanted["dry_run"]:
         refuse_undescribed(entry for files, _ in trees for entry, _ in files)
@@ -88,16 +88,16 @@ def _print(report: Report, choice: object, wanted: dict[str, Any]) -> None:
     from ctaflows.text import human_bytes
 
     if wanted["as_json"]:
-        render.print_json([t.to_dict() for t in report.transfers])
+        output.print_json([t.to_dict() for t in report.transfers])
         return
     if wanted["dry_run"]:
         for transfer in report.transfers:
             click.echo(f"{transfer.path} -> {transfer.local}  ({choice})")
         return
     for transfer in report.transfers:
-        click.echo(f"{_outcome(transfer):<10} {render.one_line(transfer.local)}")
+        click.echo(f"{_outcome(transfer):<10} {output.one_line(transfer.local)}")
         if transfer.error and len(report.transfers) > 1:
-            click.secho(f"           {render.one_line(transfer.error)}", fg="red", err=True)
+            click.secho(f"           {output.one_line(transfer.error)}", fg="red", err=True)
     made = [t for t in report.transfers if t.ok and not t.skipped]
     n_here = sum(_outcome(t) == "in place" for t in report.transfers)
     click.echo(
@@ -108,7 +108,7 @@ def _print(report: Report, choice: object, wanted: dict[str, Any]) -> None:
 
 
 def _outcome(transfer: Transfer) -> str:
-    from ctaflows.tasks.partial import NO_TABLE
+    from ctaflows.tasks.remote import NO_TABLE
 
     if transfer.error:
         return "failed"

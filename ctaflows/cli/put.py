@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import console, options, output
 from ctaflows.cli.several import tell
 
 if TYPE_CHECKING:
@@ -152,24 +152,24 @@ def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, 
     if len(pairs) == 1 and manifest is None:
         local, remote = pairs[0]
         untold = Report((Transfer(remote, str(local)),))
-        with render.progress_shown():
-            report, failure = render.settle(
+        with console.progress_shown():
+            report, failure = output.settle(
                 untold, lambda: upload_alone(door, local, remote, overwrite=overwrite)
             )
     else:
         lading = lading_of(door, pairs)
         # before there is a thread to show the progress
-        with _beside(door, lading, manifest, wanted) as other, render.progress_shown():
+        with _beside(door, lading, manifest, wanted) as other, console.progress_shown():
             done = upload_lading(door, lading, overwrite=overwrite, manifest=manifest, beside=other)
-            report, failure = render.settle(done)
+            report, failure = output.settle(done)
     if failure is None and len(surplus):
         failure = _delete(door, surplus)
     elif failure is not None and manifest is not None and len(pairs) > 1:
         failure.hint = f"Just these again: ctaflows put --retry {manifest.file}"
     if wanted["as_json"]:
-        render.print_json([t.to_dict() for t in report.transfers])
+        output.print_json([t.to_dict() for t in report.transfers])
     else:
-        render.print_report(report)
+        output.print_report(report)
     if failure is not None:
         raise failure
 
@@ -210,7 +210,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
         if kept:
             click.echo(
                 f"ctaflows: {len(kept)} files stay at the door, since their folder here is empty "
-                f"or a link, the first: {render.one_line(base + kept[0])}. "
+                f"or a link, the first: {output.one_line(base + kept[0])}. "
                 f"To delete them all the same: ctaflows rm",
                 err=True,
             )
@@ -231,9 +231,9 @@ def _delete(door: Door, surplus: Doomed) -> CtaflowsError | None:
 
 def _print_plan(planned: list[Transfer], surplus: Doomed, *, as_json: bool) -> None:
     if as_json:
-        render.print_json([t.to_dict() for t in planned])
+        output.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
         click.echo(f"{transfer.local} -> {transfer.path}  ({transfer.note})")
     for outcome in surplus.all():
-        click.echo(f"{'delete' if outcome.ok else 'keep'} {render.one_line(outcome.path)}")
+        click.echo(f"{'delete' if outcome.ok else 'keep'} {output.one_line(outcome.path)}")

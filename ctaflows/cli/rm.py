@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import console, options, output
 from ctaflows.cli.several import each, tell
 from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
 
@@ -117,7 +117,7 @@ def _remove_trees(
     batches = ([outcome] for outcome in doomed.all()) if dry_run else remove_all(door, doomed)
     failed = _tell(itertools.chain([missing], batches), as_json=as_json, names=dry_run)
     n_all = len(doomed) + len(missing)
-    if not dry_run and options.verbosity >= 0:
+    if not dry_run and console.verbosity >= 0:
         click.echo(f"{n_all - len(failed):,} of {n_all:,} removed", err=True)
     if failed:
         raise failure(failed, n_all, "removed")
@@ -133,7 +133,7 @@ def _show(doomed: Doomed) -> None:
         err=True,
     )
     for outcome in itertools.islice(doomed.all(), _SHOWN):
-        click.echo(f"  {render.one_line(outcome.path)}{'/' * outcome.is_dir}", err=True)
+        click.echo(f"  {output.one_line(outcome.path)}{'/' * outcome.is_dir}", err=True)
     if len(doomed) > _SHOWN:
         click.echo(f"  … and {len(doomed) - _SHOWN:,} more", err=True)
     if doomed.n_empty:
@@ -165,7 +165,7 @@ def _tell(batches: Iterable[Sequence[Outcome]], *, as_json: bool, names: bool) -
             yield [outcome.to_dict() for outcome in batch] if as_json else []
 
     if as_json:
-        render.print_json_batches(told())
+        output.print_json_batches(told())
     else:
         for _ in told():
             pass

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ctaflows.cli import discovery, options, render
+from ctaflows.cli import console, discovery, options, output
 from ctaflows.errors import PartialFailure, UsageError
 from ctaflows.tracking import task_runners
 
@@ -121,7 +121,7 @@ def _runner(flow: Any) -> Any:
         is_tracked = _is_to_be_tracked(_implied(track, task_runner))
         call = _tracked(flow, task_runner) if is_tracked else _plain(flow)
         failure: PartialFailure | None = None
-        with render.progress_shown():
+        with console.progress_shown():
             try:
                 result = call(**parameters)
             except PartialFailure as why:
@@ -169,7 +169,7 @@ def _is_to_be_tracked(track: bool | None) -> bool:
 
 def _tracked(flow: Any, word: str | None) -> Any:
     # Prefect prints an error's traceback by itself (logging.yml, handlers.console): ours is enough
-    level = "INFO" if options.verbosity > 0 else "CRITICAL"
+    level = "INFO" if console.verbosity > 0 else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     if word:
         os.environ[task_runners.VARIABLE] = word  # for its subflows too
@@ -189,15 +189,15 @@ def _plain(flow: Any) -> Any:
 
 
 def _say(text: str) -> None:
-    if options.verbosity >= 0:
+    if console.verbosity >= 0:
         click.echo(f"ctaflows: {text}", err=True)
 
 
 def _print(result: Any, *, as_json: bool) -> None:
     records = getattr(result, "records", None)
     if as_json:
-        render.print_json(records() if records else result)
+        output.print_json(records() if records else result)
     elif hasattr(result, "__rich_console__") or hasattr(result, "__rich__"):
-        render.print_rich(result)
+        output.print_rich(result)
     elif result is not None:
         click.echo(result)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,7 +147,7 @@ def _present(
 ) -> None:
     size = sum(file.stat().st_size for file in files)
     if as_json:
-        render.print_json(
+        output.print_json(
             {
                 "door_url": box.door_url,
                 "pool_url": box.pool_url,

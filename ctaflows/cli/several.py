@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import render
+from ctaflows.cli import output
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.storage.namespace import Outcome, failure
 
@@ -45,7 +45,7 @@ def each(
             single = why
             tell(outcomes[-1], among=len(paths))
     if as_json:
-        render.print_json([outcome.to_dict() for outcome in outcomes])
+        output.print_json([outcome.to_dict() for outcome in outcomes])
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if single is not None and len(paths) == 1:
         raise single
@@ -57,4 +57,4 @@ def each(
 def tell(outcome: Outcome, *, among: int) -> None:
     """Say on stderr what failed, if there is more to come after it."""
     if among > 1 and outcome.error:
-        click.echo(f"ctaflows: {render.one_line(outcome.error)}", err=True)
+        click.echo(f"ctaflows: {output.one_line(outcome.error)}", err=True)

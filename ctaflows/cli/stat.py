@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 from ctaflows.errors import CtaflowsError, PartialFailure, error_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def command(paths: tuple[str, ...], *, as_json: bool, profile: str | None) -> No
     failed: list[str] = []
     described = _described(paths, failed, profile)
     if as_json:
-        render.print_json_batches([record] for record in described)
+        output.print_json_batches([record] for record in described)
     else:
         for record in described:
             _print(record)
@@ -49,11 +49,11 @@ def _described(
             if len(paths) == 1:
                 raise
             failed.append(f"{path}: {error_text(why)}")
-            click.echo(f"ctaflows: {render.one_line(failed[-1])}", err=True)
+            click.echo(f"ctaflows: {output.one_line(failed[-1])}", err=True)
 
 
 def _print(record: dict[str, Any]) -> None:
     sums = " ".join(f"{a}:{v}" for a, v in record.pop("checksums").items())
     for key, value in (*record.items(), ("checksums", sums or None)):
-        shown = "-" if value is None else render.one_line(str(value))
+        shown = "-" if value is None else output.one_line(str(value))
         click.echo(f"{key:>10}: {shown}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import options, output
 
 if TYPE_CHECKING:
     from ctaflows.auth.oidc import DeviceLogin
@@ -165,7 +165,7 @@ def _keeper(profile: str | None) -> Keeper:
 def _print(info: TokenInfo, *, as_json: bool) -> None:
     record = info.to_dict()
     if as_json:
-        render.print_json(record)
+        output.print_json(record)
         return
     for key, value in record.items():
         shown = " ".join(value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ctaflows.cli import options, render
+from ctaflows.cli import console, options, output
 
 
 @click.command("verify", epilog="Example: ctaflows verify 20241114")
@@ -22,14 +22,14 @@ def command(folder: Path, *, as_json: bool) -> None:
     from ctaflows.errors import IntegrityError
     from ctaflows.transfer.verify import verify
 
-    with render.progress_shown():
+    with console.progress_shown():
         verdicts = verify(folder)
     bad = [v for v in verdicts if not v.ok]
     if as_json:
-        render.print_json([v.to_dict() for v in verdicts])
+        output.print_json([v.to_dict() for v in verdicts])
     else:
         for v in bad:
-            click.echo(f"{v.verdict:<10} {render.one_line(v.local)}  ({v.said})")
+            click.echo(f"{v.verdict:<10} {output.one_line(v.local)}  ({v.said})")
     click.echo(f"{len(verdicts) - len(bad)} of {len(verdicts)} files intact", err=True)
     if bad:
         raise IntegrityError(

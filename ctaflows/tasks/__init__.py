@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night, look_at_night
     from ctaflows.tasks.namespace import disk_usage, find, list_dir, make_dir, move, remove, stat
-    from ctaflows.tasks.partial import fetch_tables
     from ctaflows.tasks.pictures import plot_night, write_page
-    from ctaflows.tasks.remote import inspect_remote_dl1, inspect_remote_dl1_files, open_remote
+    from ctaflows.tasks.remote import (
+        fetch_tables,
+        inspect_remote_dl1,
+        inspect_remote_dl1_files,
+        open_remote,
+    )
     from ctaflows.tasks.token import get_token_info, keep_token, refresh_token, share_token
     from ctaflows.tasks.transfers import (
         fetch_dir,

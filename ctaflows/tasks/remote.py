@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from ctaflows.errors import CtaflowsError, Stopped, error_text
-from ctaflows.model import Entry
+from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, read_mark
+from ctaflows.errors import (
+    AlreadyExists,
+    CtaflowsError,
+    SourceChanged,
+    Stopped,
+    UsageError,
+    error_text,
+)
+from ctaflows.model import Entry, Report, StrPath, Transfer, utc_text
+from ctaflows.storage import checksum as sums
 from ctaflows.storage.connect import connect
+from ctaflows.storage.range_reader import compare
 from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
 from ctaflows.thread_pool import at_once
 from ctaflows.tracking.task import task
+from ctaflows.transfer import progress, throttle
+from ctaflows.transfer.fetch import destination
+from ctaflows.transfer.part_file import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.quality.checks import Inspection
+    from ctaflows.storage.webdav import Door
+    from ctaflows.transfer.manifest import Manifest
 
 log = logging.getLogger("ctaflows.tasks")
 
@@ -164,3 +184,241 @@ class Lent:
     def expect(self, spans: Spans) -> None:
         """Pass it on."""
         self._file.expect(spans, connections=self._connections)
+
+
+# -- partial ---------------------------------------------------------------------------------------
+#
+# Some tables of files at the door, as smaller files here: never mistaken for the whole.
+
+#: The path of a partial copy's proof in a manifest ends so: the whole file's proof is another one.
+PARTIAL = "#partial"
+#: Note of a file among many that has none of the wanted tables: no copy is made, and none is lost.
+NO_TABLE = "it has no such table"
+
+
+@task(name="fetch-tables", tags=["ctaflows"])
+def fetch_tables(
+    path: str | Entry,
+    dest: StrPath = ".",
+    *,
+    tables: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    profile: str | None = None,
+) -> Transfer:
+    """Fetch some tables of an HDF5 file, as a smaller HDF5 file; the others are not read.
+
+    Parameters
+    ----------
+    path : str or Entry
+        A file at the door.
+    dest : path
+        A folder, or the copy's name. In a folder it is called as the file, with ``.partial`` before
+        the ending.
+    tables, drop : sequence of str
+        What to copy and what to leave out, at least one of them; see
+        `ctaflows.dl1.hdf5.partial_copy.TableSelection`.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    Transfer
+        Never ``verified``: the storage's checksum is of the whole file. ``size_bytes`` and
+        ``checksum`` (sha256) are the copy's own.
+
+    Raises
+    ------
+    AlreadyExists
+        A file of that name is there, and is no partial copy of this one.
+    NotFound
+        There is no such table, or no such file.
+    """
+    door = connect(profile)
+    entry = path if isinstance(path, Entry) else door.stat(path)
+    local = partial_name(entry, destination(dest, entry.name))
+    return copy_part(door, entry, local, TableSelection(tuple(tables), tuple(drop)))
+
+
+def partial_name(entry: Entry, local: Path) -> Path:
+    """Give the name of a partial copy: never the one under which the whole file is looked for."""
+    if local.name != entry.name:
+        return local
+    return local.with_name(f"{local.stem}.partial{local.suffix}")
+
+
+def copy_parts(
+    door: Door,
+    jobs: Sequence[tuple[Entry, Path]],
+    choice: TableSelection,
+    manifest: Manifest | None = None,
+) -> Report:
+    """Copy the wanted tables of many files at once, failed ones with their error.
+
+    Parameters
+    ----------
+    door : Door
+        Where from.
+    jobs : sequence of (Entry, Path)
+        Which files, and the names of their copies.
+    choice : Choice
+        Which tables.
+    manifest : Manifest, optional
+        Gets a line for each copy that was made.
+    """
+    started, stop = time.monotonic(), threading.Event()
+    progress.current().expect(len(jobs), 0)
+
+    def one(job: tuple[Entry, Path]) -> Transfer:
+        entry, local = job
+        try:
+            proof = manifest.proofs.get(entry.path + PARTIAL) if manifest else None
+            anew = proof is not None and proof.error is not None  # `verify` found it damaged
+            done = copy_part(door, entry, local, choice, anew=anew, stop=stop)
+            if manifest and not done.skipped:
+                manifest.append(replace(done, path=entry.path + PARTIAL))
+        except NoSuchTable:
+            done = Transfer(entry.path, str(local), skipped=True, note=NO_TABLE)
+        except CtaflowsError as why:
+            done = Transfer(entry.path, str(local), error=error_text(why))
+        progress.current().finished(done)
+        return done
+
+    transfers = at_once(one, jobs, door.settings.transfers, stop)
+    return Report(tuple(transfers), time.monotonic() - started)
+
+
+def copy_part(
+    door: Door,
+    entry: Entry,
+    local: Path,
+    choice: TableSelection,
+    *,
+    anew: bool = False,
+    stop: threading.Event | None = None,
+) -> Transfer:
+    """Copy the wanted tables of one file, see `fetch_tables`.
+
+    Parameters
+    ----------
+    door, entry, local, choice
+        What, from where, to where.
+    anew : bool
+        Do so even if just that copy is here.
+    stop : threading.Event, optional
+        Ends the transfer soon after it is set.
+    """
+    started = time.monotonic()
+    if not (choice.tables or choice.drop):
+        raise UsageError("Which tables are wanted?", hint="Name some, or some to leave out.")
+    if local.name == entry.name:
+        raise UsageError("A partial copy can't have the whole file's name", where=str(local))
+    if _is_here(entry, local, choice) and not anew:
+        size_bytes = local.stat().st_size
+        return _record(entry, local, size_bytes, started, skipped=True, note="the same is here")
+    try:
+        return _copied(door, entry, local, choice, stop, started)
+    except SourceChanged as why:
+        log.warning("%s; copying it once more", why)
+        done = _copied(door, door.stat(entry.path), local, choice, stop, started)
+        return replace(done, retries=done.retries + 1)
+
+
+def _copied(
+    door: Door,
+    entry: Entry,
+    local: Path,
+    choice: TableSelection,
+    stop: threading.Event | None,
+    started: float,
+) -> Transfer:
+    from ctaflows.dl1.reader_process import remote_reader
+
+    def heard(n_bytes: int) -> None:
+        progress.current().expect(0, n_bytes)
+        progress.current().advance(n_bytes)
+        throttle.current().pay(n_bytes)
+
+    with (
+        remote_reader() as reader,
+        door.transfer_slots,
+        _spare_slots(door, CONNECTIONS - 1) as n_spare,
+        RemoteFile(door, entry, cache_bytes=BULK_CACHE_BYTES, stop=stop, heard=heard) as remote,
+        Part(local, entry, stop) as part,
+    ):
+        try:
+            # HDF5 reads and writes in a process apart: a damaged file may make it crash, and in
+            # this one it would copy one file at a time (h5py holds a lock meanwhile)
+            lent = Lent(remote, 1 + n_spare)
+            mark = _mark(entry, choice)
+            kept = reader.copy_source(lent, entry.path, part.path, choice, mark, stop)
+            compare(entry, door.stat(entry.path))
+            _is_here(entry, local, choice)  # another process may have put something there
+            checksum = sums.of_file(part.path, "sha256")
+            size_bytes = part.path.stat().st_size
+            part.finish(None)
+        except BaseException:
+            part.discard()
+            raise
+        return _record(
+            entry,
+            local,
+            size_bytes,
+            started,
+            checksum=checksum,
+            moved_bytes=remote.read_bytes,
+            note=f"partial copy, {len(kept.paths)} of {len(kept.paths) + len(kept.left_out)} "
+            f"tables ({choice})",
+        )
+
+
+@contextlib.contextmanager
+def _spare_slots(door: Door, most: int) -> Iterator[int]:
+    """Take slots that nobody uses, for further connections to one file, and say how many."""
+    taken = 0
+    try:
+        while taken < most and door.transfer_slots.acquire(blocking=False):
+            taken += 1
+        yield taken
+    finally:
+        for _ in range(taken):
+            door.transfer_slots.release()
+
+
+def _mark(entry: Entry, choice: TableSelection) -> dict[str, Any]:
+    """Say where a copy is from, and what of it."""
+    best = sums.best(entry.checksums)
+    return {
+        "PARTIAL_COPY_OF": entry.path,
+        "SOURCE_SIZE_BYTES": str(entry.size_bytes),
+        "SOURCE_CHECKSUM": str(best) if best else "",
+        "SOURCE_ETAG": entry.etag or "",
+        "SOURCE_MTIME": utc_text(entry.mtime) or "",
+        "ASKED_FOR": str(choice),
+        "VERSION": version("ctaflows"),
+    }
+
+
+def _is_here(entry: Entry, local: Path, choice: TableSelection) -> bool:
+    """Is just this copy here? Refuse what is here and must not be replaced."""
+    if not local.exists():
+        return False
+    there = read_mark(local) if local.is_file() else None
+    if there is None or there.get("PARTIAL_COPY_OF") != entry.path:
+        raise AlreadyExists(
+            "What is there is no partial copy of this file",
+            where=str(local),
+            hint="Name another folder, or another name for the copy.",
+        )
+    wanted = {k: v for k, v in _mark(entry, choice).items() if v and k != "VERSION"}
+    return all(there.get(key) == value for key, value in wanted.items())
+
+
+def _record(entry: Entry, local: Path, size_bytes: int, started: float, **known: Any) -> Transfer:
+    return Transfer(
+        path=entry.path,
+        local=str(local),
+        size_bytes=size_bytes,
+        seconds=time.monotonic() - started,
+        mtime=entry.mtime,
+        **known,
+    )

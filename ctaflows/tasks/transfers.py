@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,12 +10,16 @@ from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect
+from ctaflows.storage.links import may_hide_files
+from ctaflows.storage.walk import is_wanted, unless_excluded, walk
 from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import followed
 from ctaflows.tracking.concurrency_limit import admitted
+from ctaflows.tracking.opaque import Sealed
 from ctaflows.tracking.task import task
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
+from ctaflows.transfer import sync as _sync
 from ctaflows.transfer import upload as _upload
 from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer import verify as _verify
@@ -23,6 +28,7 @@ from ctaflows.transfer.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ctaflows.model import StrPath, Transfer
     from ctaflows.transfer.decide import Check
     from ctaflows.transfer.verify import Verdict
 
@@ -256,3 +262,249 @@ def _refuse_directory(entry: Entry) -> None:
         raise UsageError(
             "That is a directory", where=entry.path, hint="Fetch it with -r, or with fetch_dir."
         )
+
+
+# -- trees -----------------------------------------------------------------------------------------
+#
+# Tasks that keep whole trees in step: what is there, what is here, and what is too much.
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What a listing of a directory and all below it has shown.
+
+    Attributes
+    ----------
+    path : str
+        The directory, from the door's root.
+    files : sequence of Entry
+        The files that are wanted.
+    names : sequence of str
+        All files that were shown, wanted or not, relative to ``path``.
+    empty : sequence of str
+        Directories in which nothing was shown, and what may be a directory that was not shown,
+        likewise; "" is ``path`` itself.
+    """
+
+    path: str
+    files: Sequence[Entry] = ()
+    names: Sequence[str] = ()
+    empty: Sequence[str] = ()
+
+
+@task(name="list-tree", tags=["ctaflows"])
+def list_tree(
+    path: str,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    profile: str | None = None,
+) -> Tree:
+    """List a directory with all that is below it.
+
+    Parameters
+    ----------
+    path : str
+        A directory at the door.
+    include, exclude, profile
+        As for `find`. Directories that are left out are not listed.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+    UsageError
+        A file is there.
+    """
+    door = connect(profile)
+    root = door.stat(path)
+    if not root.is_dir:
+        raise UsageError(
+            "That is a file", where=root.path, hint=f"Fetch it with: ctaflows get {root.path}"
+        )
+    base = root.path.rstrip("/") + "/"
+    empty: list[str] = []
+    found = walk(
+        door, root.path, ordered=True, enter=unless_excluded(exclude), on_empty=empty.append
+    )
+    files = [entry for entry in found if not entry.is_dir]
+    names = [entry.path.removeprefix(base) for entry in files]
+    wanted = [
+        entry
+        for entry, name in zip(files, names, strict=True)
+        if is_wanted(entry, name, include, exclude)
+    ]
+    empty += [entry.path for entry in files if may_hide_files(entry)]
+    shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
+    return Tree(root.path, Sealed(wanted), Sealed(names), Sealed(shown_empty))
+
+
+def plan_tree(
+    tree: Tree, dest: StrPath, *, manifest: StrPath | None = None, check: Check = "proof"
+) -> list[Transfer]:
+    """Say what `fetch_files` would do with the files of a tree: the reason stands in ``note``.
+
+    Parameters
+    ----------
+    tree : Tree
+        What a directory showed.
+    dest : path
+        Its mirror here.
+    manifest, check
+        As for `fetch_files`.
+    """
+    jobs = [_fetch.Job(e, _paths.local_path(e.path, tree.path, Path(dest))) for e in tree.files]
+    proofs = Manifest(Path(manifest)) if manifest else None
+    return _many.plan(jobs, manifest=proofs, check=check)
+
+
+@task(name="prune-tree", tags=["ctaflows"])
+def prune_tree(
+    tree: Tree,
+    dest: StrPath,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    spare: StrPath | None = None,
+    dry_run: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Delete files here that the directory at the door does not have.
+
+    Parameters
+    ----------
+    tree : Tree
+        What the directory showed.
+    dest : path
+        Its mirror here.
+    include, exclude : sequence of str
+        Files that are not selected are left alone, and so are manifests and part files.
+    spare : path, optional
+        A manifest of another name.
+    dry_run : bool
+        Only say what would be deleted.
+
+    Returns
+    -------
+    deleted, kept : list of str
+        Relative to ``dest``; kept are those whose directory was shown empty, as a dCache door shows
+        one that it can't read, or not at all.
+    """
+    folder = Path(dest)
+    here = sorted(_sync.files_here(folder))
+    extra, kept = _sync.superfluous(here, tree.names, tree.empty, include, exclude)
+    if spare is not None:
+        extra = [name for name in extra if (folder / name).absolute() != Path(spare).absolute()]
+    if not dry_run:
+        _sync.remove_here(folder, extra)
+    return extra, kept
+
+
+def find_uploads(
+    local: Sequence[StrPath], path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[tuple[str, Entry]]:
+    """Say which files here go where.
+
+    Parameters
+    ----------
+    local : sequence of path
+        Files, and folders with all that is below them. Links to other folders are not followed.
+    path : str
+        Directory at the door: a file becomes ``path/NAME``, a folder ``path/NAME/…``.
+    include, exclude : sequence of str
+        Shell patterns, see `paths.selected`: of the path below a folder, or of a file's name.
+
+    Returns
+    -------
+    list of (str, Entry)
+        Path here, and what is to be at the door.
+
+    Raises
+    ------
+    NotFound
+        Something is not there.
+    UsageError
+        Two files would get the same name there, or a folder can't be read.
+    """
+    base = path.rstrip("/")
+    found: dict[str, tuple[str, Entry]] = {}
+    for source in map(Path, local):
+        if not source.exists():
+            raise NotFound("There is no such file here", where=str(source))
+        if source.is_dir():
+            above = f"{base}/{source.resolve().name}/"
+            pairs = [(file, there, there.removeprefix(above))
+                     for file, there in _uploads.files_of(source, base)]  # fmt: skip
+        else:
+            pairs = [(source, f"{base}/{source.name}", source.name)]
+        for file, there, name in pairs:
+            if not _paths.selected(name, include, exclude):
+                continue
+            if there in found:
+                raise UsageError(
+                    "Two files would get the same name there",
+                    where=there,
+                    said=f"{found[there][0]} and {file}",
+                    hint="Upload them into different directories.",
+                )
+            size = file.stat().st_size if file.exists() else None
+            found[there] = (str(file), Entry(there, size_bytes=size))
+    return list(found.values())
+
+
+@task(name="upload-files", tags=["ctaflows"])
+def upload_files(
+    pairs: Sequence[tuple[StrPath, str]],
+    *,
+    overwrite: bool = False,
+    manifest: StrPath | None = None,
+    on_error: Literal["raise", "report"] = "raise",
+    profile: str | None = None,
+) -> Report:
+    """Upload many files at once.
+
+    Parameters
+    ----------
+    pairs : sequence of (path, str)
+        File here, and its path at the door.
+    overwrite : bool
+        Replace other files that are there. The same file is never moved twice.
+    manifest : path, optional
+        File to which a line of proof is appended for each file.
+    on_error : {"raise", "report"}
+        With ``report`` failed files are told in the report alone.
+    profile : str, optional
+        Settings to use.
+
+    Raises
+    ------
+    PartialFailure
+        Some files failed; carries the report. The others are in place.
+    """
+    proofs = Manifest(Path(manifest)) if manifest else None
+    files = [(Path(local), there) for local, there in pairs]
+    door = connect(profile)
+    with admitted(door.settings.door_url):
+        report = _uploads.upload_many(door, files, overwrite=overwrite, manifest=proofs)
+    if proofs:
+        for done in report.skipped:  # those that are there already may have no proof yet
+            known = proofs.proofs.get(done.path)
+            if known is None or known.error or known.checksum != done.checksum:
+                proofs.append(done)
+    if report.failed and on_error == "raise":
+        raise PartialFailure.of(report)
+    return report
+
+
+def plan_uploads(
+    pairs: Sequence[tuple[StrPath, str]], *, overwrite: bool = False, profile: str | None = None
+) -> list[Transfer]:
+    """Say what `upload_files` would do, without doing it: the reason stands in ``note``.
+
+    Parameters
+    ----------
+    pairs, overwrite, profile
+        As for `upload_files`.
+    """
+    return _uploads.plan(
+        connect(profile), [(Path(local), there) for local, there in pairs], overwrite=overwrite
+    )

@@ -13,7 +13,7 @@ from commands import ctaflows
 
 from ctaflows import remove
 from ctaflows.errors import PartialFailure
-from ctaflows.tasks.trees import upload_files
+from ctaflows.tasks.transfers import upload_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from nights import make_night
 
-from ctaflows.cli import inspected
+from ctaflows.cli import inspect
 from ctaflows.dl1.content import times
 from ctaflows.dl1.content.inspect import inspect_file, inspect_stream
 from ctaflows.dl1.content.quantities import Quantities
@@ -105,7 +105,7 @@ def test_a_subrun(sample):
 
 def test_quantities_in_words(night):
     found = inspect_file(night[0]).quantities
-    words = dict(inspected.lines(found))
+    words = dict(inspect.lines(found))
     assert words["live time"].startswith(f"{found.times.live_time_s:.6f} s, dead ")
     assert f"altitude {found.pointing.altitude_deg:.4f}°" in words["pointing"]
     assert f"median {found.intensity['cosmic'].median:.4g}" in words["cosmic p.e."]
@@ -114,7 +114,7 @@ def test_quantities_in_words(night):
         flatfield = found.images.by_type["flatfield"]
         assert f"charge {flatfield.charge_mean:.4g} p.e." in words["flatfield pixel"]
         assert f"time {flatfield.time_mean_ns:.4g} ns" in words["flatfield pixel"]
-    assert inspected.lines(Quantities()) == []
+    assert inspect.lines(Quantities()) == []
 
 
 def test_json_both_ways(night):

@@ -37,7 +37,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(throttle, "time", clock)
-    monkeypatch.setattr(throttle.halt, "wait", lambda seconds, *_: clock.sleep(seconds))
+    monkeypatch.setattr(throttle.cancel, "wait", lambda seconds, *_: clock.sleep(seconds))
     return clock
 
 

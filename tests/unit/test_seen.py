@@ -38,9 +38,8 @@ from ctaflows.errors import (
     UsageError,
     error_text,
 )
-from ctaflows.gauge import Gauge, human_seconds
 from ctaflows.model import Checksum, Entry, Report, Transfer
-from ctaflows.reporting.artifacts import progress_shown, publish_night
+from ctaflows.reporting.artifacts import Gauge, human_seconds, progress_shown, publish_night
 from ctaflows.reporting.assets import fetched_runs, publish_runs
 from ctaflows.reporting.events import files_fetched, night_complete
 from ctaflows.tracking import run_context
@@ -361,7 +360,7 @@ def test_a_gauge_that_can_t_tell_says_so_once_and_holds_up_nobody(
 
 
 def test_a_telling_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctaflows.gauge._PATIENCE_S", 0.05)
+    monkeypatch.setattr("ctaflows.reporting.artifacts._PATIENCE_S", 0.05)
     hangs, release = threading.Event(), threading.Event()
 
     def tell(percent: float, text: str) -> None:

@@ -21,8 +21,8 @@ from ctaflows.dl1.reader_process import Reader
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import RangeReader
-from ctaflows.tasks import partial
-from ctaflows.tasks.partial import fetch_tables
+from ctaflows.tasks import remote
+from ctaflows.tasks.remote import fetch_tables
 from ctaflows.transfer.verify import verify
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_a_partial_copy_of_another_file_is_not_replaced(
 def test_the_whole_file_s_name_is_not_taken(there: str, here: Path, made: Path) -> None:
     door = connect()
     with pytest.raises(UsageError):
-        partial.copy_part(door, door.stat(there), here / made.name, TableSelection(("parameters",)))
+        remote.copy_part(door, door.stat(there), here / made.name, TableSelection(("parameters",)))
     done = fetch_tables(there, here / made.name, tables=["parameters"])
     assert done.local.endswith(".partial.h5")
 
@@ -384,7 +384,7 @@ def test_a_folder_of_files(box: Sandbox, there: str, made: Path, here: Path) -> 
     assert code == 0
     rows = {row["path"].rpartition("/")[2]: row for row in json.loads(text)}
     assert set(rows) == {made.name, "dl1_LST-1.Run11111.0001.h5", "x.h5"}
-    assert rows["x.h5"]["note"] == partial.NO_TABLE
+    assert rows["x.h5"]["note"] == remote.NO_TABLE
     assert not any(row["verified"] for row in rows.values())
     folder = here / "tailcut84"
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -455,11 +455,11 @@ def test_chunks_are_shared_out_as_long_as_slots_are_free(
     )
     slots, n_slots = connect().transfer_slots, connect().settings.transfers
     fetch_tables(there, tables=["image"])
-    assert len(made) == partial.CONNECTIONS - 1
+    assert len(made) == remote.CONNECTIONS - 1
     for _ in range(n_slots - 1):
         assert slots.acquire(blocking=False)
     fetch_tables(there, tables=["image", "parameters"])
-    assert len(made) == partial.CONNECTIONS - 1
+    assert len(made) == remote.CONNECTIONS - 1
     assert slots.acquire(blocking=False)
     for _ in range(n_slots):
         slots.release()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows import tasks
+from ctaflows.auth import secret
+from ctaflows.auth.oidc import GrantError
+from ctaflows.auth.renewal import Keeper
 from ctaflows.ctadata.entries import Name, RemotePath, remote_path
 from ctaflows.ctadata.errors import (
     ClientSecretNotFound,
@@ -16,7 +20,7 @@ from ctaflows.ctadata.errors import (
     TokenExpiredError,
     translated,
 )
-from ctaflows.errors import PartialFailure
+from ctaflows.errors import PartialFailure, printable
 from ctaflows.model import Report
 from ctaflows.storage.connect import connect
 from ctaflows.storage.namespace import refuse_undescribed
@@ -25,6 +29,7 @@ from ctaflows.storage.walk import walk
 if TYPE_CHECKING:
     import os
 
+    from ctaflows.auth.oidc import DeviceLogin
     from ctaflows.model import Transfer
     from ctaflows.settings import Settings
 
@@ -167,9 +172,7 @@ class APIClient:
     @translated
     def init_agent(self) -> None:
         """Let a person log in, unless somebody has and it still holds."""
-        from ctaflows.ctadata.direct import agent
-
-        agent.log_in_if_needed(self.settings)
+        log_in_if_needed(self.settings)
 
     @translated
     def start_agent_daemon(self) -> None:
@@ -197,3 +200,46 @@ def _answer(done: Transfer) -> dict[str, Any]:
 
 
 api_client = APIClient()
+
+
+# -- agent -----------------------------------------------------------------------------------------
+#
+# A login by a person, where the agent needs one.
+
+
+def log_in_if_needed(settings: Settings) -> bool:
+    """Log in with a browser anywhere, unless a login that can be renewed is stored.
+
+    Returns
+    -------
+    bool
+        Was it needed?
+
+    Raises
+    ------
+    ClientSecretNotFound
+        The issuer wants the client's secret, and nobody gave one.
+    """
+    keeper = Keeper(settings)
+    stored = keeper.store.read()
+    if stored is not None and stored.refresh_token is not None and stored.refused is None:
+        return False
+    try:
+        keeper.log_in(_show)
+    except GrantError as why:
+        if "client" in why.code and secret.find(settings) is None:
+            raise ClientSecretNotFound.of(
+                why, hint="Give the client's secret: cta-data start-agent asks for it with -s."
+            ) from why
+        raise
+    return True
+
+
+def _show(login: DeviceLogin) -> None:
+    address = printable(login.uri_complete or login.uri)
+    lines = (
+        "To log in, open this address in a browser on any device:",
+        f"    {address}",
+        f"and compare, or type, the code {printable(login.user_code)}",
+    )
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201

@@ -1,8 +1,7 @@
-"""How results and progress look: JSON, tables, a bar. Data goes to stdout, the rest to stderr."""
+"""How results look on stdout: JSON, tables, one line a file."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -11,18 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.errors import printable
-from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from rich.progress import Progress as Bar
+    from collections.abc import Callable, Iterable
 
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Report, Transfer
-
-#: The bar on the screen, if there is one.
-live: Bar | None = None
 
 
 def print_json(values: Any) -> None:
@@ -121,56 +114,3 @@ def _outcome(transfer: Transfer) -> str:
     if transfer.skipped:
         return "in place"
     return "verified" if transfer.verified else "unverified"
-
-
-class _Shown(Progress):
-    """Shows transfers on a bar."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=0, files="")
-        self._n_expected = self._n_done = 0
-
-    def expect(self, n_files: int, n_bytes: int) -> None:
-        self._n_expected += n_files
-        total = (self._bar.tasks[0].total or 0) + n_bytes
-        self._bar.update(self._task, total=total, files=self._files())
-
-    def advance(self, n_bytes: int) -> None:
-        self._bar.advance(self._task, n_bytes)
-
-    def finished(self, transfer: Transfer) -> None:
-        self._n_done += 1
-        self._bar.update(self._task, files=self._files())
-
-    def _files(self) -> str:
-        return f"{self._n_done}/{self._n_expected} files"
-
-
-@contextlib.contextmanager
-def progress_shown() -> Iterator[None]:
-    """Show a bar on stderr, if that is a terminal and -q was not given."""
-    global live
-    from ctaflows.cli import options
-
-    if options.verbosity < 0 or not sys.stderr.isatty():
-        yield
-        return
-    from rich import progress as rich
-    from rich.console import Console
-
-    bar = rich.Progress(
-        rich.TextColumn("{task.fields[files]}"),
-        rich.BarColumn(),
-        rich.DownloadColumn(),
-        rich.TransferSpeedColumn(),
-        rich.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar, reported_to(_Shown(bar)):
-        live = bar
-        try:
-            yield
-        finally:
-            live = None

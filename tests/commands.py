@@ -17,7 +17,7 @@ from unittest import mock
 
 from ctaflows import block_profiles
 from ctaflows.auth import prefect_blocks
-from ctaflows.cli import app
+from ctaflows.cli import app, console
 from ctaflows.storage import connect, download_service
 
 if TYPE_CHECKING:

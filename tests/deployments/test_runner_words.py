@@ -12,8 +12,9 @@ import pytest
 from serverprocess import free_ports
 
 from ctaflows.errors import NetworkError, UsageError
-from ctaflows.tracking import task_runners
-from ctaflows.tracking.task_runners import Choice, SlurmJobs
+from ctaflows.tracking import dask_clusters, task_runners
+from ctaflows.tracking.dask_clusters import SlurmJobs
+from ctaflows.tracking.task_runners import Choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_jobs_are_as_the_environment_says(tmp_path: Path) -> None:
 
 
 def test_nobody_else_may_send_work() -> None:
-    for cluster in (task_runners.LOCAL, SlurmJobs().cluster()):
+    for cluster in (dask_clusters.LOCAL, SlurmJobs().cluster()):
         assert cluster["security"]
         assert cluster["protocol"] == "tls://"
 
@@ -86,7 +87,7 @@ def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
 def test_an_address_that_does_not_answer() -> None:
     (port,) = free_ports(1)
     with pytest.raises(NetworkError, match="No Dask scheduler answers") as why:
-        task_runners.reach(f"tcp://127.0.0.1:{port}")
+        dask_clusters.reach(f"tcp://127.0.0.1:{port}")
     assert f"127.0.0.1:{port}" in str(why.value)
 
 
@@ -94,7 +95,7 @@ def test_an_address_that_does_not_answer() -> None:
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "ctaflows.daskrunner", raising=False)
+    monkeypatch.delitem(sys.modules, "ctaflows.tracking.dask_runners", raising=False)
     with pytest.raises(UsageError, match=package) as why:
         task_runners.make("slurm")
     assert "pip install 'ctaflows[dask]'" in (why.value.hint or "")

@@ -57,7 +57,7 @@ def test_the_run_is_a_job(server: Site, slurm: Slurm, tmp_path: Path) -> None:
 def test_a_job_that_slurm_does_not_take_fails_at_once(
     slurm: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ctaflows.daskrunner import try_job
+    from ctaflows.tracking.dask_runners import try_job
 
     monkeypatch.setenv("SLURM_CONF", str(slurm.conf))
     script = "#!/bin/sh\n#SBATCH -p {}\ntrue\n"

@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
 from ctaflows.errors import UsageError
-from ctaflows.tracking import task_runners
+from ctaflows.tracking import dask_clusters
 
 _TEST_S = 60.0
 
@@ -59,13 +59,13 @@ class DaskRunner(DaskTaskRunner):
 
     def _begin(self) -> Any:
         if self.address is not None:
-            task_runners.reach(self.address)
+            dask_clusters.reach(self.address)
         try:
             return super().client
         except OSError as why:
             if self.address is None:
                 raise
-            raise task_runners.no_scheduler(self.address, str(why)) from why
+            raise dask_clusters.no_scheduler(self.address, str(why)) from why
 
 
 class SlurmRunner(DaskRunner):
@@ -79,8 +79,8 @@ class SlurmRunner(DaskRunner):
         As of ``DaskTaskRunner``.
     """
 
-    def __init__(self, *, jobs: task_runners.SlurmJobs | None = None, **settings: Any) -> None:
-        self.jobs = jobs or task_runners.SlurmJobs.from_environment()
+    def __init__(self, *, jobs: dask_clusters.SlurmJobs | None = None, **settings: Any) -> None:
+        self.jobs = jobs or dask_clusters.SlurmJobs.from_environment()
         given = settings.pop("cluster_kwargs", None) or self.jobs.cluster()
         settings["cluster_class"] = _slurm_cluster()
         super().__init__(cluster_kwargs=given, **settings)
@@ -92,7 +92,7 @@ class SlurmRunner(DaskRunner):
         return made
 
     def _begin(self) -> Any:
-        task_runners.find_slurm()
+        dask_clusters.find_slurm()
         folder, given = self.jobs.folder, self.cluster_kwargs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # dask-jobqueue 0.9.0 leaves the certificates and keys of its workers behind

@@ -52,7 +52,7 @@ def make_file(path: Path, n_events: int) -> None:
     import h5py
     import numpy as np
 
-    from ctaflows.sandbox.night_files import copy_table, new_group
+    from ctaflows.sandbox.night import copy_table, new_group
 
     sample = ROOT / "ctaflows" / "sandbox" / "sample" / "dl1.h5"
     dice = np.random.default_rng(1)
@@ -88,7 +88,7 @@ def make_file(path: Path, n_events: int) -> None:
 def _like(source: Any, target: Any, n_rows: int) -> Any:
     import h5py
 
-    from ctaflows.sandbox.night_files import copy_attributes
+    from ctaflows.sandbox.night import copy_attributes
 
     space = h5py.h5s.create_simple((n_rows,), (h5py.h5s.UNLIMITED,))
     properties = source.id.get_create_plist()
@@ -105,7 +105,7 @@ def _noisy_chunks(source: Any, scratch: Path, dice: Any) -> list[bytes]:
     """Pack some chunks of images that compress no better than a camera's."""
     import h5py
 
-    from ctaflows.sandbox.night_files import new_group
+    from ctaflows.sandbox.night import new_group
 
     rows = source[:]
     with h5py.File(scratch, "w") as file:

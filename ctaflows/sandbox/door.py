@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ctaflows.sandbox import content, provider, wsgi
+from ctaflows.sandbox import content, messages, provider
 from ctaflows.sandbox.messages import Response
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Door:
         if request.method == "MKCOL" and not self._quirks.mkcol_is_strict:
             return self._make_directories(request)
         environ = self._environ(request)
-        response = wsgi.call(self._behind, environ)
+        response = messages.call(self._behind, environ)
         if response.status >= 400:
             return self._error(request, response.status)
         return response

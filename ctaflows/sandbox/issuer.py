@@ -11,9 +11,10 @@ from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 from flask import Flask, jsonify, request
 
-from ctaflows.sandbox import wsgi
-from ctaflows.sandbox.grants import (
+from ctaflows.sandbox import messages
+from ctaflows.sandbox.tokens import (
     AUTH_METHODS,
+    SCOPE,
     Client,
     Credential,
     DeviceEndpoint,
@@ -21,8 +22,8 @@ from ctaflows.sandbox.grants import (
     Login,
     RefreshGrant,
     Revocation,
+    signing_key,
 )
-from ctaflows.sandbox.tokens import SCOPE, signing_key
 
 if TYPE_CHECKING:
     from ctaflows.sandbox.messages import Request, Response
@@ -61,7 +62,7 @@ class Issuer:
 
     def handle(self, asked: Request) -> Response:
         """Answer a request."""
-        return wsgi.call(self._app, asked.environ)
+        return messages.call(self._app, asked.environ)
 
     @functools.cached_property
     def _app(self) -> Flask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 BLOCK_BYTES = 1 << 16
 
@@ -234,3 +235,34 @@ class Response:
             yield self.body
         else:
             yield from self.body
+
+
+# -- wsgi ------------------------------------------------------------------------------------------
+#
+# Calls a WSGI application of somebody else's and gives its answer as ours.
+
+
+def call(application: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Response:
+    """Answer a request by another application; the whole body is kept in memory.
+
+    Parameters
+    ----------
+    application : callable
+        A WSGI application for small answers.
+    environ : dict
+        The WSGI environment.
+    """
+    response = Response(500)
+
+    def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+        code, _sep, reason = status.partition(" ")
+        response.status, response.reason = int(code), reason
+        response.headers = {k: v for k, v in headers if k.lower() not in ("content-length", "date")}
+
+    blocks = application(environ, start_response)
+    try:
+        response.body = b"".join(blocks)
+    finally:
+        with contextlib.suppress(AttributeError):
+            blocks.close()  # type: ignore[attr-defined]  # WSGI: if there is one
+    return response

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.sandbox.application import Application
-from ctaflows.sandbox.certificates import Certificates
 from ctaflows.sandbox.door import Door
 from ctaflows.sandbox.faults import Fault, FaultBook
-from ctaflows.sandbox.grants import Client
 from ctaflows.sandbox.issuer import REALM, Issuer
 from ctaflows.sandbox.messages import SeenList
 from ctaflows.sandbox.pool import Pool
 from ctaflows.sandbox.quirks import Quirks
-from ctaflows.sandbox.server import LOOPBACK, LoopbackServer
+from ctaflows.sandbox.server import LOOPBACK, Certificates, LoopbackServer
 from ctaflows.sandbox.storage import Storage
 from ctaflows.sandbox.tickets import Tickets
-from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Tokens
+from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Client, Tokens
 from ctaflows.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ import contextlib
 import logging
 import select
 import socket
+import ssl
 import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
+import trustme
 from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
@@ -23,11 +25,10 @@ from cheroot.wsgi import Server as WSGIServer
 
 from ctaflows.errors import UsageError
 from ctaflows.sandbox.messages import BLOCK_BYTES, Hangup
-from ctaflows.sandbox.streams import Reader, Writer
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
+    from pathlib import Path
 
 logger = logging.getLogger("ctaflows.sandbox")
 logger.addHandler(logging.NullHandler())
@@ -313,3 +314,99 @@ class LoopbackServer:
                     socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
             self._stopper.join(0.002)
         self._thread.join(5)
+
+
+# -- certificates ----------------------------------------------------------------------------------
+#
+# A certificate authority for one sandbox, and its certificate for localhost.
+
+
+class Certificates:
+    """Makes a CA and a server certificate and writes both below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``ca.pem`` and ``server.pem`` are written.
+    host : str
+        Name the servers are reached by, beside ``localhost`` and ``127.0.0.1``.
+
+    Attributes
+    ----------
+    ca_file : Path
+        The CA certificate, for clients.
+    """
+
+    def __init__(self, folder: Path, host: str) -> None:
+        authority = trustme.CA(organization_name="ctaflows sandbox")
+        certificate = authority.issue_cert(*dict.fromkeys((host, "localhost", "127.0.0.1")))
+        self.ca_file = folder / "ca.pem"
+        self._server_file = folder / "server.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        self._server_file.touch(mode=0o600)
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(self._server_file))
+
+    def server_context(self) -> ssl.SSLContext:
+        """Give the TLS side of a server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._server_file)
+        return context
+
+
+# -- streams ---------------------------------------------------------------------------------------
+#
+# What cheroot reads requests from and writes answers to; its own are slow Python.
+
+
+class Reader:
+    """Reads lines and exact numbers of bytes from a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self.closed = False
+
+    def has_data(self) -> bool:
+        """Tell whether bytes wait that were already taken from the socket."""
+        pending = getattr(self._socket, "pending", None)
+        return bool(self._buffer) or bool(pending and not self.closed and pending())
+
+    def _fill(self) -> bool:
+        block = self._socket.recv(BLOCK_BYTES)
+        self._buffer += block
+        return bool(block)
+
+    def _take(self, n_bytes: int) -> bytes:
+        block = bytes(self._buffer[:n_bytes])
+        del self._buffer[:n_bytes]
+        return block
+
+    def readline(self, size: int = -1) -> bytes:
+        """Read to the end of a line, or `size` bytes."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            if 0 <= size <= len(self._buffer) or not self._fill():
+                break
+        n_bytes = end + 1 if end >= 0 else len(self._buffer)
+        return self._take(n_bytes if size < 0 else min(n_bytes, size))
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes; fewer only at the end."""
+        while len(self._buffer) < size and self._fill():
+            pass
+        return self._take(size)
+
+    def close(self) -> None:
+        """Note that nobody will read any more."""
+        self.closed = True
+
+
+class Writer:
+    """Writes to a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def write(self, block: bytes) -> int:
+        """Write a whole block."""
+        self._socket.sendall(block)
+        return len(block)

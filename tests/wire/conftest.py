@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.auth.renewal import Keeper
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox import issuer as issuer_module
-from ctaflows.sandbox.grants import DeviceGrant
+from ctaflows.sandbox.tokens import DeviceGrant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -125,7 +125,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     """Hold the answers of the sandbox's issuer that have tokens until `sent` is set."""
     from ctaflows.sandbox import issuer
 
-    held, real = Held(), issuer.wsgi.call
+    held, real = Held(), issuer.call_wsgi
 
     def call(application: Any, environ: dict[str, Any]) -> Any:
         response = real(application, environ)
@@ -134,7 +134,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
             held.sent.wait(60)
         return response
 
-    monkeypatch.setattr(issuer.wsgi, "call", call)
+    monkeypatch.setattr(issuer, "call_wsgi", call)
     yield held
     held.sent.set()
 
@@ -146,7 +146,7 @@ def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from ctaflows.sandbox.messages import Response
 
     def says(status: int, path: str = "") -> None:
-        real = issuer.wsgi.call
+        real = issuer.call_wsgi
 
         def call(application: Any, environ: dict[str, Any]) -> Any:
             if not environ["PATH_INFO"].endswith(path):
@@ -154,7 +154,7 @@ def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             body = b'{"message": "Realm does not exist"}'
             return Response(status, headers={"Content-Type": "application/json"}, body=body)
 
-        monkeypatch.setattr(issuer.wsgi, "call", call)
+        monkeypatch.setattr(issuer, "call_wsgi", call)
 
     return says
 

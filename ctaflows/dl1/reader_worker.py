@@ -113,10 +113,6 @@ def main() -> None:
         out.flush()
 
 
-if __name__ == "__main__":
-    main()
-
-
 # -- pipefile --------------------------------------------------------------------------------------
 #
 # A file that another process reads for this one: places go out, bytes come in.
@@ -192,3 +188,7 @@ class PipeFile(io.RawIOBase):
             if not n_bytes:
                 raise SystemExit  # who asked has gone
             view = view[n_bytes:]
+
+
+if __name__ == "__main__":
+    main()

@@ -6,15 +6,15 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.sandbox import mischief
-from ctaflows.sandbox.messages import Body, Hangup, Request, Response, Seen
+from ctaflows.sandbox import faults
+from ctaflows.sandbox.messages import AbortConnection, Body, Request, Response, Seen
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
     from ctaflows.sandbox.faults import Fault, FaultBook
-    from ctaflows.sandbox.messages import SeenList
+    from ctaflows.sandbox.messages import RequestLog
 
 logger = logging.getLogger("ctaflows.sandbox")
 
@@ -30,7 +30,7 @@ class Application:
         Gives the right answer to a request.
     faults : FaultBook
         What is to go wrong.
-    seen : SeenList
+    seen : RequestLog
         Where requests are noted.
     closing : threading.Event
         Set when the sandbox closes, ends all waits.
@@ -43,7 +43,7 @@ class Application:
         name: str,
         handle: Callable[[Request], Response],
         faults: FaultBook,
-        seen: SeenList,
+        seen: RequestLog,
         closing: threading.Event,
         answered: Callable[[Request, Response], None] = lambda _request, _response: None,
     ) -> None:
@@ -93,21 +93,19 @@ class Application:
         return self._faults.take(self._name, request.method, request.path, suits)
 
     def _answer(self, request: Request) -> Response:
-        early = self._take(request, lambda f: mischief.strikes_early(f, self._name, request))
+        early = self._take(request, lambda f: faults.applies_before(f, self._name, request))
         if early is not None:
-            return mischief.instead(early, request, self._closing)
+            return faults.response_instead(early, request, self._closing)
         try:
             response = self._handle(request)
-        except Hangup:
+        except AbortConnection:
             raise
         except Exception as why:  # any bug of ours must look like a server's
             logger.exception("%s %s failed", request.method, request.path)
             return Response(
                 500, {"Content-Type": "text/plain"}, f"Internal problem: {why}".encode()
             )
-        late = self._take(
-            request, lambda f: mischief.strikes_late(f, self._name, request, response)
-        )
+        late = self._take(request, lambda f: faults.applies_after(f, self._name, request, response))
         if late is not None:
-            return mischief.spoil(late, request, response, self._closing)
+            return faults.spoilt_response(late, request, response, self._closing)
         return response

@@ -11,7 +11,7 @@ from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 from flask import Flask, jsonify, request
 
-from ctaflows.sandbox import messages
+from ctaflows.sandbox.messages import call_wsgi
 from ctaflows.sandbox.tokens import (
     AUTH_METHODS,
     SCOPE,
@@ -62,7 +62,7 @@ class Issuer:
 
     def handle(self, asked: Request) -> Response:
         """Answer a request."""
-        return messages.call(self._app, asked.environ)
+        return call_wsgi(self._app, asked.environ)
 
     @functools.cached_property
     def _app(self) -> Flask:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16
 
 
-class Hangup(Exception):
+class AbortConnection(Exception):
     """Ends the connection without finishing the answer.
 
     Parameters
@@ -52,7 +52,7 @@ class Seen:
     status: int | None = None
 
 
-class SeenList:
+class RequestLog:
     """The requests so far, oldest first; safe to use from many threads."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Body:
             while block := self._stream.read(BLOCK_BYTES if limit is None else max(1, limit)):
                 n_read += len(block)
                 if limit is not None and n_read >= limit:
-                    raise Hangup(reset=True)
+                    raise AbortConnection(reset=True)
                 yield block
         except (OSError, ValueError) as why:
             raise EOFError(str(why)) from why
@@ -242,7 +242,7 @@ class Response:
 # Calls a WSGI application of somebody else's and gives its answer as ours.
 
 
-def call(application: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Response:
+def call_wsgi(application: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Response:
     """Answer a request by another application; the whole body is kept in memory.
 
     Parameters

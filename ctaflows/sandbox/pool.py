@@ -1,17 +1,23 @@
-"""The pool: sends and takes bytes for whoever has a ticket, knows no tokens."""
+"""The pool: sends and takes bytes for whoever has a pool_url, knows no tokens."""
 
 from __future__ import annotations
 
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctaflows.sandbox import content
 from ctaflows.sandbox.messages import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ctaflows.sandbox.messages import Request
     from ctaflows.sandbox.quirks import Quirks
+    from ctaflows.sandbox.server import Connection
     from ctaflows.sandbox.storage import Storage
-    from ctaflows.sandbox.tickets import Ticket, Tickets
 
 _METHODS = ("GET", "HEAD", "PUT")
 # HttpPoolRequestHandler.java:109-110, dCache 12.1
@@ -27,31 +33,32 @@ class Pool:
     ----------
     storage : Storage
         The files.
-    tickets : Tickets
+    pool_urls : PoolUrls
         Those that the door issued.
     quirks : Quirks
         How like dCache it behaves.
     """
 
-    def __init__(self, storage: Storage, tickets: Tickets, quirks: Quirks) -> None:
+    def __init__(self, storage: Storage, pool_urls: PoolUrls, quirks: Quirks) -> None:
         self._storage = storage
-        self._tickets = tickets
+        self._pool_urls = pool_urls
         self._quirks = quirks
 
     def handle(self, request: Request) -> Response:
         """Answer a request."""
         if request.method not in _METHODS:
             return Response(501)
-        ticket = self._tickets.use(request.query.get("dcache-http-uuid", ""), request.connection)
-        if ticket is None:
+        number = request.query.get("dcache-http-uuid", "")
+        pool_url = self._pool_urls.use(number, request.connection)
+        if pool_url is None:
             return self._stale(request)
-        if ticket.path != request.path:
+        if pool_url.path != request.path:
             return Response(400, reason="The file you specified does not match the UUID")
-        if (ticket.method == "PUT") != (request.method == "PUT"):
+        if (pool_url.method == "PUT") != (request.method == "PUT"):
             return Response(400, reason=f"The UUID is not for {request.method}")
         if request.method == "PUT":
-            return self._put(request, ticket)
-        return self._get(request, ticket)
+            return self._put(request, pool_url)
+        return self._get(request, pool_url)
 
     def _stale(self, request: Request) -> Response:
         home = request.query.get("dcache-http-ref")
@@ -59,31 +66,31 @@ class Pool:
             return Response(307, {"Location": home + request.target.partition("?")[0]})
         return Response(400, reason="Request is no longer valid. Please resubmit to door.")
 
-    def _get(self, request: Request, ticket: Ticket) -> Response:
-        file = self._storage.file(ticket.path)
+    def _get(self, request: Request, pool_url: PoolUrl) -> Response:
+        file = self._storage.file(pool_url.path)
         if file is None or not file.is_file():
             return Response(404, reason="File not found")
-        if ticket.replica not in (None, self._storage.etag(file)):
-            self._tickets.end(ticket)  # the old file is gone, and its replica and mover with it
+        if pool_url.replica not in (None, self._storage.etag(file)):
+            self._pool_urls.end(pool_url)  # the old file is gone, and its replica and mover with it
             return self._stale(request)
         headers = {
             "Content-Disposition": f"attachment;filename*=UTF-8''{content.quoted(file.name)}",
-            "Content-Location": content.quoted(ticket.path),
+            "Content-Location": content.quoted(pool_url.path),
         }
         if not self._quirks.pool_hides_validators:
             headers |= content.validators(file, self._storage)
-        if ticket.wants_digest or not self._quirks.pool_needs_want_digest:
+        if pool_url.wants_digest or not self._quirks.pool_needs_want_digest:
             found = content.digest(file, request, self._storage, self._quirks)
             if found:
                 headers["Digest"] = found
         response = content.send(file, request, headers)
         # HttpPoolRequestHandler.java:456-490, dCache 12.1
         if request.method == "GET" and response.status == 200 and self._quirks.one_shot_pool_urls:
-            self._tickets.end(ticket)
-        self._end_with_connection(request, ticket)
+            self._pool_urls.end(pool_url)
+        self._end_with_connection(request, pool_url)
         return response
 
-    def _put(self, request: Request, ticket: Ticket) -> Response:
+    def _put(self, request: Request, pool_url: PoolUrl) -> Response:
         unknown = [
             name
             for name in request.headers
@@ -91,14 +98,116 @@ class Pool:
         ]
         if unknown and self._quirks.pool_refuses_entity_headers:
             return Response(501, reason=f"Unsupported header {unknown[0]}")
-        self._tickets.end(ticket)
-        response = content.receive(ticket.path, request, self._storage, self._quirks)
+        self._pool_urls.end(pool_url)
+        response = content.receive(pool_url.path, request, self._storage, self._quirks)
         if response.status == 201:
             home = request.query.get("dcache-http-ref", "")
-            response.headers["Location"] = home + content.quoted(ticket.path)
+            response.headers["Location"] = home + content.quoted(pool_url.path)
         return response
 
-    def _end_with_connection(self, request: Request, ticket: Ticket) -> None:
+    def _end_with_connection(self, request: Request, pool_url: PoolUrl) -> None:
         closes = request.headers.get("connection", "").lower() == "close"
         if closes and self._quirks.pool_url_ends_with_connection:
-            self._tickets.end(ticket)
+            self._pool_urls.end(pool_url)
+
+
+# -- the URLs of pools ----------------------------------------------------------------------------
+#
+# Each lets its bearer read or write one file, for a while.
+
+
+@dataclass
+class PoolUrl:
+    """The right to read or write one file at the pool.
+
+    Attributes
+    ----------
+    uuid : str
+        Value of ``dcache-http-uuid``.
+    method : str
+        ``GET`` or ``PUT``.
+    path : str
+        Decoded path.
+    wants_digest : bool
+        Had the request to the door Want-Digest?
+    expires_at : float
+        End of the wait for the first connection, on the monotonic clock.
+    replica : str or None
+        ETag of the file to be read.
+    """
+
+    uuid: str
+    method: str
+    path: str
+    wants_digest: bool
+    expires_at: float
+    replica: str | None = None
+    connections: set[int] = field(default_factory=set)
+    is_over: bool = False
+
+
+class PoolUrls:
+    """All pool URLs of one door; safe to use from many threads.
+
+    Parameters
+    ----------
+    quirks : Quirks
+        What ends a URL.
+    abandon : callable
+        Called with the path of a PUT whose URL ended without an upload.
+    """
+
+    def __init__(self, quirks: Quirks, abandon: Callable[[str], None]) -> None:
+        self._quirks = quirks
+        self._abandon = abandon
+        self._lock = threading.RLock()
+        self._known: dict[str, PoolUrl] = {}
+
+    def issue(
+        self, method: str, path: str, *, wants_digest: bool, replica: str | None = None
+    ) -> PoolUrl:
+        """Make a URL."""
+        now = time.monotonic()
+        expires_at = now + self._quirks.pool_url_lifetime_s
+        pool_url = PoolUrl(str(uuid.uuid4()), method, path, wants_digest, expires_at, replica)
+        with self._lock:
+            self._known[pool_url.uuid] = pool_url
+            self._sweep(now)
+        return pool_url
+
+    def use(self, number: str, connection: Connection) -> PoolUrl | None:
+        """Find the URL of a request that came by a connection; None where it is over."""
+        with self._lock:
+            self._sweep(time.monotonic())
+            pool_url = self._known.get(number)
+            if pool_url is not None and id(connection) not in pool_url.connections:
+                pool_url.connections.add(id(connection))
+                connection.closers.append(lambda: self._leave(pool_url, id(connection)))
+            return pool_url
+
+    def end(self, pool_url: PoolUrl) -> None:
+        """Use a URL up."""
+        with self._lock:
+            self._known.pop(pool_url.uuid, None)
+            pool_url.is_over = True
+
+    def _leave(self, pool_url: PoolUrl, connection: int) -> None:
+        # NettyTransferService.java:569-619, dCache 12.1
+        with self._lock:
+            pool_url.connections.discard(connection)
+            if not pool_url.connections and self._quirks.pool_url_ends_with_connection:
+                self._drop(pool_url)
+
+    def _sweep(self, now: float) -> None:
+        """Drop those that nobody came for in time; the oldest are first."""
+        for pool_url in list(self._known.values()):
+            if pool_url.expires_at >= now:
+                break
+            if not pool_url.connections:
+                self._drop(pool_url)
+
+    def _drop(self, pool_url: PoolUrl) -> None:
+        if not pool_url.is_over:
+            self.end(pool_url)
+            if pool_url.method == "PUT":
+                self._abandon(pool_url.path)

@@ -16,12 +16,11 @@ from ctaflows.sandbox.application import Application
 from ctaflows.sandbox.door import Door
 from ctaflows.sandbox.faults import Fault, FaultBook
 from ctaflows.sandbox.issuer import REALM, Issuer
-from ctaflows.sandbox.messages import SeenList
-from ctaflows.sandbox.pool import Pool
+from ctaflows.sandbox.messages import RequestLog
+from ctaflows.sandbox.pool import Pool, PoolUrls
 from ctaflows.sandbox.quirks import Quirks
 from ctaflows.sandbox.server import LOOPBACK, Certificates, LoopbackServer
 from ctaflows.sandbox.storage import Storage
-from ctaflows.sandbox.tickets import Tickets
 from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Client, Tokens
 from ctaflows.settings import Settings
 
@@ -71,7 +70,7 @@ class Sandbox:
         Folder of everything; folder fit for ``CTAFLOWS_CONFIG_DIR``.
     client_id, client_secret : str
         The issuer's client.
-    requests : SeenList
+    requests : RequestLog
         All requests so far.
     faults : FaultBook
         What is still to go wrong.
@@ -94,7 +93,7 @@ class Sandbox:
     ) -> None:
         self.quirks = quirks = quirks or Quirks()
         self.faults = FaultBook(faults)
-        self.requests = SeenList()
+        self.requests = RequestLog()
         self.client_id, self.client_secret = "sandbox-client", secrets.token_urlsafe(24)
         self._closing = threading.Event()
         with contextlib.ExitStack() as stack:
@@ -105,10 +104,10 @@ class Sandbox:
             self.ca_file = certificates.ca_file
             self._tokens = Tokens(token_lifetime_s, quirks)
             self._store = Storage(self.storage, self._folder("incoming"), quirks)
-            tickets = Tickets(quirks, self._store.abandon)
+            pool_urls = PoolUrls(quirks, self._store.abandon)
             self._issuer = Issuer(self._tokens, Client(self.client_id, self.client_secret), quirks)
-            door = Door(self._store, tickets, self._tokens.refusal, quirks)
-            pool = Pool(self._store, tickets, quirks)
+            door = Door(self._store, pool_urls, self._tokens.refusal, quirks)
+            pool = Pool(self._store, pool_urls, quirks)
 
             tls = certificates.server_context()
             parts: dict[str, tuple[_Handle, _Note, ssl.SSLContext | None]] = {

@@ -24,7 +24,7 @@ from cheroot.wsgi import Gateway_10
 from cheroot.wsgi import Server as WSGIServer
 
 from ctaflows.errors import UsageError
-from ctaflows.sandbox.messages import BLOCK_BYTES, Hangup
+from ctaflows.sandbox.messages import BLOCK_BYTES, AbortConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ class _Gateway(Gateway_10):
         """Let the application answer, or end the connection where it says so."""
         try:
             super().respond()
-        except Hangup as hangup:
+        except AbortConnection as hangup:
             self.req.sent_headers = True
             self.req.chunked_write = False
             self.req.close_connection = True

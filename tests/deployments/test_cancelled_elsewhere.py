@@ -10,7 +10,7 @@ import pytest
 from controlkit import cancel, parts_bytes
 from serverkit import wait_until
 
-from ctaflows.sandbox import mischief
+from ctaflows.sandbox import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +30,14 @@ MOST_S = 5.0
 def sent_at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When the pieces of the slow file were sent."""
     times: list[float] = []
-    real = mischief._dripped
+    real = faults._dripped
 
     def timed(*args: Any) -> Iterator[bytes]:
         for piece in real(*args):
             times.append(time.monotonic())
             yield piece
 
-    monkeypatch.setattr(mischief, "_dripped", timed)
+    monkeypatch.setattr(faults, "_dripped", timed)
     return times
 
 

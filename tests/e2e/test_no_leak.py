@@ -250,8 +250,8 @@ def test_an_issuer_that_repeats_what_it_was_told(
             response.body = response.body.encode()
         return response
 
-    real = issuer_module.wsgi.call
-    monkeypatch.setattr(issuer_module.wsgi, "call", call)
+    real = issuer_module.call_wsgi
+    monkeypatch.setattr(issuer_module, "call_wsgi", call)
     with pytest.raises(CtaflowsError) as why:
         Keeper(box.settings()).refresh()
     shown = f"{why.value} {why.value.hint} {why.value!r} {vars(why.value)}"

@@ -26,7 +26,7 @@ from controlkit import (
 )
 from serverkit import process, wait_until
 
-from ctaflows.sandbox import mischief
+from ctaflows.sandbox import faults
 from ctaflows.tasks import fetch_files
 from flows.fetch_dl1 import fetch_dl1
 
@@ -50,14 +50,14 @@ if __name__ == "__main__":
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the pieces in which the slow file was sent."""
     pieces: list[int] = []
-    real = mischief._dripped
+    real = faults._dripped
 
     def counted(*args: Any) -> Iterator[bytes]:
         for piece in real(*args):
             pieces.append(len(piece))
             yield piece
 
-    monkeypatch.setattr(mischief, "_dripped", counted)
+    monkeypatch.setattr(faults, "_dripped", counted)
     return pieces
 
 

@@ -12,7 +12,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.sandbox.messages import Hangup
+from ctaflows.sandbox.messages import AbortConnection
 from ctaflows.sandbox.pool import Pool
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Gate:
                     else:
                         self._let_it_be_sent(sock, epoch)
                     cut.done()
-                    raise Hangup(reset=cut.reset)
+                    raise AbortConnection(reset=cut.reset)
 
     def _let_it_be_sent(self, sock: socket.socket, epoch: int) -> None:
         deadline = time.monotonic() + 1
@@ -181,7 +181,7 @@ class Gate:
         with self._turn:
             while True:
                 if epoch != self._epoch:
-                    raise Hangup(reset=True)
+                    raise AbortConnection(reset=True)
                 if self._cut is not None and not self._is_held:
                     cut, self._cut = self._cut, None
                     return cut

@@ -53,7 +53,7 @@ def make():
 @pytest.fixture
 def rewrite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict], object]], None]:
     """Change the issuer's JSON answers before they go out."""
-    real = issuer_module.wsgi.call
+    real = issuer_module.call_wsgi
     changes: list[tuple[str, Callable[[dict], object]]] = []
 
     def call(application: Any, environ: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def rewrite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict], 
                 response.body = json.dumps(values).encode()
         return response
 
-    monkeypatch.setattr(issuer_module.wsgi, "call", call)
+    monkeypatch.setattr(issuer_module, "call_wsgi", call)
     return lambda suffix, change: changes.append((suffix, change))
 
 

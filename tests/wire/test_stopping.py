@@ -11,7 +11,7 @@ import pytest
 from ctaflows import cancel
 from ctaflows.auth.renewal import Keeper
 from ctaflows.errors import NetworkError, Stopped
-from ctaflows.sandbox import mischief
+from ctaflows.sandbox import faults
 from ctaflows.storage.walk import walk
 from ctaflows.storage.webdav import Door
 from ctaflows.transfer.uploads import upload_many
@@ -60,13 +60,13 @@ def n_asked(box: Sandbox, method: str) -> int:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a request has come in that is not answered."""
-    begun, real = threading.Event(), mischief.instead
+    begun, real = threading.Event(), faults.response_instead
 
     def instead(*args: Any) -> Any:
         begun.set()
         return real(*args)
 
-    monkeypatch.setattr(mischief, "instead", instead)
+    monkeypatch.setattr(faults, "instead", instead)
     return begun
 
 

@@ -91,7 +91,7 @@ def commanded(place: Place) -> None:
 def read(place: Place) -> None:
     """For uploads, after the imports: the files read, and summed."""
     nothing(place)
-    from ctaflows.transfer.source import LocalSource
+    from ctaflows.transfer.upload import LocalSource
 
     for file in sorted(place.files.iterdir()):
         with LocalSource(file, threading.Event()) as source:

@@ -294,7 +294,7 @@ def _folder(
 
 
 def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patterns) -> list[str]:
-    from ctaflows.transfer.sync import files_here, superfluous
+    from ctaflows.transfer.decide import files_here, superfluous
 
     extra, protected = superfluous(files_here(here), names, empty, *patterns)
     if protected:
@@ -414,7 +414,7 @@ def _retry_hint(trees: Iterable[_Tree]) -> str:
 
 
 def _delete(trees: Iterable[_Tree]) -> None:
-    from ctaflows.transfer.sync import remove_here
+    from ctaflows.transfer.decide import remove_here
 
     for tree in trees:
         if tree.folder and tree.superfluous:

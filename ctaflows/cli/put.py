@@ -193,7 +193,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
     from ctaflows.storage.links import refuse_linked_directory
     from ctaflows.storage.namespace import Doomed
     from ctaflows.storage.walk import walk
-    from ctaflows.transfer.sync import superfluous
+    from ctaflows.transfer.decide import superfluous
 
     found = Doomed()
     for folder in folders:

@@ -25,7 +25,7 @@ from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.thread_pool import at_once
 from ctaflows.transfer import progress
-from ctaflows.transfer.source import LocalSource
+from ctaflows.transfer.upload import LocalSource
 from ctaflows.transfer.uploads import files_of
 
 if TYPE_CHECKING:

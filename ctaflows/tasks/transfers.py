@@ -17,9 +17,9 @@ from ctaflows.tracking.cancellation import followed
 from ctaflows.tracking.concurrency_limit import admitted
 from ctaflows.tracking.opaque import Sealed
 from ctaflows.tracking.task import task
+from ctaflows.transfer import decide as _decide
 from ctaflows.transfer import fetch as _fetch
 from ctaflows.transfer import many as _many
-from ctaflows.transfer import sync as _sync
 from ctaflows.transfer import upload as _upload
 from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer import verify as _verify
@@ -390,12 +390,12 @@ def prune_tree(
         one that it can't read, or not at all.
     """
     folder = Path(dest)
-    here = sorted(_sync.files_here(folder))
-    extra, kept = _sync.superfluous(here, tree.names, tree.empty, include, exclude)
+    here = sorted(_decide.files_here(folder))
+    extra, kept = _decide.superfluous(here, tree.names, tree.empty, include, exclude)
     if spare is not None:
         extra = [name for name in extra if (folder / name).absolute() != Path(spare).absolute()]
     if not dry_run:
-        _sync.remove_here(folder, extra)
+        _decide.remove_here(folder, extra)
     return extra, kept
 
 

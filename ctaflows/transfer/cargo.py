@@ -15,9 +15,8 @@ from ctaflows.model import Transfer
 from ctaflows.thread_pool import at_once
 from ctaflows.transfer.beside import standing_ready
 from ctaflows.transfer.haul import kept_open
-from ctaflows.transfer.source import SMALL_BYTES
 from ctaflows.transfer.twin import Line
-from ctaflows.transfer.upload import Unknown, upload
+from ctaflows.transfer.upload import SMALL_BYTES, Unknown, upload
 from ctaflows.transfer.upload_journal import kept
 from ctaflows.transfer.upload_lane import LEAST, UploadLane
 

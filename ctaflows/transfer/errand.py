@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ctaflows.model import Checksum, Transfer
-    from ctaflows.transfer.source import LocalSource
+    from ctaflows.transfer.upload import LocalSource
     from ctaflows.transport.convoy import Word
 
 

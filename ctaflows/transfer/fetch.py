@@ -30,8 +30,8 @@ from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
 from ctaflows.transfer.decide import Action, Check, LocalState, decide
 from ctaflows.transfer.part_file import Part, Pipe, local_error, tidy
+from ctaflows.transfer.range_journal import RANGES_FROM_BYTES, Ledger
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
-from ctaflows.transfer.ranges import RANGES_FROM_BYTES, Ledger
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
 if TYPE_CHECKING:

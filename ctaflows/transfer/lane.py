@@ -15,7 +15,7 @@ from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import fetch, progress, slots, small, throttle
+from ctaflows.transfer import fetch, progress, small, throttle
 from ctaflows.transfer.decide import Action, Check
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Lane:
 
     def run(self) -> None:
         """Fetch as many as go well."""
-        with slots.held(self._door, self._stop) as n:
+        with progress.held(self._door, self._stop) as n:
             wanted = self._wanted()
             try:
                 for job, head, body in self._door.receive_small(wanted, at_once=n, stop=self._stop):

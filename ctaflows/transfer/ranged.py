@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.part_file import Part
-    from ctaflows.transfer.ranges import Ledger, Range
+    from ctaflows.transfer.range_journal import Ledger, Range
     from ctaflows.transport import Head
 
 log = logging.getLogger("ctaflows.transfer")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import logging
+import os
+import stat
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
 
 from ctaflows import cancel
@@ -17,20 +19,23 @@ from ctaflows.errors import (
     NotFound,
     ProtocolSurprise,
     SizeMismatch,
+    Stopped,
     StorageError,
+    UsageError,
 )
+from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer.moving import find, move
-from ctaflows.transfer.source import LocalSource
+from ctaflows.transfer import progress, throttle
 from ctaflows.transfer.upload_journal import kept
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from ctaflows.model import Checksum, Entry, Transfer
+    from ctaflows.model import Checksum, Entry
     from ctaflows.storage.webdav import Door
     from ctaflows.transfer.upload_journal import Journal
 
@@ -338,3 +343,202 @@ def _agreeing(door: Door, there: Entry, source: LocalSource) -> Checksum | None:
         return None
     ours = source.checksum(known.algorithm)
     return ours if ours == known else None
+
+
+# -- moving ----------------------------------------------------------------------------------------
+#
+# The last step of an upload: the file gets its name, once, whatever is heard of it.
+
+
+def move(
+    door: Door,
+    source: LocalSource,
+    temporary: str,
+    target: str,
+    checksum: Checksum,
+    *,
+    overwrite: bool,
+) -> None:
+    """Give the file its final name; where the answer is lost, look before moving again.
+
+    NotFound and AlreadyExists are looked at too: libcurl sends a request again where a kept
+    connection was closed before the first byte of an answer, and the first one may have moved the
+    file.
+    """
+    try:
+        door.move(temporary, target, overwrite=overwrite)
+    except (NetworkError, StorageError, NotFound, AlreadyExists) as why:
+        if not why.retryable and not isinstance(why, NotFound | AlreadyExists):
+            raise
+        log.warning("%s; looking whether the file was moved", why)
+        find(door, source, temporary, target, checksum, why, overwrite=overwrite)
+
+
+def find(
+    door: Door,
+    source: LocalSource,
+    temporary: str,
+    target: str,
+    checksum: Checksum,
+    why: CtaflowsError,
+    *,
+    overwrite: bool,
+) -> None:
+    """Look whether a file was moved, and if it is still where it was, move it.
+
+    Parameters
+    ----------
+    why : CtaflowsError
+        What was said of the first move; raised where the file is nowhere. It is not moved again
+        where that says that another file is there.
+    door, source, temporary, target, checksum, overwrite
+        What was to be moved, and where to.
+    """
+    if door.exists(temporary) is not None:
+        if isinstance(why, AlreadyExists):
+            raise why
+        door.move(temporary, target, overwrite=overwrite)
+        return
+    there = door.exists(target)
+    is_ours = there is not None and there.size_bytes == source.size_bytes
+    if there is None or not is_ours or (there.checksums and checksum not in there.checksums):
+        raise why
+
+
+# -- source ----------------------------------------------------------------------------------------
+#
+# A file here that is to be uploaded; its checksum is taken while it is read.
+
+_BLOCK_BYTES = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
+#: Up to this size a file is read at once.
+SMALL_BYTES = 1 << 18
+
+
+class LocalSource:
+    """A regular file here.
+
+    Parameters
+    ----------
+    local : Path
+        The file.
+    stop : threading.Event
+        Ends the reading soon after it is set.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Its size when it was looked at.
+    sent_bytes : int
+        So much was read of it for the upload.
+
+    Raises
+    ------
+    NotFound, UsageError
+        No such file; one that can't be read, or no regular one.
+    """
+
+    def __init__(self, local: Path, stop: threading.Event) -> None:
+        self.local = local
+        self.stop = stop
+        self.sent_bytes = 0
+        self._sums: dict[str, Checksum] = {}
+        self._hasher = sums.Hasher("adler32")
+        self._descriptor: int | None = None
+        try:
+            about = os.stat(local)  # noqa: PTH116  the cheapest
+            if not stat.S_ISREG(about.st_mode):
+                raise IsADirectoryError(0, "it is no regular file")
+            self.size_bytes = about.st_size
+            self._descriptor = os.open(local, _FLAGS)  # a file object costs as much again
+        except FileNotFoundError:
+            raise NotFound("There is no such file here", where=str(local)) from None
+        except OSError as why:
+            raise UsageError(
+                "The file can't be read",
+                where=str(local),
+                said=why.strerror,
+                hint="Only regular files are uploaded; for a directory use -r.",
+            ) from why
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def body(self) -> bytes | LocalSource:
+        """Give what a PUT is to send: the bytes of a small file, else this."""
+        if self.size_bytes > SMALL_BYTES:
+            return self
+        self.rewind()
+        blocks = [self.read(SMALL_BYTES)]
+        while blocks[-1] and self.sent_bytes < self.size_bytes:
+            blocks.append(self.read(SMALL_BYTES))
+        return b"".join(blocks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give all bytes, block by block, from the first one on."""
+        self.rewind()
+        while block := self.read(_BLOCK_BYTES):
+            yield block
+
+    def rewind(self) -> None:
+        """Begin anew."""
+        assert self._descriptor is not None  # noqa: S101
+        if not self.sent_bytes:
+            return
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        progress.current().advance(-self.sent_bytes)
+        self.sent_bytes = 0
+        self._hasher = sums.Hasher("adler32")  # what dCache stores
+
+    def read(self, n_bytes: int) -> bytes:
+        """Give the next bytes, never more in all than the file had when it was looked at."""
+        assert self._descriptor is not None  # noqa: S101
+        if self.stop.is_set():
+            raise Stopped("Stopped; nothing is left behind", where=str(self.local))
+        block = os.read(self._descriptor, min(n_bytes, self.size_bytes - self.sent_bytes))
+        self._hasher.update(block)
+        self.sent_bytes += len(block)
+        progress.current().advance(len(block))
+        throttle.current().pay(len(block))
+        if self.sent_bytes == self.size_bytes:
+            self._sums["adler32"] = self._hasher.checksum()
+        return block
+
+    def checksum(self, algorithm: str) -> Checksum:
+        """Give the file's checksum, computed once."""
+        if algorithm not in self._sums:
+            self._sums[algorithm] = sums.of_file(self.local, algorithm)
+        return self._sums[algorithm]
+
+    def proof(
+        self,
+        path: str,
+        checksum: Checksum | None,
+        started: float,
+        *,
+        verified: bool = True,
+        skipped: bool = False,
+        moved_bytes: int = 0,
+        retries: int = 0,
+        server: str | None = None,
+        note: str | None = None,
+    ) -> Transfer:
+        """Make the record of this upload."""
+        return Transfer(
+            path=path,
+            local=str(self.local),
+            size_bytes=self.size_bytes,
+            moved_bytes=moved_bytes,
+            seconds=time.monotonic() - started,
+            checksum=checksum,
+            verified=verified,
+            skipped=skipped,
+            retries=retries,
+            server=server,
+            note=note,
+        )

@@ -18,17 +18,16 @@ from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_te
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.webdav import digests
 from ctaflows.thread_pool import at_once
-from ctaflows.transfer import progress, slots, upload
+from ctaflows.transfer import progress, upload
 from ctaflows.transfer.errand import Errand
-from ctaflows.transfer.source import LocalSource
+from ctaflows.transfer.upload import LocalSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ctaflows.model import Checksum, Transfer
-    from ctaflows.storage.delivery import Deliveries
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import Deliveries, Door
     from ctaflows.transfer.upload_journal import Journal
     from ctaflows.transport.convoy import Word
 
@@ -102,7 +101,7 @@ class UploadLane:
         knows what the server still makes of it. A move is waited for.
         """
         places = iter(self._places)
-        with slots.held(self._door, self._stop) as n, self._door.deliveries() as ways:
+        with progress.held(self._door, self._stop) as n, self._door.deliveries() as ways:
             if ways is None:
                 return
             self._ways = ways

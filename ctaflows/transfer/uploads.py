@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.errors import CtaflowsError, NotFound, UsageError
 from ctaflows.model import Report, Transfer
-from ctaflows.transfer import progress, sync
+from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
 from ctaflows.transfer.haul import kept_open
 from ctaflows.transfer.twin import Line
@@ -173,7 +173,7 @@ def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list
     remote : str
         A directory at the door.
     unseen : list of str, optional
-        Gets the folders of whose files nothing is seen, relative to this one: see `sync.unseen`.
+        Gets the folders of whose files nothing is seen, relative to this one: see `decide.unseen`.
     """
     base = f"{remote.rstrip('/')}/{folder.resolve().name}"
 
@@ -187,7 +187,7 @@ def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list
 
     walk = list(os.walk(folder, onerror=unreadable))
     if unseen is not None:
-        unseen += sync.unseen(walk)
+        unseen += decide.unseen(walk)
     found = [Path(where) / name for where, _, names in walk for name in names]
     n_parts = len(folder.parts)  # `relative_to` costs ten times as much
     return [(f, f"{base}/{'/'.join(f.parts[n_parts:])}") for f in sorted(found)]

@@ -17,16 +17,15 @@ from urllib.parse import urlsplit
 from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
 from ctaflows.transport import policy
-from ctaflows.transport.faults import NotSent
 from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
-from ctaflows.transport.messages import Answer, Head, Request
+from ctaflows.transport.messages import Answer, Head, NotSent, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
     from ctaflows.transport.convoy import Convoy
-    from ctaflows.transport.curl_wire import CurlWire
+    from ctaflows.transport.curl_backend import CurlWire
     from ctaflows.transport.messages import Reply, Sink, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
@@ -321,7 +320,7 @@ class Transport:
         with self._curl_lock:
             if self._curl is None:
                 try:
-                    from ctaflows.transport.curl_wire import CurlWire
+                    from ctaflows.transport.curl_backend import CurlWire
                 except ImportError as why:
                     log.warning("Bytes go over httpx, which is slower: %s", why)
                     self._settings = replace(self._settings, fast_bytes=False)

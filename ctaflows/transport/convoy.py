@@ -9,8 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import redact
+from ctaflows.transport.curl_backend import header_line, read_head
 from ctaflows.transport.curl_many import Flight
-from ctaflows.transport.curl_wire import header_line, read_head
 from ctaflows.transport.lines import Lines
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ctaflows.errors import CtaflowsError, redact
 from ctaflows.transport import policy
+from ctaflows.transport.curl_backend import read_head
 from ctaflows.transport.curl_many import Flight
-from ctaflows.transport.curl_wire import read_head
 from ctaflows.transport.lines import Lines
 from ctaflows.transport.messages import Head
 

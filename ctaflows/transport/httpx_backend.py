@@ -6,14 +6,16 @@ Its exceptions turn into ours here and nowhere else.
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
+import sys
+import types
 from typing import TYPE_CHECKING, cast
 
+import httpx
+
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
-from ctaflows.transport.faults import silent, unreachable, untrusted
-from ctaflows.transport.lean import httpx
-from ctaflows.transport.logs import redact_logs
-from ctaflows.transport.messages import MAX_DRAINED_BYTES
+from ctaflows.transport.messages import MAX_DRAINED_BYTES, silent, unreachable, untrusted
 from ctaflows.transport.tls import receiving_head, ssl_context
 
 if TYPE_CHECKING:
@@ -144,3 +146,66 @@ def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
     if isinstance(why, httpx.TimeoutException):
         return silent(url, said)
     return NetworkError("The connection broke", where=url, said=said)
+
+
+# -- lean ------------------------------------------------------------------------------------------
+#
+# httpx without what a process of ours never asks of it.
+#
+# httpx 0.28 imports its own command line with itself, and with it rich and pygments; httpcore 1.0
+# imports h2 where that is installed, though HTTP/2 is off: together a third of the time that
+# `ctaflows ls` needs to begin. Who wants HTTP/2 in the same process (Prefect's client may) still
+# gets it: httpcore imports that module again when a connection speaks it.
+
+
+def _no_command_line() -> None:
+    sys.exit("This is ctaflows' process; run httpx in one of its own.")
+
+
+_stub = types.ModuleType("httpx._main")
+_stub.main = _no_command_line  # type: ignore[attr-defined]
+sys.modules.setdefault("httpx._main", _stub)
+
+_HTTP2 = {
+    "httpcore._sync.http2": "HTTP2Connection",
+    "httpcore._async.http2": "AsyncHTTP2Connection",
+}
+if "httpcore" not in sys.modules:
+    for _module, _name in _HTTP2.items():
+        _stub = types.ModuleType(_module)
+        setattr(_stub, _name, type(_name, (), {}))
+        sys.modules[_module] = _stub
+try:
+    import httpcore  # noqa: F401
+finally:
+    for _module in _HTTP2:
+        if not hasattr(sys.modules.get(_module), "__file__"):
+            sys.modules.pop(_module, None)
+
+
+__all__ = ["httpx"]
+
+
+# -- logs ------------------------------------------------------------------------------------------
+#
+# The HTTP library's own log lines, without secrets.
+#
+# httpx 0.28 logs each URL at INFO, and a pool's URL is a right in itself; httpcore 1.0 logs
+# answers' headers, Location among them, at DEBUG.
+
+_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
+
+
+class _Redacted(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+_filter = _Redacted()
+
+
+def redact_logs() -> None:
+    """Take secrets out of what the HTTP library logs, in this process; again is no harm."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_filter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ctaflows.errors import NetworkError
 from ctaflows.transport import policy
 
 if TYPE_CHECKING:
@@ -155,3 +156,39 @@ class Reply(Protocol):
 MAX_DRAINED_BYTES = 1 << 14
 #: A body up to this size is small: it is held in memory.
 MAX_SMALL_BYTES = 1 << 16
+
+
+# -- faults ----------------------------------------------------------------------------------------
+#
+# Faults of the network, said in the same words whichever library met them.
+
+
+class NotSent(NetworkError):
+    """No connection came about, so nothing was sent."""
+
+
+def unreachable(url: str, said: str) -> NetworkError:
+    """Say that no connection came about."""
+    return NotSent(
+        "The server can't be reached",
+        where=url,
+        said=said,
+        hint="Is the network up, and the address right?",
+    )
+
+
+def untrusted(url: str, said: str) -> NetworkError:
+    """Say that the server's certificate was refused; trying again is no use."""
+    error = NetworkError(
+        "The server's certificate is not one we trust",
+        where=url,
+        said=said,
+        hint="Name the site's CA in CTAFLOWS_CA_FILE. Verification can't be switched off.",
+    )
+    error.retryable = False
+    return error
+
+
+def silent(url: str, said: str) -> NetworkError:
+    """Say that no byte came for too long."""
+    return NetworkError("The server went silent", where=url, said=said)

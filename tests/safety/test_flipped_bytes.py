@@ -13,7 +13,7 @@ from littledoor import digest
 
 from ctaflows.errors import ChecksumMismatch
 from ctaflows.transfer.fetch import Job, fetch
-from ctaflows.transfer.ranges import cut
+from ctaflows.transfer.range_journal import cut
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.transfer import cargo, source, upload_lane, uploads
+from ctaflows.transfer import cargo, upload, upload_lane, uploads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ctaflows.storage.webdav import Door
 
-LIMIT = source.SMALL_BYTES
+LIMIT = upload.SMALL_BYTES
 SIZES = [1, LIMIT, *(1000 * i for i in range(1, 40))]
 CONTENT = {f"{i:02}.h5": os.urandom(size) for i, size in enumerate(SIZES)}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ctaflows.errors import CtaflowsError, ProtocolSurprise
 from ctaflows.settings import Settings
 from ctaflows.transport import tls
-from ctaflows.transport.curl_wire import _Bytes, _Headers, _quoted, header_line, read_head
+from ctaflows.transport.curl_backend import _Bytes, _Headers, _quoted, header_line, read_head
 
 
 def lines(*text: str) -> list[bytes]:

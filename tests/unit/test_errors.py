@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ctaflows import errors
 from ctaflows.errors import CtaflowsError, PartialFailure, Stopped, error_text, redact
 from ctaflows.model import Checksum, Report, Transfer
-from ctaflows.transport.faults import NotSent as _NotSent
+from ctaflows.transport.messages import NotSent as _NotSent
 
 EXIT_CODES = {
     "CtaflowsError": 1,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import NotFound
 from ctaflows.model import Checksum, Transfer
+from ctaflows.transfer.decide import files_here, remove_here, superfluous
 from ctaflows.transfer.manifest import Manifest
-from ctaflows.transfer.sync import files_here, remove_here, superfluous
 from ctaflows.transfer.verify import verify
 
 DEADLINE_S = 60

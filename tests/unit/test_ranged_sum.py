@@ -15,8 +15,8 @@ from ctaflows.errors import Truncated
 from ctaflows.model import Checksum, Entry
 from ctaflows.transfer import ranged
 from ctaflows.transfer.part_file import Part
+from ctaflows.transfer.range_journal import Ledger
 from ctaflows.transfer.ranged import RangedCopy
-from ctaflows.transfer.ranges import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +40,8 @@ class Counted(ranged.sums.Hasher):
 @pytest.fixture(scope="module", autouse=True)
 def few_ranges() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctaflows.transfer.ranges._MIN_RANGE_BYTES", RANGE_BYTES)
-        patch.setattr("ctaflows.transfer.ranges._MAX_RANGE_BYTES", RANGE_BYTES)
+        patch.setattr("ctaflows.transfer.range_journal._MIN_RANGE_BYTES", RANGE_BYTES)
+        patch.setattr("ctaflows.transfer.range_journal._MAX_RANGE_BYTES", RANGE_BYTES)
         patch.setattr(ranged.sums, "Hasher", Counted)
         yield
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
 from ctaflows.storage.checksum import joined_adler32
-from ctaflows.transfer.ranges import Ledger, cut
+from ctaflows.transfer.range_journal import Ledger, cut
 
 DEADLINE_S = 60
 MIB = 1 << 20
@@ -78,8 +78,8 @@ SIZE = 100 * MIB
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     """A ledger, where ranges are of 32 MiB each."""
-    monkeypatch.setattr("ctaflows.transfer.ranges._MIN_RANGE_BYTES", 32 * MIB)
-    monkeypatch.setattr("ctaflows.transfer.ranges._MAX_RANGE_BYTES", 32 * MIB)
+    monkeypatch.setattr("ctaflows.transfer.range_journal._MIN_RANGE_BYTES", 32 * MIB)
+    monkeypatch.setattr("ctaflows.transfer.range_journal._MAX_RANGE_BYTES", 32 * MIB)
     return tmp_path / "ledger"
 
 

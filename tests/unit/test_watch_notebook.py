@@ -23,7 +23,7 @@ from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import Stopped, UsageError
 from ctaflows.model import Entry, Transfer
 from ctaflows.reporting import events
-from ctaflows.transfer.sync import superfluous
+from ctaflows.transfer.decide import superfluous
 
 NOW = datetime(2024, 11, 15, 9, tzinfo=UTC)
 A, B = (Entry(f"/n/v0.1/{name}", size_bytes=1, mtime=NOW) for name in ("a.h5", "b.h5"))

@@ -27,7 +27,7 @@ from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.server import Connection
 from ctaflows.storage.webdav import Door
-from ctaflows.transfer.source import LocalSource
+from ctaflows.transfer.upload import LocalSource
 
 if TYPE_CHECKING:
     from pathlib import Path

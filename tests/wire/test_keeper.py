@@ -30,8 +30,7 @@ from ctaflows.storage.webdav import Door
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.progress import Progress, reported_to
-from ctaflows.transfer.source import SMALL_BYTES
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.upload import SMALL_BYTES, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

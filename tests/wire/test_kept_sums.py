@@ -14,7 +14,7 @@ from ctaflows.cli.app import cli
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage import checksum as sums
 from ctaflows.tasks import fetch_file
-from ctaflows.transfer import ranges
+from ctaflows.transfer import range_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def hashed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
     """The algorithms of the sums that were begun."""
     if request.param == "in ranges":
         monkeypatch.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 20)
-        monkeypatch.setattr(ranges, "_MIN_RANGE_BYTES", 1 << 19)
+        monkeypatch.setattr(range_journal, "_MIN_RANGE_BYTES", 1 << 19)
     updated: list[str] = []
     real = sums.Hasher.update
 

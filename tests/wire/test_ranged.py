@@ -37,8 +37,8 @@ N_RANGES = -(-len(DATA) // RANGE_BYTES)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of 3 MB is large."""
     monkeypatch.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 20)
-    monkeypatch.setattr("ctaflows.transfer.ranges._MIN_RANGE_BYTES", RANGE_BYTES)
-    monkeypatch.setattr("ctaflows.transfer.ranges._MAX_RANGE_BYTES", RANGE_BYTES)
+    monkeypatch.setattr("ctaflows.transfer.range_journal._MIN_RANGE_BYTES", RANGE_BYTES)
+    monkeypatch.setattr("ctaflows.transfer.range_journal._MAX_RANGE_BYTES", RANGE_BYTES)
 
 
 #: Where the library that carries the bytes makes no difference.

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.transfer import source, uploads
+from ctaflows.transfer import upload, uploads
 from ctaflows.transfer.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctaflows.storage.webdav import Door
 
 N = 24
-LIMIT = source.SMALL_BYTES
+LIMIT = upload.SMALL_BYTES
 SIZES = [0, 1, LIMIT, *(i * 2000 for i in range(3, N))]
 CONTENT = {f"{i:02}.h5": os.urandom(size) for i, size in enumerate(SIZES)}
 

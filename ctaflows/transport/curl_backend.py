@@ -17,8 +17,7 @@ import pycurl
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, redact
 from ctaflows.transport.curl_many import CurlMany, is_able
-from ctaflows.transport.faults import silent, unreachable, untrusted
-from ctaflows.transport.messages import MAX_DRAINED_BYTES, Head
+from ctaflows.transport.messages import MAX_DRAINED_BYTES, Head, silent, unreachable, untrusted
 from ctaflows.transport.tls import ca_paths
 
 if TYPE_CHECKING:

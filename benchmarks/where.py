@@ -64,12 +64,12 @@ def received(place: Place) -> None:
         for _ in door.receive_small(wanted, at_once=8, stop=threading.Event()):
             pass
         return
-    from ctaflows.thread_pool import at_once
+    from ctaflows.thread_pool import run_concurrently
 
     def drop(entry: Entry) -> None:
         door.receive(entry.path, Dropped())
 
-    at_once(drop, entries, 2, threading.Event())
+    run_concurrently(drop, entries, 2, threading.Event())
 
 
 def fetched(place: Place) -> None:

@@ -267,7 +267,7 @@ class Room:
         os.fsync(self._descriptor)
 
 
-class Busy(AuthError):
+class LockTimeout(AuthError):
     """Another process holds what we need, and does not let go."""
 
 
@@ -301,7 +301,7 @@ def locked(file: Path, wait_s: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= ends_at:
-                    raise Busy(
+                    raise LockTimeout(
                         "Another process is renewing the token and does not end", where=str(file)
                     ) from None
             time.sleep(_GLANCE_S)

@@ -49,7 +49,7 @@ def current() -> threading.Event:
 
 
 @contextlib.contextmanager
-def heard(stop: threading.Event) -> Iterator[None]:
+def link_child(stop: threading.Event) -> Iterator[None]:
     """Let who stops this work, or all, set an event too, as long as the block lasts.
 
     It is set at once where the work that the block belongs to is to end already.
@@ -65,7 +65,7 @@ def heard(stop: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def within(stop: threading.Event) -> Iterator[None]:
+def scope(stop: threading.Event) -> Iterator[None]:
     """Let all work in the block, and in threads that get its context, end with an event."""
     token = _scope.set(stop)
     try:
@@ -74,9 +74,9 @@ def within(stop: threading.Event) -> Iterator[None]:
         _scope.reset(token)
 
 
-def shielded() -> contextlib.AbstractContextManager[None]:
+def uncancellable() -> contextlib.AbstractContextManager[None]:
     """Let the block go to its end: what must be tidied up, or what is done already but unsaid."""
-    return within(threading.Event())
+    return scope(threading.Event())
 
 
 def wait(seconds: float, *stops: threading.Event) -> bool:
@@ -91,7 +91,7 @@ def wait(seconds: float, *stops: threading.Event) -> bool:
     return True
 
 
-def end_if(stop: threading.Event, where: str | None = None) -> None:
+def raise_if_cancelled(stop: threading.Event, where: str | None = None) -> None:
     """Raise `Stopped` if an event is set."""
     if stop.is_set():
         raise Stopped("Stopped", where=where)
@@ -106,6 +106,6 @@ def pause(seconds: float) -> None:
         It is.
     """
     stop = threading.Event()
-    with heard(stop):
+    with link_child(stop):
         wait(seconds, stop)
-    end_if(stop)
+    raise_if_cancelled(stop)

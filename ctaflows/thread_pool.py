@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-GLANCE_S = 0.02
+POLL_S = 0.02
 #: So many threads begin; more are for where the network is the limit.
 FIRST = 2
 #: Threads this busy (CPU seconds per second) gain nothing from more: they only wait for each other.
@@ -27,7 +27,7 @@ _IDLE = 0.2
 _LONGEST_WINDOW_S = 0.64
 
 
-class Pace:
+class ConcurrencyController:
     """Decides how many threads are worth having: few where the CPU is the limit, more on a network.
 
     What its caller's own thread does is no work of theirs and does not count.
@@ -62,7 +62,7 @@ class Pace:
             return self._most
         if busy_s <= _BUSY * past_s:
             return min(2 * n_now, self._most)
-        self._window_s = min(max(2 * self._window_s, GLANCE_S), _LONGEST_WINDOW_S)
+        self._window_s = min(max(2 * self._window_s, POLL_S), _LONGEST_WINDOW_S)
         return n_now
 
 
@@ -73,7 +73,7 @@ def _others_cpu_s() -> float:
 stop_all = cancel.stop_all
 
 
-def at_once(
+def run_concurrently(
     work: Callable[[T], R], items: Sequence[T], n_threads: int, stop: threading.Event
 ) -> list[R]:
     """Call a function for each item, several at a time, with this context's variables.
@@ -88,7 +88,7 @@ def at_once(
         How many at a time.
     stop : threading.Event
         Set when the caller is interrupted, a call raises, or all work is stopped: work that has
-        begun should end soon, and the requests it makes do, see `cancel.within`.
+        begun should end soon, and the requests it makes do, see `cancel.scope`.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def at_once(
                 errors.append(why)
                 stop.set()
 
-    with cancel.heard(stop), cancel.within(stop):
+    with cancel.link_child(stop), cancel.scope(stop):
         _run(worker, max(1, min(len(items), n_threads)), stop)
     if errors:
         raise errors[0]
@@ -121,7 +121,7 @@ def at_once(
     return cast("list[R]", results)
 
 
-class Hand:
+class Worker:
     """A thread of ours, with the variables of the context it is made in.
 
     It is waited for without `Thread.join`, which believes that a thread has ended when a signal's
@@ -163,17 +163,17 @@ class Hand:
 
 def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> None:
     """Let threads work until all have ended; an interruption stops them first."""
-    begun: list[Hand] = []
-    pace = Pace(n_threads)
+    begun: list[Worker] = []
+    pace = ConcurrencyController(n_threads)
     try:
         while True:
             for _ in range(pace.n_wanted(len(begun)) - len(begun)):
-                begun.append(Hand(worker))
+                begun.append(Worker(worker))
                 begun[-1].start()
-            waited_for = next(filter(Hand.is_alive, begun), None)
+            waited_for = next(filter(Worker.is_alive, begun), None)
             if waited_for is None:
                 return  # all is done, perhaps by fewer than there might have been
-            waited_for.join(GLANCE_S if len(begun) < n_threads else None)
+            waited_for.join(POLL_S if len(begun) < n_threads else None)
     finally:
         if any(hand.is_alive() for hand in begun):  # interrupted
             stop.set()

@@ -22,7 +22,7 @@ from ctaflows.batch import (
 )
 from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
 from ctaflows.dl1.night import Wanted, gaps, runs, select
-from ctaflows.dl1.report.inspections import Found, Inspections
+from ctaflows.dl1.report.inspection_cache import CachedInspection, InspectionCache
 from ctaflows.dl1.report.markdown import outlook
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
@@ -34,7 +34,7 @@ from ctaflows.tasks.dl1 import census_of
 from ctaflows.tasks.pictures import with_page
 from ctaflows.tracking import run_context as _run
 from ctaflows.tracking.flow import flow
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import get_logger
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
@@ -160,18 +160,18 @@ def fetch_dl1(
         return report.having(planned)
 
     in_place, rest = proven(chosen, folder, base=night.base, manifest=manifest)
-    known = Inspections(folder)
+    known = InspectionCache(folder)
     log = get_logger("fetch-dl1")
     log.info(outlook(report, in_place, rest))
 
     def fetch(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
-            Sealed(batch), folder, base=night.base, manifest=manifest, profile=profile
+            OpaqueSequence(batch), folder, base=night.base, manifest=manifest, profile=profile
         )
 
     def look(part: Report) -> Any:
         paths = known.unknown(part.transfers) if inspect else []
-        return inspect_batch.submit(Sealed(paths)) if paths else None
+        return inspect_batch.submit(OpaqueSequence(paths)) if paths else None
 
     transfers: dict[str, Transfer] = {}
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
@@ -184,8 +184,8 @@ def fetch_dl1(
             files_fetched(part, date=night.date, version=night.version)
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]
-    looked = Found(known.of(in_order) if inspect else ())
-    report = replace(report, transfers=Sealed(in_order), inspections=looked)
+    looked = CachedInspection(known.of(in_order) if inspect else ())
+    report = replace(report, transfers=OpaqueSequence(in_order), inspections=looked)
     log.info("Night %s: %s.", night.date, report.verdict())
     whole, settings, taken = report, _settings.load(profile), list[bool]()
     with meanwhile(

@@ -17,9 +17,9 @@ from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.reporting.events import files_fetched
 from ctaflows.tasks import fetch_files
 from ctaflows.tasks.transfers import list_tree, plan_tree, prune_tree
-from ctaflows.tasks.tree_report import Tally
+from ctaflows.tasks.tree_report import TreeReport
 from ctaflows.tracking.flow import flow
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME
 from ctaflows.transfer.standing import proven
@@ -51,7 +51,7 @@ def mirror(
     manifest: str = "",
     dry_run: bool = False,
     profile: str = "",
-) -> Tally:
+) -> TreeReport:
     """Fetch what is new or changed below a directory at the door, resumed and verified.
 
     Run again it moves nothing that is here and proven.
@@ -97,7 +97,7 @@ def mirror(
     proofs = folder / NAME if NAME not in tree.names else None
     if manifest:
         proofs = Path(manifest).expanduser().absolute()
-    tally = Tally(
+    tally = TreeReport(
         f"Mirror of {tree.path}",
         str(folder),
         manifest=str(proofs) if proofs else None,
@@ -130,7 +130,7 @@ def fetch(title: str, entries: Sequence[Entry], folder: Path, **options: Any) ->
     n_bytes = sum(entry.size_bytes or 0 for entry in entries)
     with progress_shown(title, len(entries), n_bytes) as gauge:
         for _, result in in_turn(
-            lambda batch: fetch_batch.submit(Sealed(batch), folder, **options),
+            lambda batch: fetch_batch.submit(OpaqueSequence(batch), folder, **options),
             batches(entries, max_files=files_a_batch(len(entries))),
         ):
             report = gauge.arrived(report_of(result))

@@ -17,9 +17,9 @@ from ctaflows.batch import (
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.tasks.transfers import find_uploads, plan_uploads, upload_files
-from ctaflows.tasks.tree_report import Tally
+from ctaflows.tasks.tree_report import TreeReport
 from ctaflows.tracking.flow import flow
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.run_context import task_parameters
 from ctaflows.transfer.decide import batches
 
@@ -58,7 +58,7 @@ def upload_results(
     manifest: str = "",
     dry_run: bool = False,
     profile: str = "",
-) -> Tally:
+) -> TreeReport:
     """Upload files and folders to the door, each compared there before it gets its name.
 
     Run again it moves nothing that is there already.
@@ -106,7 +106,7 @@ def upload_results(
     pairs = {entry: here for here, entry in wanted if Path(here) != proofs}
     if not pairs:
         raise NotFound("There is no file to upload", where=", ".join(map(str, sources)))
-    tally = Tally(f"Upload to {path}", path, manifest=str(proofs), dry_run=dry_run)
+    tally = TreeReport(f"Upload to {path}", path, manifest=str(proofs), dry_run=dry_run)
     if dry_run:
         plain = [(here, entry.path) for entry, here in pairs.items()]
         return tally.having(plan_uploads(plain, overwrite=overwrite, profile=profile))
@@ -125,7 +125,7 @@ def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer
     n_bytes = sum(entry.size_bytes or 0 for entry in pairs)
 
     def begin(batch: Sequence[Entry]) -> Any:
-        files = Sealed((pairs[entry], entry.path) for entry in batch)
+        files = OpaqueSequence((pairs[entry], entry.path) for entry in batch)
         return upload_batch.submit(files, **options)
 
     cut = batches(pairs, max_files=files_a_batch(len(pairs)))

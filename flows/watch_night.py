@@ -19,8 +19,8 @@ from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, ins
 from ctaflows.cancel import pause
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
-from ctaflows.dl1.night_watch import Notebook, Patience, Rhythm, look_at, night_of
-from ctaflows.dl1.report.inspections import Inspections
+from ctaflows.dl1.night_watch import PollSchedule, WaitTimes, WatchStateFile, night_of, poll
+from ctaflows.dl1.report.inspection_cache import InspectionCache
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.reporting.artifacts import progress_shown, publish_night
@@ -31,7 +31,7 @@ from ctaflows.tasks.dl1 import list_night_if_there
 from ctaflows.tasks.pictures import with_page
 from ctaflows.tracking import run_context
 from ctaflows.tracking.flow import flow
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import get_logger
 from ctaflows.transfer.decide import batches
 from ctaflows.transfer.manifest import NAME, Manifest
@@ -135,11 +135,11 @@ def watch_night(
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    rhythm = Rhythm(interval_minutes * 60, deadline_hours * 3600, polls or None)
-    patience = Patience(settle_minutes * 60, quiet_minutes * 60)
+    rhythm = PollSchedule(interval_minutes * 60, deadline_hours * 3600, polls or None)
+    patience = WaitTimes(settle_minutes * 60, quiet_minutes * 60)
     day = night_of(str(date), run_context.moment())
     folder = Path(dest).expanduser().absolute() / day
-    book, report = Notebook(folder), WatchReport.begun(day, folder, folder / NAME)
+    book, report = WatchStateFile(folder), WatchReport.begun(day, folder, folder / NAME)
     began = time.monotonic()
     last: Night | None = None
     while True:
@@ -174,8 +174,8 @@ def watch_night(
 def take(
     night: Night,
     wanted: Wanted,
-    patience: Patience,
-    book: Notebook,
+    patience: WaitTimes,
+    book: WatchStateFile,
     report: WatchReport,
     *,
     inspect: bool,
@@ -185,10 +185,10 @@ def take(
     now, folder = datetime.now(UTC), Path(report.night.dest)
     chosen = select(night, wanted)
     book.look(chosen, now)
-    known = Inspections(folder)
-    ready = look_at(book.memory, chosen, now, patience).ready
+    known = InspectionCache(folder)
+    ready = poll(book.memory, chosen, now, patience).ready
     moved = fetch(night, ready, book, known, folder, inspect=inspect, profile=profile)
-    stands = look_at(book.memory, chosen, now, patience)
+    stands = poll(book.memory, chosen, now, patience)
     lacking = gaps(night, wanted, now)
     return report.having(
         moved,
@@ -205,8 +205,8 @@ def take(
 def fetch(
     night: Night,
     ready: Sequence[Entry],
-    book: Notebook,
-    known: Inspections,
+    book: WatchStateFile,
+    known: InspectionCache,
     folder: Path,
     *,
     inspect: bool,
@@ -219,8 +219,8 @@ def fetch(
 
     def begin(batch: list[Entry]) -> Any:
         return fetch_batch.submit(
-            Sealed(batch), folder, base=night.base, manifest=folder / NAME, on_error="report",
-            profile=profile,
+            OpaqueSequence(batch), folder, base=night.base, manifest=folder / NAME,
+            on_error="report", profile=profile,
         )  # fmt: skip
 
     def look(part: Report) -> Any:
@@ -230,7 +230,7 @@ def fetch(
         # told first: one that is killed in between tells again, and forgets none
         book.done(transfer.path for transfer in good)
         paths = known.unknown(good) if inspect else []
-        return inspect_batch.submit(Sealed(paths)) if paths else None
+        return inspect_batch.submit(OpaqueSequence(paths)) if paths else None
 
     moved: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in ready)
@@ -244,7 +244,7 @@ def fetch(
 
 
 def next_pause(
-    rhythm: Rhythm, report: WatchReport, elapsed_s: float, trouble: CtaflowsError | None
+    rhythm: PollSchedule, report: WatchReport, elapsed_s: float, trouble: CtaflowsError | None
 ) -> float | None:
     """Say how long to wait for the next look, and say so in the run's log; None for no more."""
     asked_s = (trouble.retry_after_s or 0.0) if trouble is not None else 0.0
@@ -259,13 +259,13 @@ def next_pause(
 
 
 def publish(
-    report: WatchReport, now: Night, book: Notebook, settings: Settings, *, page: bool
+    report: WatchReport, now: Night, book: WatchStateFile, settings: Settings, *, page: bool
 ) -> WatchReport:
     """Show in Prefect's UI, and on the night's page, all that has arrived so far."""
     night = report.night
     proofs = Manifest(Path(night.manifest)).proofs
     here = [proofs[path] for path in current(now, book.done_below(night.path)) if path in proofs]
-    whole = night.having(here, Inspections(night.dest).of(here))
+    whole = night.having(here, InspectionCache(night.dest).of(here))
     if night.transfers:
         whole = with_page(whole) if page else whole
         publish_night(whole)

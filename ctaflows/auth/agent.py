@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.atomic_files import make_folder, read_private, write_private
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, UsageError, error_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Agent:
     """
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._keeper = Keeper(settings.replace(token_source="store"))  # noqa: S106
+        self._keeper = TokenProvider(settings.replace(token_source="store"))  # noqa: S106
         self._stop = stop
         self._files = Files(settings)
         self._n_failures = 0
@@ -227,7 +227,7 @@ def start(settings: Settings) -> Status:
     UsageError
         It did not come up; its log says why.
     """
-    Keeper(settings.replace(token_source="store")).check_owner()  # noqa: S106
+    TokenProvider(settings.replace(token_source="store")).check_owner()  # noqa: S106
     files = Files(settings)
     make_folder(files.lock.parent)
     files.stop_asked.unlink(missing_ok=True)

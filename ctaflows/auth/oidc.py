@@ -342,7 +342,7 @@ _SILENT_S = 1.0
 _going_on: set[threading.Event] = set()  # of calls whose answer has to be kept, set at their end
 
 
-def within(
+def with_deadline(
     seconds: float,
     call: Callable[[], R],
     *,
@@ -533,7 +533,7 @@ def _exchange(
     settings: Settings, call: Callable[[Issuer], R], keep: Callable[[R], None] | None = None
 ) -> R:
     with Issuer(settings) as issuer:
-        return within(
+        return with_deadline(
             _EXCHANGE_S,
             lambda: call(issuer),
             where=settings.issuer_url,

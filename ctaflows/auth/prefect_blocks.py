@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import Busy, Room, read_private, remove_private, write_private
+from ctaflows.atomic_files import LockTimeout, Room, read_private, remove_private, write_private
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import FoundToken, claims
 from ctaflows.block_profiles import CREDENTIALS, failure
@@ -267,7 +267,7 @@ class BlockStore(Store):
                 self._give_back(client, left)
             while (lease := _lease(client, limit)) is None:
                 if time.monotonic() >= ends_at:
-                    raise Busy("Another worker is renewing the login", where=self._where)
+                    raise LockTimeout("Another worker is renewing the login", where=self._where)
                 time.sleep(_GLANCE_S)
             try:
                 write_private(self._lease_file, lease)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
-from ctaflows.atomic_files import Busy
+from ctaflows.atomic_files import LockTimeout
 from ctaflows.auth import prefect_blocks, secret, tokens
-from ctaflows.auth.oidc import Issuer, log_in, within
+from ctaflows.auth.oidc import Issuer, log_in, with_deadline
 from ctaflows.auth.prefect_blocks import store_for
 from ctaflows.auth.tokens import FoundToken, TokenInfo, describe, discover
 from ctaflows.errors import (
@@ -42,7 +42,7 @@ DEADLINE_S = 45.0
 _PAUSE_S = 10.0
 
 
-class Keeper:
+class TokenProvider:
     """A `transport.TokenSource` over the environment, our store and others' files.
 
     However many processes and threads share the home, one renews at a time, and the others find
@@ -130,7 +130,7 @@ class Keeper:
             return self._renewed(
                 lambda t: not t.is_short(margin_s, fraction), wait_s=0.0 if holds else None
             )
-        except Busy:
+        except LockTimeout:
             if not holds:
                 raise
             return tokens  # another one is at it
@@ -301,7 +301,7 @@ class Keeper:
             left_s = ends_at - time.monotonic()
             try:
                 with Issuer(self._settings) as issuer:
-                    return within(
+                    return with_deadline(
                         max(left_s, 0.1),
                         lambda: issuer.refresh(refresh_token),
                         where=self._settings.issuer_url,
@@ -324,7 +324,7 @@ class Keeper:
         try:
             tokens.check_owner(self._settings, str(self.store.file))
             with Issuer(self._settings) as issuer:
-                return within(
+                return with_deadline(
                     self._deadline_s,
                     lambda: issuer.revoke(tokens.refresh_token or tokens.access_token),
                     where=self._settings.issuer_url,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ctaflows.auth.oidc import DeviceLogin
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
     from ctaflows.auth.tokens import TokenInfo
     from ctaflows.settings import Settings
 
@@ -104,11 +104,11 @@ class CTACredentials(CredentialsBlock):
         """
         return _settings.load(self.profile_name())
 
-    def get_client(self, *args: Any, **kwargs: Any) -> "Keeper":
+    def get_client(self, *args: Any, **kwargs: Any) -> "TokenProvider":
         """Give what renews the token: a token source for each request to a door."""
-        from ctaflows.auth.renewal import Keeper
+        from ctaflows.auth.renewal import TokenProvider
 
-        return Keeper(self.settings())
+        return TokenProvider(self.settings())
 
     def token(self) -> SecretStr:
         """Give an access token that is valid now; it lives for minutes.
@@ -179,7 +179,7 @@ class CTACredentials(CredentialsBlock):
             )
         return self._block_document_name
 
-    def _take_back(self, keeper: "Keeper") -> None:
+    def _take_back(self, keeper: "TokenProvider") -> None:
         """Follow a refresh token that was changed, lest saving this block bring back the old."""
         tokens = keeper.store.read()
         if tokens is not None and tokens.refresh_token:

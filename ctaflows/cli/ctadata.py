@@ -38,12 +38,12 @@ class Source:
         """Make the client that files are asked of."""
         if self.dev or self.prefers == "storage only":
             return self.direct()
-        from ctaflows.ctadata import choice
+        from ctaflows.ctadata import service_selection
 
         if self.prefers == "service":
-            return choice.client({})
-        if choice.has_hub_token() and not choice.has_door_token():
-            client = choice.platform_client({})
+            return service_selection.client({})
+        if service_selection.has_hub_token() and not service_selection.has_door_token():
+            client = service_selection.platform_client({})
             click.echo(f"cta-data: asking the download service {client.downloadservice}", err=True)
             return client
         return self.direct()

@@ -15,16 +15,16 @@ def command(*, as_json: bool) -> None:
 
     A package adds its own flows by the entry-point group `ctaflows.flows`.
     """
-    from ctaflows.cli import discovery
+    from ctaflows.cli import flow_registry
 
     found = [
         {
             "name": name,
             "entry_point": point.value,
             "package": point.dist.name if point.dist else None,
-            "summary": discovery.first_line(discovery.load(name)),
+            "summary": flow_registry.first_line(flow_registry.load(name)),
         }
-        for name, point in discovery.entry_points().items()
+        for name, point in flow_registry.entry_points().items()
     ]
     if as_json:
         output.print_json(found)

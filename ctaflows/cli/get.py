@@ -72,7 +72,7 @@ Examples:
 @click.option(
     "--drop", multiple=True, metavar="NAME", help="The same without such tables, e.g. images."
 )
-@options.pace
+@options.rate_options
 @options.as_json
 @options.profile
 @options.verbose
@@ -87,7 +87,7 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     failed.
     """
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.throttle import limited_to
+    from ctaflows.transfer.progress import limited_to
 
     door = connect(wanted["profile"], transfers=wanted["transfers"])
     dest = wanted["dest"] if wanted["dest"] is not None else (paths[1:] or ("",))[-1]
@@ -220,7 +220,7 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     from ctaflows.errors import UsageError
     from ctaflows.transfer.fetch import fetch_into
     from ctaflows.transfer.part_file import NobodyReads
-    from ctaflows.transfer.throttle import limited_to
+    from ctaflows.transfer.progress import limited_to
 
     others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")
     if len(paths) != 1 or any(wanted[name] for name in others):
@@ -294,9 +294,9 @@ def _folder(
 
 
 def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patterns) -> list[str]:
-    from ctaflows.transfer.decide import files_here, superfluous
+    from ctaflows.transfer.decide import extraneous, files_here
 
-    extra, protected = superfluous(files_here(here), names, empty, *patterns)
+    extra, protected = extraneous(files_here(here), names, empty, *patterns)
     if protected:
         click.echo(
             f"ctaflows: {len(protected)} files stay, since the door shows their directory empty, "
@@ -343,7 +343,7 @@ def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
 def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     """Fetch some tables of the files, not the files."""
     from ctaflows.cli import partial
-    from ctaflows.transfer.throttle import limited_to
+    from ctaflows.transfer.progress import limited_to
 
     partial.refuse_others(wanted)
     trees = _trees(door, paths, wanted)
@@ -395,14 +395,18 @@ def _beside(
     door: Door, trees: list[_Tree], wanted: dict[str, Any]
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready; to be done while no thread shows the progress yet."""
-    from ctaflows.storage.connect import again
+    from ctaflows.storage.connect import reconnect
     from ctaflows.transfer.haul import beside
 
     if len(trees) > 1 or wanted["bwlimit"]:
         return contextlib.nullcontext()
     [tree] = trees
     return beside(
-        door, tree.jobs, manifest=tree.manifest, check=wanted["check"], afresh=partial(again, door)
+        door,
+        tree.jobs,
+        manifest=tree.manifest,
+        check=wanted["check"],
+        afresh=partial(reconnect, door),
     )
 
 

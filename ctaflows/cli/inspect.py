@@ -106,7 +106,7 @@ def _look(
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.reader_process import MOST_REMOTE
     from ctaflows.errors import CtaflowsError, Stopped, error_text
-    from ctaflows.thread_pool import at_once
+    from ctaflows.thread_pool import run_concurrently
 
     def one(file: str) -> DL1Summary | CtaflowsError:
         try:
@@ -117,7 +117,9 @@ def _look(
             return why
 
     looked, errors = [], list[CtaflowsError]()
-    for file, found in zip(files, at_once(one, files, MOST_REMOTE, threading.Event()), strict=True):
+    for file, found in zip(
+        files, run_concurrently(one, files, MOST_REMOTE, threading.Event()), strict=True
+    ):
         if not isinstance(found, CtaflowsError):
             looked.append(Inspection(found.file, found))
             continue

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.namespace import Outcome
+    from ctaflows.storage.namespace import RemovalResult
 
 #: Directories of at most so many entries are sorted by name; the entries of larger ones are shown
 #: as they arrive, so that they need not be held (5 MB).
@@ -76,7 +76,7 @@ class Doubts:
     def __init__(self) -> None:
         self.n_empty = 0
         self._first: list[str] = []
-        self._undescribed: list[Outcome] = []
+        self._undescribed: list[RemovalResult] = []
 
     def __call__(self, path: str) -> None:
         """Take note of one."""

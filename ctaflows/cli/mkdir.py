@@ -15,15 +15,15 @@ from ctaflows.cli import options
 @options.verbose
 def command(paths: tuple[str, ...], *, parents: bool, as_json: bool, profile: str | None) -> None:
     """Make directories at the door."""
-    from ctaflows.cli.several import each
+    from ctaflows.cli.several import for_each
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import Outcome
+    from ctaflows.storage.namespace import RemovalResult
 
     door = connect(profile)
 
-    def make(path: str) -> Outcome:
+    def make(path: str) -> RemovalResult:
         where = door.normalise(path)
         door.mkdir(where, parents=parents, exist_ok=parents)
-        return Outcome(where, is_dir=True)
+        return RemovalResult(where, is_dir=True)
 
-    each(paths, make, "made", as_json=as_json)
+    for_each(paths, make, "made", as_json=as_json)

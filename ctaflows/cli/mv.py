@@ -20,9 +20,9 @@ def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: 
     If TARGET is a directory (for several sources it must be one), they move into it and keep their
     names. Directories are never replaced.
     """
-    from ctaflows.cli.several import each
+    from ctaflows.cli.several import for_each
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import Outcome, move
+    from ctaflows.storage.namespace import RemovalResult, move
 
     *sources, target = paths
     if not sources:
@@ -30,8 +30,8 @@ def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: 
     into = target if len(sources) == 1 or target.endswith("/") else target + "/"
     door = connect(profile)
 
-    def rename(source: str) -> Outcome:
+    def rename(source: str) -> RemovalResult:
         entry, path = move(door, source, into, overwrite=overwrite)
-        return Outcome(entry.path, entry.is_dir, path)
+        return RemovalResult(entry.path, entry.is_dir, path)
 
-    each(sources, rename, "moved", as_json=as_json)
+    for_each(sources, rename, "moved", as_json=as_json)

@@ -11,7 +11,7 @@ from ctaflows.cli import options, output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ctaflows.dl1.night_completeness import Census
+    from ctaflows.dl1.night_completeness import Completeness
 
 #: By verdict: 10 as where some files failed; growing is no failure, but to be looked at again.
 EXIT_CODES = {"complete": 0, "incomplete": 10, "growing": 11}
@@ -88,7 +88,7 @@ def command(
         raise click.exceptions.Exit(code)
 
 
-def _print(census: Census) -> None:
+def _print(census: Completeness) -> None:
     from ctaflows.dl1.report.tables import counted
 
     output.print_rich(_table(census))
@@ -98,7 +98,7 @@ def _print(census: Census) -> None:
     click.secho(counted(census), fg=_COLOURS[census.verdict], bold=True)
 
 
-def _lines(census: Census) -> list[tuple[str, str]]:
+def _lines(census: Completeness) -> list[tuple[str, str]]:
     from ctaflows.dl1.night_completeness import missing, versions_text
     from ctaflows.dl1.report.tables import since
     from ctaflows.text import human_bytes, shortened
@@ -123,7 +123,7 @@ def _lines(census: Census) -> list[tuple[str, str]]:
     ]
 
 
-def _table(census: Census) -> Table:
+def _table(census: Completeness) -> Table:
     from rich import box
     from rich.table import Table
 

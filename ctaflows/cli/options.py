@@ -63,7 +63,7 @@ def patterns(command: F) -> F:
     )(command)
 
 
-def pace(command: F) -> F:
+def rate_options(command: F) -> F:
     """Add --transfers and --bwlimit."""
     command = click.option(
         "--bwlimit",

@@ -15,7 +15,7 @@ from ctaflows.cli.several import tell
 if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Transfer
-    from ctaflows.storage.namespace import Doomed
+    from ctaflows.storage.namespace import RemovalPlan
     from ctaflows.storage.webdav import Door
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.cargo import Lading
@@ -54,7 +54,7 @@ Examples:
     metavar="MANIFEST",
     help="Upload just the files that failed, says the manifest.",
 )
-@options.pace
+@options.rate_options
 @options.as_json
 @options.profile
 @options.verbose
@@ -67,7 +67,7 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     files of many failed.
     """
     from ctaflows.storage.connect import connect
-    from ctaflows.transfer.throttle import limited_to
+    from ctaflows.transfer.progress import limited_to
 
     pairs, folders = _wanted(paths, wanted)
     door = connect(wanted["profile"], transfers=wanted["transfers"])
@@ -139,12 +139,12 @@ def _add(
 
 def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
     from ctaflows.model import Report, Transfer
-    from ctaflows.storage.namespace import Doomed
+    from ctaflows.storage.namespace import RemovalPlan
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.uploads import lading_of, plan, upload_alone, upload_lading
 
     overwrite: bool = wanted["overwrite"]
-    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else Doomed()
+    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else RemovalPlan()
     if wanted["dry_run"]:
         _print_plan(plan(door, pairs, overwrite=overwrite), surplus, as_json=wanted["as_json"])
         return
@@ -178,24 +178,28 @@ def _beside(
     door: Door, lading: Lading, manifest: Manifest | None, wanted: dict[str, Any]
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready."""
-    from ctaflows.storage.connect import again
+    from ctaflows.storage.connect import reconnect
     from ctaflows.transfer.cargo import beside
 
     if wanted["bwlimit"]:
         return contextlib.nullcontext()
     return beside(
-        door, lading, manifest=manifest, overwrite=wanted["overwrite"], afresh=partial(again, door)
+        door,
+        lading,
+        manifest=manifest,
+        overwrite=wanted["overwrite"],
+        afresh=partial(reconnect, door),
     )
 
 
-def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doomed:
+def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> RemovalPlan:
     """Find the files there that are not here; nothing is deleted because it can't be seen here."""
     from ctaflows.storage.links import refuse_linked_directory
-    from ctaflows.storage.namespace import Doomed
+    from ctaflows.storage.namespace import RemovalPlan
     from ctaflows.storage.walk import walk
-    from ctaflows.transfer.decide import superfluous
+    from ctaflows.transfer.decide import extraneous
 
-    found = Doomed()
+    found = RemovalPlan()
     for folder in folders:
         base = door.normalise(folder) + "/"
         there_now = door.exists(folder)
@@ -205,7 +209,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
             refuse_linked_directory(door, there_now, must_be_listed=True)
         there = {e.path.removeprefix(base): e for e in walk(door, folder) if not e.is_dir}
         here, unseen = wanted["here"][folder], wanted["unseen"][folder]
-        extra, kept = superfluous(there, here, unseen, wanted["include"], wanted["exclude"])
+        extra, kept = extraneous(there, here, unseen, wanted["include"], wanted["exclude"])
         found.add(there[name] for name in extra)
         if kept:
             click.echo(
@@ -217,7 +221,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Doom
     return found
 
 
-def _delete(door: Door, surplus: Doomed) -> CtaflowsError | None:
+def _delete(door: Door, surplus: RemovalPlan) -> CtaflowsError | None:
     """Delete files at the door, and give the error of those that are still there."""
     from ctaflows.storage.namespace import failure, remove_all
 
@@ -229,7 +233,7 @@ def _delete(door: Door, surplus: Doomed) -> CtaflowsError | None:
     return failure(failed, len(outcomes), "deleted") if failed else None
 
 
-def _print_plan(planned: list[Transfer], surplus: Doomed, *, as_json: bool) -> None:
+def _print_plan(planned: list[Transfer], surplus: RemovalPlan, *, as_json: bool) -> None:
     if as_json:
         output.print_json([t.to_dict() for t in planned])
         return

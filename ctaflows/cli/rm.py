@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.cli import console, options, output
-from ctaflows.cli.several import each, tell
+from ctaflows.cli.several import for_each, tell
 from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.namespace import Doomed, Outcome
+    from ctaflows.storage.namespace import RemovalPlan, RemovalResult
     from ctaflows.storage.webdav import Door
 
 _SHOWN = 10
@@ -60,30 +60,32 @@ def command(
 def _remove_files(
     door: Door, paths: tuple[str, ...], *, force: bool, dry_run: bool, as_json: bool
 ) -> None:
-    from ctaflows.storage.namespace import Outcome, remove_one
+    from ctaflows.storage.namespace import RemovalResult, remove_one
 
-    def remove(path: str) -> Outcome:
+    def remove(path: str) -> RemovalResult:
         where = door.normalise(path)
         entry = door.exists(where) if force else door.stat(where)
         if entry is None:
-            return Outcome(where)
+            return RemovalResult(where)
         if entry.is_dir:
             raise UsageError("That is a directory", where=where, hint="Remove it with -r.")
         if not dry_run:
             remove_one(door, where, is_dir=False)
         elif not as_json:
             click.echo(where)
-        return Outcome(where)
+        return RemovalResult(where)
 
-    each(paths, remove, "removed", as_json=as_json)
+    for_each(paths, remove, "removed", as_json=as_json)
 
 
-def _look(door: Door, paths: tuple[str, ...], *, force: bool) -> tuple[list[Entry], list[Outcome]]:
+def _look(
+    door: Door, paths: tuple[str, ...], *, force: bool
+) -> tuple[list[Entry], list[RemovalResult]]:
     """Give what is there, and what is not with its error."""
-    from ctaflows.storage.namespace import Outcome
+    from ctaflows.storage.namespace import RemovalResult
 
     entries: list[Entry] = []
-    missing: list[Outcome] = []
+    missing: list[RemovalResult] = []
     for path in paths:
         try:
             entries.append(door.stat(path))
@@ -92,23 +94,23 @@ def _look(door: Door, paths: tuple[str, ...], *, force: bool) -> tuple[list[Entr
                 continue
             if len(paths) == 1:
                 raise
-            missing.append(Outcome(path, error=error_text(why)))
+            missing.append(RemovalResult(path, error=error_text(why)))
     return entries, missing
 
 
 def _remove_trees(
     door: Door,
     entries: list[Entry],
-    missing: list[Outcome],
+    missing: list[RemovalResult],
     *,
     yes: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """List, show, ask, remove."""
-    from ctaflows.storage.namespace import doom, failure, remove_all
+    from ctaflows.storage.namespace import failure, plan_removal, remove_all
 
-    doomed = doom(door, entries)
+    doomed = plan_removal(door, entries)
     if dry_run or (doomed.dirs and not yes):
         _show(doomed)
     if doomed.dirs and not (dry_run or yes or _is_agreed()):
@@ -123,7 +125,7 @@ def _remove_trees(
         raise failure(failed, n_all, "removed")
 
 
-def _show(doomed: Doomed) -> None:
+def _show(doomed: RemovalPlan) -> None:
     """Say on stderr what is to go."""
     from ctaflows.text import human_bytes
 
@@ -150,9 +152,11 @@ def _is_agreed() -> bool:
     return click.confirm("Remove them all?", err=True)
 
 
-def _tell(batches: Iterable[Sequence[Outcome]], *, as_json: bool, names: bool) -> list[Outcome]:
+def _tell(
+    batches: Iterable[Sequence[RemovalResult]], *, as_json: bool, names: bool
+) -> list[RemovalResult]:
     """Tell what became of each path, while it happens, and give those that failed."""
-    failed: list[Outcome] = []
+    failed: list[RemovalResult] = []
 
     def told() -> Iterator[list[dict[str, Any]]]:
         for batch in batches:

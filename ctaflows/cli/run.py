@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ctaflows.cli import console, discovery, options, output
+from ctaflows.cli import console, flow_registry, options, output
 from ctaflows.errors import PartialFailure, UsageError
 from ctaflows.tracking import task_runners
 
@@ -20,12 +20,12 @@ _PLAIN = {str: click.STRING, int: click.INT, float: click.FLOAT}
 
 class _Flows(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(discovery.entry_points())
+        return list(flow_registry.entry_points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in discovery.entry_points():
+        if cmd_name not in flow_registry.entry_points():
             return None
-        return flow_command(cmd_name, discovery.load(cmd_name))
+        return flow_command(cmd_name, flow_registry.load(cmd_name))
 
 
 @click.group("run", cls=_Flows, epilog="Example: ctaflows run fetch-dl1 --date 20241114")
@@ -142,7 +142,7 @@ def _implied(track: bool | None, word: str | None) -> bool | None:
             f"--runner {word} runs the tasks by Prefect, and --no-track asks for none of it",
             hint="Leave one of the two out.",
         )
-    if task_runners.parse(word).is_elsewhere and discovery.prefect_api_url() is None:
+    if task_runners.parse(word).is_elsewhere and flow_registry.prefect_api_url() is None:
         raise UsageError(
             f"--runner {word} runs tasks on other machines, which report to a Prefect server",
             hint="Start one (prefect server start), and say in PREFECT_API_URL where they find it.",
@@ -151,7 +151,7 @@ def _implied(track: bool | None, word: str | None) -> bool | None:
 
 
 def _is_to_be_tracked(track: bool | None) -> bool:
-    url = discovery.prefect_api_url()
+    url = flow_registry.prefect_api_url()
     if track is None:
         track = url is not None
     if not track:

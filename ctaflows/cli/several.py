@@ -8,15 +8,15 @@ import click
 
 from ctaflows.cli import output
 from ctaflows.errors import CtaflowsError, error_text
-from ctaflows.storage.namespace import Outcome, failure
+from ctaflows.storage.namespace import RemovalResult, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def each(
-    paths: Sequence[str], act: Callable[[str], Outcome], done: str, *, as_json: bool
-) -> list[Outcome]:
+def for_each(
+    paths: Sequence[str], act: Callable[[str], RemovalResult], done: str, *, as_json: bool
+) -> list[RemovalResult]:
     """Act on each path, tell of it, and end with the right error.
 
     Parameters
@@ -35,13 +35,13 @@ def each(
     CtaflowsError
         A single path's own; of several that of all that failed.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[RemovalResult] = []
     single: CtaflowsError | None = None
     for path in paths:
         try:
             outcomes.append(act(path))
         except CtaflowsError as why:
-            outcomes.append(Outcome(path, error=error_text(why)))
+            outcomes.append(RemovalResult(path, error=error_text(why)))
             single = why
             tell(outcomes[-1], among=len(paths))
     if as_json:
@@ -54,7 +54,7 @@ def each(
     return outcomes
 
 
-def tell(outcome: Outcome, *, among: int) -> None:
+def tell(outcome: RemovalResult, *, among: int) -> None:
     """Say on stderr what failed, if there is more to come after it."""
     if among > 1 and outcome.error:
         click.echo(f"ctaflows: {output.one_line(outcome.error)}", err=True)

@@ -13,7 +13,7 @@ from ctaflows.cli import options, output
 
 if TYPE_CHECKING:
     from ctaflows.auth.oidc import DeviceLogin
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
     from ctaflows.auth.tokens import TokenInfo
     from ctaflows.settings import Settings
 
@@ -104,7 +104,7 @@ def logout(*, profile: str | None) -> None:
 def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
     """Find or ask for the client's secret, and log in."""
     from ctaflows.auth import secret
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
     from ctaflows.errors import UsageError
 
     given: str | None = None
@@ -118,7 +118,7 @@ def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
     elif secret.find(settings) is None and sys.stdin.isatty():
         question = f"Secret of the client {settings.client_id} (empty if it has none)"
         given = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
-    return Keeper(settings).log_in(_show, client_secret=given or None)
+    return TokenProvider(settings).log_in(_show, client_secret=given or None)
 
 
 def _show(login: DeviceLogin) -> None:
@@ -155,11 +155,11 @@ def _qr(text: str) -> str | None:
     return out.getvalue() if fits else None
 
 
-def _keeper(profile: str | None) -> Keeper:
+def _keeper(profile: str | None) -> TokenProvider:
     from ctaflows import settings
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
 
-    return Keeper(settings.load(profile))
+    return TokenProvider(settings.load(profile))
 
 
 def _print(info: TokenInfo, *, as_json: bool) -> None:

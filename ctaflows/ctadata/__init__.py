@@ -254,14 +254,14 @@ def start_agent_daemon(*, dev_instance: bool = False) -> None:
 
 def _platform(settings: dict[str, Any]) -> APIClient:
     """Make a client of the platform's services with the settings of one call."""
-    from ctaflows.ctadata.choice import platform_client
+    from ctaflows.ctadata.service_selection import platform_client
 
     return platform_client(settings)
 
 
 def _client(settings: dict[str, Any]) -> Any:
     """Make the client that a call is for."""
-    from ctaflows.ctadata.choice import client
+    from ctaflows.ctadata.service_selection import client
 
     return client(settings)
 

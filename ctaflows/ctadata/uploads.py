@@ -23,7 +23,7 @@ from ctaflows.errors import (
 )
 from ctaflows.model import Report, Transfer
 from ctaflows.storage import checksum as sums
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress
 from ctaflows.transfer.upload import LocalSource
 from ctaflows.transfer.uploads import files_of
@@ -102,7 +102,7 @@ def upload_many(
             progress.current().finished(failed)
             return None, failed
 
-    results = at_once(one, pairs, service.settings.transfers, stop)
+    results = run_concurrently(one, pairs, service.settings.transfers, stop)
     report = Report(tuple(done for _, done in results), time.monotonic() - started)
     return [answer for answer, _ in results if answer is not None], report
 

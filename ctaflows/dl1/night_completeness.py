@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.names import DL1Name
     from ctaflows.dl1.night import Night
-    from ctaflows.dl1.night_snapshots import Look
+    from ctaflows.dl1.night_snapshots import NightSnapshot
     from ctaflows.model import Entry
 
     _File = tuple[int, int, Entry]  # run, subrun
@@ -39,7 +39,7 @@ _MOST_SUBRUNS = 10_000
 
 
 @dataclass(frozen=True)
-class RunCensus:
+class RunCompleteness:
     """One run of a night.
 
     Attributes
@@ -88,7 +88,7 @@ class RunCensus:
 
 
 @dataclass(frozen=True)
-class Census:
+class Completeness:
     """A night as a unit.
 
     Attributes
@@ -112,7 +112,7 @@ class Census:
         Those that hold no DL1 file (yet).
     n_files, size_bytes : int
         All files that make up the night.
-    runs : tuple of RunCensus
+    runs : tuple of RunCompleteness
         The runs, in order.
     missing, growing, only_older, has_dl1, awaited, unknown
         As in `Gaps`, of data and datacheck.
@@ -122,9 +122,9 @@ class Census:
         Such as ``Run11111.0003``. The first one has none of versions without any datacheck.
     has_datacheck : bool
         Has the night any?
-    doubles : tuple of Double
+    doubles : tuple of Duplicate
         Runs that are there more than once, in several versions or with several cleanings.
-    odd_sizes : tuple of OddSize
+    odd_sizes : tuple of SizeOutlier
         Files of which the size is out of line; a run's last subrun may be small.
     changes : Changes or None
         What is different from the last look; None at the first one.
@@ -138,15 +138,15 @@ class Census:
     versions: tuple[str, ...] = ()
     n_files: int = 0
     size_bytes: int = 0
-    runs: tuple[RunCensus, ...] = ()
+    runs: tuple[RunCompleteness, ...] = ()
     missing: tuple[str, ...] = ()
     growing: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     data_without_datacheck: tuple[str, ...] = ()
     datacheck_without_data: tuple[str, ...] = ()
     has_datacheck: bool = False
-    doubles: tuple[Double, ...] = ()
-    odd_sizes: tuple[OddSize, ...] = ()
+    doubles: tuple[Duplicate, ...] = ()
+    odd_sizes: tuple[SizeOutlier, ...] = ()
     changes: Changes | None = None
     versions_used: tuple[str, ...] = ()
     versions_without_dl1: tuple[str, ...] = ()
@@ -194,14 +194,14 @@ class _Run:
         return [e for entries in self.subruns.values() for e in entries] + self.merged
 
 
-def take_census(
+def assess(
     night: Night,
     now: datetime,
     *,
     others: Sequence[Night] = (),
     expected: Mapping[int, int] | None = None,
-    before: Look | None = None,
-) -> Census:
+    before: NightSnapshot | None = None,
+) -> Completeness:
     """Look at a night as a whole.
 
     Parameters
@@ -214,7 +214,7 @@ def take_census(
         Other versions of the night; of one that is in use, the files that are not.
     expected : mapping of int to int, optional
         Subruns of each run that was taken, as the night's run summary tells.
-    before : Look, optional
+    before : NightSnapshot, optional
         The last look.
     """
     named = [(e, name) for e in night.entries if (name := parse_name(e.name))]
@@ -240,7 +240,7 @@ def take_census(
     unchecked, orphans = _unpaired(found, checked)
     versions = _with_dl1([night, *others])
     is_incomplete = bool(missing or empty or unchecked or orphans) or lacking.is_incomplete
-    return Census(
+    return Completeness(
         date=night.date,
         version=night.version,
         path=night.path,
@@ -262,8 +262,8 @@ def take_census(
         has_dl1=lacking.has_dl1,
         awaited=lacking.awaited,
         unknown=lacking.unknown,
-        doubles=doubles_in([night, *others]),
-        odd_sizes=odd_sizes(named, {e.path for e in growing}),
+        doubles=duplicates_in([night, *others]),
+        odd_sizes=size_outliers(named, {e.path for e in growing}),
         changes=changes,
     )
 
@@ -300,12 +300,12 @@ def _run(
     expected: Mapping[int, int] | None,
     growing: set[str],
     only_older: Iterable[tuple[int, int | None]],
-) -> RunCensus:
+) -> RunCompleteness:
     n_expected = (expected or {}).get(number)
     older = {s for r, s in only_older if r == number and s is not None}
     there_should_be = older.union(range(_span(run, n_expected)))
     changes = [e.mtime for e in run.entries if e.mtime]
-    return RunCensus(
+    return RunCompleteness(
         run=number,
         n_subruns=len(run.subruns),
         n_expected=n_expected,
@@ -335,7 +335,7 @@ def _span(run: _Run, n_expected: int | None) -> int:
 
 def _missing(
     missing_in_gaps: Iterable[str],
-    runs: Iterable[RunCensus],
+    runs: Iterable[RunCompleteness],
     expected: Mapping[int, int] | None,
 ) -> tuple[str, ...]:
     """Name what is missing by `gaps`, and what the run summary tells beyond."""
@@ -386,7 +386,7 @@ _FEW = 8
 
 
 @dataclass(frozen=True)
-class Double:
+class Duplicate:
     """Files of one run that are there more than once.
 
     Attributes
@@ -417,7 +417,7 @@ class Double:
 
 
 @dataclass(frozen=True)
-class OddSize:
+class SizeOutlier:
     """A file whose size is out of line with those of its kind.
 
     Attributes
@@ -449,7 +449,7 @@ def _place(night: Night, entry: Entry) -> str:
     return "/".join(p for p in parts if p and p != "datacheck")
 
 
-def doubles_in(nights: Sequence[Night]) -> tuple[Double, ...]:
+def duplicates_in(nights: Sequence[Night]) -> tuple[Duplicate, ...]:
     """Find runs with files of the same name in several places of a night's versions."""
     places: dict[tuple[str, int, str], set[str]] = defaultdict(set)
     for night in nights:
@@ -462,12 +462,14 @@ def doubles_in(nights: Sequence[Night]) -> tuple[Double, ...]:
         if len(where) > 1:
             doubles[kind, run].append(where)
     return tuple(
-        Double(kind, run, len(found), tuple(sorted(set().union(*found))))
+        Duplicate(kind, run, len(found), tuple(sorted(set().union(*found))))
         for (kind, run), found in sorted(doubles.items())
     )
 
 
-def odd_sizes(named: Sequence[tuple[Entry, DL1Name]], growing: set[str]) -> tuple[OddSize, ...]:
+def size_outliers(
+    named: Sequence[tuple[Entry, DL1Name]], growing: set[str]
+) -> tuple[SizeOutlier, ...]:
     """Find files that are much smaller or larger than those like them.
 
     Parameters
@@ -482,7 +484,7 @@ def odd_sizes(named: Sequence[tuple[Entry, DL1Name]], growing: set[str]) -> tupl
         if name.subrun is not None and entry.size_bytes and entry.path not in growing:
             key = name.kind, name.extension, entry.parent
             alike[key].append((name.run, name.subrun, entry))
-    odd: list[OddSize] = []
+    odd: list[SizeOutlier] = []
     for group in alike.values():
         last = {run: subrun for run, subrun, _ in sorted(group, key=lambda f: f[:2])}
         by_run: dict[int, list[_File]] = defaultdict(list)
@@ -497,7 +499,7 @@ def odd_sizes(named: Sequence[tuple[Entry, DL1Name]], growing: set[str]) -> tupl
     return tuple(sorted(odd, key=lambda o: o.path))
 
 
-def _out_of_line(files: Iterable[_File], sizes: Sequence[int], last: int) -> Iterator[OddSize]:
+def _out_of_line(files: Iterable[_File], sizes: Sequence[int], last: int) -> Iterator[SizeOutlier]:
     median = statistics.median(sizes)
     deviation = _MAD_TO_SIGMA * statistics.median(abs(s - median) for s in sizes)
     most = max(_DEVIATIONS * deviation, _LEAST_PART * median)
@@ -505,14 +507,14 @@ def _out_of_line(files: Iterable[_File], sizes: Sequence[int], last: int) -> Ite
         away = (entry.size_bytes or 0) - median
         # the run ended in its last subrun, whenever that was
         if abs(away) > most and not (away < 0 and subrun == last):
-            yield OddSize(entry.path, entry.size_bytes or 0, round(median))
+            yield SizeOutlier(entry.path, entry.size_bytes or 0, round(median))
 
 
 #: What is missing where nothing can be named.
 NO_DL1 = "any DL1 file"
 
 
-def missing(what: Census | Gaps) -> list[str]:
+def missing(what: Completeness | Gaps) -> list[str]:
     """Name what is missing, with the version that has it, or will; nothing where nothing is."""
     older = what.only_older
     named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]

@@ -26,7 +26,7 @@ _MOST_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
-class Look:
+class NightSnapshot:
     """One look at a night.
 
     Attributes
@@ -44,7 +44,7 @@ class Look:
     files: dict[str, list[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, night: Night, looked_at: datetime, verdict: str) -> Look:
+    def of(cls, night: Night, looked_at: datetime, verdict: str) -> NightSnapshot:
         """Make it from a night, when it was looked at and what was said of it."""
         return cls(looked_at, verdict, _files(night))
 
@@ -87,7 +87,7 @@ def state_file(folder: Path, door_url: str, night: Night) -> Path:
     return folder / "nights" / f"{night.date}-{digest}.json"
 
 
-def read_look(file: Path) -> Look | None:
+def read_snapshot(file: Path) -> NightSnapshot | None:
     """Read the last look; None where there is none, or what is there is damaged."""
     try:
         if is_special(file):
@@ -106,10 +106,10 @@ def read_look(file: Path) -> Look | None:
         and isinstance(files, dict)
         and all(isinstance(state, list) for state in files.values())
     )
-    return Look(looked_at, verdict, files) if is_whole and looked_at else None
+    return NightSnapshot(looked_at, verdict, files) if is_whole and looked_at else None
 
 
-def write_look(file: Path, look: Look) -> None:
+def write_snapshot(file: Path, look: NightSnapshot) -> None:
     """Replace the last look in one step.
 
     Raises

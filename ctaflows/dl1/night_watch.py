@@ -63,7 +63,7 @@ def night_of(text: str, now: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitTimes:
     """How long to wait before something counts as finished.
 
     Attributes
@@ -79,7 +79,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Look:
+class PollResult:
     """What is to be done after a look.
 
     Attributes
@@ -99,7 +99,7 @@ class Look:
     n_done: int = 0
     last_change: datetime | None = None
 
-    def is_whole(self, is_incomplete: bool, now: datetime, patience: Patience) -> bool:
+    def is_whole(self, is_incomplete: bool, now: datetime, patience: WaitTimes) -> bool:
         """Is the night complete, so that nothing more is to be expected?
 
         Parameters
@@ -108,7 +108,7 @@ class Look:
             Is something missing, or not known, as `night.Gaps` tells?
         now : datetime
             The present, aware.
-        patience : Patience
+        patience : WaitTimes
             A night has no end of its own: only silence tells.
         """
         if self.last_change is None or self.ready or self.waiting or is_incomplete:
@@ -116,18 +116,20 @@ class Look:
         return (now - self.last_change).total_seconds() >= patience.quiet_s
 
 
-def look_at(memory: Memory, wanted: Sequence[Entry], now: datetime, patience: Patience) -> Look:
+def poll(
+    memory: WatchState, wanted: Sequence[Entry], now: datetime, patience: WaitTimes
+) -> PollResult:
     """Say which of the wanted files are to be dealt with now.
 
     Parameters
     ----------
-    memory : Memory
+    memory : WatchState
         With the present look taken in.
     wanted : sequence of Entry
         Files of the present look.
     now : datetime
         The present, aware.
-    patience : Patience
+    patience : WaitTimes
         How long a file must have been as it is.
     """
     ready: list[Entry] = []
@@ -141,11 +143,11 @@ def look_at(memory: Memory, wanted: Sequence[Entry], now: datetime, patience: Pa
             n_done += 1
         else:
             (ready if seen.is_complete(now, patience.settle_s) else waiting).append(entry)
-    return Look(tuple(ready), tuple(waiting), n_done, max(changes, default=None))
+    return PollResult(tuple(ready), tuple(waiting), n_done, max(changes, default=None))
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class PollSchedule:
     """How often to look, and for how long.
 
     Attributes
@@ -214,7 +216,7 @@ _LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class FileHistory:
     """What was seen of one file at the door.
 
     Attributes
@@ -296,19 +298,19 @@ def _whole(value: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Memory:
+class WatchState:
     """What all looks at a night have shown so far.
 
     Attributes
     ----------
-    sightings : mapping of str to Sighting
+    sightings : mapping of str to FileHistory
         Path at the door to what was seen of the file. A file that is not shown any more keeps its
         last sighting: a door may show a directory that it can't read as an empty one.
     """
 
-    sightings: Mapping[str, Sighting] = field(default_factory=dict)
+    sightings: Mapping[str, FileHistory] = field(default_factory=dict)
 
-    def after(self, entries: Iterable[Entry], now: datetime) -> Memory:
+    def after(self, entries: Iterable[Entry], now: datetime) -> WatchState:
         """Take in one look at the night."""
         seen = dict(self.sightings)
         for entry in entries:
@@ -316,13 +318,13 @@ class Memory:
             if known is not None and known.is_of(entry):
                 seen[entry.path] = replace(known, n_looks=known.n_looks + 1)
             else:
-                seen[entry.path] = Sighting(entry.size_bytes, entry.mtime, entry.etag, now)
-        return Memory(seen)
+                seen[entry.path] = FileHistory(entry.size_bytes, entry.mtime, entry.etag, now)
+        return WatchState(seen)
 
-    def having_done(self, paths: Iterable[str]) -> Memory:
+    def having_done(self, paths: Iterable[str]) -> WatchState:
         """Take in that files were dealt with, as they were at the last look that showed them."""
         done = {path: replace(self.sightings[path], is_done=True) for path in paths}
-        return Memory({**self.sightings, **done})
+        return WatchState({**self.sightings, **done})
 
     def to_text(self) -> str:
         """Write all of it down: a line that names the format, and one for each file."""
@@ -345,11 +347,11 @@ class Memory:
         if first != json.dumps(_FORMAT):
             return cls(), False
         is_whole = bool(lines) and not lines[-1]
-        seen: dict[str, Sighting] = {}
+        seen: dict[str, FileHistory] = {}
         for line in filter(None, lines):
             try:
                 values = json.loads(line)
-                path, about = values["path"], Sighting.from_dict(values)
+                path, about = values["path"], FileHistory.from_dict(values)
                 if not isinstance(path, str):
                     raise TypeError("no path")
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
@@ -367,7 +369,7 @@ class Memory:
 MEMORY = ".watch-night.part.state"
 
 
-class Notebook:
+class WatchStateFile:
     """What the looks at a night have shown, kept in the night's folder across runs.
 
     Parameters
@@ -377,19 +379,19 @@ class Notebook:
 
     Attributes
     ----------
-    memory : Memory
+    memory : WatchState
         All of it.
     """
 
     def __init__(self, folder: StrPath) -> None:
         self._folder = folder
-        self.memory = recall(folder)
+        self.memory = read_state(folder)
 
     def look(self, entries: Iterable[Entry], now: datetime) -> None:
         """Note one look at the night."""
         self.memory = self.memory.after(entries, now)
         if self.memory.sightings:
-            remember(self.memory, self._folder)
+            write_state(self.memory, self._folder)
 
     def done(self, paths: Iterable[str]) -> None:
         """Note that files were dealt with, since the last look."""
@@ -412,7 +414,7 @@ class Notebook:
         return [file for file, about in seen.items() if about.is_done and file.startswith(base)]
 
 
-def recall(folder: StrPath) -> Memory:
+def read_state(folder: StrPath) -> WatchState:
     """Read what earlier looks at a night have shown, as far as it can be read.
 
     Parameters
@@ -424,11 +426,11 @@ def recall(folder: StrPath) -> Memory:
     try:
         text = read_ours(file).decode("ascii")
     except FileNotFoundError:
-        return Memory()
+        return WatchState()
     except (OSError, UsageError, ValueError) as why:
         _warn(file, str(why))
-        return Memory()
-    memory, is_whole = Memory.from_text(text)
+        return WatchState()
+    memory, is_whole = WatchState.from_text(text)
     if not is_whole:
         _warn(file, "it is damaged")
     return memory
@@ -440,12 +442,12 @@ def _warn(file: Path, why: str) -> None:
     )
 
 
-def remember(memory: Memory, folder: StrPath) -> None:
+def write_state(memory: WatchState, folder: StrPath) -> None:
     """Write down what the looks at a night have shown, in one step.
 
     Parameters
     ----------
-    memory : Memory
+    memory : WatchState
         All of it.
     folder : path
         The night's folder here; it is made if need be.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ctaflows import cancel, errors
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.content.summary import DL1Summary
-from ctaflows.dl1.hdf5.partial_copy import Kept, NoSuchTable
+from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, PartialCopy
 from ctaflows.dl1.quality.checks import Inspection
 from ctaflows.errors import CtaflowsError, IntegrityError, error_text
 
@@ -60,7 +60,7 @@ class _Odd(Exception):
     """The process behaves as none of ours does."""
 
 
-class Source(Protocol):
+class RemoteSource(Protocol):
     """A file that is not here, see `ctaflows.storage.remote_file.RemoteFile`."""
 
     size: int
@@ -72,7 +72,7 @@ class Source(Protocol):
         """Hear what will be read soon."""
 
 
-class Reader:
+class ReaderProcess:
     """A process that reads files, one after the other; a new one follows where it dies.
 
     Parameters
@@ -99,7 +99,7 @@ class Reader:
         return self._answer(request, _summary, _size_bytes(path))
 
     def read_source(
-        self, source: Source, file: str, *, ends_only: bool, images: int | None = 0
+        self, source: RemoteSource, file: str, *, ends_only: bool, images: int | None = 0
     ) -> DL1Summary:
         """Tell what is in a file that is not here, as `inspect_stream`.
 
@@ -118,13 +118,13 @@ class Reader:
 
     def copy_source(
         self,
-        source: Source,
+        source: RemoteSource,
         file: str,
         target: Path,
         choice: TableSelection,
         mark: Mapping[str, Any],
         stop: threading.Event | None = None,
-    ) -> Kept:
+    ) -> PartialCopy:
         """Copy some tables of a file that is not here, as `copy_tables`.
 
         Raises
@@ -154,7 +154,7 @@ class Reader:
         request: dict[str, Any],
         understood: Callable[[dict[str, Any]], T],
         size_bytes: int,
-        source: Source | None = None,
+        source: RemoteSource | None = None,
         stop: threading.Event | None = None,
     ) -> T:
         """Ask, serve what it asks for meanwhile, and give the answer."""
@@ -193,7 +193,7 @@ class Reader:
         raise error
 
     @staticmethod
-    def _served(talk: _Talk, request: dict[str, Any], source: Source | None) -> bytes:
+    def _served(talk: _Talk, request: dict[str, Any], source: RemoteSource | None) -> bytes:
         """Ask, and serve until a line comes that is no question."""
         talk.say(json.dumps(request).encode() + b"\n")
         line = talk.line()
@@ -294,11 +294,11 @@ class _Talk:
             if is_there:
                 return
             if self._stop is not None:
-                cancel.end_if(self._stop)
+                cancel.raise_if_cancelled(self._stop)
             if self._left_s <= 0:
                 raise TimeoutError(f"{self._limit_s:.0f}")
 
-    def serve(self, source: Source, line: bytes) -> int:
+    def serve(self, source: RemoteSource, line: bytes) -> int:
         """Do what the process asks for; say how many bytes it got."""
         try:
             question = json.loads(line)
@@ -344,9 +344,9 @@ def _summary(values: dict[str, Any]) -> DL1Summary:
     return DL1Summary.from_dict(values["summary"])
 
 
-def _kept(values: dict[str, Any]) -> Kept:
+def _kept(values: dict[str, Any]) -> PartialCopy:
     kept = values["kept"]
-    return Kept(tuple(kept["paths"]), tuple(kept["left_out"]), kept["stored_bytes"])
+    return PartialCopy(tuple(kept["paths"]), tuple(kept["left_out"]), kept["stored_bytes"])
 
 
 def _error(values: dict[str, Any]) -> CtaflowsError:
@@ -381,17 +381,17 @@ class _Pool:
         self.size = size
         self.pid = os.getpid()
         self._free = threading.BoundedSemaphore(self.size)
-        self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
-        self._all: list[Reader] = []
+        self._idle: queue.SimpleQueue[ReaderProcess] = queue.SimpleQueue()
+        self._all: list[ReaderProcess] = []
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self) -> Iterator[ReaderProcess]:
         """Lend a reader; wait for one if all are at work."""
         with self._free:
             try:
                 reader = self._idle.get_nowait()
             except queue.Empty:
-                reader = Reader()
+                reader = ReaderProcess()
                 self._all.append(reader)
             try:
                 yield reader
@@ -426,7 +426,7 @@ def _readers() -> _Pool:
         return _pool
 
 
-def remote_reader() -> contextlib.AbstractContextManager[Reader]:
+def remote_reader() -> contextlib.AbstractContextManager[ReaderProcess]:
     """Lend a reader of files that are not here: these wait for the network, not for processors."""
     global _remote_pool
     with _lock:
@@ -507,7 +507,7 @@ def inspect_files(
     ]
 
 
-def _inspected(reader: Reader, path: StrPath, images: int | None) -> Inspection:
+def _inspected(reader: ReaderProcess, path: StrPath, images: int | None) -> Inspection:
     try:
         return Inspection(str(path), reader.read(path, images))
     except CtaflowsError as why:

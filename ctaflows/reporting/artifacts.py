@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from ctaflows.dl1.night_completeness import Census
+    from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Report, Transfer
 
@@ -78,12 +78,12 @@ def publish_page(report: NightReport) -> bool:
     return publish_link(key, f"{title}: the page with plots", report.page)
 
 
-def publish_census(census: Census) -> None:
+def publish_census(census: Completeness) -> None:
     """Make a page in Prefect's UI of a night that was looked at.
 
     Parameters
     ----------
-    census : Census
+    census : Completeness
         What `look_at_night` gave.
     """
     if in_run():
@@ -171,7 +171,7 @@ def publish_link(key: str, title: str, target: str) -> bool:
 
 
 @contextlib.contextmanager
-def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[Gauge]:
+def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[ProgressArtifact]:
     """Keep a progress artifact of this run while its block lasts; all transfers within are heard.
 
     Parameters
@@ -182,7 +182,7 @@ def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[Gauge]:
         How much of it.
     """
     heard = progress.current()
-    gauge = Gauge(n_files, n_bytes, _told_to_prefect(title), also=heard)
+    gauge = ProgressArtifact(n_files, n_bytes, _told_to_prefect(title), also=heard)
     if not in_run():
         yield gauge
         return
@@ -286,7 +286,7 @@ _PATIENCE_S = 10.0
 log = logging.getLogger("ctaflows.reporting.artifacts")
 
 
-class Gauge(Progress):
+class ProgressArtifact(Progress):
     """Counts what is moved, and tells of it while its block lasts.
 
     Parameters

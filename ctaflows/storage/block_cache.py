@@ -75,7 +75,7 @@ class BlockCache:
         self.held_bytes -= len(self._blocks.pop(number, b""))
 
 
-class Planner:
+class ReadPlanner:
     """Decides on requests.
 
     Parameters

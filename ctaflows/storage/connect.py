@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def connect(profile: str | None = None, **flags: Any) -> Door:
     key = (os.getpid(), hash(settings))
     with _lock:
         if key not in _doors or _doors[key][0] != settings:
-            _doors[key] = (settings, Door(settings, Keeper(settings)))
+            _doors[key] = (settings, Door(settings, TokenProvider(settings)))
         return _doors[key][1]
 
 
-def again(door: Door, n_transfers: int) -> Door:
+def reconnect(door: Door, n_transfers: int) -> Door:
     """Give a door to the same place for a process made by fork, since sockets can't be shared.
 
     Parameters
@@ -50,4 +50,4 @@ def again(door: Door, n_transfers: int) -> Door:
         How many files the new one may move at once.
     """
     settings = replace(door.settings, transfers=n_transfers)
-    return Door(settings, Keeper(settings)).told_by(door)
+    return Door(settings, TokenProvider(settings)).told_by(door)

@@ -43,14 +43,14 @@ class Lister:
 
     Attributes
     ----------
-    slots : Slots
+    slots : ListingSemaphore
         One for each directory that may be listed at once.
     server : str or None
         What the server called itself, empty where it has no name; None before the first answer.
     """
 
     def __init__(self, transport: Transport, settings: Settings) -> None:
-        self.slots = Slots(settings.listings)
+        self.slots = ListingSemaphore(settings.listings)
         self.server: str | None = None
         self._transport = transport
         self._settings = settings
@@ -76,7 +76,7 @@ class Lister:
             It was set.
         """
         stop = stop or threading.Event()
-        with cancel.heard(stop):
+        with cancel.link_child(stop):
             yield from self._all(path, url, stop)
 
     def _all(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
@@ -114,7 +114,7 @@ class Lister:
 
     def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         parser = MultistatusParser(path)
-        slot = Slot()
+        slot = ListingPermit()
         self.slots.take(slot, stop)
         try:
             with self._propfind(url, "1") as stream:
@@ -202,7 +202,7 @@ PATIENCE_S = 0.2
 _POLL_S = 0.05
 
 
-class Slot:
+class ListingPermit:
     """A claim to one of the slots.
 
     Attributes
@@ -217,7 +217,7 @@ class Slot:
         self.is_held = False
 
 
-class Slots:
+class ListingSemaphore:
     """So many listings at once.
 
     Parameters
@@ -229,14 +229,14 @@ class Slots:
     def __init__(self, n_slots: int) -> None:
         self._condition = threading.Condition()
         self._n_free = n_slots
-        self._lent: dict[Slot, float] = {}  # and since when
+        self._lent: dict[ListingPermit, float] = {}  # and since when
 
-    def take(self, slot: Slot, stop: threading.Event | None = None) -> None:
+    def take(self, slot: ListingPermit, stop: threading.Event | None = None) -> None:
         """Wait for a slot; one's own, if it was lent and nobody took it, is there at once.
 
         Parameters
         ----------
-        slot : Slot
+        slot : ListingPermit
             The claim.
         stop : threading.Event, optional
             Ends the wait when it is set; so does the end of the work it belongs to, see `halt`.
@@ -254,13 +254,13 @@ class Slots:
                     raise Stopped("The listing was stopped")
                 self._condition.wait(_POLL_S)
 
-    def lend(self, slot: Slot) -> None:
+    def lend(self, slot: ListingPermit) -> None:
         """Leave a slot to whoever needs it, until it is taken again."""
         with self._condition:
             if slot.is_held:
                 self._lent[slot] = time.monotonic()
 
-    def give(self, slot: Slot) -> None:
+    def give(self, slot: ListingPermit) -> None:
         """Give a slot back for good."""
         with self._condition:
             self._lent.pop(slot, None)
@@ -269,7 +269,7 @@ class Slots:
                 self._n_free += 1
                 self._condition.notify()
 
-    def _find(self, slot: Slot) -> bool:
+    def _find(self, slot: ListingPermit) -> bool:
         """Take a free slot, or that of a reader which has been away for long."""
         if self._n_free:
             self._n_free -= 1

@@ -19,7 +19,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage import links
 from ctaflows.storage.walk import walk_batches
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _has_moved(door: Door, entry: Entry, path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RemovalResult:
     """What became of one path.
 
     Attributes
@@ -180,12 +180,12 @@ class Outcome:
         return {"path": self.path, "type": kind, **target, "error": self.error}
 
 
-def failure(failed: Sequence[Outcome], n_all: int, done: str) -> PartialFailure:
+def failure(failed: Sequence[RemovalResult], n_all: int, done: str) -> PartialFailure:
     """Make the error of those that failed.
 
     Parameters
     ----------
-    failed : sequence of Outcome
+    failed : sequence of RemovalResult
         At least one.
     n_all : int
         How many there were in all.
@@ -199,9 +199,9 @@ def failure(failed: Sequence[Outcome], n_all: int, done: str) -> PartialFailure:
     )
 
 
-def undescribed(entries: Iterable[Entry]) -> list[Outcome]:
+def undescribed(entries: Iterable[Entry]) -> list[RemovalResult]:
     """Give those of some entries that the storage names without describing them."""
-    return [Outcome(e.path, error=e.error) for e in entries if e.error is not None]
+    return [RemovalResult(e.path, error=e.error) for e in entries if e.error is not None]
 
 
 def refuse_undescribed(entries: Iterable[Entry]) -> None:
@@ -210,12 +210,12 @@ def refuse_undescribed(entries: Iterable[Entry]) -> None:
         raise undescribed_failure(unseen)
 
 
-def undescribed_failure(unseen: Sequence[Outcome]) -> PartialFailure:
+def undescribed_failure(unseen: Sequence[RemovalResult]) -> PartialFailure:
     """Make the error of a listing in which something is not described.
 
     Parameters
     ----------
-    unseen : sequence of Outcome
+    unseen : sequence of RemovalResult
         From `undescribed`, at least one.
     """
     first = unseen[0]
@@ -241,7 +241,7 @@ _AT_A_TIME = 1000
 
 
 @dataclass(slots=True)
-class Doomed:
+class RemovalPlan:
     """What is to be removed.
 
     Attributes
@@ -252,7 +252,7 @@ class Doomed:
         Sum of the files' sizes that are known.
     n_empty : int
         Directories that show nothing: they are empty, or not readable.
-    kept : list of Outcome
+    kept : list of RemovalResult
         What can't be removed, with the reason.
     suspects : dict of str to Entry
         Those of the files that may be symbolic links.
@@ -262,7 +262,7 @@ class Doomed:
     dirs: list[str] = field(default_factory=list)
     size_bytes: int = 0
     n_empty: int = 0
-    kept: list[Outcome] = field(default_factory=list)
+    kept: list[RemovalResult] = field(default_factory=list)
     suspects: dict[str, Entry] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -272,21 +272,23 @@ class Doomed:
         """Take in what was found."""
         for entry in entries:
             if entry.error is not None:
-                self.kept.append(Outcome(entry.path, error=f"it can't be described: {entry.error}"))
+                self.kept.append(
+                    RemovalResult(entry.path, error=f"it can't be described: {entry.error}")
+                )
                 continue
             if links.may_be_link(entry):
                 self.suspects[entry.path] = entry
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
 
-    def all(self) -> Iterator[Outcome]:
+    def all(self) -> Iterator[RemovalResult]:
         """Give them in the order in which they are removed, after those that are kept."""
         yield from self.kept
-        yield from (Outcome(path) for path in self.files)
-        yield from (Outcome(path, is_dir=True) for path in reversed(self.dirs))
+        yield from (RemovalResult(path) for path in self.files)
+        yield from (RemovalResult(path, is_dir=True) for path in reversed(self.dirs))
 
 
-def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
+def plan_removal(door: Door, entries: Sequence[Entry]) -> RemovalPlan:
     """List all that goes when these go; nothing is removed yet.
 
     Parameters
@@ -301,7 +303,7 @@ def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
     UsageError
         One of them is the root.
     """
-    doomed = Doomed()
+    doomed = RemovalPlan()
     if any(entry.path == "/" for entry in entries):
         raise UsageError("The root can't be removed")
     trees = {entry.path + "/" for entry in entries if entry.is_dir}
@@ -320,7 +322,7 @@ def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
             try:
                 links.refuse_linked_directory(door, entry, must_be_listed=True)
             except CtaflowsError as why:
-                doomed.kept.append(Outcome(entry.path, is_dir=True, error=error_text(why)))
+                doomed.kept.append(RemovalResult(entry.path, is_dir=True, error=error_text(why)))
                 continue
         doomed.add([entry])
         if entry.is_dir:
@@ -329,7 +331,7 @@ def doom(door: Door, entries: Sequence[Entry]) -> Doomed:
     return doomed
 
 
-def remove_all(door: Door, doomed: Doomed) -> Iterator[Sequence[Outcome]]:
+def remove_all(door: Door, doomed: RemovalPlan) -> Iterator[Sequence[RemovalResult]]:
     """Remove what was listed, on past what fails, and give the outcomes as they come.
 
     Files first, ``transfers`` at once; then directories, those at the same depth at once.
@@ -338,25 +340,25 @@ def remove_all(door: Door, doomed: Doomed) -> Iterator[Sequence[Outcome]]:
     ----------
     door : Door
         Its ``transfer_slots`` bound how many requests go at once.
-    doomed : Doomed
-        From `doom`.
+    doomed : RemovalPlan
+        From `plan_removal`.
     """
     stop = threading.Event()
 
-    def one(outcome: Outcome) -> Outcome:
+    def one(outcome: RemovalResult) -> RemovalResult:
         try:
             with door.transfer_slots:
                 if outcome.path in doomed.suspects:
                     links.refuse_link(door, doomed.suspects[outcome.path])
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
-            return Outcome(outcome.path, outcome.is_dir, error=error_text(why))
+            return RemovalResult(outcome.path, outcome.is_dir, error=error_text(why))
         return outcome
 
     if doomed.kept:
         yield doomed.kept
     for chunk in _in_turn(doomed):
-        yield at_once(one, chunk, door.settings.transfers, stop)
+        yield run_concurrently(one, chunk, door.settings.transfers, stop)
 
 
 def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | None = None) -> None:
@@ -402,11 +404,11 @@ def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | N
             return
 
 
-def _in_turn(doomed: Doomed) -> Iterator[list[Outcome]]:
+def _in_turn(doomed: RemovalPlan) -> Iterator[list[RemovalResult]]:
     """Give pieces of which each may be removed in any order."""
-    files = (Outcome(path) for path in doomed.files)
+    files = (RemovalResult(path) for path in doomed.files)
     while chunk := list(itertools.islice(files, _AT_A_TIME)):
         yield chunk
     deepest_first = sorted(doomed.dirs, key=lambda path: path.count("/"), reverse=True)
     for _, level in itertools.groupby(deepest_first, key=lambda path: path.count("/")):
-        yield [Outcome(path, is_dir=True) for path in level]
+        yield [RemovalResult(path, is_dir=True) for path in level]

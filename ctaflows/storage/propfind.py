@@ -65,7 +65,7 @@ _NOWHERE = -1
 # bytes as mean themselves in XML: so what it matches, at the place where a response may stand in
 # the same document, has the same structure, and the parser would have found the same. Pure: no I/O.
 
-#: The values an entry is made of, in the order in which `Shape.values` gives them.
+#: The values an entry is made of, in the order in which `ResponsePattern.values` gives them.
 KEYS = ("href", "size", "mtime", "checksums", "locality", "etag")
 
 #: Printable ASCII but for the marks of XML: nothing to decode, to unescape, to strip or to refuse.
@@ -73,7 +73,7 @@ _PLAIN = "(?! )[ !-%'-;=?-~]{0,4096}+(?<! )"
 _is_plain = re.compile(_PLAIN).fullmatch
 
 _MOST_COMPILED = 64
-_compiled: dict[tuple[str, bool], Shape] = {}
+_compiled: dict[tuple[str, bool], ResponsePattern] = {}
 
 
 class Value(NamedTuple):
@@ -83,7 +83,7 @@ class Value(NamedTuple):
     end: int
 
 
-class Shape:
+class ResponsePattern:
     """What responses of one kind look like.
 
     Parameters
@@ -136,14 +136,14 @@ def pattern_of(response: bytes, values: Mapping[str, Value]) -> str | None:
     return "".join([*parts, re.escape(text[done:]), "()"])
 
 
-class Shapes:
+class ResponsePatterns:
     """The shapes that one document has shown: its begin says what their prefixes mean."""
 
     #: So many are looked at; a document whose responses all differ is left to the parser.
     most = 8
 
     def __init__(self) -> None:
-        self.known: list[Shape] = []
+        self.known: list[ResponsePattern] = []
         self._seen: set[tuple[str, bool]] = set()
 
     def learn(self, response: bytes, values: Mapping[str, Value], *, is_dir: bool) -> None:
@@ -156,7 +156,7 @@ class Shapes:
         kind = (pattern, is_dir)
         shape = _compiled.get(kind)
         if shape is None and kind in self._seen:
-            shape = Shape(pattern, is_dir=is_dir)
+            shape = ResponsePattern(pattern, is_dir=is_dir)
             if len(_compiled) >= _MOST_COMPILED:
                 _compiled.clear()
             _compiled[kind] = shape
@@ -196,7 +196,7 @@ class MultistatusParser:
         self._n_base = len(self._base)
         self._ready: list[Entry] = []
         self._held = b""
-        self._shapes = Shapes()
+        self._shapes = ResponsePatterns()
         self._depth = 0
         self._text: list[str] = []
         self._n_text = 0

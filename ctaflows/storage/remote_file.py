@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import DoorBusy, Lost, Nearline, UsageError
-from ctaflows.storage.block_cache import BLOCK_BYTES, BlockCache, Planner
+from ctaflows.storage.block_cache import BLOCK_BYTES, BlockCache, ReadPlanner
 from ctaflows.storage.range_reader import RangeReader
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RemoteFile(io.BufferedIOBase):
         self._reader = RangeReader(door, entry, stop)
         self._siblings: list[RangeReader] = []
         self._cache = BlockCache(cache_bytes)
-        self._planner = Planner(self.size, cache_bytes)
+        self._planner = ReadPlanner(self.size, cache_bytes)
         self._heard = heard
         self._n_connections = 1
 

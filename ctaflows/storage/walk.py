@@ -100,7 +100,7 @@ def walk_batches(
         Directories of at most so many entries are sorted by name; larger ones come in the door's
         order, so that they need not be held.
     """
-    with Ahead(storage, [storage.normalise(path)]) as ahead:
+    with ListingPrefetcher(storage, [storage.normalise(path)]) as ahead:
         while (where := ahead.next_path()) is not None:
             if where.count("/") > _MAX_DEPTH:
                 raise ProtocolSurprise(
@@ -211,7 +211,7 @@ class _Begun:
         self.error: Exception | None = None
 
 
-class Ahead:
+class ListingPrefetcher:
     """The directories of a walk that are still to be given, the next one on top.
 
     Parameters
@@ -234,7 +234,7 @@ class Ahead:
         self._hearing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._hearing.enter_context(cancel.heard(self._stop))
+        self._hearing.enter_context(cancel.link_child(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -250,7 +250,7 @@ class Ahead:
 
     def next_path(self) -> str | None:
         """Take the directory whose turn it is; None after the last one."""
-        cancel.end_if(self._stop)
+        cancel.raise_if_cancelled(self._stop)
         with self._changed:
             return self._stack.pop() if self._stack else None
 
@@ -283,7 +283,7 @@ class Ahead:
         while True:
             with self._changed:
                 while not (begun.batches or begun.is_done):
-                    cancel.end_if(self._stop)
+                    cancel.raise_if_cancelled(self._stop)
                     self._changed.wait(_WAKE_S)
                 ready, begun.batches = begun.batches, deque()
                 self._n_held -= begun.n_entries
@@ -303,7 +303,7 @@ class Ahead:
             path, begun = taken
             try:
                 batches = _batches(self._storage, path, self._stop)
-                with cancel.within(self._stop), contextlib.closing(batches):
+                with cancel.scope(self._stop), contextlib.closing(batches):
                     for batch in batches:
                         self._hold(begun, batch)
             except Exception as why:  # noqa: BLE001  raised when its turn comes

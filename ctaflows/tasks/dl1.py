@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1 import names, night, night_snapshots
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.night import Night, newest_of_each_run
-from ctaflows.dl1.night_completeness import Census, take_census
+from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_be_link
@@ -173,7 +173,7 @@ def look_at_night(
     state: StrPath | None = None,
     remember: bool = True,
     profile: str | None = None,
-) -> Census:
+) -> Completeness:
     """Tell whether a night is whole: runs, subruns, what is missing, growing, double, out of line.
 
     Parameters
@@ -210,19 +210,19 @@ def look_at_night(
         if state
         else night_snapshots.state_file(door.settings.config_dir, door.settings.door_url, this)
     )
-    before = night_snapshots.read_look(file) if remember else None
-    census = take_census(this, now, others=others, expected=expected, before=before)
+    before = night_snapshots.read_snapshot(file) if remember else None
+    census = assess(this, now, others=others, expected=expected, before=before)
     if remember:
         try:
-            night_snapshots.write_look(
-                file, night_snapshots.Look.of(this, census.looked_at, census.verdict)
+            night_snapshots.write_snapshot(
+                file, night_snapshots.NightSnapshot.of(this, census.looked_at, census.verdict)
             )
         except CtaflowsError as why:
             get_logger("night").warning("%s", why)
     return census
 
 
-def census_of(night: Night, *, profile: str | None = None) -> Census:
+def census_of(night: Night, *, profile: str | None = None) -> Completeness:
     """Tell whether a night that was listed is whole; untracked, and nothing is remembered.
 
     Parameters
@@ -237,7 +237,7 @@ def census_of(night: Night, *, profile: str | None = None) -> Census:
     except CtaflowsError as why:
         get_logger("night").warning("Other versions of the night can't be listed: %s", why)
         others = []
-    return take_census(night, datetime.now(UTC), others=others)
+    return assess(night, datetime.now(UTC), others=others)
 
 
 def _other_versions(door: Door, this: Night) -> list[Night]:

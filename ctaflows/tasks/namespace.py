@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.storage import namespace as _namespace
 from ctaflows.storage.connect import connect
-from ctaflows.storage.namespace import Outcome, failure, undescribed, undescribed_failure
+from ctaflows.storage.namespace import RemovalResult, failure, undescribed, undescribed_failure
 from ctaflows.storage.search import Tally, Usage
 from ctaflows.storage.walk import files_below, walk_batches
 from ctaflows.tracking.task import task
@@ -128,7 +128,7 @@ def disk_usage(path: str, *, depth: int | None = None, profile: str | None = Non
     """
     door = connect(profile)
     tally = Tally(door.normalise(path), depth)
-    unseen: list[Outcome] = []
+    unseen: list[RemovalResult] = []
     for batch in walk_batches(door, path):
         tally.add(batch)
         unseen += undescribed(batch)
@@ -201,7 +201,7 @@ def move(source: str, target: str, *, overwrite: bool = False, profile: str | No
 @task(name="remove", tags=["ctaflows"])
 def remove(
     path: str, *, recursive: bool = False, missing_ok: bool = False, profile: str | None = None
-) -> list[Outcome]:
+) -> list[RemovalResult]:
     """Remove a file, or with ``recursive`` a directory with all that is below it now.
 
     Nobody is asked. Only what a listing shows is removed: a directory into which something comes
@@ -240,7 +240,7 @@ def remove(
         raise NotFound("There is nothing at this path", where=door.normalise(path))
     if entry.is_dir and not recursive:
         raise UsageError("That is a directory", where=entry.path, hint="Say recursive=True.")
-    doomed = _namespace.doom(door, [entry])
+    doomed = _namespace.plan_removal(door, [entry])
     outcomes = [o for batch in _namespace.remove_all(door, doomed) for o in batch]
     if failed := [o for o in outcomes if not o.ok]:
         raise failure(failed, len(outcomes), "removed")

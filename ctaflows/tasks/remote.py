@@ -24,9 +24,9 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import compare
 from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.tracking.task import task
-from ctaflows.transfer import progress, throttle
+from ctaflows.transfer import progress
 from ctaflows.transfer.fetch import destination
 from ctaflows.transfer.part_file import Part
 
@@ -163,7 +163,7 @@ def inspect_remote_dl1_files(
         except CtaflowsError as why:
             return Inspection(name, error=error_text(why))
 
-    return at_once(one, paths, MOST_REMOTE, threading.Event())
+    return run_concurrently(one, paths, MOST_REMOTE, threading.Event())
 
 
 class Lent:
@@ -283,7 +283,7 @@ def copy_parts(
         progress.current().finished(done)
         return done
 
-    transfers = at_once(one, jobs, door.settings.transfers, stop)
+    transfers = run_concurrently(one, jobs, door.settings.transfers, stop)
     return Report(tuple(transfers), time.monotonic() - started)
 
 
@@ -336,7 +336,7 @@ def _copied(
     def heard(n_bytes: int) -> None:
         progress.current().expect(0, n_bytes)
         progress.current().advance(n_bytes)
-        throttle.current().pay(n_bytes)
+        progress.rate_limiter().consume(n_bytes)
 
     with (
         remote_reader() as reader,

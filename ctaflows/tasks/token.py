@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
     from ctaflows.auth.tokens import TokenInfo
 
 StrPath = str | os.PathLike[str]
@@ -102,8 +102,8 @@ def get_token_info(*, profile: str | None = None) -> TokenInfo:
     return _keeper(profile).info()
 
 
-def _keeper(profile: str | None) -> Keeper:
+def _keeper(profile: str | None) -> TokenProvider:
     from ctaflows import settings
-    from ctaflows.auth.renewal import Keeper
+    from ctaflows.auth.renewal import TokenProvider
 
-    return Keeper(settings.load(profile))
+    return TokenProvider(settings.load(profile))

@@ -14,8 +14,8 @@ from ctaflows.storage.links import may_hide_files
 from ctaflows.storage.walk import is_wanted, unless_excluded, walk
 from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import followed
-from ctaflows.tracking.concurrency_limit import admitted
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.concurrency_limit import limited
+from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import task
 from ctaflows.transfer import decide as _decide
 from ctaflows.transfer import fetch as _fetch
@@ -112,7 +112,7 @@ def fetch_files(
     root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
     jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
     proofs = Manifest(Path(manifest), of=[e.path for e in entries]) if manifest else None
-    with admitted(door.settings.door_url):
+    with limited(door.settings.door_url):
         report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
@@ -236,7 +236,7 @@ def upload_dir(
     if not source.is_dir():
         raise NotFound("There is no such directory here", where=str(local))
     door = connect(profile)
-    with admitted(door.settings.door_url):
+    with limited(door.settings.door_url):
         report = _uploads.upload_many(door, _uploads.files_of(source, path), overwrite=overwrite)
     if report.failed:
         raise PartialFailure.of(report)
@@ -336,7 +336,9 @@ def list_tree(
     ]
     empty += [entry.path for entry in files if may_hide_files(entry)]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
-    return Tree(root.path, Sealed(wanted), Sealed(names), Sealed(shown_empty))
+    return Tree(
+        root.path, OpaqueSequence(wanted), OpaqueSequence(names), OpaqueSequence(shown_empty)
+    )
 
 
 def plan_tree(
@@ -391,7 +393,7 @@ def prune_tree(
     """
     folder = Path(dest)
     here = sorted(_decide.files_here(folder))
-    extra, kept = _decide.superfluous(here, tree.names, tree.empty, include, exclude)
+    extra, kept = _decide.extraneous(here, tree.names, tree.empty, include, exclude)
     if spare is not None:
         extra = [name for name in extra if (folder / name).absolute() != Path(spare).absolute()]
     if not dry_run:
@@ -483,7 +485,7 @@ def upload_files(
     proofs = Manifest(Path(manifest)) if manifest else None
     files = [(Path(local), there) for local, there in pairs]
     door = connect(profile)
-    with admitted(door.settings.door_url):
+    with limited(door.settings.door_url):
         report = _uploads.upload_many(door, files, overwrite=overwrite, manifest=proofs)
     if proofs:
         for done in report.skipped:  # those that are there already may have no proof yet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import PartialFailure, printable
 from ctaflows.text import human_bytes, shortened
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _COLUMNS = ("path", "local", "size_bytes", "checksum", "verified", "moved_bytes"
 
 
 @dataclass(frozen=True)
-class Tally:
+class TreeReport:
     """The result of the flows mirror and upload-results.
 
     Attributes
@@ -52,9 +52,9 @@ class Tally:
     kept: tuple[str, ...] = ()
     dry_run: bool = False
 
-    def having(self, transfers: Iterable[Transfer], **changes: Any) -> Tally:
+    def having(self, transfers: Iterable[Transfer], **changes: Any) -> TreeReport:
         """Give it with its files filled in."""
-        return replace(self, transfers=Sealed(transfers), **changes)
+        return replace(self, transfers=OpaqueSequence(transfers), **changes)
 
     @property
     def failed(self) -> tuple[Transfer, ...]:

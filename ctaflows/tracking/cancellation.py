@@ -38,14 +38,14 @@ def ended_with_run() -> Iterator[None]:
     if not isinstance(runner, ThreadPoolTaskRunner):
         yield
         return
-    with cancel.within(vars(runner).get(_STOP) or _watch(runner)):
+    with cancel.scope(vars(runner).get(_STOP) or _watch(runner)):
         yield
 
 
 def _watch(runner: Any) -> threading.Event:
     """Have a run's task runner say when the run is interrupted."""
     stop, hearing = threading.Event(), contextlib.ExitStack()
-    hearing.enter_context(cancel.heard(stop))
+    hearing.enter_context(cancel.link_child(stop))
     cancel_all = runner.cancel_all
 
     def stop_and_cancel() -> None:
@@ -79,7 +79,7 @@ def followed() -> Iterator[None]:
         daemon=True,
     ).start()
     try:
-        with cancel.heard(stop), cancel.within(stop):
+        with cancel.link_child(stop), cancel.scope(stop):
             yield
     finally:
         over.set()

@@ -52,7 +52,7 @@ def limit_name(door_url: str) -> str:
 
 
 @contextlib.contextmanager
-def admitted(door_url: str) -> Iterator[None]:
+def limited(door_url: str) -> Iterator[None]:
     """Hold a slot of the door's limit while a batch moves; wait for one if there is none.
 
     Outside a run, where there is no such limit, and within a block that holds a slot already,
@@ -165,7 +165,7 @@ def _wait_for_slot(name: str) -> Any:
                 _logger().info("Waiting for a slot of the concurrency limit %s", name)
                 has_said = True
             if cancel.wait(min(wait_s, _LONGEST_WAIT_S), stop):
-                cancel.end_if(stop, name)
+                cancel.raise_if_cancelled(stop, name)
     return None
 
 
@@ -180,7 +180,7 @@ def _is_passing(why: Exception) -> bool:
 def _turn(name: str, stop: threading.Event) -> Iterator[None]:
     """Let one thread of this process ask at a time: more only trouble the server."""
     while not _asking[name].acquire(timeout=cancel.GLANCE_S):
-        cancel.end_if(stop, name)
+        cancel.raise_if_cancelled(stop, name)
     try:
         yield
     finally:

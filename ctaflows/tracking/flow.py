@@ -24,7 +24,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.tracking import heartbeat, task_runners
-from ctaflows.tracking.tracked import Dual, is_tracked, tracking
+from ctaflows.tracking.tracked import Tracked, is_tracked, tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def parameter_descriptions(fn: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(filter(None, lines)) for name, lines in descriptions.items()}
 
 
-class DualFlow(Dual):
+class DualFlow(Tracked):
     """A plain function that is a Prefect flow where it is tracked."""
 
     prefect_class = ("prefect.flows", "Flow")

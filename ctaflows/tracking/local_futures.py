@@ -154,7 +154,7 @@ class LocalFuture:
 def _stoppable(call: Callable[[], Any]) -> Any:
     """Make a call that is wholly over when all work was stopped once, whatever it does next."""
     stop = threading.Event()
-    with cancel.heard(stop), cancel.within(stop):
+    with cancel.link_child(stop), cancel.scope(stop):
         return call()
 
 

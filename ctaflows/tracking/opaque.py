@@ -13,7 +13,7 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 
-class Sealed(Sequence[T]):
+class OpaqueSequence(Sequence[T]):
     """A sequence that is no list and no tuple, and is equal to those with the same items.
 
     Parameters
@@ -30,10 +30,10 @@ class Sealed(Sequence[T]):
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> Sealed[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sealed[T]:
+    def __getitem__(self, index: slice) -> OpaqueSequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | OpaqueSequence[T]:
         if isinstance(index, slice):
-            return Sealed(self._items[index])
+            return OpaqueSequence(self._items[index])
         return self._items[index]
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Sealed(Sequence[T]):
         return iter(self._items)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, (Sealed, list, tuple)):
+        if isinstance(other, (OpaqueSequence, list, tuple)):
             return self._items == tuple(other)
         return NotImplemented
 

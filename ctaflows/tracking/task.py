@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.tracking.cancellation import ended_with_run
 from ctaflows.tracking.local_futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
-from ctaflows.tracking.tracked import Dual, in_run, is_tracked
+from ctaflows.tracking.tracked import Tracked, in_run, is_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prefect import unmapped as unmapped
 
 
-class DualTask(Dual):
+class DualTask(Tracked):
     """A plain function that is a Prefect task where it is tracked."""
 
     prefect_class = ("prefect.tasks", "Task")

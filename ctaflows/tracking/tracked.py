@@ -78,7 +78,7 @@ def in_run() -> bool:
     return drawing is not None and drawing.get_task_viz_tracker() is not None
 
 
-class Dual:
+class Tracked:
     """A plain function that can also be Prefect's object for it.
 
     Parameters
@@ -87,7 +87,7 @@ class Dual:
         The function, synchronous and typed.
     options : dict
         What Prefect's decorator takes; for a derived object, what its ``with_options`` takes.
-    base : Dual, optional
+    base : Tracked, optional
         The object this one is derived from.
 
     Raises
@@ -198,7 +198,7 @@ class Dual:
         return found is self
 
 
-def _derive(base: Dual, options: dict[str, Any]) -> Dual:
+def _derive(base: Tracked, options: dict[str, Any]) -> Tracked:
     """Make an object derived from `base` again after pickling."""
     return type(base)(base.fn, options, base)
 

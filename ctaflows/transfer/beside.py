@@ -85,7 +85,7 @@ class Beside:
             if n == self.n_slots:
                 self._twin.begin(heard, stop)
             yield
-            with cancel.heard(stop):
+            with cancel.link_child(stop):
                 self._twin.wait(stop)
         finally:
             self._twin.end()

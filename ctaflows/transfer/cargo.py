@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer.beside import standing_ready
 from ctaflows.transfer.haul import kept_open
 from ctaflows.transfer.twin import Line
-from ctaflows.transfer.upload import SMALL_BYTES, Unknown, upload
+from ctaflows.transfer.upload import SMALL_BYTES, UnknownOutcome, upload
 from ctaflows.transfer.upload_journal import kept
 from ctaflows.transfer.upload_lane import LEAST, UploadLane
 
@@ -58,7 +58,8 @@ class Lading:
         small = [
             place
             for place, (_, remote) in enumerate(self.pairs)
-            if self.sizes[place] <= SMALL_BYTES and self.there.get(remote, Unknown.LOOK) is None
+            if self.sizes[place] <= SMALL_BYTES
+            and self.there.get(remote, UnknownOutcome.LOOK) is None
         ]
         if len(small) < LEAST:
             return [], list(range(len(self.pairs)))
@@ -112,17 +113,17 @@ class Cargo:
             overwrite=self._overwrite, stop=stop,
         )  # fmt: skip
         try:
-            at_once(UploadLane.run, [lane], 1, stop)
+            run_concurrently(UploadLane.run, [lane], 1, stop)
             lines = Line(sorted(lane.left)), small, others
 
             def draw(_: int) -> None:
                 for line in lines:
                     for place in line:
-                        cancel.end_if(stop)
+                        cancel.raise_if_cancelled(stop)
                         self._one(lane, place, stop)
 
             n_threads = self._door.settings.transfers
-            at_once(draw, range(n_threads), n_threads, stop)
+            run_concurrently(draw, range(n_threads), n_threads, stop)
         finally:
             lane.tidy()
 
@@ -137,11 +138,11 @@ class Cargo:
         try:
             done = lane.went_on(place)
             if done is None or done == "anew":
-                seen = self._lading.there.get(remote, Unknown.LOOK)
+                seen = self._lading.there.get(remote, UnknownOutcome.LOOK)
                 again = done is not None
                 done = upload(
                     self._door, local, remote, overwrite=self._overwrite,
-                    there=Unknown.LOOK if again else seen, stop=stop,
+                    there=UnknownOutcome.LOOK if again else seen, stop=stop,
                 )  # fmt: skip
                 if again and not done.skipped:
                     done = replace(done, retries=done.retries + 1)

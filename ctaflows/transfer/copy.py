@@ -16,7 +16,7 @@ from ctaflows.errors import (
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import progress, throttle
+from ctaflows.transfer import progress
 from ctaflows.transport.policy import MAX_RETRY_AFTER_S
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Copy:
                 self._hasher.update(piece)
         self.moved_bytes += n_bytes
         progress.current().advance(n_bytes)
-        throttle.current().pay(n_bytes)
+        progress.rate_limiter().consume(n_bytes)
         end_if(self._stop, self.entry.path)
 
     def ended(self) -> None:

@@ -154,7 +154,7 @@ def _cut(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entr
 _OURS = {NAME, "inspections.jsonl", ".complete"}
 
 
-def superfluous(
+def extraneous(
     here: Iterable[str],
     there: Collection[str],
     empty: Collection[str],

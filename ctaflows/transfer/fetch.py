@@ -30,7 +30,7 @@ from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
 from ctaflows.transfer.decide import Action, Check, LocalState, decide
 from ctaflows.transfer.part_file import Part, Pipe, local_error, tidy
-from ctaflows.transfer.range_journal import RANGES_FROM_BYTES, Ledger
+from ctaflows.transfer.range_journal import RANGES_FROM_BYTES, RangeJournal
 from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
@@ -324,7 +324,7 @@ def _in_ranges(
     door: Storage, part: Part, job: Job, stop: threading.Event
 ) -> tuple[RangedCopy, Checksum | None, bool]:
     entry = job.entry
-    with Ledger(part.ranges_path, entry.size_bytes or 0, part.size_bytes) as ledger:
+    with RangeJournal(part.ranges_path, entry.size_bytes or 0, part.size_bytes) as ledger:
         copy = RangedCopy(part, ledger, entry, keeps_sum=job.keeps_sum)
         if copy.promised is None and not copy.has_more:
             copy.promised = sums.best(door.checksums(entry.path))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ctaflows import atomic_files, cancel
 from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import twin
 from ctaflows.transfer.beside import standing_ready
 from ctaflows.transfer.fetch import fetch
@@ -74,18 +74,18 @@ class Haul:
             self._door, self._jobs, small, self._settle,
             proofs=self._proofs, check=self._check, stop=stop,
         )  # fmt: skip
-        at_once(Lane.run, [lane], 1, stop)
+        run_concurrently(Lane.run, [lane], 1, stop)
         self._failed, self._spoiled = lane.failed, lane.spoiled
         lines = twin.Line(sorted(lane.left)), small, others
 
         def draw(_: int) -> None:
             for line in lines:
                 for place in line:
-                    cancel.end_if(stop)
+                    cancel.raise_if_cancelled(stop)
                     self._one(place, stop)
 
         n_threads = self._door.settings.transfers
-        at_once(draw, range(n_threads), n_threads, stop)
+        run_concurrently(draw, range(n_threads), n_threads, stop)
 
     def heard(self, place: int, done: Transfer) -> None:
         """Take note of what the other process did; its line is in the manifest."""

@@ -15,7 +15,7 @@ from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import fetch, progress, small, throttle
+from ctaflows.transfer import fetch, progress, small
 from ctaflows.transfer.decide import Action, Check
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Lane:
             self.spoiled.add(place)
             return
         progress.current().advance(len(body))
-        throttle.current().pay(len(body))
+        progress.rate_limiter().consume(len(body))
         before = time.monotonic()
         try:
             if not small.placed(body, job.local, entry):

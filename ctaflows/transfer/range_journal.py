@@ -47,7 +47,7 @@ class Range:
         return self.next == self.end
 
 
-def cut(size_bytes: int, here_bytes: int = 0) -> list[Range]:
+def split(size_bytes: int, here_bytes: int = 0) -> list[Range]:
     """Cut a file into ranges, shorter and shorter: so all connections end at nearly the same time.
 
     What is noted of an unfinished file is read back by the same cut, so it depends on the size
@@ -89,7 +89,7 @@ def _length(left_bytes: int) -> int:
     return min(max(whole_mib, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
 
 
-class Ledger:
+class RangeJournal:
     """The file that tells what is here of each range: a line a range, the number of its next byte.
 
     Each line is as long as any other and is overwritten in place, by one write that the system has
@@ -137,7 +137,7 @@ class Ledger:
             return None
         except ValueError:
             numbers = []
-        ranges = cut(size_bytes)
+        ranges = split(size_bytes)
         fits = len(numbers) == len(ranges)
         if not fits or not all(
             r.start <= n <= max(r.start, min(r.end, here_bytes))
@@ -149,7 +149,7 @@ class Ledger:
         return ranges
 
     def _made(self, size_bytes: int, here_bytes: int) -> list[Range]:
-        ranges = cut(size_bytes, here_bytes)
+        ranges = split(size_bytes, here_bytes)
         text = "".join(f"{r.next:0{_WIDTH}d}\n" for r in ranges)
         replace_ours(self._file, text.encode("ascii"))
         return ranges

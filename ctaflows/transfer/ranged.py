@@ -13,15 +13,15 @@ from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
-from ctaflows.thread_pool import FIRST, GLANCE_S, Hand, Pace
-from ctaflows.transfer import progress, throttle
+from ctaflows.thread_pool import FIRST, POLL_S, ConcurrencyController, Worker
+from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.part_file import Part
-    from ctaflows.transfer.range_journal import Ledger, Range
+    from ctaflows.transfer.range_journal import Range, RangeJournal
     from ctaflows.transport import Head
 
 log = logging.getLogger("ctaflows.transfer")
@@ -40,7 +40,7 @@ class RangedCopy:
 
     Parameters
     ----------
-    part, ledger : Part, Ledger
+    part, ledger : Part, RangeJournal
         Where the bytes go, and what is there of each range.
     entry : Entry
         The source; its size is known.
@@ -53,7 +53,9 @@ class RangedCopy:
         As for `copy.Copy`.
     """
 
-    def __init__(self, part: Part, ledger: Ledger, entry: Entry, *, keeps_sum: bool = True) -> None:
+    def __init__(
+        self, part: Part, ledger: RangeJournal, entry: Entry, *, keeps_sum: bool = True
+    ) -> None:
         self.part, self.entry = part, entry
         self._keeps_sum = keeps_sum
         self.ledger = ledger
@@ -123,7 +125,7 @@ class RangedCopy:
             self.moved_bytes += n_bytes
             self.part.size_bytes += n_bytes
         progress.current().advance(n_bytes)
-        throttle.current().pay(n_bytes)
+        progress.rate_limiter().consume(n_bytes)
 
     def hash_on(self, most_bytes: int | None = None) -> bool:
         """Bring the checksum of the file's beginning nearer to what has come.
@@ -213,7 +215,7 @@ class Crew:
     def __init__(self, door: Storage, copy: RangedCopy, stop: threading.Event) -> None:
         self._door, self._copy, self._stop = door, copy, stop
         self._halt = threading.Event()
-        self._threads: list[Hand] = []
+        self._threads: list[Worker] = []
         self._errors: list[BaseException] = []
 
     def receive(self) -> None:
@@ -225,12 +227,12 @@ class Crew:
             What the first thread met that failed; the bytes that came are kept.
         """
         try:
-            pace = Pace(self._door.settings.transfers)
+            pace = ConcurrencyController(self._door.settings.transfers)
             self._start(is_first=True)
             self._grow(pace.n_wanted(0))
             while alive := [thread for thread in self._threads if thread.is_alive()]:
                 if not (self._is_wide and self._copy.hash_on(_HASH_BYTES)):
-                    alive[0].join(GLANCE_S)
+                    alive[0].join(POLL_S)
                 if self._stop.is_set():
                     self._halt.set()
                 self._grow(pace.n_wanted(len(self._threads)))
@@ -259,7 +261,7 @@ class Crew:
             self._start(is_first=False)
 
     def _start(self, *, is_first: bool) -> None:
-        thread = Hand(lambda: self._work(is_first))
+        thread = Worker(lambda: self._work(is_first))
         self._threads.append(thread)
         thread.start()
 

@@ -18,7 +18,7 @@ from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import progress, throttle
+from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
 from ctaflows.transfer.part_file import local_error, part_name
 from ctaflows.transport import MAX_SMALL_BYTES
@@ -199,7 +199,7 @@ def _received(door: Storage, entry: Entry, stop: threading.Event) -> _Whole:
             stop.wait(pause_s(why, door.settings))
             continue
         progress.current().advance(whole.n_bytes)
-        throttle.current().pay(whole.n_bytes)
+        progress.rate_limiter().consume(whole.n_bytes)
         return whole
 
 

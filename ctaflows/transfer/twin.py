@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from ctaflows import cancel
 from ctaflows.errors import Stopped, error_text
-from ctaflows.thread_pool import Hand
+from ctaflows.thread_pool import Worker
 from ctaflows.transfer import progress
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Twin:
             os.close(its_life)
             os.close(its_voice)
         self._voice = os.fdopen(heard, "rb")
-        self._listener: Hand | None = None
+        self._listener: Worker | None = None
         self._n_done = 0
 
     def __enter__(self) -> Self:
@@ -167,10 +167,10 @@ class Twin:
 
     def begin(self, settle: Settle, stop: threading.Event) -> None:
         """Let it begin, and tell of each file that it has done; a stop ends it soon."""
-        self._listener = Hand(lambda: self._listen(settle))
+        self._listener = Worker(lambda: self._listen(settle))
         self._listener.start()
         self._say()
-        Hand(lambda: self._heed(stop)).start()
+        Worker(lambda: self._heed(stop)).start()
 
     def _say(self) -> None:
         with self._ending, contextlib.suppress(BrokenPipeError):

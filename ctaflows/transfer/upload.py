@@ -27,7 +27,7 @@ from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
 from ctaflows.storage.webdav import digests
-from ctaflows.transfer import progress, throttle
+from ctaflows.transfer import progress
 from ctaflows.transfer.upload_journal import kept
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ctaflows.transfer.upload_journal import Journal
 
 
-class Unknown(enum.Enum):
+class UnknownOutcome(enum.Enum):
     """Stands for an entry that was not looked at."""
 
     LOOK = enum.auto()
@@ -58,7 +58,7 @@ def upload(
     remote: str,
     *,
     overwrite: bool = False,
-    there: Entry | Literal[Unknown.LOOK] | None = Unknown.LOOK,
+    there: Entry | Literal[UnknownOutcome.LOOK] | None = UnknownOutcome.LOOK,
     stop: threading.Event | None = None,
 ) -> Transfer:
     """Upload one file.
@@ -93,7 +93,7 @@ def upload(
     started = time.monotonic()
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
     with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
-        if there is Unknown.LOOK:
+        if there is UnknownOutcome.LOOK:
             there = door.exists(target)
         elif there is not None and links.may_hide_files(there):
             links.refuse_link(door, there)
@@ -125,7 +125,10 @@ def _upload(
             raise AlreadyExists(
                 "Another file is there", where=target, hint="Use --overwrite to replace it."
             )
-    with door.transfer_slots, cancel.shielded():  # `source.stop` ends the bytes, and only these
+    with (
+        door.transfer_slots,
+        cancel.uncancellable(),
+    ):  # `source.stop` ends the bytes, and only these
         return _upload_new(door, journal, source, target, overwrite=overwrite, started=started)
 
 
@@ -242,7 +245,7 @@ def _put(
         try:
             body = source.body()
             stop = None if isinstance(body, bytes) else source.stop
-            with cancel.within(source.stop):
+            with cancel.scope(source.stop):
                 answer = door.put(temporary, body, stop=stop)
             return answer.headers.get("server"), attempt - 1, digests(answer.headers)
         except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
@@ -255,7 +258,7 @@ def _put(
             log.warning("%s; uploading it again under a temporary name", why)
             _remove(door, temporary)
             source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
-            cancel.end_if(source.stop, temporary)
+            cancel.raise_if_cancelled(source.stop, temporary)
     raise StorageError("The upload did not come about", where=temporary)
 
 
@@ -504,7 +507,7 @@ class LocalSource:
         self._hasher.update(block)
         self.sent_bytes += len(block)
         progress.current().advance(len(block))
-        throttle.current().pay(len(block))
+        progress.rate_limiter().consume(len(block))
         if self.sent_bytes == self.size_bytes:
             self._sums["adler32"] = self._hasher.checksum()
         return block

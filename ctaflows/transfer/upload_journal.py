@@ -182,7 +182,7 @@ def kept(door: Door, stop: threading.Event | None = None) -> Iterator[Journal]:
         journal.n_users += 1
     try:
         if is_first:
-            with cancel.within(stop or cancel.current()):
+            with cancel.scope(stop or cancel.current()):
                 _sweep(door, folder)
         yield journal
     finally:

@@ -17,7 +17,7 @@ from ctaflows import cancel
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.webdav import digests
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress, upload
 from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.upload import LocalSource
@@ -135,7 +135,7 @@ class UploadLane:
         errand = self._begun.pop(place, None)
         if errand is None:
             return None
-        with self._door.transfer_slots, cancel.shielded():
+        with self._door.transfer_slots, cancel.uncancellable():
             if errand.is_moving:
                 return self._found(errand)
             progress.current().advance(-errand.source.sent_bytes)
@@ -146,8 +146,8 @@ class UploadLane:
         """Leave nothing half done of what nobody went on with."""
         if not self._begun:
             return
-        with cancel.shielded():
-            at_once(
+        with cancel.uncancellable():
+            run_concurrently(
                 self._ended, list(self._begun), self._door.settings.transfers, threading.Event()
             )
 

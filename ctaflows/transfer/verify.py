@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import ChecksumMismatch, CtaflowsError, NotFound
 from ctaflows.storage import checksum as sums
-from ctaflows.thread_pool import at_once
+from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress
 from ctaflows.transfer.manifest import NAME, Manifest
 
@@ -89,7 +89,7 @@ def verify(where: Path) -> list[Verdict]:
     manifests = [Manifest(file) for file in files]
     proofs = [proof for manifest in manifests for proof in manifest.proofs.values()]
     progress.current().expect(len(proofs), sum(p.size_bytes or 0 for p in proofs))
-    verdicts = at_once(_look, proofs, os.cpu_count() or 1, threading.Event())
+    verdicts = run_concurrently(_look, proofs, os.cpu_count() or 1, threading.Event())
     damaged = {v.path: f"{ChecksumMismatch.__name__}: {v.said}" for v in verdicts if v.is_damaged}
     for manifest in manifests:
         _note(manifest, damaged)

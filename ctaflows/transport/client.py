@@ -339,8 +339,8 @@ class Transport:
         attempt = 1
         while True:
             if request.idempotent:  # what changes something may be what is tidied up
-                cancel.end_if(stop, url)
-                cancel.end_if(work, url)
+                cancel.raise_if_cancelled(stop, url)
+                cancel.raise_if_cancelled(work, url)
             try:
                 return self._through_redirects(url, request, send), attempt - 1
             except CtaflowsError as error:
@@ -404,7 +404,7 @@ def _heeding_halt(request: Request) -> contextlib.AbstractContextManager[None]:
 
     An answer that is not heard may hold what is lost with it, such as the next refresh token.
     """
-    return contextlib.nullcontext() if request.idempotent else cancel.shielded()
+    return contextlib.nullcontext() if request.idempotent else cancel.uncancellable()
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:

@@ -113,7 +113,7 @@ class _Socket(ssl.SSLSocket):
                 try:
                     return super().recv(buflen, flags)
                 except TimeoutError:
-                    cancel.end_if(stop)
+                    cancel.raise_if_cancelled(stop)
                     if time.monotonic() >= deadline:
                         raise
         finally:

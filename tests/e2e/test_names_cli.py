@@ -315,10 +315,10 @@ def test_rm_goes_on_past_what_fails(tree: Path, box: Sandbox) -> None:
 def test_rm_leaves_what_came_after_the_listing(tree: Path, box: Sandbox) -> None:
     """A directory in which something appears meanwhile is not removed with it."""
     from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import doom, remove_all
+    from ctaflows.storage.namespace import plan_removal, remove_all
 
     door = connect()
-    doomed = doom(door, [door.stat("t")])
+    doomed = plan_removal(door, [door.stat("t")])
     box.put("/t/v1/late.h5", b"late")
     outcomes = {o.path: o.error for batch in remove_all(door, doomed) for o in batch}
     assert (tree / "v1/late.h5").read_bytes() == b"late"

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 from nights import make_night
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.sandbox import Quirks, Sandbox
@@ -253,7 +253,7 @@ def test_an_issuer_that_repeats_what_it_was_told(
     real = issuer_module.call_wsgi
     monkeypatch.setattr(issuer_module, "call_wsgi", call)
     with pytest.raises(CtaflowsError) as why:
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
     shown = f"{why.value} {why.value.hint} {why.value!r} {vars(why.value)}"
     assert secrets.in_(shown.encode()) == []
 
@@ -261,7 +261,7 @@ def test_an_issuer_that_repeats_what_it_was_told(
 def test_repr_and_pickle_hold_no_secret(box: Sandbox) -> None:
     secrets = Secrets(box)
     settings = box.settings()
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     tokens = keeper.store.read()
     shown = f"{settings!r} {tokens!r} {keeper.info()!r} {keeper.info().to_dict()}"
     assert secrets.in_(shown.encode()) == []

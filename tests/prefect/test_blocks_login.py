@@ -15,7 +15,7 @@ import ctaflows
 from ctaflows import block_profiles, list_dir, settings
 from ctaflows.auth import prefect_blocks
 from ctaflows.auth.prefect_blocks import BlockStore
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import AuthError, LoginNeeded, NetworkError, TokenMissing
 from ctaflows.sandbox import Quirks, Sandbox
 from flows.maintain_token import maintain_token
@@ -76,9 +76,9 @@ def refreshes(box: Sandbox) -> int:
     return sum(r.server == "issuer" and r.path.endswith("/token") for r in box.requests)
 
 
-def at(home: Path) -> Keeper:
+def at(home: Path) -> TokenProvider:
     """The login as another home sees it."""
-    return Keeper(settings.load(PROFILE, config_dir=home))
+    return TokenProvider(settings.load(PROFILE, config_dir=home))
 
 
 def refuse_saves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_homes_renew_after_one_another(
     keepers = [at(tmp_path / f"home-{i}") for i in range(4)]
     outcomes: list[Any] = []
 
-    def renew(keeper: Keeper) -> None:
+    def renew(keeper: TokenProvider) -> None:
         try:
             outcomes.append(keeper.token())
         except Exception as why:
@@ -200,16 +200,16 @@ def test_a_change_while_we_renew_is_not_overwritten(
     server: Any, box: Sandbox, login: CTACredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = box.tokens()["refresh_token"]
-    exchanged = Keeper._exchanged
+    exchanged = TokenProvider._exchanged
 
-    def meanwhile(self: Keeper, *what: Any) -> Any:
+    def meanwhile(self: TokenProvider, *what: Any) -> Any:
         with server.client as client:
             found = client.read_block_document_by_name(NAME, "cta-credentials")
             BlockStore._put(client, found.id, theirs)
         return exchanged(self, *what)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_exchanged", meanwhile)
+        patch.setattr(TokenProvider, "_exchanged", meanwhile)
         login.token()
     assert in_block(server) == theirs
     assert login.refresh().expires_in_s, "from here on with theirs"

@@ -15,7 +15,7 @@ from ctaflows import cancel
 from ctaflows.errors import Stopped
 from ctaflows.tasks import fetch_files
 from ctaflows.tracking import concurrency_limit
-from ctaflows.tracking.concurrency_limit import admitted, limit_name
+from ctaflows.tracking.concurrency_limit import limit_name, limited
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.task import task
 
@@ -78,7 +78,7 @@ def test_the_name_tells_the_door() -> None:
 
 
 def test_outside_a_run_nobody_is_asked() -> None:
-    with admitted("https://nobody.example.org"):
+    with limited("https://nobody.example.org"):
         pass
     assert not concurrency_limit._absent
 
@@ -87,7 +87,7 @@ def test_without_a_limit_nothing_is_held(prefect_server: Any) -> None:
     @flow
     def batches() -> None:
         for _ in range(3):
-            with admitted(DOOR):
+            with limited(DOOR):
                 pass
 
     batches.tracked()
@@ -119,7 +119,7 @@ def test_a_batch_takes_one_slot_and_gives_it_back(
 
     def looking(*args: Any, **kwargs: Any) -> Any:
         seen.append(limit.n_taken())
-        with admitted(box.settings().door_url):  # within a batch: no second slot, no deadlock
+        with limited(box.settings().door_url):  # within a batch: no second slot, no deadlock
             return real(*args, **kwargs)
 
     monkeypatch.setattr(many, "fetch_many", looking)
@@ -142,7 +142,7 @@ def test_threads_wait_for_their_turn(prefect_server: Any, limit: Any) -> None:
     @task
     def batch() -> None:
         nonlocal n_now, most
-        with admitted(DOOR):
+        with limited(DOOR):
             with lock:
                 n_now += 1
                 most = max(most, n_now)
@@ -180,7 +180,7 @@ def test_a_lost_lease_ends_nothing(
 
     @flow
     def night() -> str:
-        with admitted(DOOR):
+        with limited(DOOR):
             wait_until(lambda: len(refused) > 1, "a refusal", 60)
         return "done"
 
@@ -204,7 +204,7 @@ def test_a_lease_is_renewed(
 
     @flow
     def night() -> None:
-        with admitted(DOOR):
+        with limited(DOOR):
             wait_until(lambda: len(answers) > 2, "renewals", 60)
 
     night.tracked()
@@ -226,7 +226,7 @@ def test_a_server_that_is_away_ends_nothing(
 
         with monkeypatch.context() as patch:
             patch.setattr(SyncPrefectClient, "request", refuse)
-            with admitted(DOOR):
+            with limited(DOOR):
                 return "done"
 
     assert night.tracked() == "done"
@@ -252,7 +252,7 @@ def test_a_server_that_is_busy_is_asked_again(
     def night() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(SyncPrefectClient, "request", refuse_twice)
-            with admitted(DOOR):
+            with limited(DOOR):
                 seen.append(limit.n_taken())
 
     night.tracked()
@@ -268,7 +268,7 @@ def test_who_waits_can_be_stopped(prefect_server: Any, limit: Any) -> None:
 
     @task
     def waiting() -> None:
-        with admitted(DOOR):
+        with limited(DOOR):
             pytest.fail("there is no slot")
 
     @flow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from littledoor import LittleDoor
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ def door(little: LittleDoor, trusted: Path, box: Sandbox, wire: str) -> Iterator
     settings = box.settings(
         door_url=little.url, ca_file=trusted, fast_bytes=wire == "libcurl", attempts=3
     )
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door

@@ -13,7 +13,7 @@ from littledoor import digest
 
 from ctaflows.errors import ChecksumMismatch
 from ctaflows.transfer.fetch import Job, fetch
-from ctaflows.transfer.range_journal import cut
+from ctaflows.transfer.range_journal import split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_once_it_is_fetched_again(
     places = [0, size - 1, rng.randrange(size)] if size < 1 << 20 else [rng.randrange(size)]
     for where in places:
         little.hooks.clear()
-        times = 1 if size < 1 << 20 else len(cut(size))  # the one request, or all ranges
+        times = 1 if size < 1 << 20 else len(split(size))  # the one request, or all ranges
         little.when(
             "GET", lambda h, w=where: flip_in_transit(h, path, w), origin="pool", times=times
         )

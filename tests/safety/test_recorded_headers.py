@@ -10,7 +10,7 @@ import pytest
 from commandline import run
 from littledoor import Handler, LittleDoor, Tunnel, digest
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
@@ -275,7 +275,7 @@ def test_the_check_finds_a_token_elsewhere(
 ) -> None:
     """The proofs above are worth something: what a pool should not hear is found."""
     little.files["/n/a.h5"] = SMALL
-    token = Keeper(box.settings()).token()
+    token = TokenProvider(box.settings()).token()
     entry = Entry("/n/a.h5", size_bytes=len(SMALL))
     little.when("GET", lambda h: h.reply(302, {"Location": f"{little.pool_url}/n/a.h5?t={token}"}))
     fetch(door, Job(entry, tmp_path / "a.h5"))

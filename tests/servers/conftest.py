@@ -9,7 +9,7 @@ import pytest
 import realservers
 from serverplace import Place, new_place, settings_for
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import Door
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def door(settings: Settings) -> Iterator[Door]:
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 

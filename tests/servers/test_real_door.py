@@ -13,7 +13,7 @@ from sinkkit import read
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, NotFound, UsageError
 from ctaflows.model import Checksum
-from ctaflows.storage.namespace import doom, remove_all
+from ctaflows.storage.namespace import plan_removal, remove_all
 from ctaflows.storage.walk import files_below, walk
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_remove_a_tree(place: Place, door: Door) -> None:
     with pytest.raises(UsageError):
         door.remove(f"{place.at}/x")
     assert set(place.files()) == {"x/a", "x/y/b"}
-    doomed = doom(door, [door.stat(f"{place.at}/x")])
+    doomed = plan_removal(door, [door.stat(f"{place.at}/x")])
     assert all(outcome.ok for batch in remove_all(door, doomed) for outcome in batch)
     assert list(place.folder.iterdir()) == []
 

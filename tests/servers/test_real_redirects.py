@@ -13,7 +13,7 @@ import pytest
 from serverplace import TOKEN, Place, known_bug, new_place, settings_for
 from sinkkit import read
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NotFound
 from ctaflows.model import Entry
 from ctaflows.storage.webdav import Door
@@ -37,7 +37,7 @@ def place(cluster: Server) -> Place:
 @pytest.fixture
 def door(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     settings = settings_for(cluster, monkeypatch)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 

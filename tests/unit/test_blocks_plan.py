@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.storage import block_cache
-from ctaflows.storage.block_cache import BlockCache, Planner, joined_spans
+from ctaflows.storage.block_cache import BlockCache, ReadPlanner, joined_spans
 
 if TYPE_CHECKING:
     import pytest
@@ -17,8 +17,8 @@ B = 1000
 MB = 1_000_000
 
 
-def planner(size: int = 100 * MB, cap: int = 32 * MB) -> Planner:
-    return Planner(size, cap, block_bytes=B)
+def planner(size: int = 100 * MB, cap: int = 32 * MB) -> ReadPlanner:
+    return ReadPlanner(size, cap, block_bytes=B)
 
 
 def none(_number: int) -> bool:

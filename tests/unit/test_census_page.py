@@ -7,8 +7,8 @@ import datetime as dt
 from nightkit import report, subrun
 
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.night_completeness import take_census
-from ctaflows.dl1.night_snapshots import Look
+from ctaflows.dl1.night_completeness import assess
+from ctaflows.dl1.night_snapshots import NightSnapshot
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.model import Entry
 
@@ -16,10 +16,10 @@ EVENING = dt.datetime(2024, 11, 14, 22, 0, tzinfo=dt.UTC)
 NOON = EVENING + dt.timedelta(hours=14)
 
 
-def look_at(night: Night, now: dt.datetime) -> Look:
+def look_at(night: Night, now: dt.datetime) -> NightSnapshot:
     """Look at a night, and return what is remembered of it."""
-    census = take_census(night, now)
-    return Look.of(night, census.looked_at, census.verdict)
+    census = assess(night, now)
+    return NightSnapshot.of(night, census.looked_at, census.verdict)
 
 
 def night(*names: str, size_bytes: int = 1000, version: str = "v0.1") -> Night:
@@ -39,7 +39,7 @@ def test_what_a_night_lacks_is_on_its_page() -> None:
     before = night(*RUN[:1], *CHECKED)
     look = look_at(before, EVENING + dt.timedelta(hours=1))
     other = night(*RUN[:1], version="v0.0")
-    text = census_digest(take_census(now, NOON, others=[other], before=look))
+    text = census_digest(assess(now, NOON, others=[other], before=look))
     assert text.startswith("# Night 20241114 v0.1\n\n**Incomplete: 1 runs, 3 subruns, 6 files, ")
     for heading, line in (
         ("Missing at the door", "- Run11111.0002"),
@@ -55,13 +55,13 @@ def test_what_a_night_lacks_is_on_its_page() -> None:
 
 
 def test_a_whole_night_s_page_is_short() -> None:
-    text = census_digest(take_census(night(*RUN[:2], *CHECKED[:2]), NOON))
+    text = census_digest(assess(night(*RUN[:2], *CHECKED[:2]), NOON))
     assert "**Complete: 1 runs, 2 subruns, 4 files, 4 kB.**" in text
     assert "##" not in text
 
 
 def test_the_page_of_what_was_fetched_tells_of_the_whole_night_too() -> None:
-    census = take_census(night(*RUN, *CHECKED[:2]), NOON)
+    census = assess(night(*RUN, *CHECKED[:2]), NOON)
     text = digest(report(subrun(), census=census))
     assert "| The night at the door | incomplete: 1 runs, 3 subruns, 5 files, " in text
     assert "- Run11111.0003" in text.partition("## Data without a datacheck")[2]

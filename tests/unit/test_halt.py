@@ -10,15 +10,15 @@ import pytest
 
 from ctaflows import cancel
 from ctaflows.errors import Stopped
-from ctaflows.storage.listing import Slot, Slots
-from ctaflows.thread_pool import at_once
+from ctaflows.storage.listing import ListingPermit, ListingSemaphore
+from ctaflows.thread_pool import run_concurrently
 
 DEADLINE_S = 30
 
 
 def test_all_that_is_heard_is_told_and_nothing_else() -> None:
     heard, other = threading.Event(), threading.Event()
-    with cancel.heard(heard):
+    with cancel.link_child(heard):
         cancel.stop_all()
     assert heard.is_set()
     assert not other.is_set()
@@ -26,7 +26,7 @@ def test_all_that_is_heard_is_told_and_nothing_else() -> None:
 
 def test_what_is_over_is_not_told() -> None:
     over = threading.Event()
-    with cancel.heard(over):
+    with cancel.link_child(over):
         pass
     cancel.stop_all()
     assert not over.is_set()
@@ -42,12 +42,12 @@ def test_what_begins_later_is_not_concerned() -> None:
 def test_work_of_a_stopped_scope_ends_at_once() -> None:
     stop, inner = threading.Event(), threading.Event()
     stop.set()
-    with cancel.within(stop):
+    with cancel.scope(stop):
         assert cancel.current() is stop
-        with cancel.heard(inner):
+        with cancel.link_child(inner):
             assert inner.is_set()
         with pytest.raises(Stopped):
-            at_once(lambda _: pytest.fail("it has begun"), range(3), 2, threading.Event())
+            run_concurrently(lambda _: pytest.fail("it has begun"), range(3), 2, threading.Event())
     assert cancel.current() is not stop
 
 
@@ -56,12 +56,12 @@ def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
     seen = []
 
     def work(_: int) -> None:
-        with cancel.heard(inner := threading.Event()):
+        with cancel.link_child(inner := threading.Event()):
             seen.append(inner)
             cancel.stop_within(scope)
 
-    with cancel.heard(other), cancel.within(scope), pytest.raises(Stopped):
-        at_once(work, range(3), 1, crew)
+    with cancel.link_child(other), cancel.scope(scope), pytest.raises(Stopped):
+        run_concurrently(work, range(3), 1, crew)
     assert crew.is_set()
     assert [inner.is_set() for inner in seen] == [True]
     assert not other.is_set()
@@ -70,7 +70,7 @@ def test_who_stops_some_work_stops_its_parts_and_no_other() -> None:
 def test_what_is_shielded_goes_to_its_end() -> None:
     stop = threading.Event()
     stop.set()
-    with cancel.within(stop), cancel.shielded():
+    with cancel.scope(stop), cancel.uncancellable():
         cancel.stop_all()
         assert not cancel.current().is_set()
 
@@ -82,7 +82,7 @@ def test_calls_in_a_crew_hear_of_its_end() -> None:
     def work(_: int) -> None:
         seen.append(cancel.current())
 
-    at_once(work, range(3), 2, stop)
+    run_concurrently(work, range(3), 2, stop)
     assert seen == [stop] * 3
 
 
@@ -108,7 +108,7 @@ def test_a_signal_that_raises_ends_all_calls_before_it_goes_on() -> None:
     timer.start()
     try:
         with pytest.raises(Interruption):
-            at_once(work, range(1), 1, stop)
+            run_concurrently(work, range(1), 1, stop)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert n_at_work == []
@@ -128,7 +128,7 @@ def test_many_threads_come_and_go_while_all_is_stopped() -> None:
 
     def come_and_go() -> None:
         while not over.is_set():
-            with cancel.heard(threading.Event()):
+            with cancel.link_child(threading.Event()):
                 pass
 
     threads = [threading.Thread(target=come_and_go) for _ in range(4)]
@@ -143,14 +143,14 @@ def test_many_threads_come_and_go_while_all_is_stopped() -> None:
 
 
 def test_who_waits_for_a_listing_slot_is_told() -> None:
-    slots, failures = Slots(1), []
-    slots.take(Slot())
+    slots, failures = ListingSemaphore(1), []
+    slots.take(ListingPermit())
     begun = threading.Event()
 
     def wait() -> None:
         begun.set()
         try:
-            slots.take(Slot())
+            slots.take(ListingPermit())
         except Stopped as why:
             failures.append(why)
 

@@ -22,7 +22,7 @@ from nights import make_night
 from ctaflows.dl1 import reader_process, reader_worker
 from ctaflows.dl1 import reader_process as reader_module
 from ctaflows.dl1.content.summary import DL1Summary
-from ctaflows.dl1.reader_process import Reader, inspect_files
+from ctaflows.dl1.reader_process import ReaderProcess, inspect_files
 from ctaflows.errors import CtaflowsError, IntegrityError, NotFound, NotHDF5, Truncated
 from ctaflows.tasks import inspect_dl1
 
@@ -66,7 +66,7 @@ def write_ctapipe(path):
 
 @pytest.fixture
 def reader():
-    reader = Reader(least_s=20)
+    reader = ReaderProcess(least_s=20)
     yield reader
     reader.close()
 
@@ -249,7 +249,7 @@ def test_no_process_can_be_started(night, monkeypatch):
 
     monkeypatch.setattr(reader_module.subprocess, "Popen", refused)
     with pytest.raises(CtaflowsError, match="can't be started") as caught:
-        Reader().read(night[0])
+        ReaderProcess().read(night[0])
     assert "temporarily" in caught.value.said
     monkeypatch.setattr(reader_process, "_pool", None)
     assert "can't be started" in inspect_files([night[0]])[0].error
@@ -293,7 +293,7 @@ def replaced(monkeypatch, code):
     ],
 )
 def test_a_crash_is_told_of_its_file(night, monkeypatch, code, said):
-    reader = Reader()
+    reader = ReaderProcess()
     with monkeypatch.context() as patch:
         replaced(patch, code)
         with pytest.raises(IntegrityError, match=said) as caught:
@@ -305,7 +305,7 @@ def test_a_crash_is_told_of_its_file(night, monkeypatch, code, said):
 
 
 def test_a_file_that_takes_for_ever(night, monkeypatch):
-    reader = Reader(least_s=0.3)
+    reader = ReaderProcess(least_s=0.3)
     with monkeypatch.context() as patch:
         replaced(patch, "import time; time.sleep(300)")
         start = time.perf_counter()
@@ -316,7 +316,7 @@ def test_a_file_that_takes_for_ever(night, monkeypatch):
 
 
 def test_a_reader_s_process_that_is_killed_meanwhile(night):
-    reader = Reader()
+    reader = ReaderProcess()
     reader.read(night[0])
     os.kill(reader._process.pid, signal.SIGKILL)
     reader._process.wait()

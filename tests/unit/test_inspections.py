@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nightkit import datacheck, subrun
 
 from ctaflows.dl1.quality.checks import check, remarks
-from ctaflows.dl1.report.inspections import NAME, Inspections
+from ctaflows.dl1.report.inspection_cache import NAME, InspectionCache
 from ctaflows.model import Transfer
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def here(folder: Path, one: Inspection, **changes: object) -> tuple[Inspection, 
 def test_good_checks_are_not_kept_and_the_verdict_stays(tmp_path: Path) -> None:
     looked, transfer = here(tmp_path, subrun())
     assert len(looked.checks) > 20
-    Inspections(tmp_path).add([looked], [transfer])
+    InspectionCache(tmp_path).add([looked], [transfer])
     (line,) = (tmp_path / NAME).read_text().splitlines()
     kept = {c["name"]: c["verdict"] for c in json.loads(line)["checks"]}
     assert kept.pop("readable") == "ok"
     assert set(kept.values()) <= {"warn", "bad"}
-    (again,) = Inspections(tmp_path).of([transfer])
+    (again,) = InspectionCache(tmp_path).of([transfer])
     assert again.verdict == looked.verdict
     assert remarks(again.checks) == remarks(looked.checks)
 
@@ -45,11 +45,11 @@ def test_a_datacheck_of_another_batch_is_compared(tmp_path: Path) -> None:
     assert data.summary is not None
     few = {"n_events": (data.summary.n_events or 0) - 5}
     checked, of_checked = here(tmp_path, datacheck(), **few)
-    known = Inspections(tmp_path)
+    known = InspectionCache(tmp_path)
     known.add([data], [transfer])
     assert not any("datacheck_events" in line for line in remarks(known.of([transfer])[0].checks))
     known.add([checked], [of_checked])
-    for some in (known, Inspections(tmp_path)):
+    for some in (known, InspectionCache(tmp_path)):
         found = some.of([transfer, of_checked])
         assert any("datacheck_events 5" in line for line in remarks(found[0].checks))
         assert found[0].verdict == "bad"

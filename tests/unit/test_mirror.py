@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import NotFound
 from ctaflows.model import Checksum, Transfer
-from ctaflows.transfer.decide import files_here, remove_here, superfluous
+from ctaflows.transfer.decide import extraneous, files_here, remove_here
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.verify import verify
 
@@ -41,7 +41,7 @@ HERE = ["a.h5", "b.h5", "x/c.h5", "x/y/d.h5", "z/e.h5"]
     ],
 )  # fmt: skip
 def test_what_a_mirror_holds_too_much(there, empty, patterns, extra, protected) -> None:
-    assert superfluous(HERE, there, empty, **patterns) == (extra, protected)
+    assert extraneous(HERE, there, empty, **patterns) == (extra, protected)
 
 
 @pytest.mark.parametrize("folder", ["", "x/", "x/y/"])
@@ -61,7 +61,7 @@ def test_what_a_mirror_holds_too_much(there, empty, patterns, extra, protected) 
     ],
 )
 def test_our_own_files_stay(folder: str, name: str, is_ours: bool) -> None:
-    extra, protected = superfluous([folder + name], [], [])
+    extra, protected = extraneous([folder + name], [], [])
     assert protected == []
     assert extra == ([] if is_ours else [folder + name])
 

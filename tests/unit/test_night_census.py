@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.dl1.night import Night
-from ctaflows.dl1.night_completeness import take_census
+from ctaflows.dl1.night_completeness import assess
 from ctaflows.dl1.night_snapshots import (
     COMPLETE,
     GROWING,
     INCOMPLETE,
-    Look,
-    read_look,
+    NightSnapshot,
+    read_snapshot,
     state_file,
-    write_look,
+    write_snapshot,
 )
 from ctaflows.dl1.run_summary import parse_run_summary, read_run_summary
 from ctaflows.errors import UsageError
@@ -31,10 +31,10 @@ PATH = "/cta/DL1/20241114/v0.1"
 MB = 1_000_000
 
 
-def look_at(night: Night, now: dt.datetime) -> Look:
+def look_at(night: Night, now: dt.datetime) -> NightSnapshot:
     """Look at a night, and return what is remembered of it."""
-    census = take_census(night, now)
-    return Look.of(night, census.looked_at, census.verdict)
+    census = assess(night, now)
+    return NightSnapshot.of(night, census.looked_at, census.verdict)
 
 
 def number(run, subrun):
@@ -60,7 +60,7 @@ def night(*entries, version="v0.1"):
 
 
 def census(*entries, **more):
-    return take_census(night(*entries), NOW, **more)
+    return assess(night(*entries), NOW, **more)
 
 
 def test_a_whole_night():
@@ -262,10 +262,10 @@ def test_a_look_is_kept(tmp_path):
     seen = night(*whole(11111, 2), Entry(f"{PATH}/\udcff.txt", size_bytes=None))
     look = look_at(seen, NOW)
     file = state_file(tmp_path, "https://localhost:1", seen)
-    assert read_look(file) is None
-    write_look(file, look)
-    assert read_look(file) == look
-    assert read_look(file).compare(seen).is_none
+    assert read_snapshot(file) is None
+    write_snapshot(file, look)
+    assert read_snapshot(file) == look
+    assert read_snapshot(file).compare(seen).is_none
     assert [p.name for p in file.parent.iterdir()] == [file.name]
     assert file != state_file(tmp_path, "https://localhost:2", seen)
 
@@ -275,7 +275,7 @@ def test_a_look_is_kept(tmp_path):
 def test_a_damaged_look_is_none(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("look") / "look.json"
     file.write_bytes(content)
-    assert read_look(file) is None
+    assert read_snapshot(file) is None
 
 
 @pytest.mark.parametrize(
@@ -291,33 +291,33 @@ def test_a_damaged_look_is_none(tmp_path_factory, content):
 )
 def test_a_look_of_another_shape_is_none(tmp_path, change):
     file = tmp_path / "look.json"
-    write_look(file, Look(NOW, COMPLETE, {"a": [1, None, None]}))
+    write_snapshot(file, NightSnapshot(NOW, COMPLETE, {"a": [1, None, None]}))
     good = json.loads(file.read_text())
-    assert read_look(file) is not None
+    assert read_snapshot(file) is not None
     file.write_text(json.dumps({**good, **change}))
-    assert read_look(file) is None
+    assert read_snapshot(file) is None
 
 
 def test_a_look_that_is_cut_is_none(tmp_path):
     file = tmp_path / "look.json"
-    write_look(file, Look(NOW, COMPLETE, {"a": [1, None, None]}))
+    write_snapshot(file, NightSnapshot(NOW, COMPLETE, {"a": [1, None, None]}))
     content = file.read_bytes()
     for n in range(len(content)):
         file.write_bytes(content[:n])
-        assert read_look(file) is None
+        assert read_snapshot(file) is None
 
 
 def test_where_a_look_can_not_be_kept(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="can't be kept"):
-        write_look(tmp_path / "file" / "look.json", Look(NOW, COMPLETE))
+        write_snapshot(tmp_path / "file" / "look.json", NightSnapshot(NOW, COMPLETE))
 
 
 # as a whole
 
 
 def test_json():
-    look = Look(OLD, GROWING, {})
+    look = NightSnapshot(OLD, GROWING, {})
     found = census(*whole(11111, 2), dl1(11111, 4), before=look, expected={11111: 6})
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["missing"] == ["Run11111.0002", "Run11111.0003", "Run11111.0005"]

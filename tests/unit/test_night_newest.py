@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctaflows.dl1.names import parse_name, parse_numbers
 from ctaflows.dl1.night import Night, Wanted, current, gaps, newest_of_each_run, select
-from ctaflows.dl1.night_completeness import Census, take_census
+from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.dl1.night_snapshots import COMPLETE, INCOMPLETE
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.dl1.report.night_report import NightReport
@@ -54,8 +54,8 @@ def taken(found: Night) -> list[str]:
     return sorted(e.path.removeprefix(f"{ABOVE}/") for e in found.entries)
 
 
-def census(found: Night) -> Census:
-    return take_census(found, NOW, others=found.superseded)
+def census(found: Night) -> Completeness:
+    return assess(found, NOW, others=found.superseded)
 
 
 def test_a_run_that_was_made_anew_hides_no_other_run() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.night_completeness import Census
+from ctaflows.dl1.night_completeness import Completeness
 from ctaflows.dl1.quality.checks import Check, Inspection
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.model import Checksum, Transfer
@@ -208,7 +208,7 @@ def test_many_doubts_are_counted():
 
 
 def test_a_report_tells_of_the_night_at_the_door():
-    census = Census("20241114", "v0.1", PATH, NOW, "incomplete")
+    census = Completeness("20241114", "v0.1", PATH, NOW, "incomplete")
     made = report(GOOD, census=census)
     assert "at door incomplete: 0 subruns" in " ".join(shown(made, 160).split())
     assert made.to_dict()["census"]["verdict"] == "incomplete"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ctaflows import cancel, thread_pool
 from ctaflows.cli.options import Rate
 from ctaflows.errors import Stopped
-from ctaflows.thread_pool import Pace, at_once
-from ctaflows.transfer import throttle
+from ctaflows.thread_pool import ConcurrencyController, run_concurrently
+from ctaflows.transfer import progress
 
 DEADLINE_S = 60
 MIB = 1 << 20
@@ -36,65 +36,67 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(throttle, "time", clock)
-    monkeypatch.setattr(throttle.cancel, "wait", lambda seconds, *_: clock.sleep(seconds))
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress.cancel, "wait", lambda seconds, *_: clock.sleep(seconds))
     return clock
 
 
 def test_bytes_take_as_long_as_the_rate_says(clock: Clock) -> None:
-    limit = throttle.Throttle(1000.0)
+    limit = progress.RateLimiter(1000.0)
     for _ in range(50):
-        limit.pay(100)
+        limit.consume(100)
     assert clock.now == pytest.approx(1005.0)
     assert clock.naps == pytest.approx([0.1] * 50)
 
 
 def test_all_that_come_at_once_queue_up(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "sleep", clock.naps.append)  # each sleeps in a thread of its own
-    limit = throttle.Throttle(1000.0)
+    limit = progress.RateLimiter(1000.0)
     for _ in range(4):
-        limit.pay(500)
+        limit.consume(500)
     assert clock.naps == pytest.approx([0.5, 1.0, 1.5, 2.0])
 
 
 def test_a_stream_that_is_slow_anyway_does_not_wait(clock: Clock) -> None:
-    limit = throttle.Throttle(1000.0)
+    limit = progress.RateLimiter(1000.0)
     for _ in range(10):
         clock.now += 0.2
-        limit.pay(100)
+        limit.consume(100)
     assert clock.naps == []
 
 
 def test_a_long_pause_saves_up_little(clock: Clock) -> None:
-    limit = throttle.Throttle(1000.0)
+    limit = progress.RateLimiter(1000.0)
     clock.now += 3600
-    limit.pay(10_000)
+    limit.consume(10_000)
     assert clock.naps == [pytest.approx(9.5)]
 
 
 def test_a_stop_ends_the_wait() -> None:
-    stop, limit = threading.Event(), throttle.Throttle(1.0)
+    stop, limit = threading.Event(), progress.RateLimiter(1.0)
     stop.set()
-    with cancel.within(stop):
-        limit.pay(1000)  # would take a quarter of an hour
+    with cancel.scope(stop):
+        limit.consume(1000)  # would take a quarter of an hour
 
 
 def test_without_a_limit_nothing_waits(clock: Clock) -> None:
-    throttle.Throttle().pay(1 << 60)
-    throttle.current().pay(1 << 60)
+    progress.RateLimiter().consume(1 << 60)
+    progress.rate_limiter().consume(1 << 60)
     assert clock.naps == []
 
 
 def test_a_limit_holds_within_and_is_shared_by_threads(clock: Clock) -> None:
-    before = throttle.current()
-    with throttle.limited_to(1000.0):
-        at_once(lambda _: throttle.current().pay(500), range(8), 4, threading.Event())
+    before = progress.rate_limiter()
+    with progress.limited_to(1000.0):
+        run_concurrently(
+            lambda _: progress.rate_limiter().consume(500), range(8), 4, threading.Event()
+        )
         assert sum(clock.naps) >= 4.0
-        with throttle.limited_to(None):
+        with progress.limited_to(None):
             n_naps = len(clock.naps)
-            throttle.current().pay(1 << 60)
+            progress.rate_limiter().consume(1 << 60)
             assert len(clock.naps) == n_naps
-    assert throttle.current() is before
+    assert progress.rate_limiter() is before
 
 
 @pytest.mark.parametrize(
@@ -117,8 +119,10 @@ def test_what_is_no_rate(text: str) -> None:
 @pytest.mark.parametrize("n_threads", [1, 3, 100])
 def test_all_results_in_order(n_threads: int) -> None:
     items = list(range(50))
-    assert at_once(lambda n: n * n, items, n_threads, threading.Event()) == [n * n for n in items]
-    assert at_once(lambda n: n, [], n_threads, threading.Event()) == []
+    assert run_concurrently(lambda n: n * n, items, n_threads, threading.Event()) == [
+        n * n for n in items
+    ]
+    assert run_concurrently(lambda n: n, [], n_threads, threading.Event()) == []
 
 
 def test_an_error_ends_the_rest_and_is_raised() -> None:
@@ -131,7 +135,7 @@ def test_an_error_ends_the_rest_and_is_raised() -> None:
         done.append(n)
 
     with pytest.raises(ValueError, match="third"):
-        at_once(work, range(1000), 1, stop)
+        run_concurrently(work, range(1000), 1, stop)
     assert done == [0, 1, 2]
     assert stop.is_set()
 
@@ -149,7 +153,7 @@ def test_the_first_error_is_raised_and_what_runs_ends_first() -> None:
         raise ValueError("second")
 
     with pytest.raises(ValueError, match="first"):
-        at_once(work, range(2), 2, stop)
+        run_concurrently(work, range(2), 2, stop)
     assert ended == [1]
 
 
@@ -163,7 +167,7 @@ def test_a_stop_is_told() -> None:
             stop.set()
 
     with pytest.raises(Stopped):
-        at_once(work, range(1000), 1, stop)
+        run_concurrently(work, range(1000), 1, stop)
     assert done == [0, 1, 2]
 
 
@@ -178,7 +182,7 @@ def test_all_work_can_be_stopped_at_once() -> None:
     stopper = threading.Thread(target=lambda: begun.wait(DEADLINE_S) and thread_pool.stop_all())
     stopper.start()
     with pytest.raises(Stopped):
-        at_once(work, range(3), 2, stop)
+        run_concurrently(work, range(3), 2, stop)
     stopper.join()
 
 
@@ -202,7 +206,7 @@ def test_threads_are_added_only_where_the_process_is_idle(
     monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
     monkeypatch.setattr(thread_pool.time, "thread_time", lambda: 0.25)
     monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
-    pace, n_now, seen = Pace(most), 0, []
+    pace, n_now, seen = ConcurrencyController(most), 0, []
     for share in busy:
         now["clock"] += 0.021
         now["cpu"] += 0.021 * share
@@ -216,7 +220,7 @@ def test_what_the_caller_does_meanwhile_does_not_count(monkeypatch: pytest.Monke
     monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
     monkeypatch.setattr(thread_pool.time, "thread_time", lambda: now["own"])
     monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
-    pace = Pace(8)
+    pace = ConcurrencyController(8)
     n_now = pace.n_wanted(0)
     for name in now:  # it sums what an earlier run left, and the others wait for the network
         now[name] += 0.021
@@ -230,7 +234,7 @@ def test_who_was_busy_for_long_is_not_found_idle_by_a_short_pause(
     monkeypatch.setattr(thread_pool.time, "process_time", lambda: now["cpu"])
     monkeypatch.setattr(thread_pool.time, "thread_time", lambda: 0.25)
     monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now["clock"])
-    pace = Pace(8)
+    pace = ConcurrencyController(8)
     n_now = pace.n_wanted(0)
     for n in range(200):  # 4 s, another program takes the CPU for 20 ms of each 200
         now["clock"] += 0.021

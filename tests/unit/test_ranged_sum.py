@@ -15,7 +15,7 @@ from ctaflows.errors import Truncated
 from ctaflows.model import Checksum, Entry
 from ctaflows.transfer import ranged
 from ctaflows.transfer.part_file import Part
-from ctaflows.transfer.range_journal import Ledger
+from ctaflows.transfer.range_journal import RangeJournal
 from ctaflows.transfer.ranged import RangedCopy
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begun(folder: Path, checksums: tuple[Checksum, ...] = ()) -> RangedCopy:
     entry = Entry("/a.h5", size_bytes=len(DATA), checksums=checksums)
     part = Part(folder / "a.h5", entry)
-    return RangedCopy(part, Ledger(part.ranges_path, len(DATA), 0), entry)
+    return RangedCopy(part, RangeJournal(part.ranges_path, len(DATA), 0), entry)
 
 
 def come(copy: RangedCopy, index: int, n_bytes: int) -> None:

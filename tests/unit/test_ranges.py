@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
 from ctaflows.storage.checksum import joined_adler32
-from ctaflows.transfer.range_journal import Ledger, cut
+from ctaflows.transfer.range_journal import RangeJournal, split
 
 DEADLINE_S = 60
 MIB = 1 << 20
@@ -20,7 +20,7 @@ SIZES = st.integers(0, 1 << 40) | st.integers(0, 600 * MIB)
 @given(SIZES, st.floats(0, 1))
 def test_ranges_have_no_gaps_and_hold_what_is_here(size_bytes: int, share: float) -> None:
     here = int(size_bytes * share)
-    ranges = cut(size_bytes, here)
+    ranges = split(size_bytes, here)
     edges = [0, *(r.end for r in ranges)]
     assert [r.index for r in ranges] == list(range(len(ranges)))
     assert [r.start for r in ranges] == edges[:-1]
@@ -33,14 +33,14 @@ def test_ranges_have_no_gaps_and_hold_what_is_here(size_bytes: int, share: float
 
 @given(SIZES)
 def test_ranges_are_neither_short_nor_long(size_bytes: int) -> None:
-    lengths = [r.end - r.start for r in cut(size_bytes)]
+    lengths = [r.end - r.start for r in split(size_bytes)]
     assert all(4 * MIB <= n <= 64 * MIB and n % MIB == 0 for n in lengths[:-1])
     assert len(lengths) <= size_bytes // (64 * MIB) + 41
 
 
 @given(SIZES)
 def test_ranges_become_shorter_toward_the_end(size_bytes: int) -> None:
-    ranges = cut(size_bytes)
+    ranges = split(size_bytes)
     lengths = [r.end - r.start for r in ranges]
     assert lengths == sorted(lengths, reverse=True)
     for part, length in zip(ranges, lengths, strict=True):
@@ -62,14 +62,14 @@ def test_ranges_become_shorter_toward_the_end(size_bytes: int) -> None:
     ],
 )
 def test_lengths(size_bytes: int, in_mib: list[float]) -> None:
-    assert [(r.end - r.start) / MIB for r in cut(size_bytes)] == in_mib
+    assert [(r.end - r.start) / MIB for r in split(size_bytes)] == in_mib
 
 
 @given(st.integers(64 * MIB, 1 << 40))
 def test_a_ledger_of_an_older_release_has_fewer_lines(size_bytes: int) -> None:
     """It had ranges of one length, and what does not fit promises nothing."""
     length = min(max(size_bytes // 16, 32 * MIB), 256 * MIB)
-    assert len(cut(size_bytes)) > -(-size_bytes // length)
+    assert len(split(size_bytes)) > -(-size_bytes // length)
 
 
 SIZE = 100 * MIB
@@ -84,18 +84,18 @@ def file(tmp_path, monkeypatch):
 
 
 def nexts(file, size_bytes=SIZE, here_bytes=0):
-    with Ledger(file, size_bytes, here_bytes) as ledger:
+    with RangeJournal(file, size_bytes, here_bytes) as ledger:
         return [r.next for r in ledger.ranges]
 
 
 def test_a_ledger_is_made_and_nothing_else(file) -> None:
-    assert nexts(file) == [r.start for r in cut(SIZE)]
+    assert nexts(file) == [r.start for r in split(SIZE)]
     assert file.exists()
     assert list(file.parent.iterdir()) == [file]
 
 
 def test_what_is_noted_is_read_back(file) -> None:
-    with Ledger(file, SIZE, 0) as ledger:
+    with RangeJournal(file, SIZE, 0) as ledger:
         for part, n_bytes in zip(ledger.ranges, [5, 0, 32 * MIB, 1], strict=True):
             part.next += n_bytes
             ledger.note(part)
@@ -106,7 +106,7 @@ def test_what_is_noted_is_read_back(file) -> None:
 
 
 def test_the_order_of_notes_does_not_matter(file) -> None:
-    with Ledger(file, SIZE, 0) as ledger:
+    with RangeJournal(file, SIZE, 0) as ledger:
         for n_bytes in (9, 10, 10_000_000):  # more digits each time
             for part in reversed(ledger.ranges[:3]):
                 part.next = part.start + n_bytes
@@ -130,18 +130,18 @@ def test_a_prefix_that_came_in_one_piece_is_taken_over(file) -> None:
 )  # fmt: skip
 def test_an_unfit_ledger_promises_nothing(file, content: bytes) -> None:
     file.write_bytes(content)
-    assert nexts(file, here_bytes=40 * MIB) == [r.start for r in cut(SIZE)]
+    assert nexts(file, here_bytes=40 * MIB) == [r.start for r in split(SIZE)]
     assert file.stat().st_size == 4 * 21
 
 
 def test_a_ledger_of_another_size_promises_nothing(file) -> None:
     assert nexts(file, 50 * MIB, here_bytes=50 * MIB) == [32 * MIB, 50 * MIB]
-    assert nexts(file, here_bytes=SIZE) == [r.start for r in cut(SIZE)]
+    assert nexts(file, here_bytes=SIZE) == [r.start for r in split(SIZE)]
 
 
 def test_a_ledger_that_can_not_be_made(tmp_path) -> None:
     with pytest.raises(UsageError, match="can't be written"):
-        Ledger(tmp_path / "no" / "ledger", SIZE, 0)
+        RangeJournal(tmp_path / "no" / "ledger", SIZE, 0)
 
 
 @given(st.lists(st.binary(max_size=200)))

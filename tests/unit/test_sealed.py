@@ -7,11 +7,11 @@ import pickle
 import pytest
 
 from ctaflows import batch
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 
 
 def test_it_is_a_sequence() -> None:
-    sealed = Sealed(n for n in "abc")
+    sealed = OpaqueSequence(n for n in "abc")
     assert len(sealed) == 3
     assert list(sealed) == ["a", "b", "c"]
     assert sealed[0] == "a"
@@ -19,13 +19,13 @@ def test_it_is_a_sequence() -> None:
     assert sealed[1:] == ["b", "c"]
     assert "b" in sealed
     assert "d" not in sealed
-    assert not Sealed()
+    assert not OpaqueSequence()
     assert repr(sealed) == "('a', 'b', 'c')"
 
 
 def test_it_is_equal_to_others_with_the_same_items() -> None:
-    sealed = Sealed([1, 2])
-    assert sealed == Sealed([1, 2])
+    sealed = OpaqueSequence([1, 2])
+    assert sealed == OpaqueSequence([1, 2])
     assert sealed == (1, 2)
     assert sealed == [1, 2]
     assert sealed != (2, 1)
@@ -34,13 +34,13 @@ def test_it_is_equal_to_others_with_the_same_items() -> None:
 
 
 def test_it_can_be_sent_to_another_process() -> None:
-    assert pickle.loads(pickle.dumps(Sealed("ab"))) == ("a", "b")
+    assert pickle.loads(pickle.dumps(OpaqueSequence("ab"))) == ("a", "b")
 
 
 def test_prefect_does_not_look_into_it() -> None:
     collections = pytest.importorskip("prefect.utilities.collections")
     seen: list[object] = []
-    collections.visit_collection({"paths": Sealed(["a", "b"])}, seen.append)
+    collections.visit_collection({"paths": OpaqueSequence(["a", "b"])}, seen.append)
     assert "a" not in seen
     assert len(seen) == 3  # the dict, its key, its value
 

@@ -25,7 +25,7 @@ from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quality.checks import Check, Inspection
-from ctaflows.dl1.report.inspections import NAME, Found, Inspections
+from ctaflows.dl1.report.inspection_cache import NAME, CachedInspection, InspectionCache
 from ctaflows.dl1.report.markdown import digest, tally
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import (
@@ -39,7 +39,12 @@ from ctaflows.errors import (
     error_text,
 )
 from ctaflows.model import Checksum, Entry, Report, Transfer
-from ctaflows.reporting.artifacts import Gauge, human_seconds, progress_shown, publish_night
+from ctaflows.reporting.artifacts import (
+    ProgressArtifact,
+    human_seconds,
+    progress_shown,
+    publish_night,
+)
 from ctaflows.reporting.assets import fetched_runs, publish_runs
 from ctaflows.reporting.events import files_fetched, night_complete
 from ctaflows.tracking import run_context
@@ -273,20 +278,20 @@ def summary(file: str, **values: Any) -> DL1Summary:
 def test_no_file_is_looked_into_twice(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "manifest.jsonl")
     first, second, damaged = (put(tmp_path, n, manifest) for n in range(3))
-    known = Inspections(tmp_path)
+    known = InspectionCache(tmp_path)
     assert known.unknown([first, second, damaged]) == [first.local, second.local, damaged.local]
     known.add(
         [Inspection(first.local, summary(first.local)), Inspection(damaged.local, None, "Bad")],
         [first, damaged],
     )
-    found = Found(known.of([first, second, damaged]))
+    found = CachedInspection(known.of([first, second, damaged]))
     assert {local: i.error for local, i in found.items()} == {
         first.local: None,
         damaged.local: "Bad",
     }
     assert known.unknown([first]) == []
 
-    again = Inspections(tmp_path)
+    again = InspectionCache(tmp_path)
     assert again.of([first]) == [Inspection(first.local, summary(first.local))]
     assert again.unknown([first, second, damaged]) == [second.local, damaged.local]
     other = replace(first, checksum=Checksum("adler32", "00000009"))
@@ -301,7 +306,7 @@ def test_no_file_is_looked_into_twice(tmp_path: Path) -> None:
 def test_lines_that_are_no_records_are_passed_over(tmp_path: Path, junk: bytes) -> None:
     transfer = put(tmp_path, 0, Manifest(tmp_path / "manifest.jsonl"))
     (tmp_path / NAME).write_bytes(junk)
-    known = Inspections(tmp_path)
+    known = InspectionCache(tmp_path)
     assert known.unknown([transfer]) == [transfer.local]
     known.add([Inspection(transfer.local, summary(transfer.local))], [transfer])
     assert known.unknown([transfer]) == []
@@ -332,7 +337,7 @@ def test_a_gauge_tells_first_now_and_then_and_last() -> None:
         def advance(self, n_bytes: int) -> None:
             heard.append(n_bytes)
 
-    with Gauge(2, 1000, told, also=Other(), every_s=0.01) as gauge:
+    with ProgressArtifact(2, 1000, told, also=Other(), every_s=0.01) as gauge:
         assert told.came.acquire(timeout=WAIT_S)
         assert told.messages[0][0] == 0.0
         gauge.expect(2, 1000)
@@ -350,7 +355,7 @@ def test_a_gauge_that_can_t_tell_says_so_once_and_holds_up_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told = Told(ConnectionError("the server is away"))
-    with caplog.at_level(logging.WARNING), Gauge(1, 10, told, every_s=0.001) as gauge:
+    with caplog.at_level(logging.WARNING), ProgressArtifact(1, 10, told, every_s=0.001) as gauge:
         for _ in range(5):
             gauge.advance(1)
             assert told.came.acquire(timeout=WAIT_S)
@@ -367,7 +372,7 @@ def test_a_telling_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -
         hangs.set()
         release.wait(WAIT_S)
 
-    with Gauge(1, 10, tell, every_s=0.001) as gauge:
+    with ProgressArtifact(1, 10, tell, every_s=0.001) as gauge:
         assert hangs.wait(WAIT_S)
         for _ in range(10_000):  # who moves files does not wait for who tells
             gauge.advance(1)
@@ -376,19 +381,22 @@ def test_a_telling_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_batch_elsewhere_counts_when_it_arrives_and_a_second_try_once() -> None:
-    gauge = Gauge(4, 40, lambda percent, text: None)
+    gauge = ProgressArtifact(4, 40, lambda percent, text: None)
     gauge.arrived(Report((Transfer("/a", "a", 10), failed("/b", Nearline("tape")))))
     percent, text = gauge.reading()
     assert percent == 25.0
     assert text.startswith("2 of 4 files, 10 B of 40 B")
     assert text.endswith("1 failed")
-    again = Gauge(2, 20, lambda percent, text: None)
+    again = ProgressArtifact(2, 20, lambda percent, text: None)
     again.expect(2, 20)
     again.advance(10)  # then the batch fails, is tried again, and finds one file in place
     again.expect(2, 20)
     again.advance(20)
     assert 50 < again.reading()[0] <= 100
-    assert Gauge(0, 0, lambda percent, text: None).reading() == (100.0, "nothing to move")
+    assert ProgressArtifact(0, 0, lambda percent, text: None).reading() == (
+        100.0,
+        "nothing to move",
+    )
 
 
 @pytest.mark.parametrize(

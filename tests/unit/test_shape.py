@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import CtaflowsError, ListingUnreadable, ProtocolSurprise
 from ctaflows.storage import propfind
-from ctaflows.storage.propfind import MultistatusParser, Shapes, Value, http_date, pattern_of
+from ctaflows.storage.propfind import (
+    MultistatusParser,
+    ResponsePatterns,
+    Value,
+    http_date,
+    pattern_of,
+)
 
 HEAD = '<d:multistatus xmlns:d="DAV:" xmlns:n="http://www.dcache.org/2013/webdav">'
 TAIL = "</d:multistatus>"
@@ -39,7 +45,7 @@ def read(text, size=None, *, most=8):
     """What a document comes to: entries, itself, number of responses, or the kind of error."""
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     found = []
-    with mock.patch.object(Shapes, "most", most):
+    with mock.patch.object(ResponsePatterns, "most", most):
         parser = MultistatusParser("/x")
         try:
             for start in range(0, len(data), size or max(len(data), 1)):

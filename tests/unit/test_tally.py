@@ -11,13 +11,13 @@ from rich.console import Console
 
 from ctaflows.errors import PartialFailure
 from ctaflows.model import Transfer
-from ctaflows.tasks.tree_report import Tally
+from ctaflows.tasks.tree_report import TreeReport
 
 HERE = Transfer("/n/a.h5", "a.h5", 1000, verified=True, skipped=True)
 MOVED = Transfer("/n/b.h5", "b.h5", 2000, 2000, verified=True)
 UNPROVEN = Transfer("/n/c.h5", "c.h5", 500, 500)
 FAILED = Transfer("/n/d\x1b[31m\n.h5", "d.h5", 1, error="Nearline: on tape")
-TALLY = Tally("Mirror of /n", "/here/n", "/here/n/manifest.jsonl")
+TALLY = TreeReport("Mirror of /n", "/here/n", "/here/n/manifest.jsonl")
 
 
 def printed(tally, width=100):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ctaflows.errors import NotFound, Stopped
 from ctaflows.model import Entry
 from ctaflows.storage import listing
-from ctaflows.storage.listing import Slot, Slots
+from ctaflows.storage.listing import ListingPermit, ListingSemaphore
 from ctaflows.storage.paths import selected
 from ctaflows.storage.walk import files_below, in_order, unless_excluded, walk, walk_batches
 
@@ -368,13 +368,13 @@ def test_sub_directories_follow_in_the_order_in_which_they_were_shown():
 
 
 def test_no_more_listings_than_slots():
-    shared, lock = Slots(2), threading.Lock()
+    shared, lock = ListingSemaphore(2), threading.Lock()
     n_now, most = 0, 0
 
     def work():
         nonlocal n_now, most
         for _ in range(20):
-            slot = Slot()
+            slot = ListingPermit()
             shared.take(slot)
             with lock:
                 n_now += 1
@@ -392,8 +392,8 @@ def test_no_more_listings_than_slots():
 
 def test_a_slot_that_is_lent_is_not_taken_at_once(monkeypatch):
     monkeypatch.setattr(listing, "PATIENCE_S", 1000)
-    shared = Slots(1)
-    mine, other, stop = Slot(), Slot(), threading.Event()
+    shared = ListingSemaphore(1)
+    mine, other, stop = ListingPermit(), ListingPermit(), threading.Event()
     shared.take(mine)
     shared.lend(mine)
 
@@ -411,14 +411,14 @@ def test_a_slot_that_is_lent_is_not_taken_at_once(monkeypatch):
 
 
 def test_a_slot_whose_reader_stays_away_goes_to_who_needs_it():
-    shared = Slots(1)
-    mine, other = Slot(), Slot()
+    shared = ListingSemaphore(1)
+    mine, other = ListingPermit(), ListingPermit()
     shared.take(mine)
     shared.lend(mine)
     shared.take(other)
     assert (mine.is_held, other.is_held) == (False, True)
     shared.give(mine)  # no longer its own to give
-    third, stop = Slot(), threading.Event()
+    third, stop = ListingPermit(), threading.Event()
     stop.set()
     with pytest.raises(Stopped):
         shared.take(third, stop)
@@ -428,7 +428,7 @@ def test_a_slot_whose_reader_stays_away_goes_to_who_needs_it():
 
 
 def test_giving_twice_makes_no_second_slot():
-    shared, mine = Slots(1), Slot()
+    shared, mine = ListingSemaphore(1), ListingPermit()
     shared.take(mine)
     shared.give(mine)
     shared.give(mine)
@@ -437,4 +437,4 @@ def test_giving_twice_makes_no_second_slot():
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        shared.take(Slot(), stop)
+        shared.take(ListingPermit(), stop)

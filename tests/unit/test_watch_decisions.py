@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from ctaflows.dl1.night_watch import (
     MIN_INTERVAL_S,
-    Look,
-    Memory,
-    Patience,
-    Rhythm,
-    Sighting,
-    look_at,
+    FileHistory,
+    PollResult,
+    PollSchedule,
+    WaitTimes,
+    WatchState,
     night_of,
+    poll,
 )
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
 
 NOW = datetime(2024, 11, 15, 9, tzinfo=UTC)
 SETTLE_S = 600.0
-PATIENCE = Patience(SETTLE_S, 3600.0)
+PATIENCE = WaitTimes(SETTLE_S, 3600.0)
 
 
 def ago(seconds: float) -> datetime:
@@ -91,10 +91,10 @@ def entry(size=10, mtime=None, etag=None, path=AT):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_complete(before, looks, is_ready):
-    memory = Memory()
+    memory = WatchState()
     for one in looks:
         memory = memory.after([one], NOW)
-    look = look_at(memory, [looks[-1]], NOW, PATIENCE)
+    look = poll(memory, [looks[-1]], NOW, PATIENCE)
     assert look.ready == ((looks[-1],) if is_ready else ())
     assert look.waiting == (() if is_ready else (looks[-1],))
     assert look.n_done == 0
@@ -103,31 +103,31 @@ def test_what_is_complete(before, looks, is_ready):
 @pytest.mark.parametrize("mtime", [None, ago(-99999)])
 def test_without_a_time_to_believe_it_is_our_own_clock_that_counts(mtime):
     one = entry(mtime=mtime)
-    memory = Memory().after([one], ago(599)).after([one], NOW)
-    assert look_at(memory, [one], NOW, PATIENCE).waiting == (one,)
-    memory = Memory().after([one], ago(600)).after([one], NOW)
-    assert look_at(memory, [one], NOW, PATIENCE).ready == (one,)
+    memory = WatchState().after([one], ago(599)).after([one], NOW)
+    assert poll(memory, [one], NOW, PATIENCE).waiting == (one,)
+    memory = WatchState().after([one], ago(600)).after([one], NOW)
+    assert poll(memory, [one], NOW, PATIENCE).ready == (one,)
 
 
 def test_what_was_dealt_with_is_not_dealt_with_again_unless_it_changes():
     old = entry(mtime=ago(9999))
-    memory = Memory().after([old], NOW).after([old], NOW).having_done([AT])
+    memory = WatchState().after([old], NOW).after([old], NOW).having_done([AT])
     memory = memory.after([old], NOW)
-    assert look_at(memory, [old], NOW, PATIENCE) == Look((), (), 1, ago(9999))
+    assert poll(memory, [old], NOW, PATIENCE) == PollResult((), (), 1, ago(9999))
     new = entry(11, ago(5000))
     memory = memory.after([new], NOW)
-    assert look_at(memory, [new], NOW, PATIENCE).waiting == (new,)
+    assert poll(memory, [new], NOW, PATIENCE).waiting == (new,)
     memory = memory.after([new], NOW)
-    assert look_at(memory, [new], NOW, PATIENCE).ready == (new,)
+    assert poll(memory, [new], NOW, PATIENCE).ready == (new,)
 
 
 def test_what_is_not_shown_for_a_while_is_not_forgotten():
     """A door may show a directory that it can't read as an empty one."""
     old = entry(mtime=ago(9999))
-    memory = Memory().after([old], NOW).after([old], NOW).having_done([AT]).after([], NOW)
-    assert look_at(memory, [], NOW, PATIENCE) == Look()
+    memory = WatchState().after([old], NOW).after([old], NOW).having_done([AT]).after([], NOW)
+    assert poll(memory, [], NOW, PATIENCE) == PollResult()
     memory = memory.after([old], NOW)
-    assert look_at(memory, [old], NOW, PATIENCE).n_done == 1
+    assert poll(memory, [old], NOW, PATIENCE).n_done == 1
 
 
 SIZES = st.none() | st.integers(0, 3)
@@ -142,16 +142,16 @@ HISTORIES = st.lists(
 @given(HISTORIES)
 def test_any_history(history):
     """The same decision, made from the whole history and not from what is remembered of it."""
-    memory, looks, done_as = Memory(), [], None
+    memory, looks, done_as = WatchState(), [], None
     now = ago(10_000)
     for step_s, size, age_s, acts in history:
         now += timedelta(seconds=step_s)
         mtime = None if age_s is None else ago(10_000 + age_s)
         shown = entry(size, mtime)
         looks.append((now, shown))
-        memory, is_whole = Memory.from_text(memory.after([shown], now).to_text())
+        memory, is_whole = WatchState.from_text(memory.after([shown], now).to_text())
         assert is_whole
-        look = look_at(memory, [shown], now, PATIENCE)
+        look = poll(memory, [shown], now, PATIENCE)
 
         alike = 0
         while alike < len(looks) and looks[-1 - alike][1] == shown:
@@ -162,13 +162,13 @@ def test_any_history(history):
         if alike == 1:
             done_as = None
         if done_as == shown:
-            assert look == Look((), (), 1, changed)
+            assert look == PollResult((), (), 1, changed)
         elif size is not None and alike >= 2 and is_old:
-            assert look == Look((shown,), (), 0, changed)
+            assert look == PollResult((shown,), (), 0, changed)
             if acts:
                 memory, done_as = memory.having_done([AT]), shown
         else:
-            assert look == Look((), (shown,), 0, changed)
+            assert look == PollResult((), (shown,), 0, changed)
 
 
 # when it is over ---------------------------------------------------------------------------------
@@ -177,12 +177,12 @@ def test_any_history(history):
 @pytest.mark.parametrize(
     ("look", "missing", "is_whole"),
     [
-        (Look(n_done=2, last_change=ago(3600)), [], True),
-        (Look(n_done=2, last_change=ago(3599)), [], False),
-        (Look(n_done=2, last_change=ago(3600)), ["Run11111.0003"], False),
-        (Look(waiting=(entry(),), last_change=ago(9999)), [], False),
-        (Look(ready=(entry(),), last_change=ago(9999)), [], False),
-        (Look(), [], False),
+        (PollResult(n_done=2, last_change=ago(3600)), [], True),
+        (PollResult(n_done=2, last_change=ago(3599)), [], False),
+        (PollResult(n_done=2, last_change=ago(3600)), ["Run11111.0003"], False),
+        (PollResult(waiting=(entry(),), last_change=ago(9999)), [], False),
+        (PollResult(ready=(entry(),), last_change=ago(9999)), [], False),
+        (PollResult(), [], False),
     ],
 )
 def test_when_a_night_is_complete(look, missing, is_whole):
@@ -192,18 +192,18 @@ def test_when_a_night_is_complete(look, missing, is_whole):
 @pytest.mark.parametrize(
     ("rhythm", "n_looks", "elapsed_s", "asked_s", "pause"),
     [
-        (Rhythm(300, 3600), 1, 0, 0, 300),
-        (Rhythm(300, 3600), 99, 0, 0, 300),
-        (Rhythm(300, 3600), 1, 3400, 0, 200),
-        (Rhythm(300, 3600), 1, 3600, 0, None),
-        (Rhythm(300, 3600), 1, 9999, 0, None),
-        (Rhythm(300, 0), 1, 0, 0, None),
-        (Rhythm(300, 3600, polls=1), 1, 0, 0, None),
-        (Rhythm(300, 3600, polls=2), 1, 0, 0, 300),
-        (Rhythm(300, 3600, polls=2), 2, 0, 0, None),
-        (Rhythm(300, 3600), 1, 0, 1000, 1000),
-        (Rhythm(300, 3600), 1, 0, 9999, 3600),
-        (Rhythm(1, 3600), 1, 0, 0, 1),
+        (PollSchedule(300, 3600), 1, 0, 0, 300),
+        (PollSchedule(300, 3600), 99, 0, 0, 300),
+        (PollSchedule(300, 3600), 1, 3400, 0, 200),
+        (PollSchedule(300, 3600), 1, 3600, 0, None),
+        (PollSchedule(300, 3600), 1, 9999, 0, None),
+        (PollSchedule(300, 0), 1, 0, 0, None),
+        (PollSchedule(300, 3600, polls=1), 1, 0, 0, None),
+        (PollSchedule(300, 3600, polls=2), 1, 0, 0, 300),
+        (PollSchedule(300, 3600, polls=2), 2, 0, 0, None),
+        (PollSchedule(300, 3600), 1, 0, 1000, 1000),
+        (PollSchedule(300, 3600), 1, 0, 9999, 3600),
+        (PollSchedule(1, 3600), 1, 0, 0, 1),
     ],
 )
 def test_when_to_look_again(rhythm, n_looks, elapsed_s, asked_s, pause):
@@ -217,7 +217,7 @@ def test_when_to_look_again(rhythm, n_looks, elapsed_s, asked_s, pause):
     chances=st.lists(st.floats(0, 1), min_size=30, max_size=30),
 )
 def test_a_watch_is_polite_and_ends(interval_s, deadline_s, polls, chances):
-    rhythm, elapsed_s = Rhythm(interval_s, deadline_s, polls), 0.0
+    rhythm, elapsed_s = PollSchedule(interval_s, deadline_s, polls), 0.0
     for n_looks, chance in enumerate(chances, 1):
         pause = rhythm.pause_s(n_looks, elapsed_s, chance)
         if pause is None:
@@ -232,7 +232,7 @@ def test_a_watch_is_polite_and_ends(interval_s, deadline_s, polls, chances):
 
 
 def test_watches_do_not_look_all_at_once():
-    rhythm = Rhythm(300, 3600)
+    rhythm = PollSchedule(300, 3600)
     assert {round(rhythm.pause_s(1, 0, chance)) for chance in (0, 0.5, 1)} == {270, 300, 330}
 
 
@@ -242,14 +242,14 @@ def test_watches_do_not_look_all_at_once():
 )
 def test_what_is_no_rhythm(values):
     with pytest.raises(UsageError):
-        Rhythm(*values)
+        PollSchedule(*values)
 
 
 # what is remembered ------------------------------------------------------------------------------
 
 TIMES = st.integers(0, 1 << 53).map(lambda us: datetime.fromtimestamp(us / 1e6, UTC))
 SIGHTINGS = st.builds(
-    Sighting,
+    FileHistory,
     st.none() | st.integers(0, 1 << 60),
     st.none() | TIMES,
     st.none() | st.text(max_size=9),
@@ -258,28 +258,28 @@ SIGHTINGS = st.builds(
     st.booleans(),
 )
 NAMES = st.text("a/é\u2603\udcff\x1b\n", max_size=20)
-MEMORIES = st.builds(Memory, st.dictionaries(NAMES, SIGHTINGS, max_size=5))
+MEMORIES = st.builds(WatchState, st.dictionaries(NAMES, SIGHTINGS, max_size=5))
 
 
 @given(MEMORIES)
 def test_it_is_read_as_it_was_written(memory):
     text = memory.to_text()
-    assert Memory.from_text(text.encode("ascii").decode()) == (memory, True)
+    assert WatchState.from_text(text.encode("ascii").decode()) == (memory, True)
     done = memory.having_done(list(memory.sightings)[:2])
-    assert Memory.from_text(text + done.lines(list(memory.sightings)[:2])) == (done, True)
+    assert WatchState.from_text(text + done.lines(list(memory.sightings)[:2])) == (done, True)
 
 
 @given(MEMORIES, st.data())
 def test_a_damaged_one_is_forgotten_not_believed(memory, data):
     text = memory.to_text()
     where = data.draw(st.integers(0, len(text)))
-    found, is_whole = Memory.from_text(text[:where])
+    found, is_whole = WatchState.from_text(text[:where])
     assert found.sightings.items() <= memory.sightings.items()
     assert is_whole == (where > 0 and text[where - 1] == "\n")
     spoilt = text[:where] + data.draw(st.characters(max_codepoint=127)) + text[where + 1 :]
-    found, _ = Memory.from_text(spoilt)
-    look_at(found, [entry(path=path) for path in found.sightings], NOW, PATIENCE)
-    assert Memory.from_text(found.to_text()) == (found, True)
+    found, _ = WatchState.from_text(spoilt)
+    poll(found, [entry(path=path) for path in found.sightings], NOW, PATIENCE)
+    assert WatchState.from_text(found.to_text()) == (found, True)
 
 
 JSON = st.recursive(
@@ -289,12 +289,12 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(list(Sighting.__slots__)), JSON), JSON, MEMORIES)
+@given(st.dictionaries(st.sampled_from(list(FileHistory.__slots__)), JSON), JSON, MEMORIES)
 def test_one_bad_record_spoils_no_other(record, other, memory):
     lines = memory.to_text().splitlines()
     lines.insert(1, json.dumps({**record, "path": "bad"}))
     lines.insert(1 + len(lines) // 2, json.dumps(other))
-    found, _ = Memory.from_text("\n".join([*lines, ""]))
+    found, _ = WatchState.from_text("\n".join([*lines, ""]))
     kept = {path: seen for path, seen in found.sightings.items() if path != "bad"}
     assert kept == memory.sightings
 
@@ -303,4 +303,4 @@ def test_one_bad_record_spoils_no_other(record, other, memory):
     "text", ["", "null", "[]", "{}", "\n", '{"format": 2}\n', "[" * 99999 + "\n"]
 )
 def test_what_is_no_memory(text):
-    assert Memory.from_text(text) == (Memory(), False)
+    assert WatchState.from_text(text) == (WatchState(), False)

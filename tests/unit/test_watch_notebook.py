@@ -16,14 +16,14 @@ from rich.console import Console
 from ctaflows import cancel
 from ctaflows.cancel import pause
 from ctaflows.dl1.night import Gaps
-from ctaflows.dl1.night_watch import MEMORY, Notebook
+from ctaflows.dl1.night_watch import MEMORY, WatchStateFile
 from ctaflows.dl1.quality.checks import Inspection
-from ctaflows.dl1.report import inspections
+from ctaflows.dl1.report import inspection_cache
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import Stopped, UsageError
 from ctaflows.model import Entry, Transfer
 from ctaflows.reporting import events
-from ctaflows.transfer.decide import superfluous
+from ctaflows.transfer.decide import extraneous
 
 NOW = datetime(2024, 11, 15, 9, tzinfo=UTC)
 A, B = (Entry(f"/n/v0.1/{name}", size_bytes=1, mtime=NOW) for name in ("a.h5", "b.h5"))
@@ -31,10 +31,10 @@ A, B = (Entry(f"/n/v0.1/{name}", size_bytes=1, mtime=NOW) for name in ("a.h5", "
 
 def test_it_is_kept_across_runs(tmp_path):
     folder = tmp_path / "nights/20241114"
-    book = Notebook(folder)
+    book = WatchStateFile(folder)
     book.look([A, B], NOW)
     book.done([A.path])
-    again = Notebook(folder)
+    again = WatchStateFile(folder)
     assert again.memory == book.memory
     assert again.done_below("/n/v0.1") == [A.path]
     assert again.done_below("/n/v0.1/") == [A.path]
@@ -43,7 +43,7 @@ def test_it_is_kept_across_runs(tmp_path):
 
 
 def test_a_night_of_which_nothing_was_seen_makes_no_folder(tmp_path):
-    Notebook(tmp_path / "night").look([], NOW)
+    WatchStateFile(tmp_path / "night").look([], NOW)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,24 +51,24 @@ def test_a_night_of_which_nothing_was_seen_makes_no_folder(tmp_path):
 def test_a_damaged_one_is_said_and_made_anew(tmp_path, caplog, content):
     (tmp_path / MEMORY).write_bytes(content)
     with caplog.at_level(logging.WARNING, "ctaflows.watch"):
-        book = Notebook(tmp_path)
+        book = WatchStateFile(tmp_path)
     assert book.memory.sightings == {}
     assert MEMORY in caplog.text
     book.look([A], NOW)
     caplog.clear()
-    assert list(Notebook(tmp_path).memory.sightings) == [A.path]
+    assert list(WatchStateFile(tmp_path).memory.sightings) == [A.path]
     assert not caplog.text
 
 
 def test_what_a_kill_leaves_is_no_harm(tmp_path):
-    book = Notebook(tmp_path)
+    book = WatchStateFile(tmp_path)
     book.look([A], NOW)
     (tmp_path / f"{MEMORY}.123.456").write_text('{"format": 1, "fil')
-    assert Notebook(tmp_path).memory == book.memory
+    assert WatchStateFile(tmp_path).memory == book.memory
 
 
 def test_where_it_can_not_be_written_the_old_one_stands(tmp_path, monkeypatch):
-    book = Notebook(tmp_path)
+    book = WatchStateFile(tmp_path)
     book.look([A], NOW)
     old = (tmp_path / MEMORY).read_bytes()
 
@@ -82,12 +82,12 @@ def test_where_it_can_not_be_written_the_old_one_stands(tmp_path, monkeypatch):
     assert (tmp_path / MEMORY).read_bytes() == old
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="can't be written"):
-        Notebook(tmp_path / "file/night").look([A], NOW)
+        WatchStateFile(tmp_path / "file/night").look([A], NOW)
 
 
 def test_no_mirror_deletes_what_a_night_is_kept_with():
-    ours = [MEMORY, f"{MEMORY}.1.2", f"x/{MEMORY}", inspections.NAME, events._MARKER]
-    assert superfluous(ours, [], []) == ([], [])
+    ours = [MEMORY, f"{MEMORY}.1.2", f"x/{MEMORY}", inspection_cache.NAME, events._MARKER]
+    assert extraneous(ours, [], []) == ([], [])
 
 
 # waiting -----------------------------------------------------------------------------------------

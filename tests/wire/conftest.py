@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox import issuer as issuer_module
 from ctaflows.sandbox.tokens import DeviceGrant
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Door]:
     """The same rules hold whichever library carries the bytes."""
     settings = box.settings(fast_bytes=request.param == "libcurl")
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 

@@ -19,7 +19,7 @@ from commands import ok, run
 from ctaflows.atomic_files import write_private
 from ctaflows.auth import agent
 from ctaflows.auth import agent as agent_module
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import claims
 from ctaflows.errors import AuthError, TokenMissing
@@ -130,7 +130,7 @@ def test_two_started_at_once_are_one(box: Sandbox) -> None:
 
 
 def test_the_token_never_runs_out(short: Sandbox) -> None:
-    Keeper(short.settings()).refresh()
+    TokenProvider(short.settings()).refresh()
     bare = Store(short.settings()).bare_file
     assert in_process(short, "start").state == "ok"
     # exp is a whole second: a life of 3 s is one of 2 to 3
@@ -154,7 +154,7 @@ def test_the_token_never_runs_out(short: Sandbox) -> None:
 
 @pytest.mark.parametrize("fault", ["503", "reset", "hang", "html"])
 def test_the_agent_survives_an_issuer_in_trouble(short: Sandbox, fault: str) -> None:
-    Keeper(short.settings()).refresh()
+    TokenProvider(short.settings()).refresh()
     assert in_process(short, "start").state == "ok"
     pid = in_process(short, "status").pid
     details = {"hang_s": 1.0} if fault == "hang" else {}
@@ -231,7 +231,7 @@ def test_logout_ends_it(box: Sandbox) -> None:
 def test_a_login_that_ends_without_us_ends_the_agent(short: Sandbox) -> None:
     """Another machine of the same home logs out: the store is gone."""
     in_process(short, "start")
-    Keeper(short.settings()).log_out()
+    TokenProvider(short.settings()).log_out()
     assert becomes(lambda: not agents_of(short))
 
 
@@ -381,7 +381,7 @@ def test_an_agent_and_many_users(short: Sandbox) -> None:
 
     def use() -> None:
         while not stop.is_set():
-            token = Keeper(settings).token()
+            token = TokenProvider(settings).token()
             if short._tokens.refusal(token) == "Token is not valid":
                 wrong.append(token)
             stop.wait(0.05)

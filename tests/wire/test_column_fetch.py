@@ -17,7 +17,7 @@ from nights import make_night
 from ctaflows.cli.app import cli
 from ctaflows.dl1.content.inspect import inspect_file
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, copy_tables, hits, read_mark
-from ctaflows.dl1.reader_process import Reader
+from ctaflows.dl1.reader_process import ReaderProcess
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import RangeReader
@@ -229,7 +229,7 @@ def test_a_failure_leaves_nothing_behind(box: Sandbox, there: str, here: Path) -
 def test_a_source_replaced_meanwhile_is_copied_anew(
     box: Sandbox, there: str, made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_copies, copy_source = 0, Reader.copy_source
+    n_copies, copy_source = 0, ReaderProcess.copy_source
 
     def disturbed(*args, **kwargs):
         nonlocal n_copies
@@ -239,7 +239,7 @@ def test_a_source_replaced_meanwhile_is_copied_anew(
             box.put(there, made.read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(Reader, "copy_source", disturbed)
+    monkeypatch.setattr(ReaderProcess, "copy_source", disturbed)
     done = fetch_tables(there, tables=["parameters"])
     assert (n_copies, done.retries) == (2, 1)
     mark = read_mark(here / done.local)
@@ -250,14 +250,14 @@ def test_a_source_replaced_meanwhile_is_copied_anew(
 def test_one_that_keeps_changing_is_told(
     box: Sandbox, there: str, made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_source = Reader.copy_source
+    copy_source = ReaderProcess.copy_source
 
     def disturbed(*args, **kwargs):
         kept = copy_source(*args, **kwargs)
         box.put(there, (box.storage / there).read_bytes() + b"\0")
         return kept
 
-    monkeypatch.setattr(Reader, "copy_source", disturbed)
+    monkeypatch.setattr(ReaderProcess, "copy_source", disturbed)
     with pytest.raises(SourceChanged):
         fetch_tables(there, tables=["parameters"])
     assert list(here.iterdir()) == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sinkkit import read
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     AlreadyExists,
     DoorBusy,
@@ -112,7 +112,10 @@ def test_a_stale_pool_url_sends_home_with_the_token() -> None:
     with Sandbox(quirks=Quirks(pool_url_lifetime_s=0)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as stale, pytest.raises(ProtocolSurprise) as why:
+        with (
+            Door(settings, TokenProvider(settings)) as stale,
+            pytest.raises(ProtocolSurprise) as why,
+        ):
             read(stale, "/a.h5")
         assert "redirects" in str(why.value)
         # it came home with the token each time, rather than without one and with a 401
@@ -144,11 +147,14 @@ def test_a_plain_http_pool_is_refused_unless_asked_for() -> None:
     with Sandbox(quirks=Quirks(pool_uses_http=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as strict, pytest.raises(ProtocolSurprise) as why:
+        with (
+            Door(settings, TokenProvider(settings)) as strict,
+            pytest.raises(ProtocolSurprise) as why,
+        ):
             read(strict, "/a.h5")
         assert "CTAFLOWS_ALLOW_HTTP_POOLS" in (why.value.hint or "")
         settings = settings.replace(allow_http_pools=True)
-        with Door(settings, Keeper(settings)) as lenient:
+        with Door(settings, TokenProvider(settings)) as lenient:
             assert read(lenient, "/a.h5") == DATA
         assert all("authorization" not in r.headers for r in box.requests if r.server == "pool")
 
@@ -189,7 +195,7 @@ def test_a_file_on_tape(box: Sandbox, door: Door) -> None:
 def test_a_wrong_token_is_tried_once_and_renewed_once(box: Sandbox) -> None:
     box.put("/a.h5", DATA)
     settings = box.settings()
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     with Door(settings, keeper) as door:
         box.revoke(keeper.token())
         assert read(door, "/a.h5") == DATA
@@ -201,7 +207,7 @@ def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", "this.is.wrong")
     settings = box.settings(token_source="auto")
-    with Door(settings, Keeper(settings)) as door, pytest.raises(Refused) as why:
+    with Door(settings, TokenProvider(settings)) as door, pytest.raises(Refused) as why:
         door.stat("/")
     assert [r.status for r in box.requests if r.server == "door"] == [401]
     assert "this.is.wrong" not in str(why.value) + repr(why.value) + (why.value.hint or "")
@@ -267,7 +273,7 @@ def test_remove_takes_no_directory(box: Sandbox, door: Door) -> None:
 def test_put(tmp_path: Path, redirect: bool, data: bytes, fast: bool) -> None:
     with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
         settings = box.settings(fast_bytes=fast)
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             (tmp_path / "a.h5").write_bytes(data)
             with LocalSource(tmp_path / "a.h5", threading.Event()) as source:
                 door.put("/new/a.h5", source)

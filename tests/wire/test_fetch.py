@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fetching import DATA, interrupt, job, names
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     ChecksumMismatch,
     CtaflowsError,
@@ -222,7 +222,7 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, "/a.h5", tmp_path))
             assert not done.verified
             assert done.checksum is not None

@@ -12,7 +12,7 @@ import pytest
 from fetching import DATA, fetch_thrice, interrupt, job, names
 from sinkkit import Counted
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     NoSpace,
     UsageError,
@@ -66,7 +66,7 @@ def test_some_fail_and_the_rest_is_done(box: Sandbox, door: Door, tmp_path: Path
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings(transfers=3)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         jobs = night(box, door, tmp_path)
         counted = Counted(door)
         threads = [

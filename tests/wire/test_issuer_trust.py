@@ -13,7 +13,7 @@ import pytest
 from ctaflows import settings as settings_module
 from ctaflows.auth import secret
 from ctaflows.auth.oidc import Issuer, log_in
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
@@ -48,7 +48,7 @@ def test_another_issuer_in_the_discovery_is_refused(
     rewrite("/openid-configuration", lambda values: values.update(issuer=named))
     age(box, left_s=-1)
     with pytest.raises(ProtocolSurprise, match="another issuer"):
-        Keeper(box.settings()).token()
+        TokenProvider(box.settings()).token()
     with pytest.raises(ProtocolSurprise, match="another issuer"):
         login(box, FakeTime(), Shown())
     assert all(r.method == "GET" for r in box.requests), "it is told no secret"
@@ -65,7 +65,7 @@ def test_an_endpoint_without_tls_is_refused(
     )
     age(box, left_s=-1)
     calls: dict[str, Callable[[], object]] = {
-        "token_endpoint": Keeper(box.settings()).token,
+        "token_endpoint": TokenProvider(box.settings()).token,
         "device_authorization_endpoint": lambda: login(box, FakeTime(), Shown()),
     }
     with pytest.raises(CtaflowsError):
@@ -77,9 +77,9 @@ def test_a_slash_at_the_end_of_the_issuer_is_no_other_issuer(
     box: Sandbox, rewrite: Callable[..., None]
 ) -> None:
     age(box, left_s=-1)
-    assert Keeper(box.settings(issuer_url=box.issuer_url + "/")).token()
+    assert TokenProvider(box.settings(issuer_url=box.issuer_url + "/")).token()
     rewrite("/openid-configuration", lambda values: values.update(issuer=box.issuer_url + "/"))
-    assert Keeper(box.settings()).refresh()
+    assert TokenProvider(box.settings()).refresh()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def other() -> Iterator[Sandbox]:
 
 def attempts(settings: Settings) -> dict[str, Callable[[], object]]:
     """All that would send the refresh token."""
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     return {
         "token": keeper.token,
         "warm": lambda: keeper.warm(60, quiet=False),
@@ -106,7 +106,7 @@ def test_a_login_of_one_issuer_is_not_sent_to_another(
 ) -> None:
     """A file of 0.1.0 has no note of the issuer, but the access token may claim it."""
     if is_noted:
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
     old = age(box, left_s=-1)
     settings = other.settings(config_dir=box.config_dir)
     with pytest.raises(AuthError, match="belongs to") as why:
@@ -115,11 +115,11 @@ def test_a_login_of_one_issuer_is_not_sent_to_another(
     assert box.issuer_url in str(why.value)
     assert other.issuer_url in str(why.value)
     assert "CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
-    assert Keeper(settings).renew(old.access_token) is None
-    assert not Keeper(settings).stored_info().refreshable
+    assert TokenProvider(settings).renew(old.access_token) is None
+    assert not TokenProvider(settings).stored_info().refreshable
     assert stored(box) == old, "nothing is noted as refused"
     assert not asked(other)
-    assert Keeper(box.settings(issuer_url=box.issuer_url + "/")).refresh().refreshable
+    assert TokenProvider(box.settings(issuer_url=box.issuer_url + "/")).refresh().refreshable
 
 
 def jwt(**said: str) -> str:
@@ -130,28 +130,28 @@ def jwt(**said: str) -> str:
 @pytest.mark.parametrize("claim", [None, "azp", "client_id"])
 def test_a_login_of_one_client_is_not_sent_by_another(box: Sandbox, claim: str | None) -> None:
     if claim is None:
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
     else:
         token = jwt(**{claim: box.client_id})
         Store(box.settings()).write(replace(stored(box), access_token=token))
     old = age(box, left_s=-1)
     box.requests.clear()
     with pytest.raises(AuthError, match="belongs to") as why:
-        Keeper(box.settings(client_id="another")).token()
+        TokenProvider(box.settings(client_id="another")).token()
     assert f"client {box.client_id}" in str(why.value)
     assert "client another" in str(why.value)
     assert stored(box) == old
     assert not asked(box)
-    assert Keeper(box.settings()).info().client_id == box.client_id
+    assert TokenProvider(box.settings()).info().client_id == box.client_id
     Store(box.settings()).write(replace(old, access_token="opaque", issuer=None, client_id=None))
     with pytest.raises(AuthError, match="invalid_client"):
-        Keeper(box.settings(client_id="another")).token()  # where nothing tells, it is tried
-    assert Keeper(box.settings()).token() != "opaque"
+        TokenProvider(box.settings(client_id="another")).token()  # where nothing tells, it is tried
+    assert TokenProvider(box.settings()).token() != "opaque"
 
 
 def test_a_logout_tells_no_other_issuer(box: Sandbox, other: Sandbox) -> None:
     settings = other.settings(config_dir=box.config_dir)
-    assert Keeper(settings).log_out() is False
+    assert TokenProvider(settings).log_out() is False
     assert not asked(other)
     assert Store(settings).read() is None
 
@@ -160,7 +160,7 @@ def test_a_kept_secret_is_not_sent_to_another_issuer(
     other: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
-        keeper = Keeper(box.settings(client_secret=None, client_secret_file=None))
+        keeper = TokenProvider(box.settings(client_secret=None, client_secret_file=None))
         keeper.log_in(
             lambda login: box.approve(login.user_code) and None, client_secret=box.client_secret
         )
@@ -177,14 +177,14 @@ def test_a_kept_secret_is_not_sent_to_another_issuer(
             config_dir=box.config_dir, client_secret=None, client_secret_file=None
         )
         with pytest.raises(AuthError, match="invalid_client"):
-            Keeper(elsewhere).log_in(Shown())
+            TokenProvider(elsewhere).log_in(Shown())
         assert bodies[1:], "it was asked"
         assert not [body for body in bodies if box.client_secret in body]
         assert keeper.refresh(), "it is kept for where it belongs"
 
         with Sandbox(quirks=Quirks(login_interval_s=0.05)) as third:
             theirs = third.settings(config_dir=box.config_dir, client_secret_file=None)
-            Keeper(theirs).log_in(lambda login: third.approve(login.user_code) and None)
+            TokenProvider(theirs).log_in(lambda login: third.approve(login.user_code) and None)
         assert secret.find(theirs.replace(client_secret=None)) is None, "its login is gone"
 
 
@@ -208,7 +208,7 @@ def test_what_an_issuer_refuses_is_not_said_of_files(
     age(box, left_s=-1)
     issuer_says(status, path)
     with pytest.raises(AuthError, match=f"The issuer {box.issuer_url} .*{status}") as why:
-        Keeper(box.settings()).token()
+        TokenProvider(box.settings()).token()
     assert type(why.value) is AuthError
     assert "Check CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
     assert asked(box) <= 2, "it is said at once"
@@ -224,7 +224,7 @@ def test_a_refusal_without_a_reason_of_oauth(
         age(box, left_s=-1)
         issuer_says(status, path)
         with pytest.raises(AuthError, match="issuer") as why:
-            Keeper(box.settings()).token()
+            TokenProvider(box.settings()).token()
         assert not isinstance(why.value, Refused)
         assert "Check CTAFLOWS_ISSUER_URL" in (why.value.hint or "")
 
@@ -235,7 +235,7 @@ def test_a_file_is_not_absent_because_the_issuer_is(
     box.put("/a", b"x")
     age(box, left_s=-1)
     issuer_says(404)
-    with Door(box.settings(), Keeper(box.settings())) as door, pytest.raises(AuthError):
+    with Door(box.settings(), TokenProvider(box.settings())) as door, pytest.raises(AuthError):
         door.exists("/a")
 
 
@@ -244,7 +244,7 @@ def test_an_unknown_ca_is_refused(box: Sandbox, patient: list[bool]) -> None:
     with Sandbox() as other:
         settings = box.settings(ca_file=other.ca_file)
         for call in (
-            lambda: Keeper(settings).token(),
+            lambda: TokenProvider(settings).token(),
             lambda: log_in(settings, Shown(), pause=lambda _: None),
         ):
             with pytest.raises(CtaflowsError, match="certificate is not one we trust") as why:
@@ -258,7 +258,7 @@ def test_a_redirect_is_not_followed_with_the_secret(box: Sandbox) -> None:
     for name in ("redirect_elsewhere", "redirect_http"):
         box.faults.add(name, server="issuer", times=None)
         with pytest.raises(CtaflowsError):
-            Keeper(box.settings()).token()
+            TokenProvider(box.settings()).token()
         box.faults.clear()
     assert not [r for r in box.requests if r.method == "POST"]
 
@@ -270,7 +270,7 @@ def test_life_is_counted_from_receipt_not_by_exp(
     """The issuer's clock is a day off: exp says nothing here."""
     real = box._tokens.access
     monkeypatch.setattr(box._tokens, "access", lambda **kw: real(lifetime_s=3600 + skew_s, **kw))
-    keeper = Keeper(box.settings())
+    keeper = TokenProvider(box.settings())
     keeper.refresh()
     box.requests.clear()
     assert abs(claims(stored(box).access_token)["exp"] - time.time() - 3600 - skew_s) < 10
@@ -287,14 +287,14 @@ def test_a_clock_that_was_put_back_does_not_make_a_token_live_longer(box: Sandbo
     assert tokens.remaining_s() <= (tokens.expires_in or 0)
     Store(box.settings()).write(tokens)
     # nobody knows how old it is: it is renewed
-    assert Keeper(box.settings()).token() != tokens.access_token
+    assert TokenProvider(box.settings()).token() != tokens.access_token
 
 
 def test_a_token_without_a_known_end_is_used_until_it_is_refused(
     box: Sandbox, rewrite: Callable[..., None]
 ) -> None:
     rewrite("/token", lambda values: values.pop("expires_in"))
-    keeper = Keeper(box.settings())
+    keeper = TokenProvider(box.settings())
     keeper.refresh()
     box.requests.clear()
     token = keeper.token()
@@ -313,7 +313,7 @@ def test_an_answer_without_a_token(
     rewrite("/token", lambda values: values.update(answer))
     old = age(box, left_s=30)
     with pytest.raises(CtaflowsError):
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
     assert stored(box).access_token == old.access_token
 
 
@@ -324,7 +324,7 @@ def test_a_token_that_is_none_is_not_stored(
     rewrite("/token", lambda values: values.update(access_token=bad))
     old = age(box, left_s=30)
     with pytest.raises(CtaflowsError):
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
     assert stored(box).access_token == old.access_token
 
 

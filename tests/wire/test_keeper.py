@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctaflows.auth import tokens as token_module
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
@@ -73,7 +73,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return home
 
 
-def found(keeper: Keeper) -> tuple[str, str]:
+def found(keeper: TokenProvider) -> tuple[str, str]:
     """Token and source; both calls must agree."""
     token, info = keeper.token(), keeper.info()
     assert info.subject == claims(token).get("sub")
@@ -85,7 +85,7 @@ def test_the_whole_order_of_discovery(
 ) -> None:
     token = {n: box.issue_token(subject=f"t{n}") for n in range(7)}
     settings = box.settings(profile="cscs", token_source="auto", config_dir=tmp_path / "cfg")
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
 
     with pytest.raises(TokenMissing, match="cscs"):
         keeper.token()
@@ -134,7 +134,7 @@ def test_files_of_ctadata(
     token = box.issue_token()
     (home / file).write_text(token + "\n")
     settings = box.settings(profile=profile, token_source="auto", config_dir=tmp_path / "cfg")
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     if not is_seen:
         with pytest.raises(TokenMissing):
             keeper.token()
@@ -153,7 +153,7 @@ def test_rubbish_in_files_of_others_is_passed_over(
     token = box.issue_token()
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", token)
     settings = box.settings(profile="cscs", token_source="auto", config_dir=tmp_path / "cfg")
-    assert found(Keeper(settings)) == (token, "JUPYTERHUB_API_TOKEN")
+    assert found(TokenProvider(settings)) == (token, "JUPYTERHUB_API_TOKEN")
 
 
 def test_the_source_can_be_narrowed(
@@ -164,14 +164,14 @@ def test_the_source_can_be_narrowed(
     empty = box.settings(profile="cscs", config_dir=tmp_path / "cfg")
     for source in ("environment", "store"):
         with pytest.raises(TokenMissing):
-            Keeper(empty.replace(token_source=source)).token()
+            TokenProvider(empty.replace(token_source=source)).token()
     monkeypatch.setenv("BEARER_TOKEN", token)
     ours = box.settings()
-    assert found(Keeper(ours))[0] == stored(box).access_token
-    assert found(Keeper(ours.replace(token_source="environment")))[0] == token
+    assert found(TokenProvider(ours))[0] == stored(box).access_token
+    assert found(TokenProvider(ours.replace(token_source="environment")))[0] == token
     monkeypatch.delenv("BEARER_TOKEN")
     with pytest.raises(TokenMissing):
-        Keeper(ours.replace(token_source="environment")).token()
+        TokenProvider(ours.replace(token_source="environment")).token()
 
 
 def test_an_expired_token_of_others_is_said_not_sent(
@@ -179,7 +179,7 @@ def test_an_expired_token_of_others_is_said_not_sent(
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", box.issue_token(lifetime_s=-30))
     settings = box.settings(token_source="auto")
-    with Door(settings, Keeper(settings)) as door, pytest.raises(TokenExpired) as why:
+    with Door(settings, TokenProvider(settings)) as door, pytest.raises(TokenExpired) as why:
         door.stat("/")
     assert "BEARER_TOKEN" in str(why.value)
     assert "unset BEARER_TOKEN" in (why.value.hint or "")
@@ -189,7 +189,7 @@ def test_an_expired_token_of_others_is_said_not_sent(
 def test_an_unreadable_store_is_said(box: Sandbox, home: Path) -> None:
     Store(box.settings()).file.write_text('{"access_token":')
     with pytest.raises(AuthError, match="store can't be read") as why:
-        Keeper(box.settings(token_source="auto")).token()
+        TokenProvider(box.settings(token_source="auto")).token()
     assert "token login" in (why.value.hint or "")
 
 
@@ -251,7 +251,7 @@ def test_a_long_fetch_while_its_tokens_run_out(tmp_path: Path) -> None:
     with Sandbox(token_lifetime_s=2) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        Keeper(settings).refresh()
+        TokenProvider(settings).refresh()
 
         def until_over() -> None:
             end, latest = claims(stored(box).access_token)["exp"], time.monotonic() + 10
@@ -259,7 +259,7 @@ def test_a_long_fetch_while_its_tokens_run_out(tmp_path: Path) -> None:
                 assert time.monotonic() < latest
                 time.sleep(0.02)
 
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             wanted = Job(door.stat("/a.h5"), tmp_path / "a.h5")
             box.faults.add("truncate", server="pool", times=2)
             with reported_to(Hook(100_000, until_over)):
@@ -286,11 +286,11 @@ def test_a_refused_token_is_not_replaced_by_one_that_is_over(
     """Another process renewed it, and this one slept until that token was over as well."""
     box.put("/a", b"x")
     settings = box.settings()
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     real = keeper.renew
 
     def late(rejected: str) -> str | None:
-        Keeper(settings).refresh()
+        TokenProvider(settings).refresh()
         end_of_life(box)
         return real(rejected)
 
@@ -344,7 +344,7 @@ def test_a_large_upload_whose_token_was_revoked_is_sent_again(
     told = Told()
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings(fast_bytes=fast_bytes)
-        with Door(settings, Keeper(settings)) as door, reported_to(told):
+        with Door(settings, TokenProvider(settings)) as door, reported_to(told):
             door.put("/first", b"x")
             box.revoke(stored(box).access_token)
             box.requests.clear()
@@ -361,7 +361,7 @@ def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> 
     local.write_bytes(DATA)
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             door.put("/first", b"x")
             box.requests.clear()
             box.faults.add("401", server="door", method="PUT", times=None)
@@ -377,7 +377,7 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
         for i in range(16):
             box.put(f"/n/{i:02}.h5", DATA[:1000])
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
             box.requests.clear()
             box.revoke(stored(box).access_token)
@@ -393,7 +393,7 @@ def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
     for i in range(16):
         box.put(f"/n/{i:02}.h5", DATA[:1000])
     settings = box.settings(transfers=1)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
         box.requests.clear()
         box.revoke(stored(box).access_token)
@@ -415,7 +415,7 @@ def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
         sizes: list[int | None] = []
 
         def ask() -> None:
-            with Door(settings, Keeper(settings)) as door:
+            with Door(settings, TokenProvider(settings)) as door:
                 barrier.wait(60)
                 sizes.append(door.stat("/a").size_bytes)
 
@@ -432,13 +432,13 @@ def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def keeper(box: Sandbox) -> Keeper:
-    keeper = Keeper(box.settings())
+def keeper(box: Sandbox) -> TokenProvider:
+    keeper = TokenProvider(box.settings())
     keeper.refresh()
     return keeper
 
 
-def test_logout_ends_the_login_everywhere(box: Sandbox, keeper: Keeper) -> None:
+def test_logout_ends_the_login_everywhere(box: Sandbox, keeper: TokenProvider) -> None:
     tokens = stored(box)
     kept = box.config_dir / "tokens/sandbox.secret"
     kept.write_text("kept")
@@ -456,23 +456,23 @@ def test_logout_ends_the_login_everywhere(box: Sandbox, keeper: Keeper) -> None:
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "hang", "html", "slow"])
-def test_logout_while_the_issuer_is_away(box: Sandbox, keeper: Keeper, fault: str) -> None:
+def test_logout_while_the_issuer_is_away(box: Sandbox, keeper: TokenProvider, fault: str) -> None:
     details: dict[str, Any] = {"rate_bytes_s": 20} if fault == "slow" else {}
     box.faults.add(fault, server="issuer", times=None, **details)
     start = time.monotonic()
-    assert Keeper(box.settings(stall_timeout_s=30.0), deadline_s=1).log_out() is False
+    assert TokenProvider(box.settings(stall_timeout_s=30.0), deadline_s=1).log_out() is False
     assert time.monotonic() - start < 15
     assert not keeper.store.file.exists()
     assert not keeper.store.bare_file.exists()
     box.faults.clear()
 
 
-def test_logout_with_a_wrong_secret(box: Sandbox, keeper: Keeper) -> None:
-    assert Keeper(box.settings(client_secret="wrong")).log_out() is False
+def test_logout_with_a_wrong_secret(box: Sandbox, keeper: TokenProvider) -> None:
+    assert TokenProvider(box.settings(client_secret="wrong")).log_out() is False
     assert not keeper.store.file.exists()
 
 
-def test_logout_of_a_store_that_can_not_be_read(box: Sandbox, keeper: Keeper) -> None:
+def test_logout_of_a_store_that_can_not_be_read(box: Sandbox, keeper: TokenProvider) -> None:
     """Whoever logs out wants nothing to be left, and above all not the bare token."""
     keeper.store.file.write_text("{")
     with pytest.raises(AuthError):
@@ -483,7 +483,7 @@ def test_logout_of_a_store_that_can_not_be_read(box: Sandbox, keeper: Keeper) ->
 # -- files -----------------------------------------------------------------------------------------
 
 
-def test_the_bare_file_follows_each_renewal(box: Sandbox, keeper: Keeper) -> None:
+def test_the_bare_file_follows_each_renewal(box: Sandbox, keeper: TokenProvider) -> None:
     file, seen = keeper.store.bare_file, set()
     for _ in range(5):
         keeper.refresh()
@@ -493,7 +493,7 @@ def test_the_bare_file_follows_each_renewal(box: Sandbox, keeper: Keeper) -> Non
     assert len(seen) == 5
 
 
-def test_the_bare_file_is_never_half(box: Sandbox, keeper: Keeper) -> None:
+def test_the_bare_file_is_never_half(box: Sandbox, keeper: TokenProvider) -> None:
     """A reader that looks all the time sees whole tokens only."""
     stop, bad, n_looks = threading.Event(), [], 0
 
@@ -516,12 +516,12 @@ def test_the_bare_file_is_never_half(box: Sandbox, keeper: Keeper) -> None:
 
 
 def test_the_bare_file_serves_other_tools(
-    box: Sandbox, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, keeper: TokenProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a", b"x")
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(keeper.store.bare_file))
     settings = box.settings(token_source="environment")
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         assert door.stat("/a").size_bytes == 1
         keeper.refresh()
         box.requests.clear()
@@ -557,7 +557,7 @@ def full(request: pytest.FixtureRequest) -> Callable[[pytest.MonkeyPatch, int], 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS"])
 def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
     box: Sandbox,
-    keeper: Keeper,
+    keeper: TokenProvider,
     full: Callable[[pytest.MonkeyPatch, int], None],
     name: str,
 ) -> None:
@@ -580,7 +580,7 @@ def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
 
 
 def test_a_bare_file_that_can_not_be_written_loses_no_login(
-    box: Sandbox, keeper: Keeper, caplog: pytest.LogCaptureFixture
+    box: Sandbox, keeper: TokenProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = keeper.store.bare_file
     bare.unlink()
@@ -603,7 +603,7 @@ def careless(tmp_path: Path) -> Iterator[Path]:
     try:
         with Sandbox(tmp_path / "box", quirks=Quirks(login_interval_s=0.05)) as box:
             folder = tmp_path / "new/home/.config/ctaflows"
-            keeper = Keeper(box.settings(config_dir=folder))
+            keeper = TokenProvider(box.settings(config_dir=folder))
             keeper.log_in(
                 lambda login: box.approve(login.user_code) and None,
                 client_secret=box.client_secret,
@@ -644,7 +644,7 @@ def test_a_secret_given_at_login_serves_the_renewals() -> None:
     """config.toml still names a file with an old secret: the new one was proven just now."""
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
         (box.config_dir / "client_secret").write_text("the-old-one")
-        keeper = Keeper(box.settings(client_secret=None))
+        keeper = TokenProvider(box.settings(client_secret=None))
         keeper.log_in(
             lambda login: box.approve(login.user_code) and None, client_secret=box.client_secret
         )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctaflows import cancel
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.webdav import Door
-from ctaflows.transfer import haul, lane, many, throttle
+from ctaflows.transfer import haul, lane, many, progress
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
@@ -38,7 +38,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def door(box: Sandbox) -> Iterator[Door]:
     """A door over libcurl: httpx has no such way."""
     settings = box.settings()
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 
@@ -206,7 +206,7 @@ def test_a_body_without_end_is_not_kept(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings()
     for i in range(8):
         box.put(f"/n/{i}.h5", b"x" * 5)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         jobs = [Job(e, tmp_path / e.name) for e in door.list("/n")]
         box.put("/n/3.h5", b"y" * (5 << 20))
         report = many.fetch_many(door, jobs)
@@ -230,7 +230,7 @@ def test_a_stop_ends_it_soon(box: Sandbox, door: Door, jobs: list[Job]) -> None:
     with (
         reported_to(Watch()),
         pytest.raises(Stopped),
-        cancel.within(stop),
+        cancel.scope(stop),
     ):
         many.fetch_many(door, jobs)
     assert door.transfer_slots._value == door.settings.transfers, "all slots are given back"
@@ -269,14 +269,14 @@ def test_a_folder_that_can_not_be_written_is_named(
 
 def test_the_rate_is_kept(door: Door, jobs: list[Job]) -> None:
     total = sum(map(len, CONTENT.values()))
-    with throttle.limited_to(total / 1.0):
+    with progress.limited_to(total / 1.0):
         report = many.fetch_many(door, jobs)
     assert report.seconds > 0.4
 
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings(transfers=3)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         for path, data in CONTENT.items():
             box.put(path, data)
         jobs = [Job(e, tmp_path / e.name) for e in door.list("/n")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ListingUnreadable, NetworkError, Refused, Stopped
 from ctaflows.storage.walk import files_below, walk
 from ctaflows.storage.webdav import Door
@@ -31,7 +31,7 @@ def door(box: Sandbox) -> Iterator[Door]:
 @contextlib.contextmanager
 def open_door(box: Sandbox, **changes: Any) -> Iterator[Door]:
     settings = box.settings(**changes)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import Door
@@ -91,7 +91,7 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
     with (
         askers(PROCESSES) as processes,
         ThreadPoolExecutor(THREADS) as pool,
-        Door(settings, Keeper(settings)) as door,
+        Door(settings, TokenProvider(settings)) as door,
     ):
         ready_s = time.monotonic() - started
         for number in range(ROUNDS):
@@ -101,7 +101,7 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
 
             def ask(barrier: threading.Barrier = barrier) -> str:
                 barrier.wait(120)
-                return Keeper(settings).token()
+                return TokenProvider(settings).token()
 
             futures = [pool.submit(ask) for _ in range(THREADS)]
             barrier.wait(120)
@@ -133,7 +133,7 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
     tokens = store.read()
     assert tokens is not None
     for _ in range(2):
-        keeper = Keeper(settings)
+        keeper = TokenProvider(settings)
         with contextlib.suppress(Exception):
             keeper._exchanged(tokens.refresh_token or "", lambda _: None)
     assert [r.status for r in box.requests if r.path.endswith("/token")] == [200, 400]
@@ -261,7 +261,7 @@ def test_a_refresher_that_is_killed_at_any_moment(box: Sandbox, forker: Forker) 
     assert n_old > 20
     assert n_new > 5
     store.write(TokenSet(**box.tokens()))
-    Keeper(box.settings()).refresh()
+    TokenProvider(box.settings()).refresh()
 
 
 def test_a_half_written_file_is_never_read(box: Sandbox) -> None:
@@ -270,7 +270,7 @@ def test_a_half_written_file_is_never_read(box: Sandbox) -> None:
     left = store.file.with_name(f".{store.file.name}.123.456")
     left.write_text('{"access_token": "half')
     assert store.read() == tokens
-    Keeper(box.settings()).refresh()
+    TokenProvider(box.settings()).refresh()
 
 
 def test_what_a_killed_refresher_left_goes_with_the_logout(box: Sandbox) -> None:
@@ -279,7 +279,7 @@ def test_what_a_killed_refresher_left_goes_with_the_logout(box: Sandbox) -> None
     for file in (store.file, store.bare_file):
         left = file.with_name(f".{file.name}.4194304.456")  # of a process that can't exist
         left.write_text("secret")
-    Keeper(box.settings()).log_out()
+    TokenProvider(box.settings()).log_out()
     assert [f.name for f in store.file.parent.iterdir() if "secret" in f.read_text()] == []
 
 
@@ -296,18 +296,18 @@ def test_what_a_killed_refresher_left_goes_with_the_next_renewal() -> None:
             for file in (store.file, store.bare_file):
                 left = file.with_name(f".{file.name}.4194304.456")  # of a process that can't exist
                 left.write_text("secret")
-            Keeper(box.settings()).refresh()
+            TokenProvider(box.settings()).refresh()
             assert temporaries() == [room]
             box.approve(login.user_code)
 
-        Keeper(box.settings()).log_in(meanwhile)
+        TokenProvider(box.settings()).log_in(meanwhile)
         assert temporaries() == []
-        assert Keeper(box.settings()).refresh()
+        assert TokenProvider(box.settings()).refresh()
 
 
 def test_a_killed_refresher_between_store_and_bare_file_is_mended(box: Sandbox) -> None:
     """The bare file may be one token behind after a kill: the next to ask for it puts it right."""
-    keeper = Keeper(box.settings())
+    keeper = TokenProvider(box.settings())
     keeper.refresh()
     behind = keeper.store.bare_file.read_text()
     tokens = replace(TokenSet(**box.tokens()), obtained_at=time.time())
@@ -319,7 +319,7 @@ def test_a_killed_refresher_between_store_and_bare_file_is_mended(box: Sandbox) 
 
 def test_a_bare_file_that_is_missing_is_made(box: Sandbox) -> None:
     """As in the sandbox's fresh store: `token print --file` promises a file."""
-    keeper = Keeper(box.settings())
+    keeper = TokenProvider(box.settings())
     keeper.store.bare_file.unlink(missing_ok=True)
     tokens = keeper.warm(60.0)
     assert keeper.store.bare_file.read_text().strip() == tokens.access_token
@@ -330,7 +330,7 @@ def test_mending_puts_no_older_token_back(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     """Between our look at the store and the mending another process renews, or logs out."""
-    keeper, other = Keeper(box.settings()), Keeper(box.settings())
+    keeper, other = TokenProvider(box.settings()), TokenProvider(box.settings())
     keeper.refresh()
     real, done = keeper.store.read, []
 

@@ -14,7 +14,7 @@ import pytest
 from fetching import fetch_thrice
 from sinkkit import Counted
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import Door
@@ -130,7 +130,7 @@ def test_an_md5_is_computed_over_the_ranges_in_order(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(has_md5=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, tmp_path))
     assert done.verified
     assert done.checksum is not None
@@ -144,7 +144,7 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, tmp_path))
         assert len(asked(box)) >= N_RANGES
     assert not done.verified
@@ -188,7 +188,7 @@ def test_what_came_in_ranges_is_gone_on_with_by_one_connection(
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
     settings = box.settings(transfers=1)
-    with Door(settings, Keeper(settings)) as alone:
+    with Door(settings, TokenProvider(settings)) as alone:
         done = fetch(alone, job(alone, tmp_path))
     assert done.resumed_bytes + done.moved_bytes == len(DATA)
     assert done.resumed_bytes >= 1_000_000
@@ -223,7 +223,7 @@ def test_a_killed_process_loses_nothing(box: Sandbox, here: Path, after: int) ->
     assert killed.returncode == -signal.SIGKILL
     assert names(here) == [".a.h5.part", ".a.h5.part.json", ".a.h5.part.ranges"]
     settings = box.settings()
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         done = fetch(door, job(door, here))
     assert done.resumed_bytes >= after
     assert done.moved_bytes == len(DATA) - done.resumed_bytes
@@ -400,7 +400,7 @@ def test_progress_ends_at_the_whole(
 @pytest.mark.parametrize("transfers", [2, 3])
 def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transfers: int) -> None:
     settings = box.settings(transfers=transfers)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         for name in "abc":
             box.put(f"/{name}.h5", DATA)
         jobs = [job(door, tmp_path, f"/{name}.h5") for name in "abc"]

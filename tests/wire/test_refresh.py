@@ -10,7 +10,7 @@ import pytest
 
 from ctaflows import cancel
 from ctaflows.auth import oidc
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     AuthError,
     CtaflowsError,
@@ -37,7 +37,7 @@ from exchanges import TOKEN, FakeTime, Shown, age, asked, grants, login, stored
 def test_troubles_of_a_refresh_pass(box: Sandbox, fault: str, path: str) -> None:
     old = age(box, left_s=-1)
     box.faults.add(fault, server="issuer", path=path, times=2)
-    token = Keeper(box.settings()).token()
+    token = TokenProvider(box.settings()).token()
     assert token != old.access_token
     assert box._tokens.refusal(token) is None
     assert stored(box).access_token == token
@@ -60,33 +60,33 @@ def test_retries_are_bounded_and_the_old_tokens_kept(
     settings = box.settings(busy_s=0.0)
     box.faults.add(fault, server="issuer", path=TOKEN, times=None)
     old = age(box, left_s=30)
-    assert Keeper(settings).token() == old.access_token, "it still holds"
+    assert TokenProvider(settings).token() == old.access_token, "it still holds"
     assert len(grants(box)) == settings.attempts
     assert stored(box) == old
     with pytest.raises(error):
-        Keeper(settings).warm(60, quiet=False)
+        TokenProvider(settings).warm(60, quiet=False)
     with pytest.raises(error):
-        Keeper(settings).refresh()
+        TokenProvider(settings).refresh()
     old = age(box, left_s=-1)
     with pytest.raises(error):
-        Keeper(settings).token()
+        TokenProvider(settings).token()
     assert stored(box) == old
     box.faults.clear()
-    assert Keeper(settings).token() != old.access_token, "nothing is spoilt"
+    assert TokenProvider(settings).token() != old.access_token, "nothing is spoilt"
 
 
 def test_a_wrong_secret_is_not_tried_again(box: Sandbox) -> None:
     settings = box.settings(client_secret="wrong")
     old = age(box, left_s=30)
-    assert Keeper(settings).token() == old.access_token
+    assert TokenProvider(settings).token() == old.access_token
     assert [r.status for r in grants(box)] == [401]
     old = age(box, left_s=-1)
     with pytest.raises(AuthError, match="invalid_client") as why:
-        Keeper(settings).token()
+        TokenProvider(settings).token()
     assert not isinstance(why.value, LoginNeeded)
     assert len(grants(box)) == 2
     assert stored(box) == old, "a refresh token that was not looked at is not spoilt"
-    assert Keeper(box.settings()).token() != old.access_token
+    assert TokenProvider(box.settings()).token() != old.access_token
 
 
 @pytest.mark.parametrize("fault", ["lost", "truncate", "wrong_length"])
@@ -94,7 +94,7 @@ def test_an_answer_that_is_lost_after_the_rotation(box: Sandbox, fault: str) -> 
     age(box, left_s=-1)
     box.faults.add(fault, server="issuer", path=TOKEN)
     with pytest.raises(LoginNeeded) as why:
-        Keeper(box.settings()).token()
+        TokenProvider(box.settings()).token()
     assert "ctaflows token login" in (why.value.hint or "")
     assert [r.status for r in grants(box)][1:] == [400], "tried again once, then said"
     assert "invalid_grant" in (stored(box).refused or "")
@@ -104,7 +104,7 @@ def test_an_answer_that_is_lost_without_rotation() -> None:
     with Sandbox(quirks=Quirks(rotate=False)) as box:
         old = age(box, left_s=-1)
         box.faults.add("lost", server="issuer", path=TOKEN)
-        assert Keeper(box.settings()).token() != old.access_token
+        assert TokenProvider(box.settings()).token() != old.access_token
         assert stored(box).refused is None
 
 
@@ -112,7 +112,7 @@ def test_rotation_is_stored(box: Sandbox) -> None:
     seen = {stored(box).refresh_token}
     for _ in range(4):
         age(box, left_s=-1)
-        Keeper(box.settings()).token()
+        TokenProvider(box.settings()).token()
         assert stored(box).refresh_token not in seen
         seen.add(stored(box).refresh_token)
     assert [r.status for r in grants(box)] == [200] * 4
@@ -131,7 +131,7 @@ def test_without_a_new_refresh_token_the_old_one_is_kept(
     with Sandbox(quirks=Quirks(rotate=False)) as box:
         old = age(box, left_s=-1)
         for _ in range(2):
-            Keeper(box.settings()).refresh()
+            TokenProvider(box.settings()).refresh()
             assert stored(box).refresh_token == old.refresh_token
         assert stored(box).access_token != old.access_token
 
@@ -141,14 +141,14 @@ def test_a_refusal_is_recorded_and_the_issuer_not_asked_again(
 ) -> None:
     old = age(box, left_s=-1)
     box.revoke(old.refresh_token or "")
-    keeper = Keeper(box.settings())
+    keeper = TokenProvider(box.settings())
     with pytest.raises(LoginNeeded, match="will not renew"):
         keeper.token()
     assert [r.status for r in grants(box)] == [400]
     assert stored(box).refused
     assert not keeper.stored_info().refreshable
     box.requests.clear()
-    for call in (keeper.token, Keeper(box.settings()).token, keeper.refresh):
+    for call in (keeper.token, TokenProvider(box.settings()).token, keeper.refresh):
         with pytest.raises(LoginNeeded, match="invalid_grant"):
             call()
     assert keeper.renew(old.access_token) is None
@@ -167,7 +167,7 @@ def test_a_login_of_the_keeper_clears_the_refusal() -> None:
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
         age(box, left_s=-1)
         box.revoke(stored(box).refresh_token or "")
-        keeper = Keeper(box.settings())
+        keeper = TokenProvider(box.settings())
         with pytest.raises(LoginNeeded):
             keeper.token()
         keeper.log_in(lambda login: box.approve(login.user_code) and None)
@@ -179,7 +179,7 @@ def test_a_refused_login_serves_as_long_as_its_token(box: Sandbox) -> None:
     old = age(box, left_s=30)
     box.revoke(old.refresh_token or "")
     for _ in range(3):
-        assert Keeper(box.settings()).token() == old.access_token
+        assert TokenProvider(box.settings()).token() == old.access_token
     assert len(grants(box)) == 1
 
 
@@ -205,7 +205,7 @@ def test_a_drip_or_silence_is_over_in_time(
 ) -> None:
     box.faults.add(**fault, server="issuer", path=path, times=None)
     old = age(box, left_s=30)
-    keeper = Keeper(box.settings(stall_timeout_s=30.0), deadline_s=1)
+    keeper = TokenProvider(box.settings(stall_timeout_s=30.0), deadline_s=1)
 
     def still_serves() -> None:
         assert keeper.token() == old.access_token
@@ -230,7 +230,7 @@ def test_work_that_is_stopped_waits_for_the_issuer_a_little_only(
 
     def renew() -> None:
         try:
-            Keeper(box.settings(stall_timeout_s=30.0)).token()
+            TokenProvider(box.settings(stall_timeout_s=30.0)).token()
         except CtaflowsError as why:
             errors.append(why)
 
@@ -249,7 +249,7 @@ def test_an_answer_that_comes_soon_is_kept_by_work_that_is_stopped(
 ) -> None:
     old = age(box, left_s=-1)
     tokens: list[str] = []
-    thread = threading.Thread(target=lambda: tokens.append(Keeper(box.settings()).token()))
+    thread = threading.Thread(target=lambda: tokens.append(TokenProvider(box.settings()).token()))
     thread.start()
     assert held.made.wait(20)
     cancel.stop_all()
@@ -268,7 +268,9 @@ def test_many_do_not_wait_one_after_the_other_for_an_issuer_that_is_silent(box: 
     answers: list[str] = []
     settings = box.settings(stall_timeout_s=30.0)
     threads = [
-        threading.Thread(target=lambda: answers.append(Keeper(settings, deadline_s=1).token()))
+        threading.Thread(
+            target=lambda: answers.append(TokenProvider(settings, deadline_s=1).token())
+        )
         for _ in range(8)
     ]
     start = time.monotonic()

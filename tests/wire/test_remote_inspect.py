@@ -212,7 +212,7 @@ def test_it_can_be_stopped(there: str) -> None:
         one.start()
         os.kill(one._process.pid, signal.SIGSTOP)
         stop.set()
-        with cancel.within(stop), pytest.raises(Stopped):
+        with cancel.scope(stop), pytest.raises(Stopped):
             one.read_source(file, there, ends_only=True)
 
 

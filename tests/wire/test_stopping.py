@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctaflows import cancel
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NetworkError, Stopped
 from ctaflows.sandbox import faults
 from ctaflows.storage.walk import walk
@@ -86,7 +86,7 @@ def test_a_pause_before_something_is_changed(box: Sandbox, door: Door) -> None:
 def test_a_listing_of_a_silent_door(box: Sandbox, silent: threading.Event) -> None:
     box.put("/d/a", b"x")
     settings = box.settings(listing_timeout_s=2 * LONG_S)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         box.faults.add("hang", times=None, method="PROPFIND", hang_s=2 * LONG_S)
         why = stopped(lambda: list(door.list("/d")), silent.is_set)
     assert isinstance(why, Stopped)
@@ -118,7 +118,7 @@ def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: Door) -> None:
 def test_an_answer_to_a_change_is_waited_for(box: Sandbox, silent: threading.Event) -> None:
     """It may hold what is lost with it, such as the next refresh token."""
     settings = box.settings(fast_bytes=False, attempts=1, stall_timeout_s=2 * LONG_S)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         box.put("/a", b"x")
         door.stat("/a")
         box.faults.add("hang", times=1, method="MOVE", hang_s=2.0)

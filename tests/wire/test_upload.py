@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     AlreadyExists,
     IntegrityError,
@@ -126,7 +126,7 @@ def test_what_arrives_wrong_is_found(box: Sandbox, door: Door, source: Path) -> 
 def test_a_storage_without_checksums_is_said_so(source: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         settings = box.settings()
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             done = upload(door, source, "/r.h5")
         assert not done.verified
         assert "no checksum" in (done.note or "")

@@ -10,7 +10,7 @@ from ctaflows import settings as _settings
 from ctaflows import tasks
 from ctaflows.auth import secret
 from ctaflows.auth.oidc import GrantError
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.ctadata.entries import Name, RemotePath, remote_path
 from ctaflows.ctadata.errors import (
     ClientSecretNotFound,
@@ -66,9 +66,9 @@ class APIClient:
     @translated
     def token(self) -> str:
         """A token that is valid now."""
-        from ctaflows.auth.renewal import Keeper
+        from ctaflows.auth.renewal import TokenProvider
 
-        return Keeper(self.settings).token()
+        return TokenProvider(self.settings).token()
 
     @property
     @translated
@@ -161,9 +161,9 @@ class APIClient:
         """Print the token, and on stderr how long it is good."""
         import sys
 
-        from ctaflows.auth.renewal import Keeper
+        from ctaflows.auth.renewal import TokenProvider
 
-        keeper = Keeper(self.settings)
+        keeper = TokenProvider(self.settings)
         token, info = keeper.token(), keeper.info()
         print(token)  # noqa: T201
         if info.expires_at is not None:
@@ -220,7 +220,7 @@ def log_in_if_needed(settings: Settings) -> bool:
     ClientSecretNotFound
         The issuer wants the client's secret, and nobody gave one.
     """
-    keeper = Keeper(settings)
+    keeper = TokenProvider(settings)
     stored = keeper.store.read()
     if stored is not None and stored.refresh_token is not None and stored.refused is None:
         return False

@@ -84,7 +84,7 @@ class TypeList:
         return np.where(known[places] == numbers, types[places], ALL).astype("i1")
 
 
-class EventGauge:
+class EventStatistics:
     """Measures the table with one row an event: identities, tags, times, rates."""
 
     _TAGS = ("trigger_type", "ucts_trigger_type", "ucts_jump")
@@ -206,7 +206,7 @@ def _rate(counts: NDArray[Any], bin_s: float) -> quantities.Rate:
     )
 
 
-class ImageGauge:
+class ImageStatistics:
     """Measures the tables of Hillas parameters: intensities, gaps in them, pointing."""
 
     def __init__(self, fields: Any) -> None:

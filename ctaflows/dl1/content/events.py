@@ -10,8 +10,8 @@ from ctaflows.dl1.content import times
 from ctaflows.dl1.content.event_statistics import (
     ALL,
     NAMES,
-    EventGauge,
-    ImageGauge,
+    EventStatistics,
+    ImageStatistics,
     TypeList,
     types_of,
 )
@@ -48,8 +48,8 @@ class EventScan:
     first: tuple[int, float] | None = None
     last: tuple[int, float] | None = None
     duration_s: float | None = None
-    events: EventGauge | None = None
-    images: ImageGauge | None = None
+    events: EventStatistics | None = None
+    images: ImageStatistics | None = None
 
     def take(self, block: NDArray[Any]) -> None:
         """Add the rows of a block, columns as in `_columns_wanted`."""
@@ -152,8 +152,8 @@ def scan_events(
         scan = EventScan(clock=_clock(table, texts, layout), n_events=int(table.shape[0]))
         if not ends_only:
             fields = table.dtype.fields
-            scan.events = EventGauge(fields)
-            scan.images = ImageGauge(fields) if layout.name == "lstchain" else None
+            scan.events = EventStatistics(fields)
+            scan.images = ImageStatistics(fields) if layout.name == "lstchain" else None
             wanted += scan.events.columns + (scan.images.columns if scan.images else [])
     if scan.clock:
         wanted.append(_TIME_COLUMN[scan.clock])
@@ -166,7 +166,7 @@ def scan_events(
     return scan, texts
 
 
-def scan_images(found: Sequence[Any], types: TypeList, where: str) -> ImageGauge | None:
+def scan_images(found: Sequence[Any], types: TypeList, where: str) -> ImageStatistics | None:
     """Read ctapipe's tables of Hillas parameters, one a telescope.
 
     Parameters
@@ -180,11 +180,11 @@ def scan_images(found: Sequence[Any], types: TypeList, where: str) -> ImageGauge
     """
     import numpy as np
 
-    gauge: ImageGauge | None = None
+    gauge: ImageStatistics | None = None
     for table in found:
         with guarded(f"the table {table.name}", where):
             fields = table.dtype.fields
-            gauge = gauge or ImageGauge(fields)
+            gauge = gauge or ImageStatistics(fields)
             ids = columns_there(fields, ["event_id"], "iu")
         if not gauge.columns or columns_there(fields, gauge.columns, "f") != gauge.columns:
             continue

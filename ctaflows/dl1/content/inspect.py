@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ctaflows.dl1.content.calibration import calibration_of
 from ctaflows.dl1.content.datacheck import quantities_of_datacheck
-from ctaflows.dl1.content.event_statistics import ImageGauge, TypeList
+from ctaflows.dl1.content.event_statistics import ImageStatistics, TypeList
 from ctaflows.dl1.content.events import EventScan, scan_events, scan_images
 from ctaflows.dl1.content.images import DEFAULT_IMAGES, images_of
 from ctaflows.dl1.content.layout import layout_of
@@ -247,7 +247,7 @@ def _below(tables: Mapping[str, Any], *kinds: str) -> list[Any]:
 
 
 def _spectrum(
-    gauge: ImageGauge | None, scan: EventScan, layout: Layout, n_telescopes: int, pointing: Any
+    gauge: ImageStatistics | None, scan: EventScan, layout: Layout, n_telescopes: int, pointing: Any
 ) -> Spectrum | None:
     """Fit the cosmics' spectrum, where it is that of one telescope on the sky."""
     if gauge is None or gauge.counts is None or layout.simulated or n_telescopes > 1:

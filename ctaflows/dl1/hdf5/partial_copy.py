@@ -40,7 +40,7 @@ class NoSuchTable(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PartialCopy:
     """What a partial copy holds.
 
     Attributes
@@ -65,7 +65,7 @@ def copy_tables(
     size_bytes: int,
     mark: Mapping[str, Any],
     expect: Callable[[Spans], object] = lambda _spans: None,
-) -> Kept:
+) -> PartialCopy:
     """Write the tables that are wanted into a new file, and prove that they can be read there.
 
     Parameters
@@ -117,7 +117,7 @@ def copy_tables(
     with guarded("a table that was copied", where), h5py.File(target, "r", locking=False) as copy:
         for path in paths:
             _read_all(copy[path])
-    return Kept(paths, left_out, sum(b - a for s in spans.values() for a, b in s))
+    return PartialCopy(paths, left_out, sum(b - a for s in spans.values() for a, b in s))
 
 
 def read_mark(file: Path) -> dict[str, str] | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.quality.check_values import Finding
+    from ctaflows.dl1.quality.check_values import Measurement
 
 #: From the best to the worst; what is absent says nothing.
 VERDICTS = ("absent", "ok", "warn", "bad")
@@ -209,7 +209,7 @@ def _readable(error: str | None) -> Check:
     return Check(READABLE, value, None, (1.0, 1.0), (1.0, 1.0), verdict, 0.0, error, source)
 
 
-def _judged(name: str, rule: Rule, found: Finding) -> Check:
+def _judged(name: str, rule: Rule, found: Measurement) -> Check:
     value = found.value
     if value is None or not math.isfinite(value):
         value, verdict = None, "absent"

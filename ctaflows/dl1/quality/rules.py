@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.quality.check_values import Finding
+    from ctaflows.dl1.quality.check_values import Measurement
 
 _LONGTERM = "lstchain_longterm_dl1_check.py"
 _QUALITY = "data_quality.ipynb of lstchain"
@@ -64,13 +64,13 @@ class Rule:
         Finds the value in the file's summary and that of its datacheck, where both are there.
     """
 
-    measure: Callable[[DL1Summary], Finding]
+    measure: Callable[[DL1Summary], Measurement]
     unit: str | None
     warn: tuple[float | None, float | None]
     bad: tuple[float | None, float | None]
     source: str
     applies: Callable[[DL1Summary], bool] = _always
-    compare: Callable[[DL1Summary, DL1Summary], Finding] | None = None
+    compare: Callable[[DL1Summary, DL1Summary], Measurement] | None = None
 
 
 _seen, _sky, _events_only = _is_observed_events, _is_observed, _has_events
@@ -82,7 +82,7 @@ RULES: Mapping[str, Rule] = {
     "events": Rule(check_values.events, None, (2, None), (1, None), _OURS),
     "rows_disagree": Rule(check_values.rows_disagree, None, (0, 0), (0, 0), _OURS, _events_only),
     "datacheck_events": Rule(
-        check_values.alone,
+        check_values.unpaired,
         None,
         (0, 0),
         (0, 0),

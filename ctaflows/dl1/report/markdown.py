@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.night_completeness import Census
+    from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Entry, Transfer
 
@@ -122,7 +122,7 @@ def digest(report: NightReport) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def census_digest(census: Census) -> str:
+def census_digest(census: Completeness) -> str:
     """Write a page on a night that was looked at, and not fetched."""
     head = ("run", "subruns", "expected", "missing", "growing", "datacheck", "size")
     rows = [

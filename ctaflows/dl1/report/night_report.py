@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-    from ctaflows.dl1.night_completeness import Census
+    from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
@@ -52,7 +52,7 @@ class NightReport:
         What is missing or still growing at the door.
     dry_run : bool
         True when nothing was fetched: notes say what would be done.
-    census : Census or None
+    census : Completeness or None
         The night at the door as a unit, where it was looked at as one.
     page : str or None
         The page with pictures, where one was written.
@@ -69,7 +69,7 @@ class NightReport:
     inspections: Mapping[str, Inspection] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
     dry_run: bool = False
-    census: Census | None = None
+    census: Completeness | None = None
     page: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from ctaflows.dl1.night_completeness import Census
+    from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
@@ -253,7 +253,7 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def lacks(census: Census) -> list[tuple[str, list[str]]]:
+def lacks(census: Completeness) -> list[tuple[str, list[str]]]:
     """Give headings, each with its lines, which may be none."""
     return [
         ("Missing at the door", missing(census)),
@@ -274,7 +274,7 @@ def lacks(census: Census) -> list[tuple[str, list[str]]]:
     ]  # fmt: skip
 
 
-def counted(census: Census) -> str:
+def counted(census: Completeness) -> str:
     """Say in a line how the night stands."""
     return (
         f"{census.verdict}: {len(census.runs)} runs, {census.n_subruns} subruns, "
@@ -282,7 +282,7 @@ def counted(census: Census) -> str:
     )
 
 
-def since(census: Census) -> str:
+def since(census: Completeness) -> str:
     """Say what has changed since the last look; empty at the first one."""
     changes = census.changes
     if changes is None:

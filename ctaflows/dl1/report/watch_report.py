@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.dl1.night_completeness import missing
-from ctaflows.dl1.report.inspections import Found
+from ctaflows.dl1.report.inspection_cache import CachedInspection
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.text import shortened
-from ctaflows.tracking.opaque import Sealed
+from ctaflows.tracking.opaque import OpaqueSequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,13 +81,13 @@ class WatchReport:
             ``path``, ``version`` and ``versions`` of the night, ``n_done``, ``is_complete``.
         """
         moved = {t.path: t for t in (*self.night.transfers, *transfers)}
-        looked = Found([*self.night.inspections.values(), *inspections])
+        looked = CachedInspection([*self.night.inspections.values(), *inspections])
         night = replace(
             self.night,
             path=about.pop("path"),
             version=about.pop("version"),
             versions=about.pop("versions", {}),
-            transfers=Sealed(moved.values()),
+            transfers=OpaqueSequence(moved.values()),
             inspections=looked,
             gaps=gaps,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from uploading import CONTENT
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import Door
 from ctaflows.transfer import upload_lane, uploads
 
@@ -28,7 +28,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def door(box: Sandbox) -> Iterator[Door]:
     """A door over libcurl: httpx has no such way."""
     settings = box.settings()
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         yield door
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uploading import CONTENT, N, assert_right, nameless, send, there, timeless
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import Door
-from ctaflows.transfer import cargo, throttle, upload_lane, uploads
+from ctaflows.transfer import cargo, progress, upload_lane, uploads
 from ctaflows.transport import curl_many
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_it_is_told_as_by_the_usual_way(
     for _ in range(2):
         with Sandbox(quirks=quirks) as box:
             settings = box.settings()
-            with Door(settings, Keeper(settings)) as door:
+            with Door(settings, TokenProvider(settings)) as door:
                 if quirks.no_checksums:  # as with a server that is no dCache
                     door.tells_locality = False
                 report = send(door, pairs)
@@ -60,7 +60,7 @@ def test_checksums_that_may_come_late_are_waited_for_the_usual_way(
 ) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         settings = box.settings(backoff_s=0.001)
-        with Door(settings, Keeper(settings)) as door:
+        with Door(settings, TokenProvider(settings)) as door:
             report = send(door, pairs)
         assert there(box) == CONTENT
     assert len(one_by_one) == N, "so soon that not much was sent twice"
@@ -141,7 +141,7 @@ def test_a_slow_disk_is_left_to_several_threads(
 
 def test_the_rate_is_kept(door: Door, pairs: list[tuple[Path, str]]) -> None:
     total = sum(map(len, CONTENT.values()))
-    with throttle.limited_to(total / 1.0):
+    with progress.limited_to(total / 1.0):
         report = send(door, pairs)
     assert report.seconds > 0.4
 
@@ -159,6 +159,6 @@ def test_no_more_than_the_set_number_at_once(
 
     monkeypatch.setattr(upload_lane.UploadLane, "_begin", begin)
     settings = box.settings(transfers=3)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         assert_right(box, send(door, pairs))
     assert most == 3

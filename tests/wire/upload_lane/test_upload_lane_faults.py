@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uploading import CONTENT, N, assert_right, send, there
 
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import TokenMissing
 from ctaflows.storage.webdav import Door
 from ctaflows.transfer import uploads
@@ -81,7 +81,7 @@ def test_what_stays_wrong_leaves_nothing(
 ) -> None:
     settings = box.settings(attempts=2, backoff_s=0.01)
     box.faults.add(fault, times=None, path="*/.07.h5.*", method=method)
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         report = send(door, pairs)
     assert [t.path for t in report.failed] == ["/up/n/07.h5"]
     assert there(box) == {n: data for n, data in CONTENT.items() if n != "07.h5"}
@@ -133,7 +133,7 @@ def test_three_failures_in_a_row_are_enough(
 ) -> None:
     settings = box.settings(attempts=1)
     box.faults.add("reset", times=None, server="pool", method="PUT")
-    with Door(settings, Keeper(settings)) as door:
+    with Door(settings, TokenProvider(settings)) as door:
         report = send(door, pairs)
     # the empty file needs no pool
     assert {t.path for t in report.failed} == {r for _, r in pairs if not r.endswith("00.h5")}

@@ -11,7 +11,7 @@ import pytest
 from uploading import CONTENT, LIMIT, N, send, there
 
 from ctaflows import cancel
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NoSpace, Stopped
 from ctaflows.storage.webdav import Door
 from ctaflows.transfer import upload_lane, uploads
@@ -120,9 +120,9 @@ def test_a_stop_leaves_nothing(
                 cancel.stop_within(stop)
 
     with (
-        Door(settings, Keeper(settings)) as door,
+        Door(settings, TokenProvider(settings)) as door,
         reported_to(Watch()),
-        cancel.within(stop),
+        cancel.scope(stop),
     ):
         began = time.monotonic()
         with pytest.raises(Stopped):

@@ -35,7 +35,7 @@ _FIELDS = set(DL1Summary.__dataclass_fields__)  # a line of another version is n
 log = logging.getLogger("ctaflows.dl1")
 
 
-class Inspections:
+class InspectionCache:
     """What is known of the files in a folder.
 
     Parameters
@@ -107,7 +107,7 @@ class Inspections:
         return record if record is not None and record["of"] == _identity(transfer) else None
 
 
-class Found(Mapping[str, Inspection]):
+class CachedInspection(Mapping[str, Inspection]):
     """Local path to what was found in the file; read only.
 
     It is no dict on purpose: Prefect goes through all that is in dicts, lists and dataclasses of a

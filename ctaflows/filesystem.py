@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 
 class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -61,7 +61,7 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         return f"cta_{self._door.settings.door_url}"
 
     @property
-    def _door(self) -> Door:
+    def _door(self) -> WebDAVStorage:
         return connect(self.profile)
 
     @classmethod

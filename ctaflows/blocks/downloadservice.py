@@ -17,7 +17,7 @@ from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, StrPath, Transfer
-    from ctaflows.storage.download_service import DownloadService
+    from ctaflows.storage.download_service import DownloadServiceStorage
 
 _URL = _settings.PLATFORM_URL + "downloadservice/"
 
@@ -90,7 +90,7 @@ class CTADownloadService(CredentialsBlock):
     def _is_address(cls, value: str) -> str:
         return str(_settings.check("issuer_url", value)) + "/"
 
-    def get_client(self, *args: Any, **kwargs: Any) -> "DownloadService":
+    def get_client(self, *args: Any, **kwargs: Any) -> "DownloadServiceStorage":
         """Give the service, with the connections it has.
 
         Raises
@@ -231,7 +231,7 @@ def service_upload_file(service: CTADownloadService, local: "StrPath", path: str
     return upload(service.get_client(), Path(local), path)[1]
 
 
-def _file(client: "DownloadService", path: "str | Entry") -> "Entry":
+def _file(client: "DownloadServiceStorage", path: "str | Entry") -> "Entry":
     entry = client.stat(path) if isinstance(path, str) else path
     if entry.is_dir:
         raise UsageError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.night import Night
     from ctaflows.model import Entry, Report, StrPath, Transfer
     from ctaflows.settings import Settings
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 #: Fields that are settings, named alike.
 _SETTINGS = (
@@ -146,7 +146,7 @@ class CTAStorage(Block):
         """Give the settings that hold with this block: the environment wins over its values."""
         return _settings.load(self.profile_name())
 
-    def get_client(self, *args: Any, **kwargs: Any) -> "Door":
+    def get_client(self, *args: Any, **kwargs: Any) -> "WebDAVStorage":
         """Give the door, with the connections it has."""
         from ctaflows.storage.connect import connect
 

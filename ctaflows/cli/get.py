@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ctaflows.model import Transfer
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.decide import Check
     from ctaflows.transfer.fetch import Job
@@ -116,7 +116,7 @@ class _Tree:
         self.lost: list[Transfer] = []  # failed before, and can't be fetched now
 
 
-def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
+def _trees(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
     from ctaflows.errors import NotFound, UsageError
 
     if not paths:
@@ -139,7 +139,9 @@ def _trees(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_
     return trees
 
 
-def _split(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Paths, str]:
+def _split(
+    door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]
+) -> tuple[_Paths, str]:
     """Part what is to be fetched from where it is to go, or refuse what can be read in two ways."""
     from ctaflows.errors import UsageError
 
@@ -171,7 +173,7 @@ def _is_plain(dest: str) -> bool:
         return False
 
 
-def _may_be_remote(door: Door, remote: str, last: str, wanted: dict[str, Any]) -> bool:
+def _may_be_remote(door: WebDAVStorage, remote: str, last: str, wanted: dict[str, Any]) -> bool:
     """Tell whether the second of two paths may be one to be fetched, too.
 
     It is the new name of a file, or of the folder that a directory goes into, if nothing at the
@@ -213,7 +215,7 @@ def _is_stdout(dest: str) -> bool:
         return False
 
 
-def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
+def _print(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     """Write a file to the standard output."""
     import sys
 
@@ -241,7 +243,9 @@ def _print(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
 
-def _tree(door: Door, remote: str, dest: str, several: bool, wanted: dict[str, Any]) -> _Tree:
+def _tree(
+    door: WebDAVStorage, remote: str, dest: str, several: bool, wanted: dict[str, Any]
+) -> _Tree:
     """Look at what is asked for, and say which files go where."""
     from ctaflows.errors import UsageError
     from ctaflows.storage.paths import selected
@@ -261,7 +265,7 @@ def _tree(door: Door, remote: str, dest: str, several: bool, wanted: dict[str, A
 
 
 def _folder(
-    door: Door, path: str, here: Path, patterns: _Patterns, wanted: dict[str, Any]
+    door: WebDAVStorage, path: str, here: Path, patterns: _Patterns, wanted: dict[str, Any]
 ) -> _Tree:
     from ctaflows.storage.links import may_hide_files
     from ctaflows.storage.paths import local_path
@@ -312,7 +316,7 @@ def _manifest(file: Path | None) -> Manifest | None:
     return Manifest(file) if file else None
 
 
-def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
+def _failed(door: WebDAVStorage, file: Path, paths: tuple[str, ...]) -> _Tree:
     """Read which files failed."""
     from ctaflows.errors import NotFound, Refused, StorageError, UsageError, error_text
     from ctaflows.transfer.fetch import Job
@@ -340,7 +344,7 @@ def _failed(door: Door, file: Path, paths: tuple[str, ...]) -> _Tree:
     return tree
 
 
-def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
+def _carry_out_in_part(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
     """Fetch some tables of the files, not the files."""
     from ctaflows.cli import partial
     from ctaflows.transfer.progress import limited_to
@@ -352,7 +356,7 @@ def _carry_out_in_part(door: Door, paths: tuple[str, ...], wanted: dict[str, Any
         partial.carry_out(door, files, wanted)
 
 
-def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
+def _carry_out(door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]) -> None:
     """Fetch, or say what would be fetched; then delete; then report."""
     from ctaflows.model import Report, Transfer
     from ctaflows.storage.namespace import refuse_undescribed
@@ -392,7 +396,7 @@ def _carry_out(door: Door, trees: list[_Tree], wanted: dict[str, Any]) -> None:
 
 
 def _beside(
-    door: Door, trees: list[_Tree], wanted: dict[str, Any]
+    door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready; to be done while no thread shows the progress yet."""
     from ctaflows.storage.connect import reconnect

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry, Report, Transfer
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.manifest import Manifest
 
 _HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
@@ -32,7 +32,7 @@ def refuse_others(wanted: dict[str, Any]) -> None:
 
 
 def carry_out(
-    door: Door,
+    door: WebDAVStorage,
     trees: list[tuple[list[tuple[Entry, Path]], Manifest | None]],
     wanted: dict[str, Any],
 ) -> None:
@@ -40,7 +40,7 @@ def carry_out(
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where from.
     trees : list of (list of (Entry, Path), Manifest or None)
         For each argument the files with the names that `get` would give them, and its manifest.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.model import Transfer
     from ctaflows.storage.namespace import RemovalPlan
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.cargo import Lading
     from ctaflows.transfer.manifest import Manifest
@@ -137,7 +137,9 @@ def _add(
         raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
 
 
-def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]) -> None:
+def _carry_out(
+    door: WebDAVStorage, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]
+) -> None:
     from ctaflows.model import Report, Transfer
     from ctaflows.storage.namespace import RemovalPlan
     from ctaflows.transfer.manifest import Manifest
@@ -175,7 +177,7 @@ def _carry_out(door: Door, pairs: _Pairs, folders: list[str], wanted: dict[str, 
 
 
 def _beside(
-    door: Door, lading: Lading, manifest: Manifest | None, wanted: dict[str, Any]
+    door: WebDAVStorage, lading: Lading, manifest: Manifest | None, wanted: dict[str, Any]
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready."""
     from ctaflows.storage.connect import reconnect
@@ -192,7 +194,7 @@ def _beside(
     )
 
 
-def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> RemovalPlan:
+def _superfluous(door: WebDAVStorage, folders: list[str], wanted: dict[str, Any]) -> RemovalPlan:
     """Find the files there that are not here; nothing is deleted because it can't be seen here."""
     from ctaflows.storage.links import refuse_linked_directory
     from ctaflows.storage.namespace import RemovalPlan
@@ -221,7 +223,7 @@ def _superfluous(door: Door, folders: list[str], wanted: dict[str, Any]) -> Remo
     return found
 
 
-def _delete(door: Door, surplus: RemovalPlan) -> CtaflowsError | None:
+def _delete(door: WebDAVStorage, surplus: RemovalPlan) -> CtaflowsError | None:
     """Delete files at the door, and give the error of those that are still there."""
     from ctaflows.storage.namespace import failure, remove_all
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
     from ctaflows.storage.namespace import RemovalPlan, RemovalResult
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 _SHOWN = 10
 
@@ -58,7 +58,7 @@ def command(
 
 
 def _remove_files(
-    door: Door, paths: tuple[str, ...], *, force: bool, dry_run: bool, as_json: bool
+    door: WebDAVStorage, paths: tuple[str, ...], *, force: bool, dry_run: bool, as_json: bool
 ) -> None:
     from ctaflows.storage.namespace import RemovalResult, remove_one
 
@@ -79,7 +79,7 @@ def _remove_files(
 
 
 def _look(
-    door: Door, paths: tuple[str, ...], *, force: bool
+    door: WebDAVStorage, paths: tuple[str, ...], *, force: bool
 ) -> tuple[list[Entry], list[RemovalResult]]:
     """Give what is there, and what is not with its error."""
     from ctaflows.storage.namespace import RemovalResult
@@ -99,7 +99,7 @@ def _look(
 
 
 def _remove_trees(
-    door: Door,
+    door: WebDAVStorage,
     entries: list[Entry],
     missing: list[RemovalResult],
     *,

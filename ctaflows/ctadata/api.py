@@ -22,13 +22,13 @@ from ctaflows.ctadata.errors import (
 from ctaflows.errors import IntegrityError, PartialFailure, UsageError
 from ctaflows.model import Report
 from ctaflows.settings import PLATFORM_URL
-from ctaflows.storage.download_service import CHUNK_BYTES, DownloadService, connect
+from ctaflows.storage.download_service import CHUNK_BYTES, DownloadServiceStorage, connect
 from ctaflows.storage.jupyterhub import LOGIN
 from ctaflows.transport import origin, ssl_context
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.certificates import CertificateService
-    from ctaflows.storage.download_service import DownloadService
+    from ctaflows.storage.download_service import DownloadServiceStorage
 
 __all__ = [
     "APIClient",
@@ -214,7 +214,7 @@ class APIClient:
 
     # -- within ------------------------------------------------------------------------------
 
-    def _service(self) -> DownloadService:
+    def _service(self) -> DownloadServiceStorage:
         chunk_bytes = self.chunk_size
         if not isinstance(chunk_bytes, int) or chunk_bytes < 1:
             raise UsageError(
@@ -281,7 +281,7 @@ class WebdavClient(Client):  # type: ignore[misc]  # untyped
         return self._api.upload_file(from_path, to_path)
 
 
-def client(service: DownloadService, api: APIClient) -> WebdavClient:
+def client(service: DownloadServiceStorage, api: APIClient) -> WebdavClient:
     """Make a client that is let in, verifies TLS, and sends the token to this service alone."""
     token = api.token
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import Checksum
-    from ctaflows.storage.download_service import DownloadService, Written
+    from ctaflows.storage.download_service import DownloadServiceStorage, Written
 
 log = logging.getLogger("ctaflows.ctadata")
 
@@ -42,13 +42,13 @@ _AGAIN = "The service can't remove a file: upload it again, the name is the same
 
 
 def upload(
-    service: DownloadService, local: Path, path: str, *, stop: threading.Event | None = None
+    service: DownloadServiceStorage, local: Path, path: str, *, stop: threading.Event | None = None
 ) -> tuple[dict[str, Any], Transfer]:
     """Upload one file below one's own directory, replacing what is there.
 
     Parameters
     ----------
-    service : DownloadService
+    service : DownloadServiceStorage
         Where to.
     local : Path
         A regular file.
@@ -88,7 +88,7 @@ def upload(
 
 
 def upload_many(
-    service: DownloadService, pairs: Sequence[tuple[Path, str]]
+    service: DownloadServiceStorage, pairs: Sequence[tuple[Path, str]]
 ) -> tuple[list[dict[str, Any]], Report]:
     """Upload many files at once; the report tells of failed ones."""
     started, stop = time.monotonic(), threading.Event()
@@ -142,7 +142,7 @@ def own_path(path: str) -> str:
     return "/".join(done)
 
 
-def _put(service: DownloadService, source: LocalSource, target: str) -> tuple[Written, int]:
+def _put(service: DownloadServiceStorage, source: LocalSource, target: str) -> tuple[Written, int]:
     """Write the bytes; after a fault write them anew, since each upload replaces the whole file."""
     for attempt in range(1, service.settings.attempts + 1):
         try:
@@ -158,7 +158,7 @@ def _put(service: DownloadService, source: LocalSource, target: str) -> tuple[Wr
 
 
 def _compare(
-    service: DownloadService, source: LocalSource, written: Written
+    service: DownloadServiceStorage, source: LocalSource, written: Written
 ) -> tuple[Checksum, bool, str | None]:
     """Compare size and, where the storage tells it, checksum of what is there now."""
     if written.size_bytes not in (None, source.size_bytes):

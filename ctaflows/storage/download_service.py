@@ -61,7 +61,7 @@ class Written:
     raw: dict[str, Any]
 
 
-class DownloadService(Service):
+class DownloadServiceStorage(Service):
     """The download service as a `protocol.Storage`, and a place to write to.
 
     Parameters
@@ -267,7 +267,7 @@ def _completed(entry: Entry, told: Entry | None) -> Entry:
     return replace(entry, checksums=told.checksums, locality=told.locality, etag=told.etag)
 
 
-_services: dict[tuple[int, int, str, str, int], tuple[Settings, DownloadService]] = {}
+_services: dict[tuple[int, int, str, str, int], tuple[Settings, DownloadServiceStorage]] = {}
 _lock = threading.Lock()
 
 
@@ -278,13 +278,13 @@ def connect(
     chunk_bytes: int = CHUNK_BYTES,
     profile: str | None = None,
     **flags: Any,
-) -> DownloadService:
+) -> DownloadServiceStorage:
     """Give the service of an address and a token, with the connections it has.
 
     Parameters
     ----------
     url, token, chunk_bytes
-        As for `DownloadService`.
+        As for `DownloadServiceStorage`.
     profile : str, optional
         Where CA, timeouts and limits come from, see `settings.load`.
     **flags : Any
@@ -296,7 +296,7 @@ def connect(
         if key not in _services or _services[key][0] != settings:
             _services[key] = (
                 settings,
-                DownloadService(settings, url, token, chunk_bytes=chunk_bytes),
+                DownloadServiceStorage(settings, url, token, chunk_bytes=chunk_bytes),
             )
         return _services[key][1]
 

@@ -21,7 +21,7 @@ from ctaflows.errors import ListingUnreadable, NotFound, Refused, StorageError, 
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 
 def may_be_link(listed: Entry) -> bool:
@@ -42,12 +42,12 @@ def is_link(listed: Entry, itself: Entry) -> bool:
     return listed.locality is not None and None not in ids and ids[0] != ids[1]
 
 
-def refuse_link(door: Door, listed: Entry) -> None:
+def refuse_link(door: WebDAVStorage, listed: Entry) -> None:
     """Raise if what a listing shows is a symbolic link; costs one request for what may be one.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where it is.
     listed : Entry
         As the listing of its directory shows it.
@@ -67,12 +67,12 @@ def refuse_link(door: Door, listed: Entry) -> None:
         raise _refusal(listed.path)
 
 
-def refuse_listed_link(door: Door, path: str) -> None:
+def refuse_listed_link(door: WebDAVStorage, path: str) -> None:
     """Raise if the directory above shows a path as a symbolic link; costs a listing of it.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where it is.
     path : str
         Normalised path.
@@ -88,14 +88,14 @@ def refuse_listed_link(door: Door, path: str) -> None:
                 refuse_link(door, entry)
 
 
-def refuse_linked_directory(door: Door, directory: Entry, *, must_be_listed: bool) -> None:
+def refuse_linked_directory(door: WebDAVStorage, directory: Entry, *, must_be_listed: bool) -> None:
     """Raise if a directory that was asked for by its path is a symbolic link to one.
 
     Only the listing of the directory above tells.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where it is.
     directory : Entry
         As the answer for its path describes it.

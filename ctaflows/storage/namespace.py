@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 
 def new_path(source: str, target: str, *, into: bool) -> str:
@@ -83,12 +83,14 @@ def check_target(source: Entry, there: Entry | None, *, overwrite: bool) -> None
         )
 
 
-def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> tuple[Entry, str]:
+def move(
+    door: WebDAVStorage, source: str, target: str, *, overwrite: bool = False
+) -> tuple[Entry, str]:
     """Move a file or directory, into the target if that is a directory.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where they are.
     source, target : str
         As people write paths; a target that ends in ``/`` must be a directory.
@@ -129,7 +131,7 @@ def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> tu
     return entry, path
 
 
-def _has_moved(door: Door, entry: Entry, path: str) -> bool:
+def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
     """Look whether a move was done whose answer was lost; it is never just repeated."""
     try:
         there = door.exists(path)
@@ -288,12 +290,12 @@ class RemovalPlan:
         yield from (RemovalResult(path, is_dir=True) for path in reversed(self.dirs))
 
 
-def plan_removal(door: Door, entries: Sequence[Entry]) -> RemovalPlan:
+def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
     """List all that goes when these go; nothing is removed yet.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where they are.
     entries : sequence of Entry
         Files and directories; what lies below another one is counted once.
@@ -331,14 +333,14 @@ def plan_removal(door: Door, entries: Sequence[Entry]) -> RemovalPlan:
     return doomed
 
 
-def remove_all(door: Door, doomed: RemovalPlan) -> Iterator[Sequence[RemovalResult]]:
+def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[RemovalResult]]:
     """Remove what was listed, on past what fails, and give the outcomes as they come.
 
     Files first, ``transfers`` at once; then directories, those at the same depth at once.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Its ``transfer_slots`` bound how many requests go at once.
     doomed : RemovalPlan
         From `plan_removal`.
@@ -361,12 +363,14 @@ def remove_all(door: Door, doomed: RemovalPlan) -> Iterator[Sequence[RemovalResu
         yield run_concurrently(one, chunk, door.settings.transfers, stop)
 
 
-def remove_one(door: Door, path: str, *, is_dir: bool, stop: threading.Event | None = None) -> None:
+def remove_one(
+    door: WebDAVStorage, path: str, *, is_dir: bool, stop: threading.Event | None = None
+) -> None:
     """Remove a file, or a directory that shows nothing; gone already is as good.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where it is.
     path : str
         Normalised path.

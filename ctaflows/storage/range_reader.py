@@ -33,7 +33,7 @@ from ctaflows.transport import Transport, origin, pause_s
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transport import Head
     from ctaflows.transport.policy import Origin
 
@@ -52,7 +52,7 @@ class RangeReader:
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Tells whether the file is still the same; its settings and tokens hold.
     entry : Entry
         The file, of known size.
@@ -67,7 +67,9 @@ class RangeReader:
         How many bytes came.
     """
 
-    def __init__(self, door: Door, entry: Entry, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, door: WebDAVStorage, entry: Entry, stop: threading.Event | None = None
+    ) -> None:
         self._door, self._entry = door, entry
         self._stop = stop
         self._url = paths.url(door.settings.door_url, door.normalise(entry.path))
@@ -182,7 +184,7 @@ class RangeReader:
 class _Identity:
     """Makes sure that all answers are of the file that was opened; shared by its readers."""
 
-    def __init__(self, door: Door, entry: Entry) -> None:
+    def __init__(self, door: WebDAVStorage, entry: Entry) -> None:
         self._door, self._entry = door, entry
         self._lock = threading.Lock()
         self._has_answered = False

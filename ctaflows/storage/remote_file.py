@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
     from ctaflows.storage.block_cache import Span
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 #: What is kept of one file: a walk through a DL1 file of any size needs less than 2 MB.
 CACHE_BYTES = 32 << 20
@@ -32,10 +32,10 @@ class RemoteFile(io.BufferedIOBase):
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where it is.
     entry : Entry
-        The file, as `Door.stat` describes it.
+        The file, as `WebDAVStorage.stat` describes it.
     cache_bytes : int
         How much is kept.
     stop : threading.Event, optional
@@ -62,7 +62,7 @@ class RemoteFile(io.BufferedIOBase):
 
     def __init__(
         self,
-        door: Door,
+        door: WebDAVStorage,
         entry: Entry,
         *,
         cache_bytes: int = CACHE_BYTES,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Door:
+class WebDAVStorage:
     """A WebDAV door such as dCache's.
 
     Paths are what `paths.normalise` takes. A door may be used by many threads.
@@ -66,7 +66,7 @@ class Door:
         """Close all connections."""
         self.transport.close()
 
-    def told_by(self, other: Door) -> Self:
+    def told_by(self, other: WebDAVStorage) -> Self:
         """Take over what another door to the same place has found out about the server."""
         self._lister.server = other._lister.server
         self.redirects_writes, self.tells_locality = other.redirects_writes, other.tells_locality
@@ -236,13 +236,13 @@ class Door:
         return self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
 
     @contextlib.contextmanager
-    def deliveries(self) -> Iterator[Deliveries | None]:
+    def deliveries(self) -> Iterator[ConcurrentPuts | None]:
         """Lend the way for many small files to be written at once, in this thread.
 
         None where there is no such way here.
         """
         with self.transport.convoy() as convoy:
-            yield None if convoy is None else Deliveries(self, convoy)
+            yield None if convoy is None else ConcurrentPuts(self, convoy)
 
     def expecting(self) -> dict[str, str]:
         """Say how a PUT of no bytes asks for a redirect.
@@ -374,21 +374,21 @@ def _range(start: int, end: int | None) -> dict[str, str]:
 _WANT = f"Want-Digest: {WANT_DIGEST}"
 
 
-class Deliveries:
-    """The steps of writing a file, of many files at once. See `Door` for what each does.
+class ConcurrentPuts:
+    """The steps of writing a file, of many files at once. See `WebDAVStorage` for what each does.
 
     Paths are normalised, and hold nothing that a URL must encode. Each step has a tag by which the
     caller knows its answer.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where to.
     convoy : Convoy
         Carries the requests.
     """
 
-    def __init__(self, door: Door, convoy: Convoy) -> None:
+    def __init__(self, door: WebDAVStorage, convoy: Convoy) -> None:
         self._door, self._convoy = door, convoy
         self._root = door.settings.door_url
         self._wanting = convoy.lines(_WANT)
@@ -407,7 +407,7 @@ class Deliveries:
         return "xrootd" in self._door.server_name()
 
     def put(self, path: str, content: bytes, tag: object) -> None:
-        """Write a file; see `Door.put` for how it comes to a pool."""
+        """Write a file; see `WebDAVStorage.put` for how it comes to a pool."""
         url = self._root + path
         if content and self._door.redirects_writes is not False:
             self._send(_Writing(tag, url, content, is_probe=True))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import StrPath
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 
 @task(name="inspect-dl1", tags=["ctaflows"])
@@ -240,7 +240,7 @@ def census_of(night: Night, *, profile: str | None = None) -> Completeness:
     return assess(night, datetime.now(UTC), others=others)
 
 
-def _other_versions(door: Door, this: Night) -> list[Night]:
+def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
     """Give a night's other versions, listed if they were not yet."""
     if this.version is None or this.superseded:
         return list(this.superseded)
@@ -252,7 +252,7 @@ def _other_versions(door: Door, this: Night) -> list[Night]:
 
 
 def _list_versions(
-    door: Door, date: str, above: str, versions: Sequence[str], rest: str
+    door: WebDAVStorage, date: str, above: str, versions: Sequence[str], rest: str
 ) -> list[Night]:
     """List the files of a night's versions; those that are not there are left out."""
     found = []

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.quality.checks import Inspection
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.manifest import Manifest
 
 log = logging.getLogger("ctaflows.tasks")
@@ -247,7 +247,7 @@ def partial_name(entry: Entry, local: Path) -> Path:
 
 
 def copy_parts(
-    door: Door,
+    door: WebDAVStorage,
     jobs: Sequence[tuple[Entry, Path]],
     choice: TableSelection,
     manifest: Manifest | None = None,
@@ -256,7 +256,7 @@ def copy_parts(
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where from.
     jobs : sequence of (Entry, Path)
         Which files, and the names of their copies.
@@ -288,7 +288,7 @@ def copy_parts(
 
 
 def copy_part(
-    door: Door,
+    door: WebDAVStorage,
     entry: Entry,
     local: Path,
     choice: TableSelection,
@@ -324,7 +324,7 @@ def copy_part(
 
 
 def _copied(
-    door: Door,
+    door: WebDAVStorage,
     entry: Entry,
     local: Path,
     choice: TableSelection,
@@ -372,7 +372,7 @@ def _copied(
 
 
 @contextlib.contextmanager
-def _spare_slots(door: Door, most: int) -> Iterator[int]:
+def _spare_slots(door: WebDAVStorage, most: int) -> Iterator[int]:
     """Take slots that nobody uses, for further connections to one file, and say how many."""
     taken = 0
     try:

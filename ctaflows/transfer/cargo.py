@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.twin import Settle
@@ -72,7 +72,7 @@ class Cargo:
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where to.
     lading : Lading
         What.
@@ -86,7 +86,7 @@ class Cargo:
 
     def __init__(
         self,
-        door: Door,
+        door: WebDAVStorage,
         lading: Lading,
         manifest: Manifest | None,
         tell: Settle,
@@ -163,12 +163,12 @@ class Cargo:
 
 
 def beside(
-    door: Door,
+    door: WebDAVStorage,
     lading: Lading,
     *,
     manifest: Manifest | None,
     overwrite: bool,
-    afresh: Callable[[int], Door],
+    afresh: Callable[[int], WebDAVStorage],
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready to share the work of `upload_many`; see `haul.beside`."""
     small, others = lading.sorted_out()

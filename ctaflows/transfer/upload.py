@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Checksum, Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.upload_journal import Journal
 
 
@@ -53,7 +53,7 @@ _CHECKSUM_TRIES = 5
 
 
 def upload(
-    door: Door,
+    door: WebDAVStorage,
     local: Path,
     remote: str,
     *,
@@ -65,7 +65,7 @@ def upload(
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where to.
     local : Path
         A regular file.
@@ -102,7 +102,7 @@ def upload(
 
 
 def _upload(
-    door: Door,
+    door: WebDAVStorage,
     journal: Journal,
     source: LocalSource,
     target: str,
@@ -133,7 +133,7 @@ def _upload(
 
 
 def _upload_new(
-    door: Door,
+    door: WebDAVStorage,
     journal: Journal,
     source: LocalSource,
     target: str,
@@ -159,7 +159,7 @@ def _upload_new(
 
 
 def give_name(
-    door: Door,
+    door: WebDAVStorage,
     journal: Journal,
     source: LocalSource,
     temporary: str,
@@ -238,7 +238,7 @@ def record(
 
 
 def _put(
-    door: Door, source: LocalSource, temporary: str
+    door: WebDAVStorage, source: LocalSource, temporary: str
 ) -> tuple[str | None, int, tuple[Checksum, ...]]:
     """Write the bytes; after a fault look what is there, and begin anew under the same name."""
     for attempt in range(1, door.settings.attempts + 1):
@@ -263,7 +263,7 @@ def _put(
 
 
 def _compare(
-    door: Door, source: LocalSource, temporary: str, promised: tuple[Checksum, ...]
+    door: WebDAVStorage, source: LocalSource, temporary: str, promised: tuple[Checksum, ...]
 ) -> tuple[Checksum, bool]:
     """Compare what arrived with what was sent: by checksum, and without one at least by size."""
     known = sums.best(promised)
@@ -299,7 +299,7 @@ def _compare(
     return ours, True
 
 
-def _check_name(door: Door, source: LocalSource, target: str) -> None:
+def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
     """Look whether the file got its name: servers differ in how they read an odd one."""
     if quote(target) == target:
         return
@@ -312,20 +312,20 @@ def _check_name(door: Door, source: LocalSource, target: str) -> None:
         )
 
 
-def may_come_late(door: Door, path: str) -> bool:
+def may_come_late(door: WebDAVStorage, path: str) -> bool:
     """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door."""
     if door.tells_locality is None:
         door.tells_locality = door.stat(path).locality is not None
     return door.tells_locality
 
 
-def clean(door: Door, journal: Journal, temporary: str) -> None:
+def clean(door: WebDAVStorage, journal: Journal, temporary: str) -> None:
     """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
     if _remove(door, temporary):
         journal.end(temporary)
 
 
-def _remove(door: Door, temporary: str) -> bool:
+def _remove(door: WebDAVStorage, temporary: str) -> bool:
     try:
         door.remove(temporary)
     except NotFound:
@@ -336,7 +336,7 @@ def _remove(door: Door, temporary: str) -> bool:
     return True
 
 
-def _agreeing(door: Door, there: Entry, source: LocalSource) -> Checksum | None:
+def _agreeing(door: WebDAVStorage, there: Entry, source: LocalSource) -> Checksum | None:
     """Give the checksum by which the file there is ours, or None."""
     if there.size_bytes != source.size_bytes:
         return None
@@ -354,7 +354,7 @@ def _agreeing(door: Door, there: Entry, source: LocalSource) -> Checksum | None:
 
 
 def move(
-    door: Door,
+    door: WebDAVStorage,
     source: LocalSource,
     temporary: str,
     target: str,
@@ -378,7 +378,7 @@ def move(
 
 
 def find(
-    door: Door,
+    door: WebDAVStorage,
     source: LocalSource,
     temporary: str,
     target: str,

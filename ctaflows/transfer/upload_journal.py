@@ -30,7 +30,7 @@ from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Re
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 log = logging.getLogger("ctaflows.transfer")
 
@@ -162,14 +162,14 @@ os.register_at_fork(after_in_child=_forget)
 
 
 @contextlib.contextmanager
-def kept(door: Door, stop: threading.Event | None = None) -> Iterator[Journal]:
+def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[Journal]:
     """Keep a journal of what goes up to a door as long as the block lasts.
 
     Blocks of one process share it, and the first removes what killed processes have left.
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         The door. Its settings tell where journals are kept.
     stop : threading.Event, optional
         Ends the removing soon after it is set.
@@ -194,7 +194,7 @@ def kept(door: Door, stop: threading.Event | None = None) -> Iterator[Journal]:
                 journal.close()
 
 
-def _sweep(door: Door, folder: Path) -> None:
+def _sweep(door: WebDAVStorage, folder: Path) -> None:
     """Remove what is named by journals that nobody holds, and those of which nothing is left."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  seldom one, and no need of a Path
@@ -218,7 +218,7 @@ def _sweep(door: Door, folder: Path) -> None:
             os.close(descriptor)
 
 
-def _go_through(door: Door, file: Path, descriptor: int) -> None:
+def _go_through(door: WebDAVStorage, file: Path, descriptor: int) -> None:
     about = os.fstat(descriptor)
     silent_s = time.time() - about.st_mtime
     is_forgotten = silent_s > _FORGOTTEN_AFTER_S
@@ -255,7 +255,7 @@ def _is_temporary(path: str) -> bool:
     return _TEMPORARY.fullmatch(path, path.rfind("/")) is not None
 
 
-def _is_removed(door: Door, path: str) -> bool:
+def _is_removed(door: WebDAVStorage, path: str) -> bool:
     """Remove what a killed upload left; False where that may go well another time.
 
     Raises

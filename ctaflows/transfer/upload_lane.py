@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Checksum, Transfer
-    from ctaflows.storage.webdav import Deliveries, Door
+    from ctaflows.storage.webdav import ConcurrentPuts, WebDAVStorage
     from ctaflows.transfer.upload_journal import Journal
     from ctaflows.transport.convoy import Word
 
@@ -51,7 +51,7 @@ class UploadLane:
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where to. The transfer slots that are free are held while it lasts.
     journal : Journal
         Gives the temporary names.
@@ -74,7 +74,7 @@ class UploadLane:
 
     def __init__(
         self,
-        door: Door,
+        door: WebDAVStorage,
         journal: Journal,
         pairs: Sequence[tuple[Path, str]],
         places: Iterable[int],
@@ -89,7 +89,7 @@ class UploadLane:
         self.left: set[int] = set()
         self._begun: dict[int, Errand] = {}  # and not brought to an end
         self._targets: set[str] = set()
-        self._ways: Deliveries
+        self._ways: ConcurrentPuts
         self._n_out = self._n_failed = self._n_read = 0
         self._quickest_s = math.inf
         self._is_over = False

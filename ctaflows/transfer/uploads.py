@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 _LIST_FROM = 8
 
 
-def upload_alone(door: Door, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
+def upload_alone(
+    door: WebDAVStorage, local: Path, remote: str, *, overwrite: bool = False
+) -> Transfer:
     """Upload one file as `upload` does, and tell the listener of it."""
     progress.current().expect(1, _size(local))
     done = upload(door, local, remote, overwrite=overwrite)
@@ -40,7 +42,7 @@ def upload_alone(door: Door, local: Path, remote: str, *, overwrite: bool = Fals
 
 
 def upload_many(
-    door: Door,
+    door: WebDAVStorage,
     pairs: Sequence[tuple[Path, str]],
     *,
     overwrite: bool = False,
@@ -50,7 +52,7 @@ def upload_many(
 
     Parameters
     ----------
-    door : Door
+    door : WebDAVStorage
         Where to; its ``transfer_slots`` bound how many move at once.
     pairs : sequence of (Path, str)
         File here and its path at the door.
@@ -69,14 +71,14 @@ def upload_many(
     return replace(report, seconds=time.monotonic() - started)
 
 
-def lading_of(door: Door, pairs: Sequence[tuple[Path, str]]) -> Lading:
+def lading_of(door: WebDAVStorage, pairs: Sequence[tuple[Path, str]]) -> Lading:
     """Look at what is to go up, here and there; directories at the door are made."""
     there = look_there(door, [remote for _, remote in pairs])
     return Lading(pairs, [_size(local) for local, _ in pairs], there)
 
 
 def upload_lading(
-    door: Door,
+    door: WebDAVStorage,
     lading: Lading,
     *,
     overwrite: bool = False,
@@ -116,7 +118,9 @@ def upload_lading(
     return Report(transfers, time.monotonic() - started)
 
 
-def plan(door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> list[Transfer]:
+def plan(
+    door: WebDAVStorage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool
+) -> list[Transfer]:
     """Say what `upload_many` would do, without doing it: the reason stands in ``note``."""
     there = look_there(door, [remote for _, remote in pairs], make=False)
     planned = []
@@ -133,7 +137,9 @@ def plan(door: Door, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> l
     return planned
 
 
-def look_there(door: Door, remotes: Sequence[str], *, make: bool = True) -> dict[str, Entry | None]:
+def look_there(
+    door: WebDAVStorage, remotes: Sequence[str], *, make: bool = True
+) -> dict[str, Entry | None]:
     """Look what is there of many files, with one request a directory.
 
     A directory that is missing is made, if ``make``: not all servers make it on the first PUT.

@@ -9,7 +9,7 @@ import pytest
 from littledoor import LittleDoor
 
 from ctaflows.auth.renewal import TokenProvider
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,10 +68,10 @@ def aimed(
 
 
 @pytest.fixture
-def door(little: LittleDoor, trusted: Path, box: Sandbox, wire: str) -> Iterator[Door]:
+def door(little: LittleDoor, trusted: Path, box: Sandbox, wire: str) -> Iterator[WebDAVStorage]:
     """The little door as the library sees it."""
     settings = box.settings(
         door_url=little.url, ca_file=trusted, fast_bytes=wire == "libcurl", attempts=3
     )
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from littledoor import Handler, LittleDoor
 
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 SMALL = random.Random(1).randbytes(30_000)
 MIDDLE = random.Random(2).randbytes(900_000)
@@ -71,7 +71,7 @@ def bodies(little: LittleDoor, path: str) -> int:
 
 @pytest.mark.parametrize("path", FILES)
 def test_once_it_is_fetched_again(
-    little: LittleDoor, door: Door, tmp_path: Path, path: str
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, path: str
 ) -> None:
     little.files |= FILES
     rng = random.Random(path)
@@ -254,7 +254,7 @@ def test_a_file_that_rotted_at_the_storage_does_not_replace_a_good_one(
 
 
 def test_the_library_says_it_as_an_error(
-    little: LittleDoor, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     little.files |= FILES
     little.when("GET", lambda h: flip_in_transit(h, "/n/b.h5", 5), origin="pool")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 FILES = {f"/n/{i}.h5": random.Random(i).randbytes(5000 + i) for i in range(9)}
 BAD = "/n/4.h5"
@@ -53,7 +53,7 @@ def test_one_of_many_is_a_weapon(little: LittleDoor, aimed: Path, kind: str, ori
     assert here == {name[3:]: data for name, data in FILES.items() if name != BAD}
 
 
-def test_where_the_token_goes(little: LittleDoor, door: Door, tmp_path: Path) -> None:
+def test_where_the_token_goes(little: LittleDoor, door: WebDAVStorage, tmp_path: Path) -> None:
     """Door to pool, pool back to the door, door to elsewhere: only the door sees it."""
     little.files |= FILES
     elsewhere = little.server("elsewhere").port

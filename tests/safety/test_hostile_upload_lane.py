@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 FILES = {f"{i}.h5": random.Random(i).randbytes(5000 + i) for i in range(12)}
 BAD = "4.h5"
@@ -88,7 +88,11 @@ LIES = {
 
 @pytest.mark.parametrize("kind", LIES)
 def test_a_lie_about_what_arrived(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str], kind: str
+    little: LittleDoor,
+    door: WebDAVStorage,
+    pairs: list[tuple[Path, str]],
+    one_by_one: list[str],
+    kind: str,
 ) -> None:
     little.digest = lambda _: {}  # type: ignore[method-assign]  so that HEAD is asked
     door.tells_locality = False
@@ -101,7 +105,7 @@ def test_a_lie_about_what_arrived(
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_door_that_keeps_another_sum(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
     is_right: bool,
 ) -> None:  # fmt: skip
     def md5(path: str) -> dict[str, str]:
@@ -119,7 +123,7 @@ def test_a_door_that_keeps_another_sum(
 
 
 def test_bytes_that_change_on_their_way(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str]
 ) -> None:
     bad = FILES[BAD]
     little.on_its_way = lambda data: data[::-1] if data == bad else data
@@ -144,7 +148,7 @@ def done_but(answer: Callable[[Handler], bool]) -> Callable[[Handler], bool]:
 @pytest.mark.parametrize("status", [404, 409, 412, 500, 502, 503])
 @pytest.mark.parametrize("is_done", [True, False])
 def test_a_lie_about_the_move(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
     status: int, is_done: bool,
 ) -> None:  # fmt: skip
     def answer(handler: Handler) -> bool:
@@ -164,7 +168,7 @@ def test_a_lie_about_the_move(
 
 
 def test_a_move_of_which_nothing_is_heard(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str]
 ) -> None:
     """It is done, and the connection broken: libcurl may ask again, and hear that it is gone."""
     lie(little, "MOVE", done_but(lambda handler: handler.raw("")))
@@ -175,7 +179,7 @@ def test_a_move_of_which_nothing_is_heard(
 
 
 def test_a_file_that_is_nowhere_after_the_move(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]]
 ) -> None:
     def lost(handler: Handler) -> bool:
         del handler.place.files[handler.name]
@@ -188,7 +192,7 @@ def test_a_file_that_is_nowhere_after_the_move(
 
 
 def test_where_the_token_goes(
-    little: LittleDoor, door: Door, pairs: list[tuple[Path, str]]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]]
 ) -> None:
     """Door to pool, door to elsewhere, pool back to the door: only the door sees it."""
     elsewhere = little.server("elsewhere").port

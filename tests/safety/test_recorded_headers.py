@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 SMALL = random.Random(1).randbytes(20_000)
 MIDDLE = random.Random(2).randbytes(900_000)
@@ -114,7 +114,7 @@ def go_home(handler: Handler) -> bool:
 
 
 def test_a_transfer_that_goes_on_later(
-    little: LittleDoor, door: Door, tmp_path: Path, issued: set[str]
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, issued: set[str]
 ) -> None:
     little.files["/n/b.h5"] = MIDDLE
     little.when("GET", cut_short, origin="pool", times=1)
@@ -128,7 +128,7 @@ def test_a_transfer_that_goes_on_later(
 
 
 def test_a_pool_that_asks_for_the_token_does_not_get_it(
-    little: LittleDoor, door: Door, tmp_path: Path, issued: set[str]
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, issued: set[str]
 ) -> None:
     """It refuses, it asks for a proxy's password, it sets cookies: nothing comes."""
     little.files["/n/a.h5"] = SMALL
@@ -148,7 +148,9 @@ def test_a_pool_that_asks_for_the_token_does_not_get_it(
     check(little, issued)
 
 
-def test_a_door_s_cookies_are_the_door_s(little: LittleDoor, door: Door, tmp_path: Path) -> None:
+def test_a_door_s_cookies_are_the_door_s(
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path
+) -> None:
     """A cookie is a login too, and cookies know no ports: the pool is on the door's host."""
     little.files["/n/a.h5"] = SMALL
     little.always.append(("Set-Cookie", "session=worth-a-login; Path=/"))
@@ -222,7 +224,7 @@ CROOKED: list[Callable[[int, int], str]] = [
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_redirect_that_can_be_read_in_two_ways(
-    little: LittleDoor, door: Door, tmp_path: Path, issued: set[str], method: str
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, issued: set[str], method: str
 ) -> None:
     little.files["/n/a.h5"] = SMALL
     (tmp_path / "up.h5").write_bytes(MIDDLE)
@@ -250,7 +252,7 @@ def test_a_redirect_that_can_be_read_in_two_ways(
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "HEAD", "MKCOL", "MOVE", "DELETE"])
-def test_only_bytes_may_be_elsewhere(little: LittleDoor, door: Door, method: str) -> None:
+def test_only_bytes_may_be_elsewhere(little: LittleDoor, door: WebDAVStorage, method: str) -> None:
     """No dCache door sends these requests on: who does is not trusted with them."""
     little.files["/n/a.h5"] = SMALL
     elsewhere = f"https://localhost:{little.server('elsewhere').port}/n/a.h5"
@@ -271,7 +273,7 @@ def test_only_bytes_may_be_elsewhere(little: LittleDoor, door: Door, method: str
 
 
 def test_the_check_finds_a_token_elsewhere(
-    little: LittleDoor, door: Door, tmp_path: Path, issued: set[str], box: Sandbox
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, issued: set[str], box: Sandbox
 ) -> None:
     """The proofs above are worth something: what a pool should not hear is found."""
     little.files["/n/a.h5"] = SMALL

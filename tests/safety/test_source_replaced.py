@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from littledoor import Handler, LittleDoor
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 PATH = "/n/a.h5"
 SIZES = {"one piece": 900_000, "ranges": 66 << 20}
@@ -99,7 +99,7 @@ cases = pytest.mark.parametrize(
 
 @cases
 def test_between_two_runs(
-    little: LittleDoor, door: Door, tmp_path: Path, change: str, size: str, sums: bool
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, change: str, size: str, sums: bool
 ) -> None:
     """The time of last change stays the same: the ETag, the checksum or the size tells."""
     little.has_sums = sums
@@ -130,7 +130,7 @@ def test_between_two_runs(
 
 @cases
 def test_within_one_run(
-    little: LittleDoor, door: Door, tmp_path: Path, change: str, size: str, sums: bool
+    little: LittleDoor, door: WebDAVStorage, tmp_path: Path, change: str, size: str, sums: bool
 ) -> None:
     """What comes after the break is of another version: the new one is fetched, or an error told.
 

@@ -10,7 +10,7 @@ import realservers
 from serverplace import Place, new_place, settings_for
 
 from ctaflows.auth.renewal import TokenProvider
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,8 +80,8 @@ def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def door(settings: Settings) -> Iterator[Door]:
-    with Door(settings, TokenProvider(settings)) as door:
+def door(settings: Settings) -> Iterator[WebDAVStorage]:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 

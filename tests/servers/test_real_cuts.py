@@ -11,7 +11,7 @@ from serverplace import settings_for
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NetworkError
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.upload import upload
 
@@ -33,7 +33,7 @@ def test_a_fetch_goes_on_where_it_was_cut(
     path = place.put("a.h5", DATA)
     with cut(server, AFTER, times=3) as cutter:
         settings = settings_for(server, monkeypatch, cutter.url)
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = fetch(door, Job(door.stat(path), tmp_path / "a.h5"))
     assert cutter.n_cuts == 3
     assert done.retries >= 3
@@ -48,11 +48,11 @@ def test_the_next_run_goes_on_where_all_tries_were_cut(
     path = place.put("a.h5", DATA)
     with cut(server, AFTER, times=100) as cutter:
         settings = settings_for(server, monkeypatch, cutter.url, ATTEMPTS="1")
-        with Door(settings, TokenProvider(settings)) as door, pytest.raises(NetworkError):
+        with WebDAVStorage(settings, TokenProvider(settings)) as door, pytest.raises(NetworkError):
             fetch(door, Job(door.stat(path), tmp_path / "a.h5"))
     assert not (tmp_path / "a.h5").exists()
     settings = settings_for(server, monkeypatch)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         done = fetch(door, Job(door.stat(path), tmp_path / "a.h5"))
     assert 0 < done.resumed_bytes < len(DATA)
     assert done.moved_bytes == len(DATA) - done.resumed_bytes
@@ -66,7 +66,7 @@ def test_a_cut_upload_is_made_good(
     (tmp_path / "r.h5").write_bytes(DATA)
     with cut(server, AFTER, times=2) as cutter:
         settings = settings.replace(door_url=cutter.url)
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert cutter.n_cuts == 2
     assert done.retries >= 1
@@ -81,7 +81,7 @@ def test_an_upload_cut_for_good_leaves_the_old_file_alone(
     (tmp_path / "r.h5").write_bytes(DATA)
     with cut(server, AFTER, times=100) as cutter:
         settings = settings.replace(door_url=cutter.url, attempts=2)
-        with Door(settings, TokenProvider(settings)) as door, pytest.raises(NetworkError):
+        with WebDAVStorage(settings, TokenProvider(settings)) as door, pytest.raises(NetworkError):
             upload(door, tmp_path / "r.h5", path, overwrite=True)
     assert cutter.n_cuts >= 2, "it is the bytes that were cut"
     assert place.comes_to_hold({"r.h5": b"old"})

@@ -19,7 +19,7 @@ from ctaflows.storage.walk import files_below, walk
 if TYPE_CHECKING:
     from serverplace import Place
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 DATA = bytes(range(256)) * 400
 ODD_NAMES = [
@@ -32,7 +32,7 @@ ODD_NAMES = [
 UNREADABLE_ON_XROOTD = {"%41", "a ", " a", "a?b"}
 
 
-def test_list(place: Place, door: Door) -> None:
+def test_list(place: Place, door: WebDAVStorage) -> None:
     place.put("a.h5", DATA)
     place.put("sub/b.h5", b"b")
     found = {e.name: e for e in door.list(place.at)}
@@ -45,20 +45,20 @@ def test_list(place: Place, door: Door) -> None:
     assert found["sub"].size_bytes is None
 
 
-def test_an_empty_directory_and_a_file_list_right(place: Place, door: Door) -> None:
+def test_an_empty_directory_and_a_file_list_right(place: Place, door: WebDAVStorage) -> None:
     (place.folder / "empty").mkdir()
     path = place.put("a.h5", b"x")
     assert list(door.list(f"{place.at}/empty")) == []
     assert [e.path for e in door.list(path)] == [path]
 
 
-def test_a_large_directory(place: Place, door: Door) -> None:
+def test_a_large_directory(place: Place, door: WebDAVStorage) -> None:
     for i in range(2000):
         (place.folder / f"{i:04}.h5").write_bytes(b"")
     assert sorted(e.name for e in door.list(place.at)) == [f"{i:04}.h5" for i in range(2000)]
 
 
-def test_stat(place: Place, door: Door) -> None:
+def test_stat(place: Place, door: WebDAVStorage) -> None:
     path = place.put("a.h5", DATA)
     entry = door.stat(path)
     assert (entry.path, entry.size_bytes, entry.is_dir) == (path, len(DATA), False)
@@ -67,7 +67,7 @@ def test_stat(place: Place, door: Door) -> None:
     assert door.stat("/").is_dir
 
 
-def test_nothing_there(place: Place, door: Door) -> None:
+def test_nothing_there(place: Place, door: WebDAVStorage) -> None:
     gone = f"{place.at}/gone"
     assert door.exists(gone) is None
     for ask in (door.stat, door.remove, door.checksums, lambda p: list(door.list(p))):
@@ -75,14 +75,16 @@ def test_nothing_there(place: Place, door: Door) -> None:
             ask(gone)
 
 
-def test_nothing_there_to_read(place: Place, door: Door, request: pytest.FixtureRequest) -> None:
+def test_nothing_there_to_read(
+    place: Place, door: WebDAVStorage, request: pytest.FixtureRequest
+) -> None:
     if place.server.name == "xrootd":  # xrootd #2018, until 5.6
         known_bug(request, "a 500 of XRootD to GET with Want-Digest of no file is told as busy")
     with pytest.raises(NotFound):
         read(door, f"{place.at}/gone")
 
 
-def test_odd_names(place: Place, door: Door) -> None:
+def test_odd_names(place: Place, door: WebDAVStorage) -> None:
     names = set(ODD_NAMES)
     if place.server.name == "xrootd":
         names -= UNREADABLE_ON_XROOTD
@@ -101,7 +103,7 @@ def test_odd_names(place: Place, door: Door) -> None:
     assert set(place.files()) == {f"{name}.d/x" for name in names}
 
 
-def test_move_to_odd_names(place: Place, door: Door) -> None:
+def test_move_to_odd_names(place: Place, door: WebDAVStorage) -> None:
     for name in ODD_NAMES:
         door.move(place.put("plain", name.encode()), f"{place.at}/{name}")
     # XRootD 5.5 does not decode the Destination
@@ -110,7 +112,7 @@ def test_move_to_odd_names(place: Place, door: Door) -> None:
 
 
 @pytest.mark.uploads
-def test_put_odd_names(place: Place, door: Door) -> None:
+def test_put_odd_names(place: Place, door: WebDAVStorage) -> None:
     names = ["a b", "100%", "%41", "a#b", "é–ü", "a;b", "a+b&c=d"]
     for name in names:
         door.put(f"{place.at}/{name}", name.encode())
@@ -120,12 +122,12 @@ def test_put_odd_names(place: Place, door: Door) -> None:
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 10), (5, 17), (100, None), (len(DATA) - 1, None), (0, len(DATA))]
 )
-def test_ranges(place: Place, door: Door, start: int, end: int | None) -> None:
+def test_ranges(place: Place, door: WebDAVStorage, start: int, end: int | None) -> None:
     path = place.put("a.h5", DATA)
     assert read(door, path, start=start, end=end) == DATA[start:end]
 
 
-def test_checksums(place: Place, door: Door) -> None:
+def test_checksums(place: Place, door: WebDAVStorage) -> None:
     path = place.put("a.h5", DATA)
     said = door.checksums(path)
     if place.server.name == "xrootd":
@@ -134,7 +136,7 @@ def test_checksums(place: Place, door: Door) -> None:
         assert said == ()
 
 
-def test_mkdir(place: Place, door: Door) -> None:
+def test_mkdir(place: Place, door: WebDAVStorage) -> None:
     new = f"{place.at}/x"
     door.mkdir(new)
     assert (place.folder / "x").is_dir()
@@ -144,7 +146,7 @@ def test_mkdir(place: Place, door: Door) -> None:
     door.mkdir(f"{place.at}/a/b/c", parents=True, exist_ok=True)
 
 
-def test_mkdir_of_what_is_there(place: Place, door: Door) -> None:
+def test_mkdir_of_what_is_there(place: Place, door: WebDAVStorage) -> None:
     door.mkdir(f"{place.at}/x")
     if place.server.name == "xrootd":  # XRootD 5.5 answers 201 where the mode is the same
         door.mkdir(f"{place.at}/x")
@@ -159,7 +161,7 @@ def test_mkdir_of_what_is_there(place: Place, door: Door) -> None:
     assert place.files() == {"file": b"x"}
 
 
-def test_mkdir_without_parents(place: Place, door: Door) -> None:
+def test_mkdir_without_parents(place: Place, door: WebDAVStorage) -> None:
     if place.server.name == "xrootd":  # XRootD 5.5 makes them unasked
         door.mkdir(f"{place.at}/no/such/dir")
         assert (place.folder / "no/such/dir").is_dir()
@@ -169,7 +171,7 @@ def test_mkdir_without_parents(place: Place, door: Door) -> None:
         assert not (place.folder / "no").exists()
 
 
-def test_move(place: Place, door: Door) -> None:
+def test_move(place: Place, door: WebDAVStorage) -> None:
     one, two = place.put("one", b"1"), place.put("two", b"2")
     door.move(one, f"{place.at}/three")
     assert place.files() == {"three": b"1", "two": b"2"}
@@ -180,14 +182,14 @@ def test_move(place: Place, door: Door) -> None:
     assert place.files() == {"two": b"1"}
 
 
-def test_move_does_not_replace_unasked(place: Place, door: Door) -> None:
+def test_move_does_not_replace_unasked(place: Place, door: WebDAVStorage) -> None:
     one, two = place.put("one", b"1"), place.put("two", b"2")
     with pytest.raises(AlreadyExists):
         door.move(one, two)
     assert place.files() == {"one": b"1", "two": b"2"}
 
 
-def test_move_into_a_missing_directory(place: Place, door: Door) -> None:
+def test_move_into_a_missing_directory(place: Place, door: WebDAVStorage) -> None:
     one = place.put("one", b"1")
     if place.server.name in ("nginx", "xrootd"):  # nginx 1.22 and XRootD 5.5 make it
         door.move(one, f"{place.at}/no/such/one")
@@ -198,7 +200,7 @@ def test_move_into_a_missing_directory(place: Place, door: Door) -> None:
     assert place.files() == {"one": b"1"}
 
 
-def test_remove(place: Place, door: Door) -> None:
+def test_remove(place: Place, door: WebDAVStorage) -> None:
     place.put("b", b"2")
     (place.folder / "empty").mkdir()
     door.remove(place.put("a", b"1"))
@@ -206,7 +208,7 @@ def test_remove(place: Place, door: Door) -> None:
     assert [p.name for p in place.folder.iterdir()] == ["b"]
 
 
-def test_remove_a_tree(place: Place, door: Door) -> None:
+def test_remove_a_tree(place: Place, door: WebDAVStorage) -> None:
     place.put("x/a", b"a")
     place.put("x/y/b", b"b")
     with pytest.raises(UsageError):
@@ -217,7 +219,7 @@ def test_remove_a_tree(place: Place, door: Door) -> None:
     assert list(place.folder.iterdir()) == []
 
 
-def test_put_nothing(place: Place, door: Door) -> None:
+def test_put_nothing(place: Place, door: WebDAVStorage) -> None:
     path = place.put("a.h5", b"old")
     door.put(path, b"")
     assert place.files() == {"a.h5": b""}
@@ -225,7 +227,7 @@ def test_put_nothing(place: Place, door: Door) -> None:
 
 @pytest.mark.uploads
 @pytest.mark.parametrize("data", [b"x", DATA])
-def test_put(place: Place, door: Door, data: bytes) -> None:
+def test_put(place: Place, door: WebDAVStorage, data: bytes) -> None:
     door.put(f"{place.at}/a.h5", data)
     assert place.files() == {"a.h5": data}
     door.put(f"{place.at}/a.h5", b"new")
@@ -233,7 +235,7 @@ def test_put(place: Place, door: Door, data: bytes) -> None:
 
 
 @pytest.mark.uploads
-def test_put_into_a_missing_directory(place: Place, door: Door) -> None:
+def test_put_into_a_missing_directory(place: Place, door: WebDAVStorage) -> None:
     path = f"{place.at}/no/such/a.h5"
     if place.server.name == "apache":  # mod_dav answers 409, RFC 4918 §9.7.1
         with pytest.raises(CtaflowsError):
@@ -244,7 +246,7 @@ def test_put_into_a_missing_directory(place: Place, door: Door) -> None:
         assert place.files() == {"no/such/a.h5": b"x"}
 
 
-def test_walk(place: Place, door: Door) -> None:
+def test_walk(place: Place, door: WebDAVStorage) -> None:
     names = [f"{a}/{b}/{c}.h5" for a in "xyz" for b in "pq" for c in "12"]
     for name in names:
         place.put(name, name.encode())
@@ -255,21 +257,21 @@ def test_walk(place: Place, door: Door) -> None:
     assert sorted(directories) == ["empty", *"pppqqqxyz"]
 
 
-def test_a_file_that_may_not_be_read_is_an_error(place: Place, door: Door) -> None:
+def test_a_file_that_may_not_be_read_is_an_error(place: Place, door: WebDAVStorage) -> None:
     path = f"{place.at}/loop"
     (place.folder / "loop").symlink_to("loop")
     with pytest.raises(CtaflowsError):
         read(door, path)
 
 
-def test_many_threads_share_a_door(place: Place, door: Door) -> None:
+def test_many_threads_share_a_door(place: Place, door: WebDAVStorage) -> None:
     paths = [place.put(f"{i}", bytes([i]) * 5000) for i in range(40)]
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda p: read(door, p), paths))
     assert found == [bytes([i]) * 5000 for i in range(40)]
 
 
-def test_many_threads_make_the_same_directories(place: Place, door: Door) -> None:
+def test_many_threads_make_the_same_directories(place: Place, door: WebDAVStorage) -> None:
     def make(path: str) -> None:
         door.mkdir(path, parents=True, exist_ok=True)
 

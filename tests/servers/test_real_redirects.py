@@ -16,7 +16,7 @@ from sinkkit import read
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NotFound
 from ctaflows.model import Entry
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.upload import upload
 
@@ -35,9 +35,9 @@ def place(cluster: Server) -> Place:
 
 
 @pytest.fixture
-def door(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def door(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebDAVStorage]:
     settings = settings_for(cluster, monkeypatch)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 
@@ -55,7 +55,7 @@ def seen(cluster: Server) -> Callable[[], str]:
     return read
 
 
-def fetched(door: Door, path: str, size_bytes: int, folder: Path) -> Path:
+def fetched(door: WebDAVStorage, path: str, size_bytes: int, folder: Path) -> Path:
     """Fetch a file that no listing told of."""
     local = folder / path.rpartition("/")[2]
     fetch(door, Job(Entry(path, is_dir=False, size_bytes=size_bytes), local))
@@ -63,7 +63,7 @@ def fetched(door: Door, path: str, size_bytes: int, folder: Path) -> Path:
 
 
 def test_read_at_the_data_server_without_the_token(
-    place: Place, door: Door, seen: Callable[[], str]
+    place: Place, door: WebDAVStorage, seen: Callable[[], str]
 ) -> None:
     path = place.put("a.h5", DATA)
     assert read(door, path) == DATA
@@ -73,7 +73,7 @@ def test_read_at_the_data_server_without_the_token(
 
 
 def test_fetch_at_the_data_server_without_the_token(
-    place: Place, door: Door, seen: Callable[[], str], tmp_path: Path
+    place: Place, door: WebDAVStorage, seen: Callable[[], str], tmp_path: Path
 ) -> None:
     path = place.put("a.h5", DATA)
     assert fetched(door, path, len(DATA), tmp_path).read_bytes() == DATA
@@ -82,7 +82,7 @@ def test_fetch_at_the_data_server_without_the_token(
 
 
 def test_put_at_the_data_server_without_the_token(
-    place: Place, door: Door, seen: Callable[[], str]
+    place: Place, door: WebDAVStorage, seen: Callable[[], str]
 ) -> None:
     path = f"{place.at}/new/a.h5"
     door.put(path, DATA)
@@ -109,20 +109,20 @@ def test_a_token_at_the_data_server_would_be_seen(
 
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "a;b", "a&b=c", "é–ü", "%41", "A#b"])
-def test_odd_names(place: Place, door: Door, name: str, tmp_path: Path) -> None:
+def test_odd_names(place: Place, door: WebDAVStorage, name: str, tmp_path: Path) -> None:
     """XRootD 5.5 writes the path into Location as it is: raw UTF-8, a % of its own, a # as well."""
     place.put("A", DATA[::-1])
     path = place.put(name, DATA)
     assert fetched(door, path, len(DATA), tmp_path).read_bytes() == DATA
 
 
-def test_nothing_there(place: Place, door: Door) -> None:
+def test_nothing_there(place: Place, door: WebDAVStorage) -> None:
     with pytest.raises(NotFound):
         read(door, f"{place.at}/gone")
 
 
 def test_describe_and_upload(
-    place: Place, door: Door, tmp_path: Path, request: pytest.FixtureRequest
+    place: Place, door: WebDAVStorage, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     known_bug(request, "a redirect of PROPFIND, HEAD, MKCOL, MOVE or DELETE is refused")
     (tmp_path / "r.h5").write_bytes(DATA)

@@ -14,12 +14,12 @@ from ctaflows.storage.remote_file import RemoteFile
 if TYPE_CHECKING:
     from serverplace import Place
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 DATA = random.Random(5).randbytes(2_000_000)
 
 
-def test_each_byte_is_that_of_the_file(place: Place, door: Door) -> None:
+def test_each_byte_is_that_of_the_file(place: Place, door: WebDAVStorage) -> None:
     entry = door.stat(place.put("a b+%é.h5", DATA))
     dice = random.Random(6)
     with RemoteFile(door, entry) as file:
@@ -30,7 +30,7 @@ def test_each_byte_is_that_of_the_file(place: Place, door: Door) -> None:
         assert file.n_requests <= 40
 
 
-def test_the_last_byte_and_small_files(place: Place, door: Door) -> None:
+def test_the_last_byte_and_small_files(place: Place, door: WebDAVStorage) -> None:
     for size in (1, 65_536, 65_537):
         with RemoteFile(door, door.stat(place.put(f"{size}.h5", DATA[:size]))) as file:
             assert file.read_at(size - 1) == DATA[size - 1 : size]
@@ -39,7 +39,7 @@ def test_the_last_byte_and_small_files(place: Place, door: Door) -> None:
 
 
 @pytest.mark.parametrize("grown", [0, 7])
-def test_a_file_that_is_replaced_is_noticed(place: Place, door: Door, grown: int) -> None:
+def test_a_file_that_is_replaced_is_noticed(place: Place, door: WebDAVStorage, grown: int) -> None:
     path = place.put("a.h5", DATA)
     with RemoteFile(door, door.stat(path)) as file:
         file.read_at(0, 10)

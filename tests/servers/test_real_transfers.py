@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from serverplace import Place
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 DATA = os.urandom(3_000_000)
 
 
-def job(door: Door, path: str, folder: Path) -> Job:
+def job(door: WebDAVStorage, path: str, folder: Path) -> Job:
     entry = door.stat(path)
     return Job(entry, folder / entry.name)
 
@@ -62,7 +62,7 @@ def stopped(act: Callable[[threading.Event], object], after_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", DATA])
-def test_a_file_comes_whole(place: Place, door: Door, tmp_path: Path, data: bytes) -> None:
+def test_a_file_comes_whole(place: Place, door: WebDAVStorage, tmp_path: Path, data: bytes) -> None:
     path = place.put("a.h5", data)
     done = fetch(door, job(door, path, tmp_path / "new"))
     assert (tmp_path / "new/a.h5").read_bytes() == data
@@ -75,7 +75,9 @@ def test_a_file_comes_whole(place: Place, door: Door, tmp_path: Path, data: byte
     assert done.server.lower().startswith(place.server.name)
 
 
-def test_a_file_that_is_there_is_not_moved_again(place: Place, door: Door, tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_not_moved_again(
+    place: Place, door: WebDAVStorage, tmp_path: Path
+) -> None:
     path = place.put("a.h5", DATA)
     first = fetch(door, job(door, path, tmp_path))
     again = fetch(door, job(door, path, tmp_path))
@@ -84,7 +86,7 @@ def test_a_file_that_is_there_is_not_moved_again(place: Place, door: Door, tmp_p
     assert first.moved_bytes == len(DATA)
 
 
-def test_a_stopped_fetch_goes_on(place: Place, door: Door, tmp_path: Path) -> None:
+def test_a_stopped_fetch_goes_on(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     path = place.put("a.h5", DATA)
     stopped(lambda stop: fetch(door, job(door, path, tmp_path), stop=stop), len(DATA) // 2)
     assert "a.h5" not in names(tmp_path)
@@ -96,7 +98,9 @@ def test_a_stopped_fetch_goes_on(place: Place, door: Door, tmp_path: Path) -> No
     assert names(tmp_path) == ["a.h5"]
 
 
-def test_the_source_replaced_between_two_runs(place: Place, door: Door, tmp_path: Path) -> None:
+def test_the_source_replaced_between_two_runs(
+    place: Place, door: WebDAVStorage, tmp_path: Path
+) -> None:
     path = place.put("a.h5", DATA)
     stopped(lambda stop: fetch(door, job(door, path, tmp_path), stop=stop), len(DATA) // 2)
     newer = DATA[::-1]
@@ -109,7 +113,7 @@ def test_the_source_replaced_between_two_runs(place: Place, door: Door, tmp_path
 
 
 def test_bytes_that_rotted_at_the_server_are_found(
-    place: Place, door: Door, tmp_path: Path
+    place: Place, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     if place.server.name != "xrootd":
         pytest.skip(f"{place.server.name} {place.server.version} knows no checksums")
@@ -120,7 +124,7 @@ def test_bytes_that_rotted_at_the_server_are_found(
     assert "a.h5" not in names(tmp_path)
 
 
-def test_many_with_a_manifest(place: Place, door: Door, tmp_path: Path) -> None:
+def test_many_with_a_manifest(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     files = {f"{i:03}.h5": DATA[: i * 997] for i in range(150)}
     for name, data in files.items():
         place.put(name, data)
@@ -135,7 +139,9 @@ def test_many_with_a_manifest(place: Place, door: Door, tmp_path: Path) -> None:
 
 @pytest.mark.uploads
 @pytest.mark.parametrize("data", [b"x", DATA])
-def test_a_file_goes_up_whole(place: Place, door: Door, tmp_path: Path, data: bytes) -> None:
+def test_a_file_goes_up_whole(
+    place: Place, door: WebDAVStorage, tmp_path: Path, data: bytes
+) -> None:
     (tmp_path / "r.h5").write_bytes(data)
     done = upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert place.files() == {"r.h5": data}
@@ -143,21 +149,21 @@ def test_a_file_goes_up_whole(place: Place, door: Door, tmp_path: Path, data: by
     assert done.verified is (place.server.name == "xrootd")
 
 
-def test_an_empty_file_goes_up(place: Place, door: Door, tmp_path: Path) -> None:
+def test_an_empty_file_goes_up(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(b"")
     upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert place.files() == {"r.h5": b""}
 
 
 @pytest.mark.uploads
-def test_upload_into_new_directories(place: Place, door: Door, tmp_path: Path) -> None:
+def test_upload_into_new_directories(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(DATA)
     upload(door, tmp_path / "r.h5", f"{place.at}/one/two/")
     assert place.files() == {"one/two/r.h5": DATA}
 
 
 @pytest.mark.uploads
-def test_the_same_file_is_not_sent_twice(place: Place, door: Door, tmp_path: Path) -> None:
+def test_the_same_file_is_not_sent_twice(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     (tmp_path / "r.h5").write_bytes(DATA)
     upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     if place.server.name == "xrootd":
@@ -171,7 +177,7 @@ def test_the_same_file_is_not_sent_twice(place: Place, door: Door, tmp_path: Pat
 
 @pytest.mark.uploads
 def test_another_file_is_replaced_only_where_asked(
-    place: Place, door: Door, tmp_path: Path
+    place: Place, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     path = place.put("r.h5", b"precious")
     (tmp_path / "r.h5").write_bytes(DATA)
@@ -183,7 +189,7 @@ def test_another_file_is_replaced_only_where_asked(
 
 
 @pytest.mark.uploads
-def test_a_stopped_upload_leaves_nothing(place: Place, door: Door, tmp_path: Path) -> None:
+def test_a_stopped_upload_leaves_nothing(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     path = place.put("r.h5", b"old")
     (tmp_path / "r.h5").write_bytes(DATA)
     stopped(
@@ -193,7 +199,9 @@ def test_a_stopped_upload_leaves_nothing(place: Place, door: Door, tmp_path: Pat
     assert place.comes_to_hold({"r.h5": b"old"})
 
 
-def test_an_upload_that_is_refused_leaves_nothing(place: Place, door: Door, tmp_path: Path) -> None:
+def test_an_upload_that_is_refused_leaves_nothing(
+    place: Place, door: WebDAVStorage, tmp_path: Path
+) -> None:
     place.put("file", b"no directory")
     (tmp_path / "r.h5").write_bytes(b"x")
     with pytest.raises(CtaflowsError):
@@ -201,7 +209,7 @@ def test_an_upload_that_is_refused_leaves_nothing(place: Place, door: Door, tmp_
     assert place.files() == {"file": b"no directory"}
 
 
-def test_what_is_no_file_is_not_sent(place: Place, door: Door, tmp_path: Path) -> None:
+def test_what_is_no_file_is_not_sent(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         upload(door, tmp_path, f"{place.at}/r.h5")
     assert place.files() == {}
@@ -210,7 +218,7 @@ def test_what_is_no_file_is_not_sent(place: Place, door: Door, tmp_path: Path) -
 @pytest.mark.uploads
 @pytest.mark.parametrize("name", ["a b", "100%", "é–ü", "a#b", "a;b"])
 def test_upload_of_odd_names(
-    place: Place, door: Door, tmp_path: Path, name: str, request: pytest.FixtureRequest
+    place: Place, door: WebDAVStorage, tmp_path: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / name).write_bytes(DATA)
     if place.server.name == "xrootd":  # XRootD 5.5 does not decode the Destination of a MOVE
@@ -224,7 +232,7 @@ def test_upload_of_odd_names(
 
 
 @pytest.mark.uploads
-def test_many_go_up(place: Place, door: Door, tmp_path: Path) -> None:
+def test_many_go_up(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     files = {f"{sub}{i:02}.h5": DATA[: i * 9973] for sub in ("", "x/", "x/y/") for i in range(7)}
     for name, data in files.items():
         file = tmp_path / "night" / name

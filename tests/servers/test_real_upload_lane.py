@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from serverplace import Place
 
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 LIMIT = upload.SMALL_BYTES
 SIZES = [1, LIMIT, *(1000 * i for i in range(1, 40))]
@@ -43,7 +43,11 @@ def is_racing(place: Place) -> bool:
 
 @pytest.mark.uploads
 def test_it_is_told_as_by_the_usual_way(
-    place: Place, door: Door, folder: Path, one_by_one: list[str], monkeypatch: pytest.MonkeyPatch
+    place: Place,
+    door: WebDAVStorage,
+    folder: Path,
+    one_by_one: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = []
     for way in ("lane", "usual"):
@@ -60,7 +64,9 @@ def test_it_is_told_as_by_the_usual_way(
 
 
 @pytest.mark.uploads
-def test_empty_files(place: Place, door: Door, tmp_path: Path, one_by_one: list[str]) -> None:
+def test_empty_files(
+    place: Place, door: WebDAVStorage, tmp_path: Path, one_by_one: list[str]
+) -> None:
     (tmp_path / "n").mkdir()
     for i in range(10):
         (tmp_path / "n" / f"{i}.h5").write_bytes(b"")
@@ -73,7 +79,11 @@ def test_empty_files(place: Place, door: Door, tmp_path: Path, one_by_one: list[
 
 @pytest.mark.uploads
 def test_what_comes_between_the_listing_and_the_move(
-    place: Place, door: Door, folder: Path, one_by_one: list[str], monkeypatch: pytest.MonkeyPatch
+    place: Place,
+    door: WebDAVStorage,
+    folder: Path,
+    one_by_one: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """XRootD 5.5 would replace it: it is looked for before each move."""
     real = uploads.look_there

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 import pytest
 from talk import DATA, PATH, Talker
 
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(params=["libcurl", "httpx"])
-def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Door]:
+def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[WebDAVStorage]:
     """The same rules hold whichever library carries the bytes."""
     settings = box.settings(fast_bytes=request.param == "libcurl")
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Transfer
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 DATA = os.urandom(300_000)
 
 
-def job(door: Door, path: str, folder: Path) -> Job:
+def job(door: WebDAVStorage, path: str, folder: Path) -> Job:
     entry = door.stat(path)
     return Job(entry, folder / entry.name)
 
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def interrupt(door: Door, wanted: Job, after: int = 100_000) -> None:
+def interrupt(door: WebDAVStorage, wanted: Job, after: int = 100_000) -> None:
     """Fetch until some bytes are there, then stop."""
     stop = threading.Event()
 
@@ -48,7 +48,7 @@ def interrupt(door: Door, wanted: Job, after: int = 100_000) -> None:
         fetch(door, wanted, stop=stop)
 
 
-def fetch_thrice(door: Door, wanted: Job) -> list[Transfer]:
+def fetch_thrice(door: WebDAVStorage, wanted: Job) -> list[Transfer]:
     """Fetch one file by three threads at the same time."""
     results: list[Transfer] = []
     threads = [

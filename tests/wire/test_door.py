@@ -26,7 +26,7 @@ from ctaflows.errors import (
 from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.server import Connection
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.upload import LocalSource
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def adler(data: bytes) -> Checksum:
     return Checksum("adler32", f"{zlib.adler32(data):08x}")
 
 
-def test_list_tells_all_that_the_door_knows(box: Sandbox, door: Door) -> None:
+def test_list_tells_all_that_the_door_knows(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/cta/a & b#?.h5", DATA)
     box.put("/cta/sub/c.h5", b"c")
     found = {e.path: e for e in door.list("cta")}
@@ -52,19 +52,19 @@ def test_list_tells_all_that_the_door_knows(box: Sandbox, door: Door) -> None:
     assert found["/cta/sub"].is_dir
 
 
-def test_listing_asks_for_depth_1_only(box: Sandbox, door: Door) -> None:
+def test_listing_asks_for_depth_1_only(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/cta/sub/c.h5", b"c")
     list(door.list("/cta"))
     depths = [r.headers["depth"] for r in box.requests if r.method == "PROPFIND"]
     assert depths == ["1"]
 
 
-def test_a_file_lists_itself(box: Sandbox, door: Door) -> None:
+def test_a_file_lists_itself(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", b"x")
     assert [e.path for e in door.list("a.h5")] == ["/a.h5"]
 
 
-def test_nothing_there(door: Door) -> None:
+def test_nothing_there(door: WebDAVStorage) -> None:
     with pytest.raises(NotFound):
         list(door.list("/nowhere"))
     with pytest.raises(NotFound):
@@ -77,7 +77,9 @@ def test_nothing_there(door: Door) -> None:
 
 
 @pytest.mark.parametrize("fault", ["garbage_xml", "truncate"])
-def test_a_broken_listing_is_not_an_empty_one(box: Sandbox, door: Door, fault: str) -> None:
+def test_a_broken_listing_is_not_an_empty_one(
+    box: Sandbox, door: WebDAVStorage, fault: str
+) -> None:
     box.put("/cta/a.h5", b"x")
     box.faults.add(fault, times=None, method="PROPFIND")
     with pytest.raises((ListingUnreadable, NetworkError)):
@@ -85,14 +87,16 @@ def test_a_broken_listing_is_not_an_empty_one(box: Sandbox, door: Door, fault: s
 
 
 @pytest.mark.parametrize("fault", ["xml_bomb", "hostile_names"])
-def test_a_hostile_listing_is_refused(box: Sandbox, door: Door, fault: str) -> None:
+def test_a_hostile_listing_is_refused(box: Sandbox, door: WebDAVStorage, fault: str) -> None:
     box.put("/cta/a.h5", b"x")
     box.faults.add(fault, times=None, method="PROPFIND")
     with pytest.raises(ProtocolSurprise):
         list(door.list("/cta"))
 
 
-def test_read_goes_through_the_pool_and_the_token_stays_home(box: Sandbox, door: Door) -> None:
+def test_read_goes_through_the_pool_and_the_token_stays_home(
+    box: Sandbox, door: WebDAVStorage
+) -> None:
     box.put("/a.h5", DATA)
     assert read(door, "/a.h5") == DATA
     at_pool = [r for r in box.requests if r.server == "pool"]
@@ -103,7 +107,7 @@ def test_read_goes_through_the_pool_and_the_token_stays_home(box: Sandbox, door:
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 17), (100, None), (len(DATA) - 1, None)])
-def test_ranges(box: Sandbox, door: Door, start: int, end: int | None) -> None:
+def test_ranges(box: Sandbox, door: WebDAVStorage, start: int, end: int | None) -> None:
     box.put("/a.h5", DATA)
     assert read(door, "/a.h5", start=start, end=end) == DATA[start:end]
 
@@ -113,7 +117,7 @@ def test_a_stale_pool_url_sends_home_with_the_token() -> None:
         box.put("/a.h5", DATA)
         settings = box.settings()
         with (
-            Door(settings, TokenProvider(settings)) as stale,
+            WebDAVStorage(settings, TokenProvider(settings)) as stale,
             pytest.raises(ProtocolSurprise) as why,
         ):
             read(stale, "/a.h5")
@@ -122,7 +126,7 @@ def test_a_stale_pool_url_sends_home_with_the_token() -> None:
         assert all(r.status != 401 for r in box.requests)
 
 
-def test_one_detour_is_no_harm(box: Sandbox, door: Door) -> None:
+def test_one_detour_is_no_harm(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("redirect_loop", times=1, server="door", method="GET")
     assert read(door, "/a.h5") == DATA
@@ -136,7 +140,9 @@ def test_one_detour_is_no_harm(box: Sandbox, door: Door) -> None:
         ("redirect_loop", ProtocolSurprise),
     ],
 )
-def test_bad_redirects(box: Sandbox, door: Door, fault: str, expected: type[Exception]) -> None:
+def test_bad_redirects(
+    box: Sandbox, door: WebDAVStorage, fault: str, expected: type[Exception]
+) -> None:
     box.put("/a.h5", DATA)
     box.faults.add(fault, times=None, server="door", method="GET")
     with pytest.raises(expected):
@@ -148,19 +154,19 @@ def test_a_plain_http_pool_is_refused_unless_asked_for() -> None:
         box.put("/a.h5", DATA)
         settings = box.settings()
         with (
-            Door(settings, TokenProvider(settings)) as strict,
+            WebDAVStorage(settings, TokenProvider(settings)) as strict,
             pytest.raises(ProtocolSurprise) as why,
         ):
             read(strict, "/a.h5")
         assert "CTAFLOWS_ALLOW_HTTP_POOLS" in (why.value.hint or "")
         settings = settings.replace(allow_http_pools=True)
-        with Door(settings, TokenProvider(settings)) as lenient:
+        with WebDAVStorage(settings, TokenProvider(settings)) as lenient:
             assert read(lenient, "/a.h5") == DATA
         assert all("authorization" not in r.headers for r in box.requests if r.server == "pool")
 
 
 @pytest.mark.parametrize("status", ["500", "502", "503", "429"])
-def test_faults_that_pass_are_survived(box: Sandbox, door: Door, status: str) -> None:
+def test_faults_that_pass_are_survived(box: Sandbox, door: WebDAVStorage, status: str) -> None:
     box.put("/a.h5", DATA)
     box.faults.add(status, times=2, server="door")
     assert read(door, "/a.h5") == DATA
@@ -170,21 +176,23 @@ def test_faults_that_pass_are_survived(box: Sandbox, door: Door, status: str) ->
     ("status", "expected"),
     [("503", DoorBusy), ("429", RateLimited), ("403", Refused)],
 )
-def test_faults_that_last(box: Sandbox, door: Door, status: str, expected: type[Exception]) -> None:
+def test_faults_that_last(
+    box: Sandbox, door: WebDAVStorage, status: str, expected: type[Exception]
+) -> None:
     box.put("/a.h5", DATA)
     box.faults.add(status, times=None, server="door")
     with pytest.raises(expected):
         door.stat("/a.h5")
 
 
-def test_what_the_door_says_is_told(box: Sandbox, door: Door) -> None:
+def test_what_the_door_says_is_told(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", DATA)
     box.uploading("/a.h5")
     with pytest.raises(DoorBusy, match="upload not yet completed"):
         read(door, "/a.h5")
 
 
-def test_a_file_on_tape(box: Sandbox, door: Door) -> None:
+def test_a_file_on_tape(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", DATA)
     box.locality("/a.h5", "NEARLINE")
     assert door.stat("/a.h5").locality == "NEARLINE"
@@ -196,7 +204,7 @@ def test_a_wrong_token_is_tried_once_and_renewed_once(box: Sandbox) -> None:
     box.put("/a.h5", DATA)
     settings = box.settings()
     keeper = TokenProvider(settings)
-    with Door(settings, keeper) as door:
+    with WebDAVStorage(settings, keeper) as door:
         box.revoke(keeper.token())
         assert read(door, "/a.h5") == DATA
     assert [r.status for r in box.requests if r.server == "door"].count(401) == 1
@@ -207,7 +215,7 @@ def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", "this.is.wrong")
     settings = box.settings(token_source="auto")
-    with Door(settings, TokenProvider(settings)) as door, pytest.raises(Refused) as why:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door, pytest.raises(Refused) as why:
         door.stat("/")
     assert [r.status for r in box.requests if r.server == "door"] == [401]
     assert "this.is.wrong" not in str(why.value) + repr(why.value) + (why.value.hint or "")
@@ -215,7 +223,7 @@ def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
 
 def test_an_unknown_ca_is_refused(box: Sandbox) -> None:
     settings = box.settings(ca_file=None)
-    with Door(settings, None) as door, pytest.raises(NetworkError) as why:
+    with WebDAVStorage(settings, None) as door, pytest.raises(NetworkError) as why:
         door.stat("/")
     assert not why.value.retryable
     assert "CTAFLOWS_CA_FILE" in (why.value.hint or "")
@@ -223,13 +231,13 @@ def test_an_unknown_ca_is_refused(box: Sandbox) -> None:
 
 
 def test_a_door_that_is_away(box: Sandbox) -> None:
-    with Door(box.settings(attempts=2), None) as door:
+    with WebDAVStorage(box.settings(attempts=2), None) as door:
         box.close()
         with pytest.raises(NetworkError, match="can't be reached"):
             door.stat("/")
 
 
-def test_mkdir(box: Sandbox, door: Door) -> None:
+def test_mkdir(box: Sandbox, door: WebDAVStorage) -> None:
     door.mkdir("/x")
     assert (box.storage / "x").is_dir()
     with pytest.raises(AlreadyExists):
@@ -244,7 +252,7 @@ def test_mkdir(box: Sandbox, door: Door) -> None:
         door.mkdir("/file", exist_ok=True)
 
 
-def test_move(box: Sandbox, door: Door) -> None:
+def test_move(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a", b"a")
     box.put("/b", b"b")
     with pytest.raises(AlreadyExists):
@@ -258,7 +266,7 @@ def test_move(box: Sandbox, door: Door) -> None:
         door.move("/gone", "/c")
 
 
-def test_remove_takes_no_directory(box: Sandbox, door: Door) -> None:
+def test_remove_takes_no_directory(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/x/a", b"a")
     for path in ("/x", "/"):
         with pytest.raises(UsageError):
@@ -273,7 +281,7 @@ def test_remove_takes_no_directory(box: Sandbox, door: Door) -> None:
 def test_put(tmp_path: Path, redirect: bool, data: bytes, fast: bool) -> None:
     with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
         settings = box.settings(fast_bytes=fast)
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             (tmp_path / "a.h5").write_bytes(data)
             with LocalSource(tmp_path / "a.h5", threading.Event()) as source:
                 door.put("/new/a.h5", source)
@@ -287,7 +295,7 @@ def test_put(tmp_path: Path, redirect: bool, data: bytes, fast: bool) -> None:
             assert not {"content-type", "transfer-encoding"} & set(r.headers)
 
 
-def test_many_threads_share_a_door(box: Sandbox, door: Door) -> None:
+def test_many_threads_share_a_door(box: Sandbox, door: WebDAVStorage) -> None:
     for i in range(40):
         box.put(f"/d/{i}", bytes([i]) * 5000)
     with ThreadPoolExecutor(16) as pool:
@@ -296,7 +304,7 @@ def test_many_threads_share_a_door(box: Sandbox, door: Door) -> None:
 
 
 def test_connections_are_kept_over_redirects_and_refusals(
-    box: Sandbox, door: Door, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, door: WebDAVStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A door with many small files would otherwise pay a TLS handshake for each."""
     box.put("/a.h5", DATA)
@@ -316,7 +324,7 @@ def test_connections_are_kept_over_redirects_and_refusals(
     assert len(opened) == 1 + ways, "one to the pool, and one to the door from each library"
 
 
-def test_what_a_server_says_does_not_steer_the_terminal(box: Sandbox, door: Door) -> None:
+def test_what_a_server_says_does_not_steer_the_terminal(box: Sandbox, door: WebDAVStorage) -> None:
     with pytest.raises(NotFound) as why:
         door.stat("/a\u009b31m\u202e.h5")
     assert why.value.where is not None
@@ -324,7 +332,9 @@ def test_what_a_server_says_does_not_steer_the_terminal(box: Sandbox, door: Door
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncate"])
-def test_a_listing_that_breaks_off_is_asked_for_again(box: Sandbox, door: Door, fault: str) -> None:
+def test_a_listing_that_breaks_off_is_asked_for_again(
+    box: Sandbox, door: WebDAVStorage, fault: str
+) -> None:
     for i in range(300):
         box.put(f"/d/{i:03}", b"x")
     box.faults.add(fault, times=2, method="PROPFIND")

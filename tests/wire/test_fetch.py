@@ -26,7 +26,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Transfer
 
 
-def test_a_file_comes_whole_and_proven(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_file_comes_whole_and_proven(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     done = fetch(door, job(door, "/a.h5", tmp_path / "new"))
     file = tmp_path / "new/a.h5"
@@ -51,13 +51,15 @@ def test_a_file_comes_whole_and_proven(box: Sandbox, door: Door, tmp_path: Path)
     assert names(file.parent) == ["a.h5"]
 
 
-def test_an_empty_file(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_an_empty_file(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", b"")
     assert fetch(door, job(door, "/a.h5", tmp_path)).verified
     assert (tmp_path / "a.h5").read_bytes() == b""
 
 
-def test_what_is_here_and_proven_is_not_moved(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_what_is_here_and_proven_is_not_moved(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     fetch(door, job(door, "/a.h5", tmp_path))
     box.requests.clear()
@@ -68,7 +70,9 @@ def test_what_is_here_and_proven_is_not_moved(box: Sandbox, door: Door, tmp_path
     assert all(r.method != "GET" for r in box.requests)
 
 
-def test_a_file_that_rotted_here_is_fetched_again(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_file_that_rotted_here_is_fetched_again(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     fetch(door, job(door, "/a.h5", tmp_path))
     (tmp_path / "a.h5").write_bytes(b"!" + DATA[1:])
@@ -80,7 +84,7 @@ def test_a_file_that_rotted_here_is_fetched_again(box: Sandbox, door: Door, tmp_
 @pytest.mark.parametrize("fault", ["reset", "truncate", "503", "500", "502"])
 @pytest.mark.parametrize("server", ["door", "pool"])
 def test_faults_that_pass(
-    box: Sandbox, door: Door, tmp_path: Path, fault: str, server: str
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, fault: str, server: str
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)
@@ -92,7 +96,9 @@ def test_faults_that_pass(
     assert done.retries >= (0 if (fault, server) == ("truncate", "door") else 1)
 
 
-def test_a_broken_connection_goes_on_where_it_was(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_broken_connection_goes_on_where_it_was(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("truncate", times=1, server="pool")
     done = fetch(door, job(door, "/a.h5", tmp_path))
@@ -103,7 +109,7 @@ def test_a_broken_connection_goes_on_where_it_was(box: Sandbox, door: Door, tmp_
 
 
 def test_a_server_that_ignores_ranges_costs_time_but_no_byte(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("truncate", times=1, server="pool")
@@ -115,7 +121,7 @@ def test_a_server_that_ignores_ranges_costs_time_but_no_byte(
 
 
 def test_a_flipped_byte_is_found_and_fetched_again(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("flip", times=1, server="pool")
@@ -126,7 +132,7 @@ def test_a_flipped_byte_is_found_and_fetched_again(
 
 
 def test_a_file_damaged_at_the_storage_is_reported(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("flip", times=None, server="pool")
@@ -136,7 +142,9 @@ def test_a_file_damaged_at_the_storage_is_reported(
     assert names(tmp_path) == []
 
 
-def test_the_source_replaced_meanwhile_is_noticed(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_the_source_replaced_meanwhile_is_noticed(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)
     newer = DATA[::-1]
@@ -145,7 +153,9 @@ def test_the_source_replaced_meanwhile_is_noticed(box: Sandbox, door: Door, tmp_
     assert (tmp_path / "a.h5").read_bytes() == newer
 
 
-def test_a_part_of_another_version_is_not_used(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_part_of_another_version_is_not_used(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, "/a.h5", tmp_path))
     newer = os.urandom(len(DATA))
@@ -155,7 +165,7 @@ def test_a_part_of_another_version_is_not_used(box: Sandbox, door: Door, tmp_pat
     assert (tmp_path / "a.h5").read_bytes() == newer
 
 
-def test_an_interrupted_fetch_goes_on(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_an_interrupted_fetch_goes_on(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, "/a.h5", tmp_path))
     assert names(tmp_path) == [".a.h5.part", ".a.h5.part.json"]
@@ -166,7 +176,7 @@ def test_an_interrupted_fetch_goes_on(box: Sandbox, door: Door, tmp_path: Path) 
     assert names(tmp_path) == ["a.h5"]
 
 
-def test_all_bytes_there_but_no_name_yet(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_all_bytes_there_but_no_name_yet(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, "/a.h5", tmp_path))
     (tmp_path / ".a.h5.part").write_bytes(DATA)
@@ -176,7 +186,7 @@ def test_all_bytes_there_but_no_name_yet(box: Sandbox, door: Door, tmp_path: Pat
 
 
 def test_a_part_that_rotted_is_found_by_the_whole_checksum(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, "/a.h5", tmp_path))
@@ -206,7 +216,9 @@ with reported_to(Watch()):
 
 
 @pytest.mark.parametrize("after", [1, 70_000, 299_999])
-def test_a_killed_process_loses_nothing(box: Sandbox, door: Door, here: Path, after: int) -> None:
+def test_a_killed_process_loses_nothing(
+    box: Sandbox, door: WebDAVStorage, here: Path, after: int
+) -> None:
     box.put("/a.h5", DATA)
     done = subprocess.run([sys.executable, "-c", KILLED, str(after)], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -222,7 +234,7 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, "/a.h5", tmp_path))
             assert not done.verified
             assert done.checksum is not None
@@ -234,7 +246,7 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_the_answer_counts_where_the_listing_has_none(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)
@@ -255,7 +267,7 @@ def test_the_digest_of_the_answer_counts_where_the_listing_has_none(
     ],
 )
 def test_what_can_not_be_had(
-    box: Sandbox, door: Door, tmp_path: Path,
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path,
     prepare: Callable[[Sandbox], object], expected: type[CtaflowsError],
 ) -> None:  # fmt: skip
     box.put("/a.h5", b"")
@@ -269,7 +281,9 @@ def test_what_can_not_be_had(
     assert not (tmp_path / "a.h5").exists()
 
 
-def test_a_destination_that_can_not_be_written(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_destination_that_can_not_be_written(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="can't be written"):
@@ -280,7 +294,7 @@ def test_a_destination_that_can_not_be_written(box: Sandbox, door: Door, tmp_pat
 
 
 def test_no_space_is_said_before_the_disk_is_full(
-    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a.h5", DATA)
     monkeypatch.setattr(many.shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and Free())
@@ -293,7 +307,9 @@ class Free:
     total = used = free = 1000
 
 
-def test_two_processes_want_the_same_file(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_two_processes_want_the_same_file(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)
     results: list[Transfer] = []

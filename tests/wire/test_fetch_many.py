@@ -17,7 +17,7 @@ from ctaflows.errors import (
     NoSpace,
     UsageError,
 )
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
 
 
-def night(box: Sandbox, door: Door, folder: Path, n: int = 20) -> list[Job]:
+def night(box: Sandbox, door: WebDAVStorage, folder: Path, n: int = 20) -> list[Job]:
     for i in range(n):
         box.put(f"/n/{i:02}.h5", DATA[i:])
     return [Job(e, folder / e.name) for e in sorted(door.list("/n"), key=lambda e: e.path)]
 
 
-def test_many_with_a_manifest(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_many_with_a_manifest(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     jobs = night(box, door, tmp_path)
     manifest = tmp_path / "manifest.jsonl"
     report = many.fetch_many(door, jobs, manifest=Manifest(manifest))
@@ -51,7 +51,7 @@ def test_many_with_a_manifest(box: Sandbox, door: Door, tmp_path: Path) -> None:
     assert len(manifest.read_text().splitlines()) == len(jobs)
 
 
-def test_some_fail_and_the_rest_is_done(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_some_fail_and_the_rest_is_done(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     jobs = night(box, door, tmp_path)
     box.faults.add("403", times=None, path="*07.h5")
     report = many.fetch_many(door, jobs, manifest=Manifest(tmp_path / "manifest.jsonl"))
@@ -66,7 +66,7 @@ def test_some_fail_and_the_rest_is_done(box: Sandbox, door: Door, tmp_path: Path
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings(transfers=3)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         jobs = night(box, door, tmp_path)
         counted = Counted(door)
         threads = [
@@ -80,7 +80,7 @@ def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> No
 
 
 def test_no_secret_is_logged(
-    box: Sandbox, door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("reset", times=1, server="pool")
@@ -100,7 +100,9 @@ def test_no_secret_is_logged(
     assert not [line for line in ours if any(s in line for s in secrets)]
 
 
-def test_two_files_of_one_name_here_are_refused(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_two_files_of_one_name_here_are_refused(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/x/a.h5", b"1")
     box.put("/y/a.h5", b"2")
     jobs = [job(door, path, tmp_path) for path in ("/x/a.h5", "/y/a.h5")]
@@ -110,7 +112,7 @@ def test_two_files_of_one_name_here_are_refused(box: Sandbox, door: Door, tmp_pa
 
 
 def test_who_waited_for_another_process_does_not_fetch_again(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("slow", times=1, server="pool", rate_bytes_s=600_000)
@@ -121,7 +123,9 @@ def test_who_waited_for_another_process_does_not_fetch_again(
     assert names(tmp_path) == ["a.h5"]
 
 
-def test_an_earlier_proof_is_not_weakened(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_an_earlier_proof_is_not_weakened(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     """The listing has no checksum, the answer had one: a second run must not forget it."""
     box.put("/a.h5", DATA)
     entry = door.stat("/a.h5")
@@ -136,7 +140,7 @@ def test_an_earlier_proof_is_not_weakened(box: Sandbox, door: Door, tmp_path: Pa
 
 
 def test_a_file_named_as_our_part_does_not_become_another_s_content(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/.a.h5.part", b"other")
     box.put("/a.h5", DATA)
@@ -156,7 +160,7 @@ def test_a_file_named_as_our_part_does_not_become_another_s_content(
 
 
 def test_a_manifest_that_can_not_be_written_spoils_no_report(
-    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = night(box, door, tmp_path, 3)
 
@@ -169,7 +173,7 @@ def test_a_manifest_that_can_not_be_written_spoils_no_report(
 
 
 def test_what_is_here_in_part_counts_against_the_space(
-    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)

@@ -24,7 +24,7 @@ from ctaflows.errors import (
     Refused,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
@@ -235,7 +235,10 @@ def test_a_file_is_not_absent_because_the_issuer_is(
     box.put("/a", b"x")
     age(box, left_s=-1)
     issuer_says(404)
-    with Door(box.settings(), TokenProvider(box.settings())) as door, pytest.raises(AuthError):
+    with (
+        WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door,
+        pytest.raises(AuthError),
+    ):
         door.exists("/a")
 
 

@@ -26,7 +26,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.progress import Progress, reported_to
@@ -140,7 +140,7 @@ def test_files_of_ctadata(
             keeper.token()
         return
     assert found(keeper) == (token, f"~/{file}")
-    with Door(settings, keeper) as door:
+    with WebDAVStorage(settings, keeper) as door:
         assert door.stat("/a").size_bytes == 1
 
 
@@ -179,7 +179,10 @@ def test_an_expired_token_of_others_is_said_not_sent(
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", box.issue_token(lifetime_s=-30))
     settings = box.settings(token_source="auto")
-    with Door(settings, TokenProvider(settings)) as door, pytest.raises(TokenExpired) as why:
+    with (
+        WebDAVStorage(settings, TokenProvider(settings)) as door,
+        pytest.raises(TokenExpired) as why,
+    ):
         door.stat("/")
     assert "BEARER_TOKEN" in str(why.value)
     assert "unset BEARER_TOKEN" in (why.value.hint or "")
@@ -229,7 +232,7 @@ def end_of_life(box: Sandbox) -> None:
 
 @pytest.mark.parametrize("fault", ["truncate", "reset"])
 def test_a_long_fetch_over_several_lives_of_its_token(
-    box: Sandbox, door: Door, tmp_path: Path, fault: str
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, fault: str
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = Job(door.stat("/a.h5"), tmp_path / "a.h5")
@@ -259,7 +262,7 @@ def test_a_long_fetch_while_its_tokens_run_out(tmp_path: Path) -> None:
                 assert time.monotonic() < latest
                 time.sleep(0.02)
 
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             wanted = Job(door.stat("/a.h5"), tmp_path / "a.h5")
             box.faults.add("truncate", server="pool", times=2)
             with reported_to(Hook(100_000, until_over)):
@@ -270,7 +273,7 @@ def test_a_long_fetch_while_its_tokens_run_out(tmp_path: Path) -> None:
         assert 429 not in statuses(box, "door")
 
 
-def test_a_token_revoked_between_two_requests(box: Sandbox, door: Door) -> None:
+def test_a_token_revoked_between_two_requests(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a", b"x")
     door.stat("/a")
     box.revoke(stored(box).access_token)
@@ -296,13 +299,13 @@ def test_a_refused_token_is_not_replaced_by_one_that_is_over(
 
     monkeypatch.setattr(keeper, "renew", late)
     box.revoke(stored(box).access_token)
-    with Door(settings, keeper) as door:
+    with WebDAVStorage(settings, keeper) as door:
         assert door.stat("/a").size_bytes == 1
     assert statuses(box, "door") == [401, 207]
     assert refreshes(box) == [200, 200]
 
 
-def test_one_refusal_one_refresh_once_more_and_stop(box: Sandbox, door: Door) -> None:
+def test_one_refusal_one_refresh_once_more_and_stop(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a", b"x")
     box.faults.add("401", server="door", times=None)
     with pytest.raises(Refused) as why:
@@ -312,7 +315,7 @@ def test_one_refusal_one_refresh_once_more_and_stop(box: Sandbox, door: Door) ->
     assert refreshes(box) == [200]
 
 
-def test_a_refusal_that_can_not_be_mended_is_asked_once(box: Sandbox, door: Door) -> None:
+def test_a_refusal_that_can_not_be_mended_is_asked_once(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a", b"x")
     tokens = stored(box)
     box.revoke(tokens.access_token)
@@ -323,7 +326,9 @@ def test_a_refusal_that_can_not_be_mended_is_asked_once(box: Sandbox, door: Door
     assert refreshes(box) == [400]
 
 
-def test_a_fetch_with_a_token_that_is_never_taken(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_fetch_with_a_token_that_is_never_taken(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     wanted = Job(door.stat("/a.h5"), tmp_path / "a.h5")
     box.requests.clear()
@@ -344,7 +349,7 @@ def test_a_large_upload_whose_token_was_revoked_is_sent_again(
     told = Told()
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings(fast_bytes=fast_bytes)
-        with Door(settings, TokenProvider(settings)) as door, reported_to(told):
+        with WebDAVStorage(settings, TokenProvider(settings)) as door, reported_to(told):
             door.put("/first", b"x")
             box.revoke(stored(box).access_token)
             box.requests.clear()
@@ -361,7 +366,7 @@ def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> 
     local.write_bytes(DATA)
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             door.put("/first", b"x")
             box.requests.clear()
             box.faults.add("401", server="door", method="PUT", times=None)
@@ -377,7 +382,7 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
         for i in range(16):
             box.put(f"/n/{i:02}.h5", DATA[:1000])
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
             box.requests.clear()
             box.revoke(stored(box).access_token)
@@ -393,7 +398,7 @@ def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
     for i in range(16):
         box.put(f"/n/{i:02}.h5", DATA[:1000])
     settings = box.settings(transfers=1)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
         box.requests.clear()
         box.revoke(stored(box).access_token)
@@ -415,7 +420,7 @@ def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
         sizes: list[int | None] = []
 
         def ask() -> None:
-            with Door(settings, TokenProvider(settings)) as door:
+            with WebDAVStorage(settings, TokenProvider(settings)) as door:
                 barrier.wait(60)
                 sizes.append(door.stat("/a").size_bytes)
 
@@ -521,7 +526,7 @@ def test_the_bare_file_serves_other_tools(
     box.put("/a", b"x")
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(keeper.store.bare_file))
     settings = box.settings(token_source="environment")
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         assert door.stat("/a").size_bytes == 1
         keeper.refresh()
         box.requests.clear()

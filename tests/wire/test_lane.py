@@ -11,7 +11,7 @@ import pytest
 from ctaflows import cancel
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import Stopped, TokenMissing
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import haul, lane, many, progress
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.manifest import Manifest
@@ -35,15 +35,15 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def door(box: Sandbox) -> Iterator[Door]:
+def door(box: Sandbox) -> Iterator[WebDAVStorage]:
     """A door over libcurl: httpx has no such way."""
     settings = box.settings()
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 
 @pytest.fixture
-def jobs(box: Sandbox, door: Door, tmp_path: Path) -> list[Job]:
+def jobs(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> list[Job]:
     for path, data in CONTENT.items():
         box.put(path, data)
     return [
@@ -57,7 +57,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     real = haul.fetch
 
-    def noted(door: Door, job: Job, **how: Any) -> Any:
+    def noted(door: WebDAVStorage, job: Job, **how: Any) -> Any:
         asked.append(job.entry.path)
         return real(door, job, **how)
 
@@ -65,7 +65,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def fetch_all(door: Door, jobs: list[Job]) -> Report:
+def fetch_all(door: WebDAVStorage, jobs: list[Job]) -> Report:
     file = jobs[0].local.parent / "manifest.jsonl"
     report = many.fetch_many(door, jobs, manifest=Manifest(file))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -87,7 +87,7 @@ def assert_right(report: Report, jobs: list[Job]) -> None:
 
 
 def test_all_come_this_way(
-    box: Sandbox, door: Door, jobs: list[Job], one_by_one: list[str]
+    box: Sandbox, door: WebDAVStorage, jobs: list[Job], one_by_one: list[str]
 ) -> None:
     assert_right(fetch_all(door, jobs), jobs)
     assert one_by_one == []
@@ -98,7 +98,7 @@ def test_all_come_this_way(
         assert "adler32" in request.headers["want-digest"]
 
 
-def test_again_nothing_is_asked_for(box: Sandbox, door: Door, jobs: list[Job]) -> None:
+def test_again_nothing_is_asked_for(box: Sandbox, door: WebDAVStorage, jobs: list[Job]) -> None:
     fetch_all(door, jobs)
     n_asked = len(box.requests)
     again = fetch_all(door, jobs)
@@ -106,7 +106,7 @@ def test_again_nothing_is_asked_for(box: Sandbox, door: Door, jobs: list[Job]) -
     assert len(box.requests) == n_asked
 
 
-def test_connections_are_kept(box: Sandbox, door: Door, jobs: list[Job]) -> None:
+def test_connections_are_kept(box: Sandbox, door: WebDAVStorage, jobs: list[Job]) -> None:
     """A second lot goes over those of the first."""
     many.fetch_many(door, jobs[: N // 2])
     transport = door.transport._fast()
@@ -132,7 +132,12 @@ def test_connections_are_kept(box: Sandbox, door: Door, jobs: list[Job]) -> None
     ],
 )
 def test_what_goes_wrong_once_is_asked_for_again(
-    box: Sandbox, door: Door, jobs: list[Job], one_by_one: list[str], fault: str, server: str
+    box: Sandbox,
+    door: WebDAVStorage,
+    jobs: list[Job],
+    one_by_one: list[str],
+    fault: str,
+    server: str,
 ) -> None:
     box.faults.add(fault, times=1, path="*/07.h5", server=server, method="GET")
     report = fetch_all(door, jobs)
@@ -143,7 +148,7 @@ def test_what_goes_wrong_once_is_asked_for_again(
 
 @pytest.mark.parametrize("fault", ["redirect_http", "redirect_loop", "403", "html"])
 def test_what_stays_wrong_is_reported(
-    box: Sandbox, door: Door, jobs: list[Job], fault: str
+    box: Sandbox, door: WebDAVStorage, jobs: list[Job], fault: str
 ) -> None:
     box.faults.add(fault, times=None, path="*/07.h5", server="door", method="GET")
     report = fetch_all(door, jobs)
@@ -154,7 +159,7 @@ def test_what_stays_wrong_is_reported(
 
 
 def test_wrong_bytes_are_fetched_once_more_and_no_oftener(
-    box: Sandbox, door: Door, jobs: list[Job]
+    box: Sandbox, door: WebDAVStorage, jobs: list[Job]
 ) -> None:
     box.faults.add("flip", times=None, path="*/07.h5", server="pool")
     box.faults.add("flip", times=1, path="*/09.h5", server="pool")
@@ -168,7 +173,7 @@ def test_wrong_bytes_are_fetched_once_more_and_no_oftener(
 
 
 def test_a_busy_door_is_left_alone(
-    box: Sandbox, door: Door, jobs: list[Job], one_by_one: list[str]
+    box: Sandbox, door: WebDAVStorage, jobs: list[Job], one_by_one: list[str]
 ) -> None:
     """It says 503 to one; those on their way may still come, and no more begin this way."""
     box.faults.add("503", times=1, path="*/00.h5", method="GET")
@@ -177,7 +182,7 @@ def test_a_busy_door_is_left_alone(
 
 
 def test_three_failures_in_a_row_are_enough(
-    box: Sandbox, door: Door, jobs: list[Job], one_by_one: list[str]
+    box: Sandbox, door: WebDAVStorage, jobs: list[Job], one_by_one: list[str]
 ) -> None:
     box.faults.add("reset", times=None, server="pool", method="GET")
     report = many.fetch_many(door, jobs)
@@ -187,7 +192,7 @@ def test_three_failures_in_a_row_are_enough(
 
 def test_without_a_token_each_file_says_so(box: Sandbox, jobs: list[Job]) -> None:
     settings = box.settings()
-    with Door(settings, _NoToken()) as door:
+    with WebDAVStorage(settings, _NoToken()) as door:
         report = many.fetch_many(door, jobs)
     assert len(report.failed) == N
     assert all("nobody logged in" in (t.error or "") for t in report.failed)
@@ -206,7 +211,7 @@ def test_a_body_without_end_is_not_kept(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings()
     for i in range(8):
         box.put(f"/n/{i}.h5", b"x" * 5)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         jobs = [Job(e, tmp_path / e.name) for e in door.list("/n")]
         box.put("/n/3.h5", b"y" * (5 << 20))
         report = many.fetch_many(door, jobs)
@@ -215,7 +220,7 @@ def test_a_body_without_end_is_not_kept(box: Sandbox, tmp_path: Path) -> None:
     assert big.size_bytes == 5 << 20, "it was looked at again"
 
 
-def test_a_stop_ends_it_soon(box: Sandbox, door: Door, jobs: list[Job]) -> None:
+def test_a_stop_ends_it_soon(box: Sandbox, door: WebDAVStorage, jobs: list[Job]) -> None:
     box.faults.add("hang", times=None, path="*/2?.h5", server="pool", method="GET")
     stop = threading.Event()
 
@@ -238,7 +243,7 @@ def test_a_stop_ends_it_soon(box: Sandbox, door: Door, jobs: list[Job]) -> None:
 
 
 def test_another_process_at_a_file_is_waited_for(
-    door: Door, jobs: list[Job], one_by_one: list[str]
+    door: WebDAVStorage, jobs: list[Job], one_by_one: list[str]
 ) -> None:
     """Its part lies here: the usual way holds it, or takes over what was left."""
     part = jobs[5].local.with_name(".05.h5.part")
@@ -250,7 +255,7 @@ def test_another_process_at_a_file_is_waited_for(
 
 
 def test_a_slow_disk_is_left_to_several_threads(
-    door: Door, jobs: list[Job], one_by_one: list[str], monkeypatch: pytest.MonkeyPatch
+    door: WebDAVStorage, jobs: list[Job], one_by_one: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "_SLOW_DISK_S", 0.0)
     monkeypatch.setattr(lane, "_N_JUDGED", 4)
@@ -259,7 +264,7 @@ def test_a_slow_disk_is_left_to_several_threads(
 
 
 def test_a_folder_that_can_not_be_written_is_named(
-    door: Door, jobs: list[Job], tmp_path: Path
+    door: WebDAVStorage, jobs: list[Job], tmp_path: Path
 ) -> None:
     (tmp_path / "here").write_bytes(b"a file")
     report = many.fetch_many(door, jobs)
@@ -267,7 +272,7 @@ def test_a_folder_that_can_not_be_written_is_named(
     assert all("can't be written" in (t.error or "") for t in report.failed)
 
 
-def test_the_rate_is_kept(door: Door, jobs: list[Job]) -> None:
+def test_the_rate_is_kept(door: WebDAVStorage, jobs: list[Job]) -> None:
     total = sum(map(len, CONTENT.values()))
     with progress.limited_to(total / 1.0):
         report = many.fetch_many(door, jobs)
@@ -276,7 +281,7 @@ def test_the_rate_is_kept(door: Door, jobs: list[Job]) -> None:
 
 def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> None:
     settings = box.settings(transfers=3)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         for path, data in CONTENT.items():
             box.put(path, data)
         jobs = [Job(e, tmp_path / e.name) for e in door.list("/n")]
@@ -288,7 +293,7 @@ def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> No
 class _Most:
     """Sees how many are on their way, each time that one has come."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: WebDAVStorage) -> None:
         self.most = 0
         real = door.receive_small
 

@@ -12,7 +12,7 @@ import pytest
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ListingUnreadable, NetworkError, Refused, Stopped
 from ctaflows.storage.walk import files_below, walk
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,15 +23,15 @@ DEADLINE_S = 60
 
 
 @pytest.fixture
-def door(box: Sandbox) -> Iterator[Door]:
+def door(box: Sandbox) -> Iterator[WebDAVStorage]:
     with open_door(box) as door:
         yield door
 
 
 @contextlib.contextmanager
-def open_door(box: Sandbox, **changes: Any) -> Iterator[Door]:
+def open_door(box: Sandbox, **changes: Any) -> Iterator[WebDAVStorage]:
     settings = box.settings(**changes)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 
@@ -61,7 +61,7 @@ def wait_for(claim: Callable[[], bool]) -> None:
 class Counter:
     """How many listings are open at the same time, from the request to the end of the answer."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: WebDAVStorage) -> None:
         self.now = self.most = self.n_all = 0
         self._lock = threading.Lock()
         self._stream = door.transport.stream
@@ -81,7 +81,7 @@ class Counter:
                 self.now -= 1
 
 
-def test_a_walk_finds_all_and_lists_each_directory_once(box: Sandbox, door: Door) -> None:
+def test_a_walk_finds_all_and_lists_each_directory_once(box: Sandbox, door: WebDAVStorage) -> None:
     paths = fill(box, 12, 5)
     counter = Counter(door)
     assert {e.path for e in walk(door, "t")} == paths
@@ -122,7 +122,7 @@ def test_listing_while_listing(box: Sandbox) -> None:
     assert sorted(found) == [f"/t/d{d:03}/f{f:03}" for d in range(3) for f in range(3)]
 
 
-def test_consumers_that_stay_away_give_way(box: Sandbox, door: Door) -> None:
+def test_consumers_that_stay_away_give_way(box: Sandbox, door: WebDAVStorage) -> None:
     paths = fill(box, 4, 60)
     away = [door.list("t/d000"), door.list("t/d001"), walk(door, "t/d002")]
     for entries in away:
@@ -131,7 +131,7 @@ def test_consumers_that_stay_away_give_way(box: Sandbox, door: Door) -> None:
     assert [len(list(entries)) for entries in away] == [59] * 3
 
 
-def test_a_walk_that_is_left_early_leaves_nothing(box: Sandbox, door: Door) -> None:
+def test_a_walk_that_is_left_early_leaves_nothing(box: Sandbox, door: WebDAVStorage) -> None:
     fill(box, 20, 20)
     counter = Counter(door)
     entries = walk(door, "t")
@@ -189,7 +189,7 @@ def test_an_error_below_is_raised_and_the_rest_stopped(box: Sandbox) -> None:
         assert counter.n_all < 31
 
 
-def test_directories_that_show_nothing_are_told(box: Sandbox, door: Door) -> None:
+def test_directories_that_show_nothing_are_told(box: Sandbox, door: WebDAVStorage) -> None:
     fill(box, 2, 1)
     (box.storage / "t/empty").mkdir()
     fill(box, 1, 1, "/t/secret")
@@ -201,7 +201,7 @@ def test_directories_that_show_nothing_are_told(box: Sandbox, door: Door) -> Non
     assert not any(p.startswith("/t/secret/") for p in found)
 
 
-def test_left_out_directories_are_not_asked_for(box: Sandbox, door: Door) -> None:
+def test_left_out_directories_are_not_asked_for(box: Sandbox, door: WebDAVStorage) -> None:
     fill(box, 3, 2)
     fill(box, 2, 2, "/t/datacheck")
     found = list(files_below(door, "t", exclude=["datacheck", "d001"]))
@@ -213,7 +213,9 @@ def test_left_out_directories_are_not_asked_for(box: Sandbox, door: Door) -> Non
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncate"])
-def test_listings_that_break_off_go_on_in_a_walk(box: Sandbox, door: Door, fault: str) -> None:
+def test_listings_that_break_off_go_on_in_a_walk(
+    box: Sandbox, door: WebDAVStorage, fault: str
+) -> None:
     paths = fill(box, 8, 40)
     box.faults.add(fault, times=4, method="PROPFIND", path="/t/d00*")
     found = [e.path for e in walk(door, "t")]
@@ -275,7 +277,7 @@ def test_a_listing_that_brings_nothing_new_is_given_up(box: Sandbox) -> None:
     assert n_asked == 3
 
 
-def test_a_listing_that_is_told_to_stop(box: Sandbox, door: Door) -> None:
+def test_a_listing_that_is_told_to_stop(box: Sandbox, door: WebDAVStorage) -> None:
     fill(box, 1, 300)
     stop = threading.Event()
     batches = door.batches("t/d000", stop=stop)
@@ -289,7 +291,9 @@ def test_a_listing_that_is_told_to_stop(box: Sandbox, door: Door) -> None:
 
 
 @pytest.mark.parametrize("fault", ["garbage_xml", "empty207"])
-def test_a_broken_listing_below_is_never_an_empty_one(box: Sandbox, door: Door, fault: str) -> None:
+def test_a_broken_listing_below_is_never_an_empty_one(
+    box: Sandbox, door: WebDAVStorage, fault: str
+) -> None:
     fill(box, 3, 1)
     box.faults.add(fault, times=None, method="PROPFIND", path="/t/d001*")
     doubtful: list[str] = []

@@ -22,7 +22,7 @@ import pytest
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:
     with (
         askers(PROCESSES) as processes,
         ThreadPoolExecutor(THREADS) as pool,
-        Door(settings, TokenProvider(settings)) as door,
+        WebDAVStorage(settings, TokenProvider(settings)) as door,
     ):
         ready_s = time.monotonic() - started
         for number in range(ROUNDS):

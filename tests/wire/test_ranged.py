@@ -17,7 +17,7 @@ from sinkkit import Counted
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest
@@ -45,7 +45,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 once = pytest.mark.parametrize("door", ["libcurl"], indirect=True)
 
 
-def job(door: Door, folder: Path, path: str = "/a.h5") -> Job:
+def job(door: WebDAVStorage, folder: Path, path: str = "/a.h5") -> Job:
     entry = door.stat(path)
     return Job(entry, folder / entry.name)
 
@@ -64,7 +64,7 @@ def replace(box: Sandbox, data: bytes) -> None:
     box.put("/new", data).replace(box.storage / "a.h5")
 
 
-def all_slots_are_free(door: Door) -> bool:
+def all_slots_are_free(door: WebDAVStorage) -> bool:
     n_slots = door.settings.transfers
     free = [door.transfer_slots.acquire(blocking=False) for _ in range(n_slots)]
     for _ in filter(None, free):
@@ -87,14 +87,14 @@ class Watch(Progress):
                 call()  # type: ignore[operator]
 
 
-def interrupt(door: Door, wanted: Job, after: int = 1_000_000) -> None:
+def interrupt(door: WebDAVStorage, wanted: Job, after: int = 1_000_000) -> None:
     stop = threading.Event()
     with reported_to(Watch(after, stop.set)), pytest.raises(Stopped):
         fetch(door, wanted, stop=stop)
 
 
 def test_it_comes_whole_and_proven_in_several_ranges(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     done = fetch(door, job(door, tmp_path))
@@ -114,13 +114,15 @@ def test_it_comes_whole_and_proven_in_several_ranges(
 
 
 @once
-def test_its_record_tells_its_size(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_its_record_tells_its_size(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     assert fetch(door, job(door, tmp_path)).size_bytes == len(DATA)
 
 
 @once
-def test_its_manifest_lets_it_be_verified(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_its_manifest_lets_it_be_verified(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     many.fetch_many(door, [job(door, tmp_path)], manifest=Manifest(tmp_path / "manifest.jsonl"))
     assert [v.verdict for v in verify(tmp_path)] == ["intact"]
@@ -130,7 +132,7 @@ def test_an_md5_is_computed_over_the_ranges_in_order(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(has_md5=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, tmp_path))
     assert done.verified
     assert done.checksum is not None
@@ -144,7 +146,7 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         box.put("/a.h5", DATA)
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = fetch(door, job(door, tmp_path))
         assert len(asked(box)) >= N_RANGES
     assert not done.verified
@@ -152,7 +154,9 @@ def test_no_checksum_is_said_and_our_own_is_noted(tmp_path: Path) -> None:
     assert "no checksum" in (done.note or "")
 
 
-def test_after_a_stop_only_what_is_missing_moves(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_after_a_stop_only_what_is_missing_moves(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
     assert names(tmp_path) == [".a.h5.part", ".a.h5.part.json", ".a.h5.part.ranges"]
@@ -167,7 +171,7 @@ def test_after_a_stop_only_what_is_missing_moves(box: Sandbox, door: Door, tmp_p
 
 @once
 def test_what_came_in_one_piece_is_gone_on_with_in_ranges(
-    box: Sandbox, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a.h5", DATA)
     with monkeypatch.context() as alone:
@@ -183,12 +187,12 @@ def test_what_came_in_one_piece_is_gone_on_with_in_ranges(
 
 @once
 def test_what_came_in_ranges_is_gone_on_with_by_one_connection(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
     settings = box.settings(transfers=1)
-    with Door(settings, TokenProvider(settings)) as alone:
+    with WebDAVStorage(settings, TokenProvider(settings)) as alone:
         done = fetch(alone, job(alone, tmp_path))
     assert done.resumed_bytes + done.moved_bytes == len(DATA)
     assert done.resumed_bytes >= 1_000_000
@@ -223,7 +227,7 @@ def test_a_killed_process_loses_nothing(box: Sandbox, here: Path, after: int) ->
     assert killed.returncode == -signal.SIGKILL
     assert names(here) == [".a.h5.part", ".a.h5.part.json", ".a.h5.part.ranges"]
     settings = box.settings()
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         done = fetch(door, job(door, here))
     assert done.resumed_bytes >= after
     assert done.moved_bytes == len(DATA) - done.resumed_bytes
@@ -239,7 +243,9 @@ def write_ledger(folder: Path) -> None:
 
 
 @once
-def test_ranges_whose_part_was_removed_by_hand(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_ranges_whose_part_was_removed_by_hand(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
     (tmp_path / ".a.h5.part").unlink()
@@ -250,7 +256,7 @@ def test_ranges_whose_part_was_removed_by_hand(box: Sandbox, door: Door, tmp_pat
 @pytest.mark.parametrize("n_bytes", [0, 1_000_000])
 @once
 def test_a_ledger_that_promises_more_than_the_part_holds(
-    box: Sandbox, door: Door, tmp_path: Path, n_bytes: int
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, n_bytes: int
 ) -> None:
     """A crash of the system took the end of the part, or somebody removed it."""
     box.put("/a.h5", DATA)
@@ -264,7 +270,7 @@ def test_a_ledger_that_promises_more_than_the_part_holds(
 
 @once
 def test_a_ledger_that_promises_bytes_that_never_came_is_found_out(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
@@ -277,7 +283,7 @@ def test_a_ledger_that_promises_bytes_that_never_came_is_found_out(
 
 
 def test_a_server_without_ranges_gives_it_in_one_piece(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("ignore_range", times=None)
@@ -292,7 +298,7 @@ def test_a_server_without_ranges_gives_it_in_one_piece(
 @pytest.mark.parametrize("fault", ["reset", "truncate", "503"])
 @pytest.mark.parametrize("server", ["door", "pool"])
 def test_faults_that_pass(
-    box: Sandbox, door: Door, tmp_path: Path, fault: str, server: str
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, fault: str, server: str
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)
@@ -305,7 +311,7 @@ def test_faults_that_pass(
     assert all_slots_are_free(door)
 
 
-def test_faults_that_stay_keep_what_came(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_faults_that_stay_keep_what_came(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)
 
@@ -324,7 +330,7 @@ def test_faults_that_stay_keep_what_came(box: Sandbox, door: Door, tmp_path: Pat
 
 
 def test_a_flipped_byte_is_found_and_the_file_fetched_again(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("flip", times=1, server="pool")
@@ -336,7 +342,7 @@ def test_a_flipped_byte_is_found_and_the_file_fetched_again(
 
 @once
 def test_a_file_damaged_at_the_storage_is_reported(
-    box: Sandbox, door: Door, tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
     box.faults.add("flip", times=None, server="pool")
@@ -348,7 +354,7 @@ def test_a_file_damaged_at_the_storage_is_reported(
 
 @pytest.mark.parametrize("n_bytes", [len(DATA), len(DATA) + 1000])
 def test_the_source_replaced_in_between_is_noticed(
-    box: Sandbox, door: Door, tmp_path: Path, n_bytes: int
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, n_bytes: int
 ) -> None:
     newer = os.urandom(n_bytes)
     box.put("/a.h5", DATA)
@@ -362,7 +368,9 @@ def test_the_source_replaced_in_between_is_noticed(
 
 
 @once
-def test_a_source_that_became_shorter_is_noticed(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_source_that_became_shorter_is_noticed(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     listed = job(door, tmp_path)
     interrupt(door, listed)
@@ -372,7 +380,9 @@ def test_a_source_that_became_shorter_is_noticed(box: Sandbox, door: Door, tmp_p
 
 
 @once
-def test_ranges_of_another_version_are_not_used(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_ranges_of_another_version_are_not_used(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     interrupt(door, job(door, tmp_path))
     newer = os.urandom(len(DATA))
@@ -385,7 +395,7 @@ def test_ranges_of_another_version_are_not_used(box: Sandbox, door: Door, tmp_pa
 @pytest.mark.parametrize("fault", [None, "flip", "ignore_range"])
 @once
 def test_progress_ends_at_the_whole(
-    box: Sandbox, door: Door, tmp_path: Path, fault: str | None
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, fault: str | None
 ) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)
@@ -400,7 +410,7 @@ def test_progress_ends_at_the_whole(
 @pytest.mark.parametrize("transfers", [2, 3])
 def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transfers: int) -> None:
     settings = box.settings(transfers=transfers)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         for name in "abc":
             box.put(f"/{name}.h5", DATA)
         jobs = [job(door, tmp_path, f"/{name}.h5") for name in "abc"]
@@ -413,7 +423,9 @@ def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transf
 
 
 @once
-def test_two_at_the_same_file_fetch_it_once(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_two_at_the_same_file_fetch_it_once(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
     box.put("/a.h5", DATA)
     wanted = job(door, tmp_path)
     results = fetch_thrice(door, wanted)

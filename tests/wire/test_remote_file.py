@@ -32,7 +32,7 @@ from ctaflows.sandbox import Fault, Sandbox
 from ctaflows.storage.block_cache import BLOCK_BYTES
 from ctaflows.storage.range_reader import NoRanges
 from ctaflows.storage.remote_file import RemoteFile
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +42,15 @@ PATH = "/a/run.h5"
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Sandbox, Door]]:
+def shared() -> Iterator[tuple[Sandbox, WebDAVStorage]]:
     """A sandbox that many short examples share."""
     with Sandbox() as box:
         box.put(PATH, DATA)
-        with Door(box.settings(), TokenProvider(box.settings())) as door:
+        with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door:
             yield box, door
 
 
-def opened(door: Door, path: str = PATH, **options) -> RemoteFile:
+def opened(door: WebDAVStorage, path: str = PATH, **options) -> RemoteFile:
     return RemoteFile(door, door.stat(path), **options)
 
 
@@ -133,7 +133,7 @@ def test_each_byte_is_that_of_the_file(shared, steps, cap, size) -> None:
 def file(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[RemoteFile]:
     box.put(PATH, DATA)
     ours = box.settings(fast_bytes=request.param == "libcurl")
-    with Door(ours, TokenProvider(ours)) as door, opened(door) as file:
+    with WebDAVStorage(ours, TokenProvider(ours)) as door, opened(door) as file:
         yield file
 
 
@@ -162,7 +162,7 @@ def test_it_is_a_file_object(file: RemoteFile) -> None:
 def test_lines_and_text(box: Sandbox) -> None:
     lines = [f"line {n} é\n" for n in range(20_000)]
     box.put("/t.txt", "".join(lines).encode())
-    with Door(box.settings(), TokenProvider(box.settings())) as door:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door:
         with opened(door, "/t.txt") as file:
             assert file.readline() == b"line 0 \xc3\xa9\n"
             assert len(list(file)) == 19_999
@@ -194,7 +194,7 @@ def test_what_was_read_is_kept(box: Sandbox, file: RemoteFile) -> None:
 def test_metadata_survives_a_bulk_read(box: Sandbox) -> None:
     box.put(PATH, DATA)
     with (
-        Door(box.settings(), TokenProvider(box.settings())) as door,
+        WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door,
         opened(door, cache_bytes=4 * BLOCK_BYTES) as file,
     ):
         file.read_at(0, 8)
@@ -247,7 +247,7 @@ def test_a_failure_on_one_of_several_connections_is_told(box: Sandbox, file: Rem
 def test_a_pool_s_url_that_is_stale_is_renewed(make, home: bool) -> None:
     box = make(stale_redirects_home=home).box  # 307 to the door, or 400
     box.put(PATH, DATA)
-    with Door(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
         file.read_at(0, 10)
         spoil_pool_url(file)
         assert file.read_at(1_000_000, 10) == DATA[1_000_000:1_000_010]
@@ -310,7 +310,7 @@ def test_a_small_file_is_read_from_a_server_without_ranges(box: Sandbox) -> None
     box.put("/small", DATA[:1000])
     box.faults.add("ignore_range", times=None)
     with (
-        Door(box.settings(), TokenProvider(box.settings())) as door,
+        WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door,
         opened(door, "/small") as file,
     ):
         assert file.read() == DATA[:1000]
@@ -357,7 +357,7 @@ def test_a_door_that_gives_the_bytes_itself(make, told: bool, monkeypatch) -> No
     box.put(PATH, DATA)
     if not told:
         monkeypatch.setattr("ctaflows.sandbox.content.validators", lambda *_: {})
-    with Door(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
         assert file.read_at(0, 10) == DATA[:10]
         assert file.read_at(1_000_000, 10) == DATA[1_000_000:1_000_010]
         exchanged(box, random.Random(3).randbytes(len(DATA)))
@@ -376,7 +376,7 @@ def test_what_can_t_be_opened(box: Sandbox) -> None:
     box.put(PATH, DATA)
     box.put("/tape", b"x")
     box.locality("/tape", "NEARLINE")
-    with Door(box.settings(), TokenProvider(box.settings())) as door:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door:
         entry = door.stat(PATH)
         for wrong, error in {
             door.stat("/a"): UsageError,
@@ -411,7 +411,7 @@ def test_it_can_be_stopped(box: Sandbox) -> None:
     box.faults.add("slow", server="pool", rate_bytes_s=1000)
     stop = threading.Event()
     with (
-        Door(box.settings(), TokenProvider(box.settings())) as door,
+        WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door,
         opened(door, stop=stop) as file,
     ):
         threading.Timer(0.2, stop.set).start()
@@ -425,7 +425,7 @@ def test_closing_it_frees_the_pool_s_slot(box: Sandbox, file: RemoteFile) -> Non
     file.close()
     path = PATH
     deadline = threading.Event()
-    with Door(box.settings(), TokenProvider(box.settings())) as door:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door:
         for _ in range(200):
             with opened(door) as again:
                 again._reader._pool = url
@@ -460,7 +460,7 @@ def test_an_unreachable_pool_is_told(box: Sandbox, file: RemoteFile) -> None:
 def test_no_pool_s_secret_is_shown(make) -> None:
     box = make(stale_redirects_home=False).box
     box.put(PATH, DATA)
-    with Door(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
+    with WebDAVStorage(box.settings(), TokenProvider(box.settings())) as door, opened(door) as file:
         file.read_at(0, 10)
         box.faults.add("403", times=None, method="GET")
         with pytest.raises(Refused) as told:

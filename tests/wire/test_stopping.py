@@ -13,7 +13,7 @@ from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NetworkError, Stopped
 from ctaflows.sandbox import faults
 from ctaflows.storage.walk import walk
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.uploads import upload_many
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return begun
 
 
-def test_a_pause_before_the_next_try(box: Sandbox, door: Door) -> None:
+def test_a_pause_before_the_next_try(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a", b"x")
     box.faults.add("503", times=None, retry_after_s=LONG_S)
     why = stopped(lambda: door.checksums("/a"), lambda: n_asked(box, "HEAD") > 0)
     assert isinstance(why, Stopped)
 
 
-def test_a_pause_before_something_is_changed(box: Sandbox, door: Door) -> None:
+def test_a_pause_before_something_is_changed(box: Sandbox, door: WebDAVStorage) -> None:
     box.faults.add("429", times=None, method="MKCOL", retry_after_s=LONG_S)
     why = stopped(lambda: door.mkdir("/new"), lambda: n_asked(box, "MKCOL") > 0)
     assert isinstance(why, Stopped)
@@ -86,13 +86,13 @@ def test_a_pause_before_something_is_changed(box: Sandbox, door: Door) -> None:
 def test_a_listing_of_a_silent_door(box: Sandbox, silent: threading.Event) -> None:
     box.put("/d/a", b"x")
     settings = box.settings(listing_timeout_s=2 * LONG_S)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         box.faults.add("hang", times=None, method="PROPFIND", hang_s=2 * LONG_S)
         why = stopped(lambda: list(door.list("/d")), silent.is_set)
     assert isinstance(why, Stopped)
 
 
-def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: Door) -> None:
+def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: WebDAVStorage) -> None:
     for n in range(20):
         box.put(f"/tree/{n:02}/a", b"x")
     seen: list[str] = []
@@ -118,7 +118,7 @@ def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: Door) -> None:
 def test_an_answer_to_a_change_is_waited_for(box: Sandbox, silent: threading.Event) -> None:
     """It may hold what is lost with it, such as the next refresh token."""
     settings = box.settings(fast_bytes=False, attempts=1, stall_timeout_s=2 * LONG_S)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         box.put("/a", b"x")
         door.stat("/a")
         box.faults.add("hang", times=1, method="MOVE", hang_s=2.0)
@@ -128,7 +128,7 @@ def test_an_answer_to_a_change_is_waited_for(box: Sandbox, silent: threading.Eve
 
 @pytest.mark.parametrize("size_bytes", [50_000, 3_000_000])
 def test_an_upload_leaves_nothing_behind(
-    box: Sandbox, door: Door, tmp_path: Path, silent: threading.Event, size_bytes: int
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, silent: threading.Event, size_bytes: int
 ) -> None:
     source = tmp_path / "a.h5"
     source.write_bytes(b"x" * size_bytes)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
@@ -215,7 +215,7 @@ def test_nobody_may_wait_for_it(box: Sandbox, night: Path) -> None:
 
 def test_it_knows_what_the_first_one_knows(box: Sandbox) -> None:
     settings = box.settings()
-    with Door(settings) as door, Door(settings) as other:
+    with WebDAVStorage(settings) as door, WebDAVStorage(settings) as other:
         door.redirects_writes, door.tells_locality, door._lister.server = True, False, "xrootd"
         assert other.told_by(door) is other
         assert other.redirects_writes is True

@@ -20,7 +20,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.upload import upload
 from ctaflows.transfer.uploads import files_of, upload_many
 
@@ -42,7 +42,7 @@ def left(box: Sandbox) -> list[str]:
     return sorted(str(p.relative_to(box.storage)) for p in box.storage.rglob("*") if p.is_file())
 
 
-def test_a_file_goes_up_proven(box: Sandbox, door: Door, source: Path) -> None:
+def test_a_file_goes_up_proven(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     done = upload(door, source, "lst/users/me/result.h5")
     assert (box.storage / "lst/users/me/result.h5").read_bytes() == DATA
     assert done.verified
@@ -52,18 +52,18 @@ def test_a_file_goes_up_proven(box: Sandbox, door: Door, source: Path) -> None:
     assert all(".part" in n for n in names), "never under the final name"
 
 
-def test_a_slash_completes_the_name(box: Sandbox, door: Door, source: Path) -> None:
+def test_a_slash_completes_the_name(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     assert upload(door, source, "new/").path == "/new/result.h5"
     assert left(box) == ["new/result.h5"]
 
 
-def test_an_empty_file(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_an_empty_file(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     (tmp_path / "e").write_bytes(b"")
     upload(door, tmp_path / "e", "/e")
     assert (box.storage / "e").read_bytes() == b""
 
 
-def test_the_same_file_is_not_moved_twice(box: Sandbox, door: Door, source: Path) -> None:
+def test_the_same_file_is_not_moved_twice(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     upload(door, source, "/r.h5")
     box.requests.clear()
     again = upload(door, source, "/r.h5")
@@ -72,7 +72,9 @@ def test_the_same_file_is_not_moved_twice(box: Sandbox, door: Door, source: Path
     assert all(r.method != "PUT" for r in box.requests)
 
 
-def test_another_file_is_not_replaced_unless_asked(box: Sandbox, door: Door, source: Path) -> None:
+def test_another_file_is_not_replaced_unless_asked(
+    box: Sandbox, door: WebDAVStorage, source: Path
+) -> None:
     box.put("/r.h5", b"precious")
     with pytest.raises(AlreadyExists):
         upload(door, source, "/r.h5")
@@ -81,7 +83,7 @@ def test_another_file_is_not_replaced_unless_asked(box: Sandbox, door: Door, sou
     assert (box.storage / "r.h5").read_bytes() == DATA
 
 
-def test_a_directory_of_that_name(box: Sandbox, door: Door, source: Path) -> None:
+def test_a_directory_of_that_name(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     box.put("/d/x", b"")
     with pytest.raises(AlreadyExists, match="directory"):
         upload(door, source, "/d")
@@ -89,7 +91,9 @@ def test_a_directory_of_that_name(box: Sandbox, door: Door, source: Path) -> Non
 
 @pytest.mark.parametrize("fault", ["503", "500", "reset"])
 @pytest.mark.parametrize("server", ["door", "pool"])
-def test_faults_that_pass(box: Sandbox, door: Door, source: Path, fault: str, server: str) -> None:
+def test_faults_that_pass(
+    box: Sandbox, door: WebDAVStorage, source: Path, fault: str, server: str
+) -> None:
     box.faults.add(fault, times=2, server=server, method="PUT")
     assert upload(door, source, "/r.h5").verified
     assert left(box) == ["r.h5"]
@@ -99,7 +103,7 @@ def test_faults_that_pass(box: Sandbox, door: Door, source: Path, fault: str, se
 @pytest.mark.parametrize("fault", ["503", "507", "reset", "403"])
 @pytest.mark.parametrize("method", ["PUT", "MOVE"])
 def test_faults_that_last_leave_nothing(
-    box: Sandbox, door: Door, source: Path, fault: str, method: str
+    box: Sandbox, door: WebDAVStorage, source: Path, fault: str, method: str
 ) -> None:
     box.put("/r.h5", b"old")
     box.faults.add(fault, times=None, method=method)
@@ -109,14 +113,16 @@ def test_faults_that_last_leave_nothing(
     assert left(box) == ["r.h5"]
 
 
-def test_a_move_whose_answer_is_lost_is_looked_at(box: Sandbox, door: Door, source: Path) -> None:
+def test_a_move_whose_answer_is_lost_is_looked_at(
+    box: Sandbox, door: WebDAVStorage, source: Path
+) -> None:
     box.faults.add("lost", times=1, method="MOVE")
     assert upload(door, source, "/r.h5").verified
     assert left(box) == ["r.h5"]
     assert [r.method for r in box.requests].count("MOVE") == 1
 
 
-def test_what_arrives_wrong_is_found(box: Sandbox, door: Door, source: Path) -> None:
+def test_what_arrives_wrong_is_found(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     box.faults.add("bad_digest", times=None)
     with pytest.raises(IntegrityError):
         upload(door, source, "/r.h5")
@@ -126,20 +132,20 @@ def test_what_arrives_wrong_is_found(box: Sandbox, door: Door, source: Path) -> 
 def test_a_storage_without_checksums_is_said_so(source: Path) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         settings = box.settings()
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             done = upload(door, source, "/r.h5")
         assert not done.verified
         assert "no checksum" in (done.note or "")
 
 
-def test_no_such_file_here(door: Door, tmp_path: Path) -> None:
+def test_no_such_file_here(door: WebDAVStorage, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         upload(door, tmp_path / "gone", "/r.h5")
     with pytest.raises(UsageError):
         upload(door, tmp_path, "/r.h5")
 
 
-def test_a_tree_keeps_its_shape(box: Sandbox, door: Door, tmp_path: Path) -> None:
+def test_a_tree_keeps_its_shape(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     for name in ("a.h5", "sub/b.h5", "sub/deep/c.h5"):
         file = tmp_path / "tree" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -167,21 +173,21 @@ def test_a_folder_that_can_not_be_read_is_said(
         files_of(tmp_path / "tree", "lst")
 
 
-def test_a_pipe_is_not_waited_for(door: Door, tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(door: WebDAVStorage, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="no regular file"):
         upload(door, tmp_path / "pipe", "/r.h5")
 
 
 def test_a_name_that_the_server_reads_otherwise_is_found(
-    box: Sandbox, door: Door, source: Path
+    box: Sandbox, door: WebDAVStorage, source: Path
 ) -> None:
     """The sandbox's WebDAV library takes a ? in a Destination for the end of the path."""
     with pytest.raises(ProtocolSurprise, match="another name"):
         upload(door, source, "/q?x.h5")
 
 
-def test_a_stop_leaves_nothing(box: Sandbox, door: Door, source: Path) -> None:
+def test_a_stop_leaves_nothing(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):

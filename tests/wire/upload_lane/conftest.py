@@ -8,7 +8,7 @@ import pytest
 from uploading import CONTENT
 
 from ctaflows.auth.renewal import TokenProvider
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import upload_lane, uploads
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def door(box: Sandbox) -> Iterator[Door]:
+def door(box: Sandbox) -> Iterator[WebDAVStorage]:
     """A door over libcurl: httpx has no such way."""
     settings = box.settings()
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 
 

@@ -9,7 +9,7 @@ from uploading import CONTENT, N, assert_right, nameless, send, there, timeless
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.sandbox import Quirks, Sandbox
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import cargo, progress, upload_lane, uploads
 from ctaflows.transport import curl_many
 
@@ -38,7 +38,7 @@ def test_it_is_told_as_by_the_usual_way(
     for _ in range(2):
         with Sandbox(quirks=quirks) as box:
             settings = box.settings()
-            with Door(settings, TokenProvider(settings)) as door:
+            with WebDAVStorage(settings, TokenProvider(settings)) as door:
                 if quirks.no_checksums:  # as with a server that is no dCache
                     door.tells_locality = False
                 report = send(door, pairs)
@@ -60,7 +60,7 @@ def test_checksums_that_may_come_late_are_waited_for_the_usual_way(
 ) -> None:
     with Sandbox(quirks=Quirks(no_checksums=True)) as box:
         settings = box.settings(backoff_s=0.001)
-        with Door(settings, TokenProvider(settings)) as door:
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
             report = send(door, pairs)
         assert there(box) == CONTENT
     assert len(one_by_one) == N, "so soon that not much was sent twice"
@@ -68,7 +68,7 @@ def test_checksums_that_may_come_late_are_waited_for_the_usual_way(
     assert all("no checksum" in (t.note or "") for t in report.transfers)
 
 
-def test_what_is_sent(box: Sandbox, door: Door, pairs: list[tuple[Path, str]]) -> None:
+def test_what_is_sent(box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]]) -> None:
     assert_right(box, send(door, pairs))
     for seen in box.requests:
         if seen.server != "issuer":
@@ -83,7 +83,7 @@ def test_what_is_sent(box: Sandbox, door: Door, pairs: list[tuple[Path, str]]) -
 
 
 def test_what_is_there_is_not_sent_again(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]]
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]]
 ) -> None:
     box.put("/up/n/07.h5", b"precious")
     report = uploads.upload_many(door, pairs)
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_sent_again(
 
 
 def test_sockets_that_select_can_not_wait_for(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Their numbers are too high, as in a process that holds a thousand files open."""
@@ -108,7 +108,7 @@ def test_sockets_that_select_can_not_wait_for(
 
 
 def test_odd_names_go_the_usual_way(
-    box: Sandbox, door: Door, tmp_path: Path, one_by_one: list[str]
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path, one_by_one: list[str]
 ) -> None:
     files = {f"{c}{i}.h5": b"x" * i for i, c in enumerate("abcdefgh é")}
     (tmp_path / "n").mkdir()
@@ -120,7 +120,7 @@ def test_odd_names_go_the_usual_way(
 
 
 def test_two_files_for_one_name(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], tmp_path: Path
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_bytes(b"other")
     report = uploads.upload_many(door, [*pairs, (tmp_path / "other", "/up/n/07.h5")])
@@ -130,7 +130,7 @@ def test_two_files_for_one_name(
 
 
 def test_a_slow_disk_is_left_to_several_threads(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(upload_lane, "_SLOW_DISK_S", 0.0)
@@ -139,7 +139,7 @@ def test_a_slow_disk_is_left_to_several_threads(
     assert len(one_by_one) == N - 4
 
 
-def test_the_rate_is_kept(door: Door, pairs: list[tuple[Path, str]]) -> None:
+def test_the_rate_is_kept(door: WebDAVStorage, pairs: list[tuple[Path, str]]) -> None:
     total = sum(map(len, CONTENT.values()))
     with progress.limited_to(total / 1.0):
         report = send(door, pairs)
@@ -159,6 +159,6 @@ def test_no_more_than_the_set_number_at_once(
 
     monkeypatch.setattr(upload_lane.UploadLane, "_begin", begin)
     settings = box.settings(transfers=3)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         assert_right(box, send(door, pairs))
     assert most == 3

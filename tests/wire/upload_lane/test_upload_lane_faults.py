@@ -9,7 +9,7 @@ from uploading import CONTENT, N, assert_right, send, there
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import TokenMissing
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import uploads
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_what_goes_wrong_once(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
     fault: str, method: str, server: str,
 ) -> None:  # fmt: skip
     box.faults.add(fault, times=1, path="*/.07.h5.*", server=server, method=method)
@@ -59,7 +59,11 @@ def test_what_goes_wrong_once(
 
 @pytest.mark.parametrize("fault", ["500", "reset", "no_digest"])
 def test_what_goes_wrong_once_when_it_is_compared(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str], fault: str
+    box: Sandbox,
+    door: WebDAVStorage,
+    pairs: list[tuple[Path, str]],
+    one_by_one: list[str],
+    fault: str,
 ) -> None:
     box.faults.add("no_digest", times=1, path="*/.07.h5.*", server="pool", method="PUT")
     box.faults.add(fault, times=1, path="*/.07.h5.*", server="door", method="HEAD")
@@ -81,7 +85,7 @@ def test_what_stays_wrong_leaves_nothing(
 ) -> None:
     settings = box.settings(attempts=2, backoff_s=0.01)
     box.faults.add(fault, times=None, path="*/.07.h5.*", method=method)
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         report = send(door, pairs)
     assert [t.path for t in report.failed] == ["/up/n/07.h5"]
     assert there(box) == {n: data for n, data in CONTENT.items() if n != "07.h5"}
@@ -94,8 +98,8 @@ IN_PLACE = "it is there already"
 
 @pytest.mark.parametrize("by", ["another", "ours"])
 def test_what_comes_between_the_listing_and_the_move(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
-    one_by_one: list[str], by: str,
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str], by: str,
 ) -> None:  # fmt: skip
     """Somebody else's file is not replaced; the same file is there already."""
     real = uploads.look_there
@@ -120,7 +124,7 @@ def test_what_comes_between_the_listing_and_the_move(
 
 
 def test_a_busy_door_is_left_alone(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], one_by_one: list[str]
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str]
 ) -> None:
     """It says 503 to one; those on their way may still arrive, and no more begin this way."""
     box.faults.add("503", times=1, path="*/.00.h5.*", method="PUT")
@@ -133,7 +137,7 @@ def test_three_failures_in_a_row_are_enough(
 ) -> None:
     settings = box.settings(attempts=1)
     box.faults.add("reset", times=None, server="pool", method="PUT")
-    with Door(settings, TokenProvider(settings)) as door:
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
         report = send(door, pairs)
     # the empty file needs no pool
     assert {t.path for t in report.failed} == {r for _, r in pairs if not r.endswith("00.h5")}
@@ -146,7 +150,7 @@ def test_without_a_token_each_file_says_so(
 ) -> None:
     seen = {remote: None for _, remote in pairs}
     monkeypatch.setattr(uploads, "look_there", lambda *_, **__: seen)
-    with Door(box.settings(), _NoToken()) as door:
+    with WebDAVStorage(box.settings(), _NoToken()) as door:
         report = uploads.upload_many(door, pairs)
     assert len(report.failed) == N
     assert all("nobody logged in" in (t.error or "") for t in report.failed)

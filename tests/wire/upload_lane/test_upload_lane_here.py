@@ -13,7 +13,7 @@ from uploading import CONTENT, LIMIT, N, send, there
 from ctaflows import cancel
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NoSpace, Stopped
-from ctaflows.storage.webdav import Door
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import upload_lane, uploads
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("kind", ["gone", "folder", "shorter", "grown"])
 def test_a_file_that_changed_here(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
-    one_by_one: list[str], kind: str,
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str], kind: str,
 ) -> None:  # fmt: skip
     """It changes between the look at all files and its own turn."""
     real, file = uploads.look_there, pairs[7][0]
@@ -56,8 +56,8 @@ def test_a_file_that_changed_here(
 
 
 def test_a_file_that_ends_early_here_is_left_to_the_usual_way(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
-    one_by_one: list[str],
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str],
 ) -> None:  # fmt: skip
     """It has become shorter since its size was looked at: not a byte goes this way."""
     real = upload_lane.LocalSource
@@ -90,7 +90,7 @@ class _Sum(Progress):
 
 
 def test_the_listener_hears_of_each_byte_once(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]]
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]]
 ) -> None:
     box.faults.add("500", times=1, path="*/.07.h5.*", server="pool", method="PUT")
     box.faults.add("500", times=1, path="*/.09.h5.*", method="MOVE")
@@ -120,7 +120,7 @@ def test_a_stop_leaves_nothing(
                 cancel.stop_within(stop)
 
     with (
-        Door(settings, TokenProvider(settings)) as door,
+        WebDAVStorage(settings, TokenProvider(settings)) as door,
         reported_to(Watch()),
         cancel.scope(stop),
     ):
@@ -136,7 +136,10 @@ def test_a_stop_leaves_nothing(
 
 
 def test_an_interruption_leaves_nothing(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    box: Sandbox,
+    door: WebDAVStorage,
+    pairs: list[tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fault of our own in the middle: what was sent is taken away, what was moved is told."""
     real, seen = upload_lane.UploadLane._moved, _Sum()
@@ -156,8 +159,8 @@ def test_an_interruption_leaves_nothing(
 
 
 def test_a_manifest_that_can_not_be_written_is_said_with_each_file(
-    box: Sandbox, door: Door, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch,
-    one_by_one: list[str],
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str],
 ) -> None:  # fmt: skip
     def full(*_: Any) -> None:
         raise NoSpace("No space left here")

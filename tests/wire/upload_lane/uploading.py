@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Report, Transfer
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.webdav import Door
+    from ctaflows.storage.webdav import WebDAVStorage
 
 N = 24
 LIMIT = upload.SMALL_BYTES
@@ -24,7 +24,7 @@ SIZES = [0, 1, LIMIT, *(i * 2000 for i in range(3, N))]
 CONTENT = {f"{i:02}.h5": os.urandom(size) for i, size in enumerate(SIZES)}
 
 
-def send(door: Door, pairs: list[tuple[Path, str]], **how: Any) -> Report:
+def send(door: WebDAVStorage, pairs: list[tuple[Path, str]], **how: Any) -> Report:
     """Upload all, and look whether the manifest has a line for each that was moved."""
     file = pairs[0][0].parent.parent / "put.jsonl"
     report = uploads.upload_many(door, pairs, manifest=Manifest(file), **how)

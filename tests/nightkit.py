@@ -14,7 +14,8 @@ from ctaflows.dl1.content.quantities import (
     Rates,
     Spectrum,
 )
-from ctaflows.dl1.content.summary import DL1Summary, TableInfo
+from ctaflows.dl1.content.summary import DL1Summary
+from ctaflows.dl1.hdf5.tables import TableInfo
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quality.check_values import expected
 from ctaflows.dl1.quality.checks import Inspection, check, check_error

@@ -26,7 +26,8 @@ from ctaflows.dl1.content.quantities import (
     Spread,
     Times,
 )
-from ctaflows.dl1.content.summary import DL1Summary, TableInfo
+from ctaflows.dl1.content.summary import DL1Summary
+from ctaflows.dl1.hdf5.tables import TableInfo
 from ctaflows.dl1.quality.checks import (
     Bounds,
     Check,

@@ -21,8 +21,9 @@ from ctaflows.cli import inspect
 from ctaflows.dl1.content import times
 from ctaflows.dl1.content.inspect import inspect_file, inspect_stream
 from ctaflows.dl1.content.quantities import Quantities
-from ctaflows.dl1.content.summary import ColumnInfo, DL1Summary
+from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5 import files
+from ctaflows.dl1.hdf5.tables import ColumnInfo
 from ctaflows.errors import (
     CtaflowsError,
     IntegrityError,

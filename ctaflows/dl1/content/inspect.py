@@ -18,10 +18,10 @@ from ctaflows.dl1.content.layout import layout_of
 from ctaflows.dl1.content.pointing import pointing_of_tables
 from ctaflows.dl1.content.quantities import Quantities
 from ctaflows.dl1.content.spectrum import spectrum_of
-from ctaflows.dl1.content.summary import DL1Summary, TableInfo
+from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5.files import guarded, open_file, open_stream
 from ctaflows.dl1.hdf5.partial_copy import spans_of
-from ctaflows.dl1.hdf5.tables import columns_of, tables_of, text_attributes, versions_of
+from ctaflows.dl1.hdf5.tables import TableInfo, columns_of, tables_of, text_attributes, versions_of
 from ctaflows.dl1.names import parse_name
 from ctaflows.errors import IntegrityError
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.dl1.content.summary import ColumnInfo
 from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.errors import IntegrityError
 
@@ -296,3 +296,72 @@ def versions_of(*nodes: Mapping[str, str]) -> dict[str, str]:
             if match and match[1] != "PYTABLES_FORMAT":
                 versions.setdefault(match[1].lower(), value)
     return versions
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Name of the column.
+    dtype : str
+        numpy's name of one element's type, ``float64``; ``bool`` for PyTables' bits.
+    shape : tuple of int
+        Shape in one row, empty for a single value.
+    unit : str or None
+        As the file states it, ``m``, ``deg`` …; None where it states none.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    unit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the column as JSON-ready values."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "unit": self.unit,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a column from what `to_dict` gave."""
+        return cls(values["name"], values["dtype"], tuple(values["shape"]), values["unit"])
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table.
+
+    Attributes
+    ----------
+    path : str
+        Path in the file, with a leading slash.
+    rows : int
+        Number of rows.
+    columns : tuple of ColumnInfo
+        In the file's order.
+    """
+
+    path: str
+    rows: int
+    columns: tuple[ColumnInfo, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the table as JSON-ready values."""
+        return {
+            "path": self.path,
+            "rows": self.rows,
+            "columns": [c.to_dict() for c in self.columns],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a table from what `to_dict` gave."""
+        columns = tuple(ColumnInfo.from_dict(c) for c in values["columns"])
+        return cls(values["path"], values["rows"], columns)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ctaflows import _moved
+
 if TYPE_CHECKING:
     from ctaflows import ctadata
     from ctaflows.blocks import CTACredentials as CTACredentials
@@ -105,6 +107,9 @@ _HOMES = {
     "Settings": "settings",
     "Transfer": "model",
 }
+
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night", "look_at_night"),
     "namespace": ("disk_usage", "find", "list_dir", "make_dir", "move", "remove", "stat"),
-    "partial": ("fetch_tables",),
     "pictures": ("plot_night", "write_page"),
-    "remote": ("inspect_remote_dl1", "inspect_remote_dl1_files", "open_remote"),
+    "remote": ("fetch_tables", "inspect_remote_dl1", "inspect_remote_dl1_files", "open_remote"),
     "token": ("get_token_info", "keep_token", "refresh_token", "share_token"),
     "transfers": (
         "fetch_dir",

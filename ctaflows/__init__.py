@@ -15,90 +15,33 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ctaflows import _moved
+from ctaflows import _moved, tasks
 
 if TYPE_CHECKING:
-    from ctaflows import ctadata
+    from ctaflows import ctadata as ctadata
     from ctaflows.blocks import CTACredentials as CTACredentials
     from ctaflows.blocks import CTADownloadService as CTADownloadService
     from ctaflows.blocks import CTAStorage as CTAStorage
-    from ctaflows.errors import CtaflowsError, PartialFailure
-    from ctaflows.model import Checksum, Entry, Report, Transfer
-    from ctaflows.settings import Settings
-    from ctaflows.tasks import (
-        disk_usage,
-        fetch_dir,
-        fetch_file,
-        fetch_files,
-        fetch_tables,
-        find,
-        get_token_info,
-        inspect_dl1,
-        inspect_dl1_files,
-        inspect_remote_dl1,
-        inspect_remote_dl1_files,
-        keep_token,
-        list_dir,
-        list_night,
-        look_at_night,
-        make_dir,
-        move,
-        open_remote,
-        plot_night,
-        refresh_token,
-        remove,
-        stat,
-        upload_dir,
-        upload_file,
-        verify_dir,
-        write_page,
-    )
+    from ctaflows.errors import CtaflowsError as CtaflowsError
+    from ctaflows.errors import PartialFailure as PartialFailure
+    from ctaflows.model import Checksum as Checksum
+    from ctaflows.model import Entry as Entry
+    from ctaflows.model import Report as Report
+    from ctaflows.model import Transfer as Transfer
+    from ctaflows.settings import Settings as Settings
+    from ctaflows.tasks.dl1 import *
+    from ctaflows.tasks.namespace import *
+    from ctaflows.tasks.pictures import *
+    from ctaflows.tasks.remote import *
+    from ctaflows.tasks.token import *
+    from ctaflows.tasks.transfers import *
 
 __version__ = "0.1.1"
 
-__all__ = [
-    "Checksum",
-    "CtaflowsError",
-    "Entry",
-    "PartialFailure",
-    "Report",
-    "Settings",
-    "Transfer",
-    "__version__",
-    "ctadata",
-    "disk_usage",
-    "fetch_dir",
-    "fetch_file",
-    "fetch_files",
-    "fetch_tables",
-    "find",
-    "get_token_info",
-    "inspect_dl1",
-    "inspect_dl1_files",
-    "inspect_remote_dl1",
-    "inspect_remote_dl1_files",
-    "keep_token",
-    "list_dir",
-    "list_night",
-    "look_at_night",
-    "make_dir",
-    "move",
-    "open_remote",
-    "plot_night",
-    "refresh_token",
-    "remove",
-    "stat",
-    "upload_dir",
-    "upload_file",
-    "verify_dir",
-    "write_page",
-]
-
-#: Found by ``prefect block register -m ctaflows``; not in __all__, since they import Prefect.
-_BLOCKS = ("CTACredentials", "CTADownloadService", "CTAStorage")
-
+#: Of no use outside flows: they share work or a token between runs.
+_FOR_FLOWS = {"plan_fetch", "share_token"}
 _HOMES = {
-    **dict.fromkeys(_BLOCKS, "blocks"),
+    **{name: "tasks" for name in tasks.__all__ if name not in _FOR_FLOWS},
     "Checksum": "model",
     "CtaflowsError": "errors",
     "Entry": "model",
@@ -107,20 +50,23 @@ _HOMES = {
     "Settings": "settings",
     "Transfer": "model",
 }
+__all__ = sorted([*_HOMES, "__version__", "ctadata"])
 
+#: Found by ``prefect block register -m ctaflows``; not in __all__, since they import Prefect.
+_HOMES |= dict.fromkeys(("CTACredentials", "CTADownloadService", "CTAStorage"), "blocks")
 
 _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__ and name not in _BLOCKS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "ctadata":
         return importlib.import_module("ctaflows.ctadata")
-    value = getattr(importlib.import_module(f"ctaflows.{_HOMES.get(name, 'tasks')}"), name)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ctaflows.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_BLOCKS})
+    return sorted({*globals(), *_HOMES, *__all__})

@@ -12,27 +12,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ctaflows.tasks.dl1 import inspect_dl1, inspect_dl1_files, list_night, look_at_night
-    from ctaflows.tasks.namespace import disk_usage, find, list_dir, make_dir, move, remove, stat
-    from ctaflows.tasks.pictures import plot_night, write_page
-    from ctaflows.tasks.remote import (
-        fetch_tables,
-        inspect_remote_dl1,
-        inspect_remote_dl1_files,
-        open_remote,
-    )
-    from ctaflows.tasks.token import get_token_info, keep_token, refresh_token, share_token
-    from ctaflows.tasks.transfers import (
-        fetch_dir,
-        fetch_file,
-        fetch_files,
-        plan_fetch,
-        upload_dir,
-        upload_file,
-        verify_dir,
-    )
+    from ctaflows.tasks.dl1 import *
+    from ctaflows.tasks.namespace import *
+    from ctaflows.tasks.pictures import *
+    from ctaflows.tasks.remote import *
+    from ctaflows.tasks.token import *
+    from ctaflows.tasks.transfers import *
 
-_HOMES = {
+#: The operations, by the module that has them: the one list of their names.
+OPERATIONS = {
     "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night", "look_at_night"),
     "namespace": ("disk_usage", "find", "list_dir", "make_dir", "move", "remove", "stat"),
     "pictures": ("plot_night", "write_page"),
@@ -48,42 +36,13 @@ _HOMES = {
         "verify_dir",
     ),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOMES = {name: home for home, names in OPERATIONS.items() for name in names}
 
-__all__ = [
-    "disk_usage",
-    "fetch_dir",
-    "fetch_file",
-    "fetch_files",
-    "fetch_tables",
-    "find",
-    "get_token_info",
-    "inspect_dl1",
-    "inspect_dl1_files",
-    "inspect_remote_dl1",
-    "inspect_remote_dl1_files",
-    "keep_token",
-    "list_dir",
-    "list_night",
-    "look_at_night",
-    "make_dir",
-    "move",
-    "open_remote",
-    "plan_fetch",
-    "plot_night",
-    "refresh_token",
-    "remove",
-    "share_token",
-    "stat",
-    "upload_dir",
-    "upload_file",
-    "verify_dir",
-    "write_page",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
+    home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name)

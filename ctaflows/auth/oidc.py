@@ -323,7 +323,7 @@ def _seconds(value: object, default: float) -> float:
     return seconds if 0 <= seconds < 1e9 else default
 
 
-# -- deadline --------------------------------------------------------------------------------------
+# -- calls with one deadline -----------------------------------------------------------------------
 #
 # A total time for a call that talks to a server, and the end of what must not be cut off.
 #
@@ -457,7 +457,7 @@ def settle() -> None:
 atexit.register(settle)
 
 
-# -- login -----------------------------------------------------------------------------------------
+# -- device login ----------------------------------------------------------------------------------
 #
 # Device login: shown to a person, waited for politely (RFC 8628 §3.5).
 

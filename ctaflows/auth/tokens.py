@@ -237,7 +237,7 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
 
 
-# -- legacy ----------------------------------------------------------------------------------------
+# -- tokens of ctadata and JupyterHub --------------------------------------------------------------
 #
 # Tokens that other programs of our users keep: ctadata's files, JupyterHub's environment.
 #

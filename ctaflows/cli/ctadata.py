@@ -186,7 +186,7 @@ def cta_data_main() -> None:
     run(cta_data, "cta-data")
 
 
-# -- ctadata agent ---------------------------------------------------------------------------------
+# -- the agent's commands --------------------------------------------------------------------------
 #
 # The console script `cta-data-direct`, and the agent's commands of `cta-data`.
 

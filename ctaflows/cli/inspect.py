@@ -245,7 +245,7 @@ def _columns(summary: DL1Summary) -> Table:
     return table
 
 
-# -- inspected -------------------------------------------------------------------------------------
+# -- lines of quantities ---------------------------------------------------------------------------
 #
 # What `ctaflows inspect` says of a file's quantities, each in one line.
 

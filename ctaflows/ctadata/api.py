@@ -256,7 +256,7 @@ def _size(report: Report) -> int:
 api_client = APIClient()
 
 
-# -- webdav ----------------------------------------------------------------------------------------
+# -- the webdav4 client ----------------------------------------------------------------------------
 #
 # The webdav4 client on the download service's ``webdav/``.
 

@@ -364,7 +364,7 @@ def _explicit(numbers: Numbers) -> list[int]:
     return found
 
 
-# -- newest ----------------------------------------------------------------------------------------
+# -- of each run the newest version ----------------------------------------------------------------
 #
 # Which files make up a night of which there are several versions: of each run the newest. Pure.
 #

@@ -373,7 +373,7 @@ def _names(run: int, subruns: Iterable[int | None]) -> list[str]:
     return sorted(subrun_name(run, subrun) for subrun in subruns if subrun is not None)
 
 
-# -- oddities --------------------------------------------------------------------------------------
+# -- duplicates and outliers -----------------------------------------------------------------------
 #
 # What is odd in a night: files that are there twice, and sizes out of line. Pure.
 

@@ -206,7 +206,7 @@ class PollSchedule:
         return min(max(pause, at_least_s, MIN_INTERVAL_S), self.deadline_s - elapsed_s)
 
 
-# -- sightings -------------------------------------------------------------------------------------
+# -- what is remembered of a night's files ---------------------------------------------------------
 #
 # What was seen of a night's files at earlier looks, and is remembered for the next one. Pure.
 
@@ -361,7 +361,7 @@ class WatchState:
         return cls(seen), is_whole
 
 
-# -- watch -----------------------------------------------------------------------------------------
+# -- the file of what is remembered ----------------------------------------------------------------
 #
 # Tasks of a watch: a look at a night that may not be there yet, and what is remembered of it.
 

@@ -357,7 +357,7 @@ def _error(values: dict[str, Any]) -> CtaflowsError:
     return error if isinstance(error, CtaflowsError) else CtaflowsError(name)
 
 
-# -- readers ---------------------------------------------------------------------------------------
+# -- a pool of processes ---------------------------------------------------------------------------
 #
 # Several DL1 files read at once, each in a process apart.
 #

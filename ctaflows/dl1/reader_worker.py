@@ -113,7 +113,7 @@ def main() -> None:
         out.flush()
 
 
-# -- pipefile --------------------------------------------------------------------------------------
+# -- a file read through a pipe --------------------------------------------------------------------
 #
 # A file that another process reads for this one: places go out, bytes come in.
 #

@@ -271,12 +271,11 @@ def _key(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-# -- gauge -----------------------------------------------------------------------------------------
+# -- progress of a run -----------------------------------------------------------------------------
 #
-# A gauge of a run's progress: hears of transfers, and tells every few seconds how far they are.
-#
-# Who moves files only adds to counters. One thread of the gauge's own does the telling; if that is
-# slow, hangs or fails, the run goes on without it.
+# A progress artifact counts transfers and is updated every few seconds. The threads that move files
+# only add to counters; one thread of its own sends the updates, and the run goes on without it if
+# that is slow, hangs or fails.
 
 #: Seconds between two messages; the first comes at once.
 EVERY_S = 5.0

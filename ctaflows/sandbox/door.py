@@ -293,7 +293,7 @@ class Door:
         return Response(status, {"Content-Type": "text/plain"}, f"{text}\n".encode())
 
 
-# -- provider --------------------------------------------------------------------------------------
+# -- files as WsgiDAV wants them -------------------------------------------------------------------
 #
 # WsgiDAV's file system provider with the live properties and the blind spots of a dCache door.
 

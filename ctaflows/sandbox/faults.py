@@ -190,7 +190,7 @@ class FaultBook:
             return iter(list(self._faults))
 
 
-# -- mischief --------------------------------------------------------------------------------------
+# -- what each fault does --------------------------------------------------------------------------
 #
 # What each fault does to an exchange: instead of an answer, or to the answer on its way.
 
@@ -366,7 +366,7 @@ def _dripped(
                     raise AbortConnection(reset=False)
 
 
-# -- listings --------------------------------------------------------------------------------------
+# -- broken listings -------------------------------------------------------------------------------
 #
 # Listings that no door should give, and that a client must survive.
 

@@ -263,7 +263,7 @@ def json_response(values: Any, status: int = 200) -> Response:
     return Response(status, {"Content-Type": "application/json"}, body)
 
 
-# -- certificateservice ----------------------------------------------------------------------------
+# -- the certificate service -----------------------------------------------------------------------
 #
 # The platform's certificate service as observed: it keeps proxies for the download service.
 #
@@ -354,7 +354,7 @@ def _json(values: dict[str, Any]) -> Response:
     return Response(200, {"Content-Type": "application/json"}, json.dumps(values).encode())
 
 
-# -- downloadservice -------------------------------------------------------------------------------
+# -- the download service --------------------------------------------------------------------------
 #
 # The platform's download service as observed, on the files of a sandbox.
 #

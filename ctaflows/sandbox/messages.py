@@ -237,7 +237,7 @@ class Response:
             yield from self.body
 
 
-# -- wsgi ------------------------------------------------------------------------------------------
+# -- other WSGI applications -----------------------------------------------------------------------
 #
 # Calls a WSGI application of somebody else's and gives its answer as ours.
 

@@ -271,7 +271,7 @@ def _datacheck_row(
     return row
 
 
-# -- night files -----------------------------------------------------------------------------------
+# -- HDF5 files after a template -------------------------------------------------------------------
 #
 # HDF5 files made after a template, table for table: same types, filters, attributes, other rows.
 #

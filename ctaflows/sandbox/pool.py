@@ -111,7 +111,7 @@ class Pool:
             self._pool_urls.end(pool_url)
 
 
-# -- the URLs of pools ----------------------------------------------------------------------------
+# -- pool URLs -------------------------------------------------------------------------------------
 #
 # Each lets its bearer read or write one file, for a while.
 

@@ -353,7 +353,7 @@ class Certificates:
         return context
 
 
-# -- streams ---------------------------------------------------------------------------------------
+# -- fast streams for cheroot ----------------------------------------------------------------------
 #
 # What cheroot reads requests from and writes answers to; its own are slow Python.
 

@@ -156,7 +156,7 @@ class Tokens:
                 self._ended.add(self._refreshes[token].session)
 
 
-# -- grants ----------------------------------------------------------------------------------------
+# -- what the issuer grants ------------------------------------------------------------------------
 #
 # What the issuer grants: refresh tokens, device logins, revocation, as Authlib wants it.
 

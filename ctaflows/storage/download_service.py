@@ -301,7 +301,7 @@ def connect(
         return _services[key][1]
 
 
-# -- servicelisting --------------------------------------------------------------------------------
+# -- listings of the service -----------------------------------------------------------------------
 #
 # The download service's listings become entries. Pure: no I/O.
 #

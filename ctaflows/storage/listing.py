@@ -188,14 +188,13 @@ class _Names:
         return place < len(self._closed) and self._closed[place] == value
 
 
-# -- slots -----------------------------------------------------------------------------------------
+# -- concurrent listings ---------------------------------------------------------------------------
 #
-# A few slots for many listings, that nobody can sit on.
+# A semaphore for concurrent listings, whose permits can be reclaimed from readers that are idle.
 #
-# Who reads a listing may stop between two entries for as long as it likes, and may list or move
-# files meanwhile. A slot that was held for so long would keep others waiting, and in the end its
-# own holder for ever: so it is lent while the reader has its turn, and whoever needs one may then
-# take it.
+# The reader of a listing may stop between two entries for as long as it likes, and may list or move
+# files meanwhile. A permit held for so long would keep others waiting, and in the end its own
+# holder for ever: so it is on loan while the reader has its turn, and who needs one may take it.
 
 #: Readers that come back within this time keep their slot, in seconds.
 PATIENCE_S = 0.2

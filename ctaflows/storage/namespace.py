@@ -144,7 +144,7 @@ def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
         return False
 
 
-# -- outcome ---------------------------------------------------------------------------------------
+# -- results, path by path -------------------------------------------------------------------------
 #
 # What became of each of many paths in the name space.
 
@@ -229,7 +229,7 @@ def undescribed_failure(unseen: Sequence[RemovalResult]) -> PartialFailure:
     )
 
 
-# -- removal ---------------------------------------------------------------------------------------
+# -- removing --------------------------------------------------------------------------------------
 #
 # Removing a tree: what was listed and shown, not what came later.
 #

@@ -145,7 +145,7 @@ def parse_size(text: str) -> int:
     return int(float(number) * factor) if "." in number else int(number) * factor
 
 
-# -- usage -----------------------------------------------------------------------------------------
+# -- disk usage ------------------------------------------------------------------------------------
 #
 # How much is where: bytes and numbers of files, added up for each directory. Pure.
 

@@ -185,7 +185,7 @@ def unless_excluded(exclude: Sequence[str]) -> Callable[[Entry], bool]:
     return lambda entry: not any(fnmatch.fnmatchcase(entry.name, p) for p in exclude)
 
 
-# -- ahead -----------------------------------------------------------------------------------------
+# -- listing ahead ---------------------------------------------------------------------------------
 #
 # Directories that are listed before their turn, by helpers that end when they are told to.
 

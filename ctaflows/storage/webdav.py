@@ -367,7 +367,7 @@ def _range(start: int, end: int | None) -> dict[str, str]:
     return headers
 
 
-# -- delivery --------------------------------------------------------------------------------------
+# -- many PUTs at once -----------------------------------------------------------------------------
 #
 # Many small files written at once, in one thread: the steps, whose answers the caller judges.
 

@@ -186,7 +186,7 @@ class Lent:
         self._file.expect(spans, connections=self._connections)
 
 
-# -- partial ---------------------------------------------------------------------------------------
+# -- some tables of a file -------------------------------------------------------------------------
 #
 # Some tables of files at the door, as smaller files here: never mistaken for the whole.
 

@@ -264,7 +264,7 @@ def _refuse_directory(entry: Entry) -> None:
         )
 
 
-# -- trees -----------------------------------------------------------------------------------------
+# -- whole trees -----------------------------------------------------------------------------------
 #
 # Tasks that keep whole trees in step: what is there, what is here, and what is too much.
 

@@ -146,7 +146,7 @@ def _cut(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entr
     return done
 
 
-# -- sync ------------------------------------------------------------------------------------------
+# -- what is extraneous ----------------------------------------------------------------------------
 #
 # What a destination holds too much: decided purely, carried out on request only.
 

@@ -51,7 +51,7 @@ def reported_to(progress: Progress) -> Iterator[None]:
         _current.reset(token)
 
 
-# -- slots -----------------------------------------------------------------------------------------
+# -- concurrent listings ---------------------------------------------------------------------------
 #
 # The transfer slots of a door, for one thread that moves many files.
 
@@ -71,7 +71,7 @@ def held(door: Storage, stop: threading.Event) -> Iterator[int]:
             slots.release()
 
 
-# -- throttle --------------------------------------------------------------------------------------
+# -- rate limit ------------------------------------------------------------------------------------
 #
 # A limit on bytes per second, shared by all that moves in a context.
 

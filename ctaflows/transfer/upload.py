@@ -348,7 +348,7 @@ def _agreeing(door: WebDAVStorage, there: Entry, source: LocalSource) -> Checksu
     return ours if ours == known else None
 
 
-# -- moving ----------------------------------------------------------------------------------------
+# -- the final rename ------------------------------------------------------------------------------
 #
 # The last step of an upload: the file gets its name, once, whatever is heard of it.
 
@@ -408,7 +408,7 @@ def find(
         raise why
 
 
-# -- source ----------------------------------------------------------------------------------------
+# -- the local file --------------------------------------------------------------------------------
 #
 # A file here that is to be uploaded; its checksum is taken while it is read.
 

@@ -148,7 +148,7 @@ def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
     return NetworkError("The connection broke", where=url, said=said)
 
 
-# -- lean ------------------------------------------------------------------------------------------
+# -- imports that httpx does not need --------------------------------------------------------------
 #
 # httpx without what a process of ours never asks of it.
 #
@@ -186,7 +186,7 @@ finally:
 __all__ = ["httpx"]
 
 
-# -- logs ------------------------------------------------------------------------------------------
+# -- logs of httpx ---------------------------------------------------------------------------------
 #
 # The HTTP library's own log lines, without secrets.
 #

@@ -158,7 +158,7 @@ MAX_DRAINED_BYTES = 1 << 14
 MAX_SMALL_BYTES = 1 << 16
 
 
-# -- faults ----------------------------------------------------------------------------------------
+# -- network errors --------------------------------------------------------------------------------
 #
 # Faults of the network, said in the same words whichever library met them.
 

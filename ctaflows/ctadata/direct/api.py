@@ -202,7 +202,7 @@ def _answer(done: Transfer) -> dict[str, Any]:
 api_client = APIClient()
 
 
-# -- agent -----------------------------------------------------------------------------------------
+# -- login by a person -----------------------------------------------------------------------------
 #
 # A login by a person, where the agent needs one.
 

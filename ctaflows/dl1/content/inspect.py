@@ -187,7 +187,7 @@ def _hint(tables: Mapping[str, Any]) -> str:
     return f"It has {shown}: is it the right file?"
 
 
-# -- measure ---------------------------------------------------------------------------------------
+# -- quantities ------------------------------------------------------------------------------------
 #
 # All quantities of a file put together.
 

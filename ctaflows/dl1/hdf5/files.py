@@ -232,7 +232,7 @@ def _opened(
             file.close()
 
 
-# -- filters ---------------------------------------------------------------------------------------
+# -- filters of chunks -----------------------------------------------------------------------------
 #
 # Filters that chunks were packed with: which ones may be let loose on a file from elsewhere.
 #

@@ -257,7 +257,7 @@ def _read_all(node: Any) -> None:
         node[tuple(slice(a, a + n) for a, n in zip(begin, node.chunks, strict=True))]
 
 
-# -- choice ----------------------------------------------------------------------------------------
+# -- selecting tables ------------------------------------------------------------------------------
 #
 # Which tables of a file are wanted: by names and patterns. Pure.
 

@@ -244,7 +244,7 @@ def _zenith_deg(summary: DL1Summary) -> float | None:
     return pointing.zenith_deg if pointing else None
 
 
-# -- imagemeasures ---------------------------------------------------------------------------------
+# -- intensities, charges, pixels, pointing --------------------------------------------------------
 #
 # What the checks measure of intensities, charges, pixels and pointing. Pure.
 

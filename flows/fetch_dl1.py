@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.batch import (
+from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
+from ctaflows.dl1.night import Wanted, gaps, runs, select
+from ctaflows.dl1.report.inspection_cache import CachedInspection, InspectionCache
+from ctaflows.dl1.report.markdown import outlook
+from ctaflows.dl1.report.night_report import NightReport
+from ctaflows.errors import NotFound, PartialFailure, UsageError
+from ctaflows.flows.batches import (
     QUIET,
     fetch_name,
     files_a_batch,
@@ -20,12 +26,6 @@ from ctaflows.batch import (
     parts_of,
     report_of,
 )
-from ctaflows.dl1.names import LAST_NIGHT, night_date, parse_numbers
-from ctaflows.dl1.night import Wanted, gaps, runs, select
-from ctaflows.dl1.report.inspection_cache import CachedInspection, InspectionCache
-from ctaflows.dl1.report.markdown import outlook
-from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.reporting.artifacts import meanwhile, progress_shown, publish_night, publish_page
 from ctaflows.reporting.assets import publish_runs
 from ctaflows.reporting.events import files_fetched, night_complete

@@ -1,6 +1,6 @@
 """Keep the token warm on a schedule, and raise the alarm when it can't be kept.
 
-``python -m flows.maintain_token`` serves it on this machine every four minutes.
+``python -m ctaflows.flows.maintain_token`` serves it on this machine every four minutes.
 """
 
 from __future__ import annotations

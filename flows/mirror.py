@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctaflows.batch import (
+from ctaflows.flows.batches import (
     QUIET,
     fetch_name,
     files_a_batch,

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.batch import (
+from ctaflows.errors import NotFound, UsageError
+from ctaflows.flows.batches import (
     QUIET,
     files_a_batch,
     files_named,
@@ -14,7 +15,6 @@ from ctaflows.batch import (
     may_try_again,
     report_of,
 )
-from ctaflows.errors import NotFound, UsageError
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.tasks.transfers import find_uploads, plan_uploads, upload_files
 from ctaflows.tasks.tree_report import TreeReport

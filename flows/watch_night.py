@@ -1,6 +1,6 @@
 """Watch a night at the door: fetch its files as they become complete, and tell of each.
 
-``python -m flows.watch_night`` serves it on this machine: a look every quarter of an hour.
+``python -m ctaflows.flows.watch_night`` serves it on this machine: a look every quarter of an hour.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.batch import QUIET, fetch_name, files_a_batch, given, in_turn, inspect_name, report_of
 from ctaflows.cancel import pause
 from ctaflows.dl1.names import LAST_NIGHT, parse_numbers
 from ctaflows.dl1.night import Wanted, current, gaps, select
@@ -23,6 +22,15 @@ from ctaflows.dl1.night_watch import PollSchedule, WaitTimes, WatchStateFile, ni
 from ctaflows.dl1.report.inspection_cache import InspectionCache
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
+from ctaflows.flows.batches import (
+    QUIET,
+    fetch_name,
+    files_a_batch,
+    given,
+    in_turn,
+    inspect_name,
+    report_of,
+)
 from ctaflows.reporting.artifacts import progress_shown, publish_night
 from ctaflows.reporting.assets import publish_runs
 from ctaflows.reporting.events import files_arrived, night_complete

@@ -29,7 +29,7 @@ _CHILD = """
 import json, resource, sys, time
 began = time.perf_counter()
 how, dest = sys.argv[1:]
-from flows.fetch_dl1 import fetch_dl1
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 if how == "tracked":
     import prefect.main
 loaded, loaded_cpu = time.perf_counter(), time.process_time()

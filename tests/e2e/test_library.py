@@ -25,7 +25,7 @@ from ctaflows import (
     upload_file,
 )
 from ctaflows.errors import LoginNeeded, NotFound, TokenMissing, UsageError
-from flows.fetch_dl1 import fetch_dl1
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:
     from pathlib import Path

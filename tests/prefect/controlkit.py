@@ -45,7 +45,7 @@ def deploy(server: Any, name: str, pool: str, **parameters: Any) -> Any:
         flow_id = client.create_flow_from_name("fetch-dl1")
         step = {"prefect.deployments.steps.set_working_directory": {"directory": str(REPOSITORY)}}
         return client.create_deployment(
-            flow_id, name, work_pool_name=pool, entrypoint="flows/fetch_dl1.py:fetch_dl1",
+            flow_id, name, work_pool_name=pool, entrypoint="ctaflows.flows.fetch_dl1.fetch_dl1",
             pull_steps=[step], parameters=parameters, enforce_parameter_schema=False,
         )  # fmt: skip
 

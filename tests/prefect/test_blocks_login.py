@@ -17,8 +17,8 @@ from ctaflows.auth import prefect_blocks
 from ctaflows.auth.prefect_blocks import BlockStore
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import AuthError, LoginNeeded, NetworkError, TokenMissing
+from ctaflows.flows.maintain_token import maintain_token
 from ctaflows.sandbox import Quirks, Sandbox
-from flows.maintain_token import maintain_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,9 +26,9 @@ from controlkit import (
 )
 from serverkit import process, wait_until
 
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 from ctaflows.sandbox import faults
 from ctaflows.tasks import fetch_files
-from flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: Prefect kills a flow's process 30 s after it has asked it to end.
 KILLED_AFTER_S = 30
 SERVED = """
-from flows.fetch_dl1 import fetch_dl1
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 
 if __name__ == "__main__":
     fetch_dl1.serve(name="served-night", print_starting_message=False)

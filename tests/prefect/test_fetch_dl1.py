@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from serverkit import process
 
-import flows.fetch_dl1 as module
+import ctaflows.flows.fetch_dl1 as module
 from ctaflows.errors import PartialFailure
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 from ctaflows.sandbox.night import make_night
-from flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

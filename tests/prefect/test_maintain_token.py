@@ -14,8 +14,8 @@ from serverkit import process, wait_until
 from ctaflows import list_dir
 from ctaflows.auth import prefect_blocks
 from ctaflows.errors import AuthError, LoginNeeded
+from ctaflows.flows.maintain_token import maintain_token
 from ctaflows.sandbox import Sandbox
-from flows.maintain_token import maintain_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +160,9 @@ def test_it_is_served_on_one_machine(
 
     age(box, 350)
     log = tmp_path / "serve.log"
-    with process([sys.executable, "-m", "flows.maintain_token"], log, env=dict(os.environ)):
+    with process(
+        [sys.executable, "-m", "ctaflows.flows.maintain_token"], log, env=dict(os.environ)
+    ):
 
         def is_served() -> bool:
             with prefect_server.client as client:

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from ctaflows.cli.run import flow_command
 from ctaflows.errors import CtaflowsError, NotFound, PartialFailure, UsageError
+from ctaflows.flows.mirror import mirror
 from ctaflows.transfer.verify import verify
-from flows.mirror import mirror
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_an_ended_run_ends_within_seconds_and_the_next_goes_on(
     data = os.urandom(400_000)
     box.put("/n/slow.h5", data)
     box.faults.add("slow", times=None, server="pool", rate_bytes_s=50_000)
-    code = "from flows.mirror import mirror; mirror.tracked('n')"
+    code = "from ctaflows.flows.mirror import mirror; mirror.tracked('n')"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PREFECT_API_URL": prefect_server.url},
@@ -259,9 +259,9 @@ def test_from_the_command_line(door: Sandbox, here: Path) -> None:
 def test_outside_a_run_prefect_is_not_imported(door: Sandbox, here: Path) -> None:
     code = """
 import sys
-from flows.mirror import mirror
-from flows.upload_results import upload_results
-from flows.watch_night import watch_night
+from ctaflows.flows.mirror import mirror
+from ctaflows.flows.upload_results import upload_results
+from ctaflows.flows.watch_night import watch_night
 assert len(mirror("n").transfers) == 4
 assert len(upload_results(["n"], "up").transfers) == 5
 assert watch_night("20241114", polls=1).state == "absent"

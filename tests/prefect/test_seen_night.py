@@ -12,8 +12,8 @@ import pytest
 from serverkit import wait_until
 
 from ctaflows.errors import PartialFailure
+from ctaflows.flows.fetch_dl1 import fetch_dl1
 from ctaflows.sandbox.night import make_night
-from flows.fetch_dl1 import fetch_dl1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

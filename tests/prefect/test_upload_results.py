@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from ctaflows.cli.run import flow_command
 from ctaflows.errors import NotFound, PartialFailure, UsageError
+from ctaflows.flows.upload_results import upload_results
 from ctaflows.transfer.verify import verify
-from flows.upload_results import upload_results
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,9 +19,9 @@ from serverkit import process, wait_until
 from ctaflows.cli.run import flow_command
 from ctaflows.dl1.night_watch import MEMORY
 from ctaflows.errors import AuthError, DoorBusy, PartialFailure, UsageError
+from ctaflows.flows.fetch_dl1 import fetch_dl1
+from ctaflows.flows.watch_night import watch_night
 from ctaflows.sandbox.night import make_night
-from flows.fetch_dl1 import fetch_dl1
-from flows.watch_night import watch_night
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cl
     """Nobody waits for the next look in this process, but where the run is Prefect's."""
     clock = Clock()
     if "prefect_server" not in request.fixturenames:
-        module = sys.modules["flows.watch_night"]
+        module = sys.modules["ctaflows.flows.watch_night"]
         monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(module, "pause", clock.pause)
     return clock
@@ -192,9 +192,9 @@ def test_its_parameters_make_a_form(prefect_server: Any) -> None:
 
 SERVE = """
 from prefect import serve
-from flows.mirror import mirror
-from flows.upload_results import upload_results
-from flows.watch_night import watch_night
+from ctaflows.flows.mirror import mirror
+from ctaflows.flows.upload_results import upload_results
+from ctaflows.flows.watch_night import watch_night
 
 flows = {"m": mirror, "u": upload_results, "w": watch_night}
 serve(*(flow.to_deployment(name) for name, flow in flows.items()), print_starting_message=False)
@@ -243,7 +243,7 @@ def test_served_they_run_and_a_cancelled_watch_ends(
 def test_a_waiting_watch_ends_at_once(
     prefect_server: Any, night: Path, here: Path, how: str, number: signal.Signals
 ) -> None:
-    code = f"from flows.watch_night import watch_night; watch_night.{how}('{DATE}')"
+    code = f"from ctaflows.flows.watch_night import watch_night; watch_night.{how}('{DATE}')"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PREFECT_API_URL": prefect_server.url},
@@ -335,7 +335,9 @@ def test_after_a_kill_nothing_is_lost_and_little_fetched_again(
 ) -> None:
     box.faults.add("slow", times=None, server="pool", path="*Run11113*", rate_bytes_s=20_000)
     watch_night.plain(DATE, **ONCE)
-    code = f"from flows.watch_night import watch_night; watch_night.plain('{DATE}', polls=1)"
+    code = (
+        f"from ctaflows.flows.watch_night import watch_night; watch_night.plain('{DATE}', polls=1)"
+    )
     killed = subprocess.Popen([sys.executable, "-c", code])
 
     def is_under_way() -> bool:

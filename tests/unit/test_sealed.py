@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from ctaflows import batch
+from ctaflows.flows import batches
 from ctaflows.tracking.opaque import OpaqueSequence
 
 
@@ -59,6 +59,6 @@ def test_prefect_does_not_look_into_it() -> None:
 def test_a_batch_has_a_share_of_the_files(
     n_files: int, here: int, elsewhere: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert batch.files_a_batch(n_files) == here
-    monkeypatch.setattr(batch, "_is_here", lambda: False)
-    assert batch.files_a_batch(n_files) == elsewhere
+    assert batches.files_a_batch(n_files) == here
+    monkeypatch.setattr(batches, "_is_here", lambda: False)
+    assert batches.files_a_batch(n_files) == elsewhere

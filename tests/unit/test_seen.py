@@ -13,14 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.batch import (
-    files_named,
-    in_turn,
-    is_retryable,
-    may_try_again,
-    parts_of,
-    report_of,
-)
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
@@ -37,6 +29,14 @@ from ctaflows.errors import (
     TokenExpired,
     UsageError,
     error_text,
+)
+from ctaflows.flows.batches import (
+    files_named,
+    in_turn,
+    is_retryable,
+    may_try_again,
+    parts_of,
+    report_of,
 )
 from ctaflows.model import Checksum, Entry, Report, Transfer
 from ctaflows.reporting.artifacts import (

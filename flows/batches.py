@@ -24,12 +24,12 @@ T = TypeVar("T")
 _HERE = 3
 #: Options of the tasks within our flows: Prefect asks its server about the limit of each tag of a
 #: task run before it begins (prefect 3.9.1, task_engine.py: start), some 50 ms each time.
-QUIET: dict[str, Any] = {"tags": [], "persist_result": False}
+UNTAGGED: dict[str, Any] = {"tags": [], "persist_result": False}
 #: Elsewhere, on a cluster, the task runner knows how many fit.
 _ELSEWHERE = 10_000
 
 
-def in_turn(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:
+def run_batches(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:
     """Begin work for each item, a few at a time, and give each with what came of it, in order.
 
     Parameters
@@ -93,7 +93,7 @@ def _is_here() -> bool:
     return context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
 
 
-def given(result: Any) -> Any:
+def result_or_raise(result: Any) -> Any:
     """Give a result, or raise it where it is an error."""
     if isinstance(result, BaseException):
         raise result
@@ -108,7 +108,9 @@ def report_of(result: Any) -> Report:
     BaseException
         The batch as a whole failed, not some of its files.
     """
-    report: Report = result.report if isinstance(result, PartialFailure) else given(result)
+    report: Report = (
+        result.report if isinstance(result, PartialFailure) else result_or_raise(result)
+    )
     return report
 
 

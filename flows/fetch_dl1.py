@@ -16,15 +16,15 @@ from ctaflows.dl1.report.markdown import outlook
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.flows.batches import (
-    QUIET,
+    UNTAGGED,
     fetch_name,
     files_a_batch,
-    given,
-    in_turn,
     inspect_name,
     may_try_again,
     parts_of,
     report_of,
+    result_or_raise,
+    run_batches,
 )
 from ctaflows.reporting.artifacts import meanwhile, progress_shown, publish_night, publish_page
 from ctaflows.reporting.assets import publish_runs
@@ -50,10 +50,10 @@ fetch_batch = fetch_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    **QUIET,
+    **UNTAGGED,
 )
-inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **QUIET)
-list_quietly = list_night.with_options(**QUIET)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **UNTAGGED)
+list_untagged = list_night.with_options(**UNTAGGED)
 
 
 def run_name() -> str:
@@ -125,7 +125,7 @@ def fetch_dl1(
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    night = list_quietly(night_date(str(date), _run.moment()), version=version, profile=profile)
+    night = list_untagged(night_date(str(date), _run.moment()), version=version, profile=profile)
     chosen = select(night, wanted)
     if not chosen:
         raise NotFound(
@@ -177,10 +177,10 @@ def fetch_dl1(
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
     with progress_shown(f"Night {night.date}", len(rest), n_bytes) as gauge:
         cut = batches(rest, max_files=files_a_batch(len(rest)))
-        ended = (gauge.arrived(report_of(done)) for _, done in in_turn(fetch, cut))
+        ended = (gauge.arrived(report_of(done)) for _, done in run_batches(fetch, cut))
         fetched = (as_moved(part, manifest) for part in ended)
-        for part, found in in_turn(look, chain(parts_of(in_place), fetched)):
-            known.add(given(found) or (), part.transfers)
+        for part, found in run_batches(look, chain(parts_of(in_place), fetched)):
+            known.add(result_or_raise(found) or (), part.transfers)
             files_fetched(part, date=night.date, version=night.version)
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]

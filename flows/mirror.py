@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctaflows.flows.batches import (
-    QUIET,
+    UNTAGGED,
     fetch_name,
     files_a_batch,
-    in_turn,
     may_try_again,
     report_of,
+    run_batches,
 )
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.reporting.events import files_fetched
@@ -36,7 +36,7 @@ fetch_batch = fetch_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    **QUIET,
+    **UNTAGGED,
 )
 
 
@@ -129,7 +129,7 @@ def fetch(title: str, entries: Sequence[Entry], folder: Path, **options: Any) ->
     done: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in entries)
     with progress_shown(title, len(entries), n_bytes) as gauge:
-        for _, result in in_turn(
+        for _, result in run_batches(
             lambda batch: fetch_batch.submit(OpaqueSequence(batch), folder, **options),
             batches(entries, max_files=files_a_batch(len(entries))),
         ):

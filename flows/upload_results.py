@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import NotFound, UsageError
 from ctaflows.flows.batches import (
-    QUIET,
+    UNTAGGED,
     files_a_batch,
     files_named,
-    in_turn,
     may_try_again,
     report_of,
+    run_batches,
 )
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.tasks.transfers import find_uploads, plan_uploads, upload_files
@@ -44,7 +44,7 @@ upload_batch = upload_files.with_options(
     retry_delay_seconds=[30, 300],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_try_again,
-    **QUIET,
+    **UNTAGGED,
 )
 
 
@@ -130,6 +130,6 @@ def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer
 
     cut = batches(pairs, max_files=files_a_batch(len(pairs)))
     with progress_shown(title, len(pairs), n_bytes) as gauge:
-        for _, result in in_turn(begin, cut):
+        for _, result in run_batches(begin, cut):
             done += gauge.arrived(report_of(result)).transfers
     return done

@@ -23,13 +23,13 @@ from ctaflows.dl1.report.inspection_cache import InspectionCache
 from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.flows.batches import (
-    QUIET,
+    UNTAGGED,
     fetch_name,
     files_a_batch,
-    given,
-    in_turn,
     inspect_name,
     report_of,
+    result_or_raise,
+    run_batches,
 )
 from ctaflows.reporting.artifacts import progress_shown, publish_night
 from ctaflows.reporting.assets import publish_runs
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
 
 #: A file that fails is tried again at the next look, not by Prefect.
-fetch_batch = fetch_files.with_options(task_run_name=fetch_name, **QUIET)
-inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **QUIET)
-list_quietly = list_night_if_there.with_options(**QUIET)
+fetch_batch = fetch_files.with_options(task_run_name=fetch_name, **UNTAGGED)
+inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **UNTAGGED)
+list_untagged = list_night_if_there.with_options(**UNTAGGED)
 
 
 def run_name() -> str:
@@ -154,7 +154,7 @@ def watch_night(
         report = report.after_look()
         trouble: CtaflowsError | None = None
         try:
-            night = list_quietly(day, version=version, profile=profile)
+            night = list_untagged(day, version=version, profile=profile)
         except CtaflowsError as why:
             if not why.retryable:
                 raise
@@ -243,10 +243,10 @@ def fetch(
     moved: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in ready)
     with progress_shown(f"Night {night.date}", len(ready), n_bytes) as gauge:
-        ended = in_turn(begin, batches(ready, max_files=files_a_batch(len(ready))))
+        ended = run_batches(begin, batches(ready, max_files=files_a_batch(len(ready))))
         fetched = (gauge.arrived(report_of(result)) for _, result in ended)
-        for part, found in in_turn(look, fetched):
-            known.add(given(found) or (), part.transfers)
+        for part, found in run_batches(look, fetched):
+            known.add(result_or_raise(found) or (), part.transfers)
             moved += part.transfers
     return moved
 

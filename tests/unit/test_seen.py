@@ -32,11 +32,11 @@ from ctaflows.errors import (
 )
 from ctaflows.flows.batches import (
     files_named,
-    in_turn,
     is_retryable,
     may_try_again,
     parts_of,
     report_of,
+    run_batches,
 )
 from ctaflows.model import Checksum, Entry, Report, Transfer
 from ctaflows.reporting.artifacts import (
@@ -133,7 +133,7 @@ def test_work_is_begun_a_few_at_a_time_and_given_in_order() -> None:
         return x * x
 
     results = []
-    for item, result in in_turn(lambda i: square.submit(i) if i != 7 else None, items()):
+    for item, result in run_batches(lambda i: square.submit(i) if i != 7 else None, items()):
         assert len(taken) - item <= 4, "no more than a few ahead"
         results.append(result)
     assert [r for i, r in enumerate(results) if i not in (7, 13)] == [
@@ -148,8 +148,8 @@ def test_stages_feed_each_other() -> None:
     def double(x: int) -> int:
         return 2 * x
 
-    doubled = (result for _, result in in_turn(double.submit, range(10)))
-    assert [r for _, r in in_turn(double.submit, doubled)] == [4 * i for i in range(10)]
+    doubled = (result for _, result in run_batches(double.submit, range(10)))
+    assert [r for _, r in run_batches(double.submit, doubled)] == [4 * i for i in range(10)]
 
 
 def failed(path: str, error: Exception) -> Transfer:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.servers
 
 REPOSITORY = Path(__file__).parents[2]
 #: What is at the top of the repository and of no use to an installation.
-OTHERS = (".*", "__pycache__", "benchmarks", "build", "dist")
+OTHERS = (".[!e]*", "__pycache__", "benchmarks", "build", "dist")  # but .editable
 FLOWS = {
     "fetch-dl1": "ctaflows.flows.fetch_dl1:fetch_dl1",
     "maintain-token": "ctaflows.flows.maintain_token:maintain_token",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from serverkit import PrefectServer, free_port, process, wait_until
 
+from ctaflows.sandbox.certificates import Certificates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -95,6 +97,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # Each client reads its authorities anew: 40 ms for the hundred of certifi.
+        "PREFECT_API_SSL_CERT_FILE": str(Certificates(home, "localhost").ca_file),
+        # Events can be asked for so soon after they came, not after 5 s.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
         # A worker and a served flow look for runs this often.
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
@@ -118,9 +124,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
             wait_until(healthy, "the Prefect server's health", 240)
             # Settings are read when Prefect is imported, which may be long ago.
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+            from prefect import settings as known
 
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+            names = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_API_SSL_CERT_FILE")
+            ours = {getattr(known, name): settings[name] for name in names}
+            with known.temporary_settings(ours):
                 yield PrefectServer(url, home)
 
 

@@ -201,6 +201,7 @@ serve(*(flow.to_deployment(name) for name, flow in flows.items()), print_startin
 """
 
 
+@pytest.mark.servers
 def test_served_they_run_and_a_cancelled_watch_ends(
     prefect_server: Any, night: Path, box: Sandbox, here: Path, tmp_path: Path
 ) -> None:

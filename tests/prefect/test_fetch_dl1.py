@@ -9,11 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nights import make_night
 
 import ctaflows.flows.fetch_dl1 as module
 from ctaflows.errors import PartialFailure
 from ctaflows.flows.fetch_dl1 import fetch_dl1
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nights import make_night
 from serverkit import wait_until
 
 from ctaflows.errors import PartialFailure
 from ctaflows.flows.fetch_dl1 import fetch_dl1
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

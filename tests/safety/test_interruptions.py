@@ -2,7 +2,7 @@
 
 A seed decides which interruptions come, in which order, and when the kills come; where exactly they
 strike depends on the machine as well. It is printed, and `CTAFLOWS_TEST_SEED` repeats it.
-`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 60 unless it is set, for it takes time.
+`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 20 unless it is set, for it takes time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-N_INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "60"))
+N_INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "20"))
 pytestmark = [pytest.mark.repeats, pytest.mark.timeout(1500 + 5 * N_INTERRUPTIONS)]
 
 SEED = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))

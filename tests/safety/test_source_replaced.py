@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from ctaflows.storage.webdav import WebDAVStorage
 
+pytestmark = pytest.mark.usefixtures("short_ranges")
+
 PATH = "/n/a.h5"
-SIZES = {"one piece": 900_000, "ranges": 66 << 20}
+SIZES = {"one piece": 900_000, "ranges": 66 << 16}
 
 
 def content(seed: int, size: int) -> bytes:

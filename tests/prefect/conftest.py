@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from serverkit import PrefectServer, free_port, process, wait_until
 
-from ctaflows.sandbox.certificates import Certificates
+from ctaflows.sandbox.server import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

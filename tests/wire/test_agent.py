@@ -22,7 +22,6 @@ from commands import ok, run
 
 from ctaflows.atomic_files import write_private
 from ctaflows.auth import agent
-from ctaflows.auth import agent as agent_module
 from ctaflows.auth.renewal import Keeper
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import claims
@@ -117,10 +116,10 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """Let an agent live through a story; say whether it ended before the story did."""
 
     def lived(box: Sandbox, story: Iterator[None], **changes: Any) -> bool:
-        daemon.Files(box.settings()).lock.touch()
+        agent.Files(box.settings()).lock.touch()
         with monkeypatch.context() as patch:
             hours = Hours(story, patch)
-            agent_module.Agent(box.settings(**changes), hours).run()
+            agent.Agent(box.settings(**changes), hours).run()
         return not hours.is_set()
 
     return lived
@@ -128,7 +127,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
 
 def told(box: Sandbox, what: str) -> Any:
     """What an agent has said of itself."""
-    return daemon.Files(box.settings()).read().get(what)
+    return agent.Files(box.settings()).read().get(what)
 
 
 def in_process(box: Sandbox, name: str) -> Any:
@@ -393,26 +392,26 @@ def test_the_log_is_turned_over(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -
     """In this process, with a small size."""
     import logging
 
-    monkeypatch.setattr(agent_module, "_LOG_BYTES", 2000)
-    monkeypatch.setattr(agent_module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(agent, "_LOG_BYTES", 2000)
+    monkeypatch.setattr(agent.signal, "signal", lambda *_: None)
     # an agent that fails and recovers writes two lines each time
     n = 0
 
     def once(_self: object) -> float:
         nonlocal n
         n += 1
-        agent_module.log.info("line %d", n)
+        agent.log.info("line %d", n)
         if n > 200:
             raise TokenMissing("enough")
         return 0.0
 
-    monkeypatch.setattr(agent_module.Agent, "_once", once)
+    monkeypatch.setattr(agent.Agent, "_once", once)
     ours = logging.getLogger("ctaflows")
     before, level = list(ours.handlers), ours.level
     umask = os.umask(0)
     try:
-        monkeypatch.setattr(agent_module._settings, "load", lambda _: box.settings())
-        assert agent_module.main("sandbox") == 0
+        monkeypatch.setattr(agent._settings, "load", lambda _: box.settings())
+        assert agent.main("sandbox") == 0
     finally:
         os.umask(umask)
         for handler in [h for h in ours.handlers if h not in before]:
@@ -439,7 +438,7 @@ def test_the_log_is_turned_over(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_how_long_it_sleeps(expires_in: float | None, age_s: float, expected: float) -> None:
     tokens = TokenSet("x", expires_in=expires_in, obtained_at=1000.0)
-    assert agent_module.sleep_s(tokens, 1000.0 + age_s) == pytest.approx(expected)
+    assert agent.sleep_s(tokens, 1000.0 + age_s) == pytest.approx(expected)
 
 
 def test_an_agent_and_many_users(short: Sandbox) -> None:

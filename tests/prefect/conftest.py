@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from serverkit import PrefectServer, free_port, process, wait_until
@@ -86,6 +87,21 @@ deployments:
 """
 
 
+def remember_schemas(patch: pytest.MonkeyPatch) -> None:
+    """Let a block's schema be made once: Prefect makes it 150 times to save one (3.9.1)."""
+    from prefect.blocks.core import Block
+
+    real, made = Block.model_json_schema.__func__, {}
+
+    def remembered(cls: type[Block], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        key = cls, repr((args, sorted(kwargs.items())))
+        if key not in made:
+            made[key] = real(cls, *args, **kwargs)
+        return copy.deepcopy(made[key])
+
+    patch.setattr(Block, "model_json_schema", classmethod(remembered))
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server of its own home and database, and the session's settings pointing at it."""
@@ -128,6 +144,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
             names = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_API_SSL_CERT_FILE")
             ours = {getattr(known, name): settings[name] for name in names}
+            remember_schemas(patch)
             with known.temporary_settings(ours):
                 yield PrefectServer(url, home)
 

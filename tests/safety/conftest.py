@@ -10,7 +10,7 @@ from littledoor import LittleDoor
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import fetch, ranges
+from ctaflows.transfer import fetch, range_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +36,9 @@ def trusted(little: LittleDoor, box: Sandbox, tmp_path: Path) -> Path:
 @pytest.fixture
 def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are cut into ranges as those that are 16 times as large."""
-    monkeypatch.setattr(fetch, "RANGES_FROM_BYTES", ranges.RANGES_FROM_BYTES >> 4)
+    monkeypatch.setattr(fetch, "RANGES_FROM_BYTES", range_journal.RANGES_FROM_BYTES >> 4)
     for name in ("_MIB", "_MIN_RANGE_BYTES", "_MAX_RANGE_BYTES"):
-        monkeypatch.setattr(ranges, name, getattr(ranges, name) >> 4)
+        monkeypatch.setattr(range_journal, name, getattr(range_journal, name) >> 4)
 
 
 @pytest.fixture(params=["httpx", "libcurl"])

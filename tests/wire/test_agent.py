@@ -22,7 +22,7 @@ from commands import ok, run
 
 from ctaflows.atomic_files import write_private
 from ctaflows.auth import agent
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import claims
 from ctaflows.errors import AuthError, TokenMissing
@@ -189,7 +189,7 @@ def test_the_token_never_runs_out(
                 assert claims(token)["exp"] > time.time()
                 yield
 
-        Keeper(box.settings()).refresh()
+        TokenProvider(box.settings()).refresh()
         assert not live(box, story())
         assert len(tokens) >= 3
         grants = [r.status for r in box.requests if r.path.endswith("/token")]
@@ -216,7 +216,7 @@ def test_the_agent_survives_an_issuer_in_trouble(
         assert told(short, "message") is None
         assert (store.read() or TokenSet("")).remaining_s() > 0
 
-    Keeper(short.settings()).refresh()
+    TokenProvider(short.settings()).refresh()
     assert not live(short, story(), stall_timeout_s=0.2, attempts=2)
 
 
@@ -284,7 +284,7 @@ def test_a_login_that_ends_without_us_ends_the_agent(
     """Another machine of the same home logs out: the store is gone."""
 
     def story() -> Iterator[None]:
-        Keeper(short.settings()).log_out()
+        TokenProvider(short.settings()).log_out()
         while True:
             yield
 
@@ -449,7 +449,7 @@ def test_an_agent_and_many_users(short: Sandbox) -> None:
 
     def use() -> None:
         while not stop.is_set():
-            token = Keeper(settings).token()
+            token = TokenProvider(settings).token()
             if short._tokens.refusal(token) == "Token is not valid":
                 wrong.append(token)
             stop.wait(0.05)

@@ -38,8 +38,8 @@ ROUNDS = KILLS = 2 * INTERRUPTIONS
 ASKER = """
 import sys
 from ctaflows import settings
-from ctaflows.auth.renewal import Keeper
-keeper = Keeper(settings.load())
+from ctaflows.auth.renewal import TokenProvider
+keeper = TokenProvider(settings.load())
 print("ready", flush=True)
 for line in sys.stdin:
     try:
@@ -145,7 +145,7 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
 FORKER = """
 import os, sys, time
 from ctaflows import settings
-from ctaflows.auth.renewal import Keeper
+from ctaflows.auth.renewal import TokenProvider
 settings_ = settings.load()
 import ctaflows.transport.tls, httpx, ssl
 print("ready", flush=True)
@@ -153,7 +153,7 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         try:
-            Keeper(settings_).refresh()
+            TokenProvider(settings_).refresh()
         except BaseException as why:
             os.write(2, repr(why).encode() + b"\\n")
             os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -103,8 +104,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture
 def box(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A sandbox of the test's own."""
+
+    def copied(folder: Path, _host: str) -> Certificates:
+        shutil.copytree(certificates.ca_file.parent, folder, dirs_exist_ok=True)
+        return certificates
+
     with monkeypatch.context() as patch:
-        patch.setattr("ctaflows.sandbox.sandbox.Certificates", lambda *_: certificates)
+        patch.setattr("ctaflows.sandbox.sandbox.Certificates", copied)
         sandbox = Sandbox()
     with sandbox:
         yield sandbox

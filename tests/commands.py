@@ -35,9 +35,9 @@ class Done:
     err: str
 
 
-def ctaflows(*words: str) -> Done:
+def ctaflows(*words: str, **env: str) -> Done:
     """Run a command, without a terminal."""
-    done = run(*words)
+    done = run(*words, **env)
     assert "Traceback" not in done.stderr, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import examples
 import pytest
 
 from ctaflows.sandbox import Sandbox
+from ctaflows.sandbox.server import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,10 +95,24 @@ def closed_doors() -> Iterator[None]:
             door.close()
 
 
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Those of all boxes: to make them takes as long as all else of a sandbox."""
+    return Certificates(tmp_path_factory.mktemp("tls"), "localhost")
+
+
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
+def box(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A sandbox of the test's own."""
-    with Sandbox() as sandbox:
+
+    def copied(folder: Path, _host: str) -> Certificates:
+        shutil.copytree(certificates.ca_file.parent, folder, dirs_exist_ok=True)
+        return certificates
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctaflows.sandbox.sandbox.Certificates", copied)
+        sandbox = Sandbox()
+    with sandbox:
         yield sandbox
 
 

@@ -1,4 +1,7 @@
-"""How many examples Hypothesis tries: as many as a test says, times what the environment says."""
+"""How often tests try what depends on chance, as the environment says.
+
+Hypothesis tries as many examples as a test says, times `TIMES`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import hypothesis
 
 #: Set by `make soak`.
 TIMES = int(os.environ.get("CTAFLOWS_TEST_EXAMPLES", "1"))
+#: How often a night is interrupted; .ci/run and `make soak` set more.
+INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "20"))
 
 
 def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:

@@ -7,12 +7,11 @@ from typing import Any
 from xdist.scheduler import LoadScopeScheduling
 
 #: Folders whose tests use one server, which takes long to start and is started in one process.
-_ONE_SERVER = ("deployments", "servers")
-#: What takes long begins first, so that the end has only short ones. Each process that has tests of
-#: prefect starts a server of its own, before anything else in it has to do with Prefect: whose API
-#: it is, is read when Prefect is imported.
+_ONE_SERVER = ("prefect", "deployments", "servers")
+#: What takes long begins first, so that the end has only short ones. Prefect's server is started
+#: before anything else in its process has to do with Prefect: whose API it is, is read when Prefect
+#: is imported.
 _FIRST = (
-    "prefect/test_control.py",
     "prefect",
     "deployments",
     "servers",

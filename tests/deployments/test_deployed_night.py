@@ -33,7 +33,11 @@ def test_each_deployment_is_as_described(server: Site, deployed: Site) -> None:
     (morning,) = (s.schedule for s in night.schedules if s.slug == "morning")
     assert (morning.cron, morning.timezone) == ("0 8 * * *", "Atlantic/Canary")
     assert night.parameters == {"dest": str(server.nights)}
-    assert token.schedules[0].schedule.anchor_date == dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    (often,) = (s.schedule for s in token.schedules)
+    assert often.interval == dt.timedelta(minutes=4)
+    assert often.anchor_date == dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    described = token.parameter_openapi_schema["properties"]["block"]["description"]
+    assert "Prefect Secret block" in described
     assert not found["mirror/tree"].schedules
     assert not found["upload-results/results"].schedules
     strategies = ((night, "ENQUEUE"), (token, "CANCEL_NEW"), (arrivals, "CANCEL_NEW"))

@@ -38,7 +38,9 @@ def night(box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.servers)]
+)
 def test_shell_lines(page: str, night: Path) -> None:
     lines = [
         line.partition("  #")[0].strip()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from serverkit import PrefectServer, free_port, process, wait_until
+
+from ctaflows.sandbox.server import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +87,21 @@ deployments:
 """
 
 
+def remember_schemas(patch: pytest.MonkeyPatch) -> None:
+    """Let a block's schema be made once: Prefect makes it 150 times to save one (3.9.1)."""
+    from prefect.blocks.core import Block
+
+    real, made = Block.model_json_schema.__func__, {}
+
+    def remembered(cls: type[Block], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        key = cls, repr((args, sorted(kwargs.items())))
+        if key not in made:
+            made[key] = real(cls, *args, **kwargs)
+        return copy.deepcopy(made[key])
+
+    patch.setattr(Block, "model_json_schema", classmethod(remembered))
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server of its own home and database, and the session's settings pointing at it."""
@@ -95,6 +113,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # Each client reads its authorities anew: 40 ms for the hundred of certifi.
+        "PREFECT_API_SSL_CERT_FILE": str(Certificates(home, "localhost").ca_file),
+        # Events can be asked for so soon after they came, not after 5 s.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
         # A worker and a served flow look for runs this often.
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
@@ -118,9 +140,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
             wait_until(healthy, "the Prefect server's health", 240)
             # Settings are read when Prefect is imported, which may be long ago.
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+            from prefect import settings as known
 
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+            names = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_API_SSL_CERT_FILE")
+            ours = {getattr(known, name): settings[name] for name in names}
+            remember_schemas(patch)
+            with known.temporary_settings(ours):
                 yield PrefectServer(url, home)
 
 

@@ -38,10 +38,8 @@ def arrived(folder: Path) -> dict[str, bytes]:
 
 def deploy(server: Any, name: str, pool: str, **parameters: Any) -> Any:
     """Deploy fetch-dl1 for a process worker of this machine; give the deployment's id."""
-    from prefect.client.schemas.actions import WorkPoolCreate
-
+    server.make_pool(pool)
     with server.client as client:
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
         flow_id = client.create_flow_from_name("fetch-dl1")
         step = {"prefect.deployments.steps.set_working_directory": {"directory": str(REPOSITORY)}}
         return client.create_deployment(

@@ -71,32 +71,47 @@ class PrefectServer:
         """Wait until the database has `n` task runs of a flow run, all over; give them by name."""
         from prefect.client.schemas.filters import FlowRunFilter
 
+        wanted = FlowRunFilter(id={"any_": [flow_run_id]})
+
         def ask():
-            with self.client as client:
-                runs = client.read_task_runs(
-                    flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id]})
-                )
+            runs = client.read_task_runs(flow_run_filter=wanted)
             return len(runs) >= n and all(r.state and r.state.is_final() for r in runs) and runs
 
-        runs = wait_until(ask, f"{n} finished task runs of {flow_run_id}")
+        with self.client as client:  # one for all questions: to make it costs more than they do
+            runs = wait_until(ask, f"{n} finished task runs of {flow_run_id}")
         return sorted(runs, key=lambda run: run.name)
 
     def finished(self, flow_run_id, log: Path | None = None):
         """Wait until a flow run is over; give it. Where it does not end, show the log."""
 
         def ask():
-            with self.client as client:
-                run = client.read_flow_run(flow_run_id)
+            run = client.read_flow_run(flow_run_id)
             return run.state and run.state.is_final() and run
 
         try:
-            return wait_until(ask, f"the end of flow run {flow_run_id}")
+            with self.client as client:
+                return wait_until(ask, f"the end of flow run {flow_run_id}")
         except AssertionError:
             print(log.read_text() if log else "", file=sys.stderr)
             raise
 
+    def make_pool(self, name: str) -> None:
+        """Make a work pool for processes of this machine, unless there is one."""
+        from prefect.client.schemas.actions import WorkPoolCreate
+
+        with self.client as client:
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"), overwrite=True)
+
+    def ask(self, *words: str) -> str:
+        """Run ``prefect WORDS`` in this process; give its output."""
+        from prefect.testing.cli import CycloptsCliRunner
+
+        done = CycloptsCliRunner().invoke(["--no-prompt", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
     def cli(self, *words: str, cwd: Path | None = None) -> str:
-        """Run ``prefect WORDS``; give its output."""
+        """Run ``prefect WORDS`` in a process of its own; give its output."""
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *words],
             cwd=cwd,

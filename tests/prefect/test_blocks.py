@@ -284,7 +284,7 @@ def test_saved_secrets_are_shown_to_nobody_who_does_not_ask(server: Any, here: P
     assert REFRESH not in shown
     assert "********" in shown
     assert SECRET in asked, "the test looks at the right thing"
-    told = server.cli("block", "inspect", "cta-credentials/secretive")
+    told = server.ask("block", "inspect", "cta-credentials/secretive")
     assert SECRET not in told
     assert REFRESH not in told
 

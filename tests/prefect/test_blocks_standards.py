@@ -114,7 +114,7 @@ def test_a_unit_is_told_where_a_number_has_one(block: Any) -> None:
 
 @pytest.mark.parametrize("module", ["ctaflows", "ctaflows.blocks"])
 def test_prefect_registers_them(prefect_server: Any, module: str) -> None:
-    told = prefect_server.cli("block", "register", "-m", module)
+    told = prefect_server.ask("block", "register", "-m", module)
     assert "Successfully registered 3 blocks" in told
     with prefect_server.client as client:
         for slug in SLUGS:

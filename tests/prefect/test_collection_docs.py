@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nights import make_night
 
 from ctaflows import block_profiles
 from ctaflows.sandbox import Sandbox
 from ctaflows.sandbox.hub import Hub
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

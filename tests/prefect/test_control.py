@@ -88,6 +88,7 @@ def cancel_and_look(server: Any, run_id: Any, here: Path, log: Path, above: int)
     assert "Stopped" in task.state.message
 
 
+@pytest.mark.servers
 def test_a_run_of_a_worker_is_cancelled_and_one_is_killed(
     prefect_server: Any, box: Sandbox, here: Path, tmp_path: Path, sent: list[int]
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_run_of_a_worker_is_cancelled_and_one_is_killed(
     assert twice <= SLOW_BYTES / 100
 
 
+@pytest.mark.servers
 def test_a_served_run_is_cancelled(
     prefect_server: Any, box: Sandbox, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
+import pytest
 from controlkit import SLOW_BYTES, arrived, make_night, parts_bytes
 from serverkit import PrefectServer, free_port, process, wait_until
 
@@ -52,6 +53,7 @@ def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         yield child
 
 
+@pytest.mark.servers
 def test_the_transfer_goes_on_and_the_end_is_recorded(
     box: Sandbox, here: Path, tmp_path: Path
 ) -> None:

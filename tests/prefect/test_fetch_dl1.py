@@ -6,18 +6,18 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serverkit import process
+from nights import make_night
 
 import ctaflows.flows.fetch_dl1 as module
 from ctaflows.errors import PartialFailure
 from ctaflows.flows.fetch_dl1 import fetch_dl1
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ctaflows.sandbox import Sandbox
 
 
@@ -179,22 +179,3 @@ def test_its_parameters_make_a_form() -> None:
     assert schema["date"]["default"] == "last-night"
     assert not fetch_dl1.parameters.required
     assert all(schema[name].get("description") for name in schema)
-
-
-def test_the_deployment_runs_in_a_worker(
-    prefect_server: Any, box: Sandbox, night: Path, tmp_path: Path
-) -> None:
-    deployments = Path(__file__).parents[2] / "deployments"
-    prefect_server.cli("work-pool", "create", "ctaflows", "--type", "process", "--overwrite")
-    prefect_server.cli("deploy", "--all", cwd=deployments)
-    prefect_server.cli(
-        "deployment", "run", "fetch-dl1/night",
-        "--param", "date=2024-11-14", "--param", f"dest={night}",
-    )  # fmt: skip
-    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ctaflows"]
-    log = tmp_path / "worker.log"
-    with process(worker, log, env=dict(os.environ)):
-        run = prefect_server.finished(newest(prefect_server).id, log)
-    assert run.state.is_completed(), log.read_text()
-    assert run.name == "fetch-dl1-20241114"
-    assert len(list(night.rglob("*.h5"))) == 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from serverkit import process
+from serverkit import process, wait_until
 
 from ctaflows.tracking.flow import DualFlow, flow
 from ctaflows.tracking.task import task
@@ -129,7 +129,7 @@ def trigger(name: str, **parameters: int):
 
 
 def test_deployed_a_worker_runs_it(prefect_server, project):
-    prefect_server.cli("work-pool", "create", "here", "--type", "process")
+    prefect_server.make_pool("here")
     prefect_server.cli("deploy", "--all", cwd=project)
     with prefect_server.client as client:
         schema = client.read_deployment_by_name("sum-doubles/by-path").parameter_openapi_schema
@@ -145,9 +145,8 @@ def test_deployed_a_worker_runs_it(prefect_server, project):
             assert [task.state.name for task in tasks] == ["Completed"] * n_tasks
 
 
+@pytest.mark.servers
 def test_served_it_runs(prefect_server, project):
-    from serverkit import wait_until
-
     log = prefect_server.home / "serve.log"
     with process([sys.executable, "flows_of_mine/sums.py"], log, cwd=project):
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +18,7 @@ from ctaflows.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -153,6 +153,7 @@ def test_a_worker_without_the_home_takes_the_block(
     assert kept["refresh_token"] not in told
 
 
+@pytest.mark.servers
 def test_it_is_served_on_one_machine(
     prefect_server: Any, box: Sandbox, here: Path, tmp_path: Path
 ) -> None:
@@ -174,15 +175,6 @@ def test_it_is_served_on_one_machine(
     assert refreshes(box) == 1
 
 
-def test_its_deployment_has_one_run_at_a_time(prefect_server: Any) -> None:
-    deployments = Path(__file__).parents[2] / "deployments"
-    prefect_server.cli("work-pool", "create", "ctaflows", "--type", "process", "--overwrite")
-    prefect_server.cli("deploy", "--all", cwd=deployments)
-    with prefect_server.client as client:
-        found = client.read_deployment_by_name("maintain-token/token")
-    assert found.schedules[0].schedule.interval.total_seconds() == 240
-    assert found.global_concurrency_limit.limit == 1
-    assert found.concurrency_options.collision_strategy == "CANCEL_NEW"
-    assert "Prefect Secret block" in found.parameter_openapi_schema["properties"]["block"][
-        "description"
-    ]  # fmt: skip
+def test_its_parameters_make_a_form() -> None:
+    described = maintain_token.parameters.properties["block"]["description"]
+    assert "Prefect Secret block" in described

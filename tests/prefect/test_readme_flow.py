@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.sandbox.night import make_night
+from nights import make_night
 
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nights import make_night
 from serverkit import wait_until
 
 from ctaflows.errors import PartialFailure
 from ctaflows.flows.fetch_dl1 import fetch_dl1
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,6 +203,7 @@ def automated(prefect_server: Any) -> Iterator[None]:
                     client._client.delete(f"/{kind}/{one['id']}").raise_for_status()
 
 
+@pytest.mark.servers
 @pytest.mark.usefixtures("automated")
 def test_the_documented_automation_starts_the_analysis(
     prefect_server: Any, night: Path, tmp_path: Path
@@ -213,7 +214,7 @@ def test_the_documented_automation_starts_the_analysis(
     (deployment,) = blocks("automations.md", "yaml")
     (project / "analysis.py").write_text(code)
     (project / "prefect.yaml").write_text(deployment)
-    prefect_server.cli("work-pool", "create", "analysis", "--type", "process", "--overwrite")
+    prefect_server.make_pool("analysis")
     prefect_server.cli("deploy", "--all", cwd=project)
     fetch_dl1.tracked("20241114", dest=str(night))
 

@@ -7,6 +7,7 @@ import pickle
 import sys
 
 import pytest
+from serverkit import process, wait_until
 
 from ctaflows.errors import UsageError
 from ctaflows.tracking.flow import flow
@@ -98,8 +99,6 @@ def test_never_tracks_no_task_even_in_a_flow(prefect_server):
 
 
 def test_always_tracks_outside_a_flow(prefect_server, monkeypatch):
-    from serverkit import wait_until
-
     monkeypatch.setenv("CTAFLOWS_TRACK", "always")
     name = f"alone-{os.getpid()}"
     alone = add.with_options(task_run_name=name)
@@ -191,9 +190,8 @@ def test_the_process_runner_runs_it(prefect_server, sums):
     assert {run.state.name for run in runs} == {"Completed"}
 
 
+@pytest.mark.servers
 def test_it_runs_in_the_background(prefect_server, project, sums):
-    from serverkit import process
-
     future = sums.double.delay(21)
     command = [sys.executable, "-m", "prefect", "task", "serve", "flows_of_mine/sums.py:double"]
     with process(command, prefect_server.home / "task-serve.log", cwd=project):

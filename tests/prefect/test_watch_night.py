@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from nights import make_night
 from serverkit import process, wait_until
 
 from ctaflows.cli.run import flow_command
@@ -21,7 +22,6 @@ from ctaflows.dl1.night_watch import MEMORY
 from ctaflows.errors import AuthError, DoorBusy, PartialFailure, UsageError
 from ctaflows.flows.fetch_dl1 import fetch_dl1
 from ctaflows.flows.watch_night import watch_night
-from ctaflows.sandbox.night import make_night
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,6 +201,7 @@ serve(*(flow.to_deployment(name) for name, flow in flows.items()), print_startin
 """
 
 
+@pytest.mark.servers
 def test_served_they_run_and_a_cancelled_watch_ends(
     prefect_server: Any, night: Path, box: Sandbox, here: Path, tmp_path: Path
 ) -> None:

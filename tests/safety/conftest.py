@@ -10,6 +10,7 @@ from littledoor import LittleDoor
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import WebDAVStorage
+from ctaflows.transfer import fetch, range_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,14 @@ def trusted(little: LittleDoor, box: Sandbox, tmp_path: Path) -> Path:
     bundle = tmp_path / "both.pem"
     bundle.write_text(little.ca_file.read_text() + box.ca_file.read_text())
     return bundle
+
+
+@pytest.fixture
+def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are cut into ranges as those that are 16 times as large."""
+    monkeypatch.setattr(fetch, "RANGES_FROM_BYTES", range_journal.RANGES_FROM_BYTES >> 4)
+    for name in ("_MIB", "_MIN_RANGE_BYTES", "_MAX_RANGE_BYTES"):
+        monkeypatch.setattr(range_journal, name, getattr(range_journal, name) >> 4)
 
 
 @pytest.fixture(params=["httpx", "libcurl"])

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from commandline import run
+from commands import ctaflows as run
 from littledoor import digest
 
 from ctaflows.errors import ChecksumMismatch
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
     from ctaflows.storage.webdav import WebDAVStorage
 
+pytestmark = pytest.mark.usefixtures("short_ranges")
+
 SMALL = random.Random(1).randbytes(30_000)
 MIDDLE = random.Random(2).randbytes(900_000)
-LARGE = random.Random(3).randbytes(1 << 20) * 66  # comes in several ranges
+LARGE = random.Random(3).randbytes(66 << 16)  # comes in several ranges, since they are short
 FILES = {"/n/a.h5": SMALL, "/n/b.h5": MIDDLE, "/n/c.h5": LARGE}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from commandline import run
+from commands import ctaflows
 from littledoor import HEAD, OPEN, Handler, response
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def test_nothing_is_deleted_on_its_word(little: LittleDoor, aimed: Path, kind: s
     here.parent.mkdir()
     here.write_bytes(SMALL)
     little.when("PROPFIND", LISTINGS[kind])
-    done = run("get", "-r", "n", ".", "--delete", CTAFLOWS_ATTEMPTS="1", CTAFLOWS_BACKOFF_S="0.01")
+    done = ctaflows(
+        "get", "-r", "n", ".", "--delete", CTAFLOWS_ATTEMPTS="1", CTAFLOWS_BACKOFF_S="0.01"
+    )
     assert done.code in (8, 9), done.err
     assert here.read_bytes() == SMALL
 
@@ -143,7 +146,7 @@ def test_a_get_that_is_sent_where_it_may_not_go(
     plain = little.server("plain", tls=False)
     little.files["/n/f.h5"] = data
     little.when("GET", _away(there.format(port=plain.port)))
-    done = run("get", "n/f.h5", "f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
+    done = ctaflows("get", "n/f.h5", "f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
     assert done.code in (8, 9), done.err
     assert not (aimed / "f.h5").exists()
     assert little.connections["plain"] == 0, "nobody even knocked there"
@@ -157,7 +160,7 @@ def test_an_upload_that_is_sent_to_plain_http(little: LittleDoor, aimed: Path, d
     little.when(
         "PUT", lambda h: h.reply(307, {"Location": f"http://localhost:{plain.port}{h.path}"})
     )
-    done = run("put", "f.h5", "n/f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
+    done = ctaflows("put", "f.h5", "n/f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
     assert done.code in (8, 9), done.err
     assert little.connections["plain"] == 0
     assert set(little.files) == {"/n/other.h5"}
@@ -167,7 +170,7 @@ def test_redirects_in_a_circle(little: LittleDoor, aimed: Path) -> None:
     little.files["/n/f.h5"] = LARGE
     for origin, url in (("door", little.pool_url), ("pool", little.url)):
         little.when("GET", _away(f"{url}/n/f.h5"), origin=origin)
-    done = run("get", "n/f.h5", "f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
+    done = ctaflows("get", "n/f.h5", "f.h5", CTAFLOWS_ATTEMPTS="2", CTAFLOWS_BACKOFF_S="0.01")
     assert done.code == 8, done.err
     n_asked = sum(heard.method == "GET" for heard in little.heard)
     assert n_asked <= 2 * 6

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from commandline import run
+from commands import ctaflows
 from littledoor import Tunnel
 from test_hostile_answers import BODIES, MOST_MB
 
@@ -82,7 +83,7 @@ def test_through_a_proxy(little: LittleDoor, aimed: Path, monkeypatch: pytest.Mo
             monkeypatch.setenv(name, tunnel.url)
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
-        assert run("get", "-r", "n", "here").code == 0
+        assert ctaflows("get", "-r", "n", "here").code == 0
     asked = [h for h in little.heard if h.method == "GET"]
     assert len(asked) == 2 * len(FILES), "each once at the door and once at the pool"
     assert tunnel.heads

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from commandline import run
+from commands import ctaflows as run
 from littledoor import Tunnel
 
 from ctaflows.transfer import uploads

@@ -2,7 +2,7 @@
 
 A seed decides which interruptions come, in which order, and when the kills come; where exactly they
 strike depends on the machine as well. It is printed, and `CTAFLOWS_TEST_SEED` repeats it.
-`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 60 unless it is set, for it takes time.
+`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 20 unless it is set, for it takes time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from examples import INTERRUPTIONS as N_INTERRUPTIONS
 from nights import make_night
 from onlooker import Onlooker, digest, files
 from pacing import Gate, PacedPool
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-N_INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "60"))
 pytestmark = [pytest.mark.repeats, pytest.mark.timeout(1500 + 5 * N_INTERRUPTIONS)]
 
 SEED = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 NIGHT = "cta/DL1/20241114"
 #: Sizes beside the night's small files, so that kills land inside of files.
-GET_SIZES = [24 << 20] * 7 + [5 << 20] * 16 + [300_000] * 20
-PUT_SIZES = [1_500_000] * 6 + [600_000] * 40 + [150_000] * 60
+_MANY = min(10, N_INTERRUPTIONS // 6)
+GET_SIZES = [24 << 20] * 2 + [5 << 20] * 2 * _MANY + [300_000] * 2 * _MANY
+PUT_SIZES = [1_500_000] * _MANY + [600_000] * 4 * _MANY + [150_000] * 6 * _MANY
 
 
 def write_files(folder: Path, sizes: list[int], rng: random.Random) -> None:

@@ -203,9 +203,10 @@ def test_parts_and_journals_of_the_first_version_are_gone_on_with(
     assert (record["resumed_bytes"], record["verified"]) == (1_000_000, True)
 
 
+@pytest.mark.usefixtures("short_ranges")
 def test_one_range_that_is_no_file_is_asked_for_again(little: LittleDoor, at_little: Path) -> None:
     little.has_sums = False
-    data = little.files[PATH] = content(1 << 20) * 66
+    data = little.files[PATH] = content(66 << 16)
     for odd in (note, page, short_range):
         little.when("GET", odd, origin="pool", times=1)
     assert get().code == 0
@@ -225,11 +226,12 @@ def test_nor_among_many_small_files(
         assert Path(path[1:]).read_bytes() == data
 
 
+@pytest.mark.usefixtures("short_ranges")
 def test_ranges_without_a_length_are_left_to_one_stream(
     little: LittleDoor, at_little: Path
 ) -> None:
     little.has_sums = False
-    data = little.files[PATH] = content(1 << 20) * 66
+    data = little.files[PATH] = content(66 << 16)
 
     def chunked(handler: Handler) -> bool:
         asked = handler.headers.get("range", "")[6:].partition("-")

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from ctaflows.storage.webdav import WebDAVStorage
 
+pytestmark = pytest.mark.usefixtures("short_ranges")
+
 PATH = "/n/a.h5"
-SIZES = {"one piece": 900_000, "ranges": 66 << 20}
+SIZES = {"one piece": 900_000, "ranges": 66 << 16}
 
 
 def content(seed: int, size: int) -> bytes:
@@ -43,7 +45,7 @@ class Replaced:
     def __init__(self, little: LittleDoor, old: bytes, new: bytes, n_answers: int) -> None:
         self.little, self.old, self.new = little, old, new
         self.left = n_answers
-        self.answered = threading.Semaphore(0)
+        self.n_sent, self.n_answers, self.all_sent = 0, n_answers, threading.Event()
         self._lock = threading.Lock()
         little.files[PATH] = old
         little.when("GET", self.answer, origin="pool")
@@ -67,7 +69,10 @@ class Replaced:
         if is_last:
             self.little.files[PATH] = self.new
         handler.raw("\r\n".join([*head, "\r\n"]), [self.old[start:stops]])
-        self.answered.release()
+        with self._lock:
+            self.n_sent += 1
+            if self.n_sent == self.n_answers:
+                self.all_sent.set()
         return True
 
 
@@ -105,14 +110,11 @@ def test_between_two_runs(
     little.has_sums = sums
     old, new = versions(SIZES[size], change)
     little.files[PATH] = old
-    n_answers = 1 if size == "one piece" else 3
-    replaced = Replaced(little, old, old, n_answers=n_answers)
+    replaced = Replaced(little, old, old, n_answers=1 if size == "one piece" else 3)
 
     def busy(handler: Handler) -> bool:
         """Answer 503 once the others have their bytes."""
-        for _ in range(n_answers):
-            assert replaced.answered.acquire(timeout=60)
-        replaced.answered.release(n_answers)
+        assert replaced.all_sent.wait(60)
         return handler.reply(503)
 
     little.when("GET", busy, origin="pool")

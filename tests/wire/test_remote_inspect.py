@@ -227,10 +227,9 @@ def test_several_are_read_at_once(
     box: Sandbox, there: str, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waits until the others have begun: one after the other they would wait for ever."""
-    names = [there.replace(".0000.", f".000{i}.") for i in range(4)]
-    for name in names[1:]:
-        box.put(name, made.read_bytes())
-    together = threading.Barrier(4)
+    names = [there.replace(".0000.", f".000{i}.") for i in range(2)]
+    box.put(names[1], made.read_bytes())
+    together = threading.Barrier(2)
     real = remote.RemoteFile
 
     def opened(*args: Any, **options: Any) -> Any:
@@ -243,7 +242,7 @@ def test_several_are_read_at_once(
     box.put("page.h5", b"<html>")
     together = threading.Barrier(1)
     monkeypatch.setattr(remote, "RemoteFile", real)
-    found = inspect_remote_dl1_files([*names[:2], "page.h5", "gone.h5"])
+    found = inspect_remote_dl1_files([*names, "page.h5", "gone.h5"])
     assert [one.summary is not None for one in found] == [True, True, False, False]
     assert [one.error.partition(":")[0] for one in found[2:] if one.error] == [
         "NotHDF5",

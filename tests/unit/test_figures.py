@@ -160,7 +160,7 @@ def test_drawing_is_loaded_when_something_is_drawn():
     program = (
         "import sys, ctaflows.tasks.pictures, ctaflows.dl1.report.html\n"
         "import ctaflows.dl1.report.plots as f\n"
-        "assert not {'matplotlib', 'numpy', 'prefect', 'h5py'} & set(sys.modules)\n"
+        "assert not {'matplotlib', 'numpy', 'prefect', 'h5py', 'jinja2'} & set(sys.modules)\n"
         "from nightkit import subrun\n"
         "f.save(f.pictures_of([subrun()]), sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -1,19 +1,24 @@
 """The page of a night: one file, all of it text that is meant to be there."""
 
+import base64
 import dataclasses
 import datetime as dt
+import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from importlib import resources
 
 import pytest
-from nightkit import FOLDER, damaged, datacheck, report, subrun
+from nightkit import BEGIN, FOLDER, damaged, datacheck, report, subrun
 
-from ctaflows.dl1.quality.checks import Inspection, remarks
+from ctaflows.dl1.night import Gaps
+from ctaflows.dl1.night_completeness import Completeness, Duplicate, SizeOutlier
+from ctaflows.dl1.quality.checks import Check, Inspection, remarks
 from ctaflows.dl1.report.html import page
 from ctaflows.dl1.report.tables import rows_of, runs_of
-from ctaflows.model import Transfer
+from ctaflows.model import Checksum, Transfer
 from ctaflows.tasks.pictures import write_page
 
 WEEK = dt.timedelta(days=7)
@@ -145,7 +150,9 @@ def test_nothing_is_loaded_and_only_its_own_script_runs(text):
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", text)
     ((policy, _),) = found.all("meta", **{"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none'; ")
-    assert len(found.all("script")) == 1
+    ((_, script),) = found.all("script")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f" script-src 'sha256-{digest}'; " in policy["content"]
 
 
 HOSTILE = (
@@ -170,6 +177,79 @@ def test_hostile_names_and_words_are_only_text(tmp_path):
     assert all(shown.rpartition("/")[2] in row for row in found.rows())
     (first, _) = [attrs for attrs, _ in found.all("td") if attrs.get("title")]
     assert first["title"].endswith(shown)
+
+
+EVIL = "<script>\"'&"
+
+
+def with_texts(value, change):
+    """Give the value with every text in it changed; verdicts are words of our own."""
+    if isinstance(value, str):
+        return change(value)
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{
+            k: v if k == "verdict" else with_texts(v, change) for k, v in fields.items()
+        })  # fmt: skip
+    if isinstance(value, Mapping):
+        return {with_texts(k, change): with_texts(v, change) for k, v in value.items()}
+    return tuple(with_texts(v, change) for v in value) if isinstance(value, tuple) else value
+
+
+def bare(inspection, *checks):
+    summary = dataclasses.replace(inspection.summary, tables=())
+    return dataclasses.replace(inspection, summary=summary, checks=checks)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Give a night in which whatever may be told is told."""
+    beyond = Check("beyond", 2.0, "a unit", (0, 1), (0, 9), "warn", said="/a/t", source="a source")
+    census = Completeness(
+        "20241114", "v0.2", "/cta/looked-at", BEGIN,
+        missing=("Run1",), growing=("census-grows.h5",), empty=("/cta/empty.h5",),
+        data_without_datacheck=("Run2.0001",), datacheck_without_data=("Run2.0002",),
+        doubles=(Duplicate("double", 3, 2, ("here", "there")),),
+        odd_sizes=(SizeOutlier("/cta/odd.h5", 1, 2),), unknown=("/cta/unknown",),
+        only_older={"Run1": "v0.05"}, awaited={"Run4": "v0.3"},
+    )  # fmt: skip
+    moved = Transfer(
+        "/cta/DL1/20241114/v0.2/dl1_LST-1.Run11112.0000.h5", "/data/local.h5", 5,
+        checksum=Checksum("md5", "00"), verified=True, server="a server", note="a note",
+    )  # fmt: skip
+    lost = Transfer("/cta/lost.h5", "/data/lost.h5", error="NetworkError: it broke")
+    night = report(
+        bare(subrun(), beyond),
+        damaged(),
+        bare(datacheck()),
+        transfers=[moved, lost],
+        census=census,
+        versions={v: f"/cta/DL1/20241114/{v}" for v in ("v0.1", "v0.2")},
+    )
+    gaps = Gaps(
+        ("Run5",), ("grows.h5",), {"Run5": "v0.04"}, True, {"Run6": "v0.4"}, ("/cta/gaps-unknown",)
+    )
+    return dataclasses.replace(night, gaps=gaps)
+
+
+def test_no_text_of_a_night_is_taken_for_html(told):
+    texts, shown = set(), set()
+    with_texts(told, texts.add)
+    for night in (told, tuple(told.inspections.values())):
+        known = {key for _, attrs, _ in Page(page(night)).elements for key in attrs}
+        for change in (lambda text: text + EVIL, lambda text: EVIL + text):
+            text = page(with_texts(night, change))
+            found = Page(text)
+            assert text.count("<script>") == len(found.all("script")) == 1
+            assert {key for _, attrs, _ in found.elements for key in attrs} == known
+            read = [v for _, attrs, said in found.elements for v in (*attrs.values(), *said) if v]
+            shown |= {text for text in texts if any(change(text) in v for v in read)}
+    # all others were there to be escaped; of a checksum, the first 16 characters
+    (readable,) = damaged().checks
+    assert texts - shown == {
+        "/data/local.h5", "/data/lost.h5", "a server", "a note", "a source", readable.source,
+        "1a2b3c4d", "lstchain", "DL1a+DL1b", "datacheck", "/cta/looked-at", "/cta/gaps-unknown",
+    }  # fmt: skip
 
 
 def test_it_can_be_read_without_eyes_or_colours(text):

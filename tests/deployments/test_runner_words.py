@@ -110,7 +110,7 @@ def test_a_worker_makes_no_cluster_of_its_own() -> None:
 
 
 def test_ctrl_c_stays_with_who_had_it() -> None:
-    code = "import signal; from ctaflows import runners; runners.make('slurm'); "
+    code = "import signal; from ctaflows.tracking import task_runners; task_runners.make('slurm'); "
     code += "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120

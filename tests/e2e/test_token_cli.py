@@ -363,8 +363,8 @@ def test_a_process_that_ends_while_another_thread_renews_does_not_lose_the_login
     lines = [
         "import sys, threading",
         "from ctaflows import settings",
-        "from ctaflows.auth.renewal import Keeper",
-        "keeper = Keeper(settings.load())",
+        "from ctaflows.auth.renewal import TokenProvider",
+        "keeper = TokenProvider(settings.load())",
         "threading.Thread(target=keeper.refresh, daemon=True).start()",
         "sys.stdin.read()",
         end,

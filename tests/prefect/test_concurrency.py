@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 DOOR = "https://door.example.org:2880/base"
 BATCH = """
 import sys, time
-from ctaflows.tracking.concurrency_limit import admitted
+from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.flow import flow
 
 @flow(name="one-batch")
 def one_batch():
-    with admitted(sys.argv[1]):
+    with limited(sys.argv[1]):
         print("in", time.time(), flush=True)
         time.sleep(1.0)
         print("out", time.time(), flush=True)

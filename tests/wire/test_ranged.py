@@ -202,11 +202,11 @@ def test_what_came_in_ranges_is_gone_on_with_by_one_connection(
 KILLED = """
 import os, signal, sys
 from ctaflows.tasks import fetch_file
-from ctaflows.transfer import fetch, ranges
+from ctaflows.transfer import fetch, range_journal
 from ctaflows.transfer.progress import Progress, reported_to
 
 fetch.RANGES_FROM_BYTES = 1 << 20
-ranges._MIN_RANGE_BYTES = ranges._MAX_RANGE_BYTES = 1 << 18
+range_journal._MIN_RANGE_BYTES = range_journal._MAX_RANGE_BYTES = 1 << 18
 
 class Watch(Progress):
     seen = 0

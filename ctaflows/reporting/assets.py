@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import home
-from ctaflows.dl1.report.markdown import tally
+from ctaflows.dl1.report.totals import totals_by_run
 from ctaflows.model import utc_text
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
@@ -22,8 +22,8 @@ from ctaflows.tracking.tracked import in_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.dl1.report.markdown import RunTally
     from ctaflows.dl1.report.night_report import NightReport
+    from ctaflows.dl1.report.totals import RunTotals
     from ctaflows.settings import Settings
 
 #: A task run for each; the runs of a longer night share them.
@@ -63,8 +63,8 @@ def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
         if (at := home(transfer.path, report.versions)) and (name := parse_name(transfer.path))
     }
     found = []
-    for run in tally(report):
-        if not run.moved_bytes or run.n_failed:
+    for run in totals_by_run(report.rows()):
+        if run.run is None or not run.moved_bytes or run.n_failed:
             continue
         version, directory = homes.get(run.run, (report.version, report.path))
         found.append(
@@ -79,7 +79,7 @@ def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
     return found
 
 
-def _figures(report: NightReport, run: RunTally, version: str | None) -> dict[str, Any]:
+def _figures(report: NightReport, run: RunTotals, version: str | None) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "date": report.date,
         "version": version,

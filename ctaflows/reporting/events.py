@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import open_ours, read_ours, write_private
 from ctaflows.dl1.names import parse_name
-from ctaflows.dl1.report.markdown import tally
+from ctaflows.dl1.night_snapshots import COMPLETE
+from ctaflows.dl1.report.totals import totals_by_run
 from ctaflows.errors import CtaflowsError, UsageError, error_text
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
@@ -144,14 +145,13 @@ def night_complete(report: NightReport) -> bool:
     bool
         Was it told now?
     """
-    is_complete = not (report.failed or report.gaps.is_incomplete or report.gaps.growing)
-    if not is_complete or report.dry_run or not report.transfers or not in_run():
+    if report.state != COMPLETE or not report.transfers or not in_run():
         return False
     marker = Path(report.dest) / _MARKER
     fingerprint = _fingerprint(report)
     if _is_marked(marker, fingerprint):
         return False
-    runs = tally(report)
+    runs = totals_by_run(report.rows())
     told = _emit(
         "ctaflows.night.complete",
         _night(report.date, report.version),
@@ -164,7 +164,7 @@ def night_complete(report: NightReport) -> bool:
         verdict=report.verdict(),
         n_files=len(report.transfers),
         size_bytes=sum(t.size_bytes or 0 for t in report.transfers),
-        runs=[run.run for run in runs],
+        runs=[run.run for run in runs if run.run is not None],
         n_events=sum(run.n_events for run in runs) if report.inspections else None,
     )
     if not told:

@@ -18,8 +18,9 @@ from ctaflows.dl1.names import last_night, night_date
 from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.quality.checks import Check, Inspection
 from ctaflows.dl1.report.inspection_cache import NAME, CachedInspection, InspectionCache
-from ctaflows.dl1.report.markdown import digest, tally
+from ctaflows.dl1.report.markdown import digest
 from ctaflows.dl1.report.night_report import NightReport
+from ctaflows.dl1.report.totals import totals_by_run
 from ctaflows.errors import (
     DoorBusy,
     Nearline,
@@ -438,7 +439,7 @@ def report(tmp_path: Path) -> NightReport:
 def test_the_page_of_a_night(report: NightReport) -> None:
     page = digest(report)
     assert page.startswith("# Night 20241114 v0.1\n")
-    assert "Not complete: files failed." in page
+    assert "Not complete: 1 file failed." in page
     assert "2 of 3 files in place" in page
     assert "| 11111 | 2 | 2 |  | 2 kB | 180 | 20 | 300 | 20.0 | 15.0 |" in page
     assert "| 11113 | 1 | 0 | **1** | 1 kB |" in page
@@ -473,7 +474,7 @@ def test_runs_that_came_are_assets(report: NightReport) -> None:
     assert json.dumps(run.metadata)
     still = replace(report, transfers=tuple(replace(t, moved_bytes=0) for t in report.transfers))
     assert fetched_runs(still, "https://door.example.org:2880") == []
-    assert [r.run for r in tally(report)] == [11111, 11113]
+    assert [r.run for r in totals_by_run(report.rows())] == [11111, 11113]
 
 
 def test_outside_a_run_nothing_is_told(report: NightReport, here: Path) -> None:

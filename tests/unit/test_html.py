@@ -17,7 +17,7 @@ from ctaflows.dl1.night import Gaps
 from ctaflows.dl1.night_completeness import Completeness, Duplicate, SizeOutlier
 from ctaflows.dl1.quality.checks import Check, Inspection, remarks
 from ctaflows.dl1.report.html import page
-from ctaflows.dl1.report.tables import rows_of, runs_of
+from ctaflows.dl1.report.totals import rows_of_inspections, totals_by_run
 from ctaflows.model import Checksum, Transfer
 from ctaflows.tasks.pictures import write_page
 
@@ -96,7 +96,7 @@ def test_it_says_what_the_night_is(night, text):
 
 
 def test_each_file_has_its_verdict_and_what_is_not_good(night, text):
-    rows = rows_of(night)
+    rows = night.rows()
     assert [row.verdict for row in rows] == ["ok", "bad", "bad", "ok", "ok", "failed"]
     shown = Page(text).rows()
     second = list(night.inspections.values())[1]
@@ -111,12 +111,12 @@ def test_each_file_has_its_verdict_and_what_is_not_good(night, text):
 
 
 def test_runs_are_added_up_and_events_counted_once(night):
-    first, second = runs_of(rows_of(night))
+    first, second = totals_by_run(night.rows())
     assert (first.run, first.n_files, first.n_events) == (11111, 4, 2 * 61_850)
     assert first.verdicts == {"ok": 2, "bad": 2}
     assert first.duration_s == 20.0
     assert (second.run, second.n_files, second.n_events) == (11113, 2, 61_850)
-    (whole,) = runs_of(rows_of([subrun(11111, None), datacheck(11111, None)]))
+    (whole,) = totals_by_run(rows_of_inspections([subrun(11111, None), datacheck(11111, None)]))
     assert whole.n_events == 61_850
 
 
@@ -134,8 +134,10 @@ def test_files_of_several_nights_have_dates():
 def test_a_good_night_and_an_empty_one():
     good = subrun(rates=None, pointing=None, spectrum=None, images=None, rate_hz_by_type=None)
     assert "ok</strong> <span>Complete. Files: 1 good.</span>" in page(report(good))
-    assert "Not complete. Files: 1 good." in page(report(good, missing=["Run11112"]))
-    assert "Still growing. Files: 1 good." in page(report(good, growing=["x.h5"]))
+    missing = page(report(good, missing=["Run11112"]))
+    assert "Not complete: subruns are missing at the door. Files: 1 good." in missing
+    growing = page(report(good, growing=["x.h5"]))
+    assert "Not complete: the night is still growing at the door. Files: 1 good." in growing
     unseen = Transfer("/cta/a.pdf", "/x/a.pdf", 5)
     assert "1 not checked" in page(report(transfers=[unseen]))
     assert "0 files: none." in page([])

@@ -58,11 +58,11 @@ BAD = moved(dl1(11115, 2), moved_bytes=5, verified=False, checksum=None, error="
 DAMAGED = Inspection(GOOD.local, error="NotHDF5: other bytes")
 
 VERDICTS = [
-    (report(), "0 of 0 files in place, 0 verified, nothing moved"),
-    (report(GOOD), "1 of 1 files in place, 1 verified, 300 MB moved"),
-    (report(HERE), "1 of 1 files in place, 1 verified, nothing moved"),
-    (report(GOOD, HERE, BARE), "3 of 3 files in place, 2 verified, 600 MB moved"),
-    (report(GOOD, BAD), "1 of 2 files in place, 1 verified, 300 MB moved, 1 failed"),
+    (report(), "complete: 0 of 0 files in place, 0 verified, nothing moved"),
+    (report(GOOD), "complete: 1 of 1 files in place, 1 verified, 300 MB moved"),
+    (report(HERE), "complete: 1 of 1 files in place, 1 verified, nothing moved"),
+    (report(GOOD, HERE, BARE), "complete: 3 of 3 files in place, 2 verified, 600 MB moved"),
+    (report(GOOD, BAD), "not complete: 1 of 2 files in place, 1 verified, 300 MB moved, 1 failed"),
     (
         report(GOOD, HERE, BAD, dry_run=True),
         "dry run: 2 files to fetch (600 MB), 1 in place",

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.content.times import is_one_night
 from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.dl1.report.tables import (
-    SIGNS,
-    figures_of,
-    headline,
-    lists_of,
-    rows_of,
-    runs_of,
-    tally_of,
-)
+from ctaflows.dl1.report.tables import figures_of, headline, lists_of, tally_of
+from ctaflows.dl1.report.totals import SIGNS, rows_of_inspections, totals_by_run
 from ctaflows.errors import printable, redact
 from ctaflows.text import human_bytes
 
@@ -56,12 +49,15 @@ def page(night: NightReport | Iterable[Inspection], *, title: str | None = None)
     from ctaflows.dl1.report.plots import pictures_of
 
     if isinstance(night, NightReport):
-        looked, name = list(night.inspections.values()), f"DL1 night {night.name}"
+        looked, name, rows = (
+            list(night.inspections.values()),
+            f"DL1 night {night.name}",
+            night.rows(),
+        )
     else:
         night = looked = list(night)
-        name = "DL1 files"
-    rows = rows_of(night)
-    runs = runs_of(rows)
+        name, rows = "DL1 files", rows_of_inspections(looked)
+    runs = totals_by_run(rows)
     moments = [m for run in runs for m in (run.time_first, run.time_last) if m]
     is_dated = bool(moments) and not is_one_night(min(moments), max(moments))
     verdict, sentence = headline(night, rows)

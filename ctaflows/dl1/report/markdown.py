@@ -4,112 +4,32 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctaflows.dl1.content.times import span_text
-from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night_completeness import missing, versions_text
 from ctaflows.dl1.report.tables import counted, lacks, since
+from ctaflows.dl1.report.totals import totals_by_run
 from ctaflows.text import human_bytes, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.report.night_report import NightReport
+    from ctaflows.dl1.report.totals import RunTotals
     from ctaflows.model import Entry, Transfer
 
 #: More lines than this of what is amiss help nobody; the table and the manifest have them all.
 _MOST = 20
 
 
-@dataclass
-class RunTally:
-    """The files of one run, added up.
-
-    Attributes
-    ----------
-    run : int
-        Its number.
-    n_files, n_failed, n_verified : int
-        Files in all, those not in place or damaged, those that agree with the storage's checksum.
-    size_bytes, moved_bytes : int
-        Size of all files; bytes that went over the network.
-    n_inspected : int
-        DL1 files whose events are counted below.
-    n_events : int
-        Events in these.
-    n_events_by_type : dict of str to int
-        Likewise by type, where the files tell it.
-    duration_s : float
-        Sum over the subruns, in seconds.
-    time_first, time_last : datetime or None
-        Of the first and the last event.
-    """
-
-    run: int
-    n_files: int = 0
-    n_failed: int = 0
-    n_verified: int = 0
-    size_bytes: int = 0
-    moved_bytes: int = 0
-    n_inspected: int = 0
-    n_events: int = 0
-    n_events_by_type: dict[str, int] = field(default_factory=dict)
-    duration_s: float = 0.0
-    time_first: datetime | None = None
-    time_last: datetime | None = None
-
-    @property
-    def rate_hz(self) -> float | None:
-        """Events over `duration_s`, or None."""
-        return self.n_events / self.duration_s if self.duration_s else None
-
-    def add(self, transfer: Transfer, error: str | None) -> None:
-        """Count one file."""
-        self.n_files += 1
-        self.n_failed += error is not None
-        self.n_verified += transfer.verified
-        self.size_bytes += transfer.size_bytes or 0
-        self.moved_bytes += transfer.moved_bytes
-
-    def look(self, summary: DL1Summary) -> None:
-        """Count the events of one DL1 file."""
-        self.n_inspected += 1
-        self.n_events += summary.n_events or 0
-        for kind, n_events in (summary.n_events_by_type or {}).items():
-            self.n_events_by_type[kind] = self.n_events_by_type.get(kind, 0) + n_events
-        self.duration_s += summary.duration_s or 0.0
-        times = [t for t in (self.time_first, summary.time_first) if t]
-        self.time_first = min(times, default=None)
-        times = [t for t in (self.time_last, summary.time_last) if t]
-        self.time_last = max(times, default=None)
-
-
-def tally(report: NightReport) -> list[RunTally]:
-    """Add up the files of each run; events are those of DL1 files, not of their datacheck again."""
-    found: dict[int, RunTally] = {}
-    for transfer in report.transfers:
-        name = parse_name(transfer.path)
-        if name is None:
-            continue
-        looked = report.inspections.get(transfer.local)
-        run = found.setdefault(name.run, RunTally(name.run))
-        run.add(transfer, transfer.error or (looked.error if looked else None))
-        if looked is not None and looked.summary is not None and name.kind == "dl1":
-            run.look(looked.summary)
-    return [found[run] for run in sorted(found)]
-
-
 def digest(report: NightReport) -> str:
     """Write the page."""
-    runs = tally(report)
+    runs = [run for run in totals_by_run(report.rows()) if run.run is not None]
     parts = [
         f"# Night {report.name}",
-        f"**{_verdict(report)}** {_sentence(report.verdict())}.",
+        f"**{report.sentence}** {_sentence(report.counts())}.",
         _figures(report, runs),
         _runs(runs),
         _amiss("Failed", report.failed),
@@ -174,21 +94,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _verdict(report: NightReport) -> str:
-    if report.failed:
-        return "Not complete: files failed."
-    if report.gaps.growing:
-        return "In place, but the night is still growing."
-    if not report.gaps.has_dl1:
-        return "In place, but there is no DL1 file at the door."
-    if report.gaps.missing:
-        return "In place, but subruns are missing at the door."
-    if report.gaps.is_incomplete:
-        return "In place, but the night is not complete at the door."
-    return "Complete."
-
-
-def _figures(report: NightReport, runs: list[RunTally]) -> str:
+def _figures(report: NightReport, runs: list[RunTotals]) -> str:
     size_bytes = sum(t.size_bytes or 0 for t in report.transfers)
     rows: list[tuple[str, ...]] = [
         ("Files", f"{len(report.transfers):,}, {human_bytes(size_bytes)}"),
@@ -221,7 +127,7 @@ def _checked(report: NightReport) -> str:
     )
 
 
-def _runs(runs: list[RunTally]) -> str:
+def _runs(runs: list[RunTotals]) -> str:
     if not runs:
         return ""
     kinds = list(dict.fromkeys(kind for run in runs for kind in run.n_events_by_type))

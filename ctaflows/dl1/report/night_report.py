@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps, home, night_name, versions_used
 from ctaflows.dl1.night_completeness import missing, versions_text
+from ctaflows.dl1.night_snapshots import COMPLETE, GROWING, INCOMPLETE
+from ctaflows.dl1.report.totals import DRY_RUN, FAILED, rows_of_transfers, verdict_of_night
 from ctaflows.errors import printable
 from ctaflows.text import human_bytes, shortened
 
@@ -19,11 +21,19 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.quality.checks import Inspection
+    from ctaflows.dl1.report.totals import Row
     from ctaflows.model import Transfer
 
 
 #: A terminal with fewer columns gets fewer of the table's.
 _WIDE = 112
+_STATES = {
+    FAILED: "not complete",
+    GROWING: "still growing at the door",
+    INCOMPLETE: "not complete at the door",
+    COMPLETE: "complete",
+}
+_COLOURS = {FAILED: "red", COMPLETE: "green", DRY_RUN: "green"}
 #: More files than these of which something is doubtful are only counted.
 _MOST_DOUBTS = 10
 
@@ -144,8 +154,31 @@ class NightReport:
             "files": self.records(),
         }
 
+    @property
+    def state(self) -> str:
+        """``failed``, ``dry run``, ``growing``, ``incomplete`` or ``complete``."""
+        return self._judged()[0]
+
+    @property
+    def sentence(self) -> str:
+        """The state as a sentence."""
+        return self._judged()[1]
+
+    def _judged(self) -> tuple[str, str]:
+        return verdict_of_night(
+            n_failed=len(self.failed), dry_run=self.dry_run, gaps=self.gaps, census=self.census
+        )
+
+    def rows(self) -> list[Row]:
+        """Return a row for each file."""
+        return rows_of_transfers(self.transfers, self.inspections)
+
     def verdict(self) -> str:
-        """Say in one line what came of it."""
+        """Return the state and the counts, in one line."""
+        return self.counts() if self.dry_run else f"{_STATES[self.state]}: {self.counts()}"
+
+    def counts(self) -> str:
+        """Return how many files are in place, verified, moved, failed, or would be."""
         n_files = len(self.transfers)
         if self.dry_run:
             n_skip = sum(t.skipped for t in self.transfers)
@@ -163,7 +196,7 @@ class NightReport:
         from rich.text import Text
 
         yield self._table(is_narrow=options.max_width < _WIDE)
-        yield Text(self.verdict(), style="bold red" if self.failed else "bold green")
+        yield Text(self.verdict(), style=f"bold {_COLOURS.get(self.state, 'yellow')}")
         for line in self.failed:
             yield Text(f"failed   {line}", style="red")
         doubtful = self.doubtful

@@ -19,13 +19,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.atomic_files import make_folder, read_private, write_private
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, UsageError, error_text
+from ctaflows.model import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +184,7 @@ _STOP_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class Status(Record):
     """How an agent is.
 
     Attributes
@@ -209,10 +210,6 @@ class Status:
     state: str
     message: str | None
     log_file: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the status ready for JSON."""
-        return asdict(self)
 
 
 def start(settings: Settings) -> Status:

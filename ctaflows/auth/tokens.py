@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import read_private
 from ctaflows.errors import AuthError
-from ctaflows.model import utc_text
+from ctaflows.model import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ class FoundToken:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenInfo:
+class TokenInfo(Record):
     """What can be told of a token without showing it.
 
     Attributes
@@ -79,20 +79,6 @@ class TokenInfo:
     expires_in_s: int | None
     refreshable: bool
     client_id: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the values ready for JSON."""
-        return {
-            "source": self.source,
-            "issuer": self.issuer,
-            "subject": self.subject,
-            "scopes": list(self.scopes),
-            "audience": list(self.audience),
-            "expires_at": utc_text(self.expires_at),
-            "expires_in_s": self.expires_in_s,
-            "refreshable": self.refreshable,
-            "client_id": self.client_id,
-        }
 
 
 def discover(env: Mapping[str, str] = os.environ) -> FoundToken | None:

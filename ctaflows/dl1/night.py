@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctaflows.dl1.names import DL1Name, Numbers, parse_name
 from ctaflows.errors import UsageError
+from ctaflows.model import Record
 from ctaflows.storage.links import may_hide_files
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
     from ctaflows.dl1.names import DL1Name
@@ -100,7 +102,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Gaps:
+class Gaps(Record):
     """What is not (yet) there.
 
     Attributes
@@ -130,17 +132,6 @@ class Gaps:
     def is_incomplete(self) -> bool:
         """Is something not there, or not known to be? What is growing is."""
         return bool(self.missing or self.awaited or self.unknown) or not self.has_dl1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the gaps as JSON-ready values."""
-        return {
-            "missing": list(self.missing),
-            "growing": list(self.growing),
-            "only_older": dict(self.only_older),
-            "has_dl1": self.has_dl1,
-            "awaited": dict(self.awaited),
-            "unknown": list(self.unknown),
-        }
 
 
 def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]:

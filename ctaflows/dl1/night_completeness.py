@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.names import parse_name
@@ -18,12 +20,11 @@ from ctaflows.dl1.night import (
     versions_used,
 )
 from ctaflows.dl1.night_snapshots import COMPLETE, GROWING, INCOMPLETE, Changes
-from ctaflows.model import utc_text
+from ctaflows.model import Record
 from ctaflows.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.dl1.names import DL1Name
     from ctaflows.dl1.night import Night
@@ -39,7 +40,7 @@ _MOST_SUBRUNS = 10_000
 
 
 @dataclass(frozen=True)
-class RunCompleteness:
+class RunCompleteness(Record):
     """One run of a night.
 
     Attributes
@@ -79,16 +80,9 @@ class RunCompleteness:
     last_change: datetime | None = None
     version: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the run as JSON-ready values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values["missing"], values["growing"] = list(self.missing), list(self.growing)
-        values["last_change"] = utc_text(self.last_change)
-        return values
-
 
 @dataclass(frozen=True)
-class Completeness:
+class Completeness(Record):
     """A night as a unit.
 
     Attributes
@@ -166,18 +160,8 @@ class Completeness:
         return sum(run.n_subruns for run in self.runs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the census as JSON-ready values."""
-        values: dict[str, Any] = {}
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if isinstance(value, tuple):
-                value = [v if isinstance(v, str) else v.to_dict() for v in value]
-            values[name] = value
-        values["only_older"], values["awaited"] = dict(self.only_older), dict(self.awaited)
-        values["looked_at"] = utc_text(self.looked_at)
-        values["changes"] = self.changes.to_dict() if self.changes else None
-        values["n_subruns"] = self.n_subruns
-        return values
+        """Give the census as JSON-ready values; ``n_subruns`` is worked out."""
+        return {**super().to_dict(), "n_subruns": self.n_subruns}
 
 
 @dataclass
@@ -386,7 +370,7 @@ _FEW = 8
 
 
 @dataclass(frozen=True)
-class Duplicate:
+class Duplicate(Record):
     """Files of one run that are there more than once.
 
     Attributes
@@ -406,18 +390,9 @@ class Duplicate:
     n_files: int
     places: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values."""
-        return {
-            "kind": self.kind,
-            "run": self.run,
-            "n_files": self.n_files,
-            "places": list(self.places),
-        }
-
 
 @dataclass(frozen=True)
-class SizeOutlier:
+class SizeOutlier(Record):
     """A file whose size is out of line with those of its kind.
 
     Attributes
@@ -431,14 +406,6 @@ class SizeOutlier:
     path: str
     size_bytes: int
     median_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values."""
-        return {
-            "path": self.path,
-            "size_bytes": self.size_bytes,
-            "median_bytes": self.median_bytes,
-        }
 
 
 def _place(night: Night, entry: Entry) -> str:

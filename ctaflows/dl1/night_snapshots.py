@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special, replaced
 from ctaflows.errors import UsageError
-from ctaflows.model import utc_text, utc_time
+from ctaflows.model import Record, utc_text, utc_time
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from ctaflows.dl1.night import Night
@@ -141,7 +141,7 @@ COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"
 
 
 @dataclass(frozen=True)
-class Changes:
+class Changes(Record):
     """What is different from the last look.
 
     Attributes
@@ -164,13 +164,3 @@ class Changes:
     def is_none(self) -> bool:
         """Is all as it was?"""
         return not (self.new or self.gone or self.changed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give them as JSON-ready values."""
-        return {
-            "since": utc_text(self.since),
-            "verdict": self.verdict,
-            "new": list(self.new),
-            "gone": list(self.gone),
-            "changed": list(self.changed),
-        }

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.names import LAST_NIGHT, night_date
 from ctaflows.errors import UsageError
-from ctaflows.model import utc_text, utc_time
+from ctaflows.model import Record, utc_time
 from ctaflows.tracking.task import get_logger
 from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from ctaflows.model import Entry, StrPath
 
@@ -216,7 +215,7 @@ _LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class FileHistory:
+class FileHistory(Record):
     """What was seen of one file at the door.
 
     Attributes
@@ -257,17 +256,7 @@ class FileHistory:
         is_old = (now - self.changed_at).total_seconds() >= settle_s
         return self.size_bytes is not None and self.n_looks >= _LOOKS and is_old
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values."""
-        return {
-            "size_bytes": self.size_bytes,
-            "mtime": utc_text(self.mtime),
-            "etag": self.etag,
-            "since": utc_text(self.since),
-            "n_looks": self.n_looks,
-            "is_done": self.is_done,
-        }
-
+    # by hand: a person may have written the file, and what is wrong there must not be believed
     @classmethod
     def from_dict(cls, values: Any) -> Self:
         """Make it from what `to_dict` gave.

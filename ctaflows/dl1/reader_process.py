@@ -345,8 +345,7 @@ def _summary(values: dict[str, Any]) -> DL1Summary:
 
 
 def _kept(values: dict[str, Any]) -> PartialCopy:
-    kept = values["kept"]
-    return PartialCopy(tuple(kept["paths"]), tuple(kept["left_out"]), kept["stored_bytes"])
+    return PartialCopy.from_dict(values["kept"])
 
 
 def _error(values: dict[str, Any]) -> CtaflowsError:

@@ -90,7 +90,7 @@ def _copied(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
             mark=wanted["mark"],
             expect=source.expect,
         )
-    return {"paths": kept.paths, "left_out": kept.left_out, "stored_bytes": kept.stored_bytes}
+    return kept.to_dict()
 
 
 def main() -> None:

@@ -175,6 +175,7 @@ class RemovalResult:
         """Was it done?"""
         return self.error is None
 
+    # by hand: its JSON is another shape, with the type for `is_dir`
     def to_dict(self) -> dict[str, Any]:
         """Give it as JSON-ready values; ``target`` only where there can be one."""
         target = {} if self.target is None else {"target": self.target}

@@ -6,9 +6,10 @@ import fnmatch
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctaflows.errors import UsageError
+from ctaflows.model import Record
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def parse_size(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Record):
     """What lies below a directory, in all its sub-directories.
 
     Attributes
@@ -171,10 +172,6 @@ class Usage:
     n_files: int = 0
     n_dirs: int = 0
     n_unknown: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 class Tally:

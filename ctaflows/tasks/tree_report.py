@@ -80,6 +80,7 @@ class TreeReport:
         records = [t.to_dict() for t in (*self.failed, *self.moved)]
         return [{key: record[key] for key in _COLUMNS} for record in records]
 
+    # by hand: in JSON the transfers are ``files``, and stand last
     def to_dict(self) -> dict[str, Any]:
         """Give all of it ready for JSON."""
         return {

@@ -7,9 +7,10 @@ import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctaflows.errors import ChecksumMismatch, CtaflowsError, NotFound
+from ctaflows.model import Record
 from ctaflows.storage import checksum as sums
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Record):
     """What became of one file since its transfer.
 
     Attributes
@@ -53,10 +54,6 @@ class Verdict:
     def is_damaged(self) -> bool:
         """Is the file there, but not what it was?"""
         return self.verdict == "damaged"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def verify(where: Path) -> list[Verdict]:

@@ -1,14 +1,18 @@
 """Records that turn into JSON and back."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.model import Checksum, Entry, Report, Transfer, utc_text, utc_time
+from ctaflows.model import Checksum, Entry, Record, Report, Transfer, utc_text, utc_time
 
 ENTRY_KEYS = ["path", "type", "size_bytes", "mtime", "checksums", "locality", "etag"]
 TRANSFER_KEYS = [
@@ -68,9 +72,136 @@ transfers = st.builds(
 reports = st.builds(Report, st.lists(transfers, max_size=4).map(tuple), seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Part(Record):
+    value: int | None
+    at: "datetime | None" = None
+
+
+@dataclass(frozen=True)
+class Whole(Record):
+    name: str
+    number: float | str = 0.0
+    anything: Any = None
+    at: datetime | None = None
+    folder: Path | None = None
+    checksum: Checksum | None = None
+    names: tuple[str, ...] = ()
+    pair: tuple[float | None, float | None] | None = None
+    times: tuple[datetime, ...] = ()
+    part: Part | None = None
+    parts: tuple[Part, ...] = ()
+    others: Sequence[Part] = ()
+    counts: dict[str, int] | None = None
+    by_name: Mapping[str, Part] = field(default_factory=dict)
+    lists: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    later: "tuple[Later, ...]" = ()
+
+
+@dataclass(frozen=True)
+class Later(Record):
+    seconds: float = field(default=0.0, metadata={"write": lambda seconds: round(seconds, 1)})
+
+    def to_dict(self):
+        return {**super().to_dict(), "doubled": 2 * self.seconds}
+
+
+parts = st.builds(Part, st.none() | st.integers(), st.none() | moments)
+wholes = st.builds(
+    Whole,
+    name=st.text(),
+    number=st.integers() | st.text(),
+    anything=st.none() | st.booleans() | st.lists(st.text()),
+    at=st.none() | moments,
+    folder=st.none() | st.text("ab/.", min_size=1).map(Path),
+    checksum=st.none() | checksums,
+    names=st.lists(st.text()).map(tuple),
+    pair=st.none() | st.tuples(st.none() | st.integers(), st.none() | st.integers()),
+    times=st.lists(moments, max_size=3).map(tuple),
+    part=st.none() | parts,
+    parts=st.lists(parts, max_size=3).map(tuple),
+    others=st.lists(parts, max_size=3).map(tuple),
+    counts=st.none() | st.dictionaries(st.text(), st.integers(), max_size=3),
+    by_name=st.dictionaries(st.text(), parts, max_size=3),
+    lists=st.dictionaries(st.text(), st.lists(st.integers()).map(tuple), max_size=3),
+    later=st.lists(st.integers().map(Later), max_size=2).map(tuple),
+)
+
+
 def through_json(record, *, ascii_only=True):
     text = json.dumps(record.to_dict(), ensure_ascii=ascii_only, allow_nan=False)
     return type(record).from_dict(json.loads(text))
+
+
+@given(wholes)
+@settings(max_examples=50)
+def test_records_of_all_types_round_trip(whole):
+    assert through_json(whole) == whole
+
+
+def test_each_type_of_field_in_json():
+    at = datetime(2024, 11, 14, 1, tzinfo=timezone(timedelta(hours=1)))
+    whole = Whole(
+        "a",
+        1,
+        anything=[1],
+        at=at,
+        folder=Path("/a/b"),
+        checksum=Checksum("md5", "00"),
+        names=("x", "y"),
+        pair=(None, 2.0),
+        times=(at,),
+        part=Part(0),
+        parts=(Part(1, at),),
+        others=[Part(None)],
+        counts={"n": 1},
+        by_name={"p": Part(2)},
+        lists={"l": (1, 2)},
+        later=(Later(1.26),),
+    )
+    text = "2024-11-14T00:00:00Z"
+    values = {
+        "name": "a",
+        "number": 1,
+        "anything": [1],
+        "at": text,
+        "folder": "/a/b",
+        "checksum": "md5:00",
+        "names": ["x", "y"],
+        "pair": [None, 2.0],
+        "times": [text],
+        "part": {"value": 0, "at": None},
+        "parts": [{"value": 1, "at": text}],
+        "others": [{"value": None, "at": None}],
+        "counts": {"n": 1},
+        "by_name": {"p": {"value": 2, "at": None}},
+        "lists": {"l": [1, 2]},
+        "later": [{"seconds": 1.3, "doubled": 2.52}],
+    }
+    assert whole.to_dict() == values
+    assert list(whole.to_dict()) == list(values)
+
+
+def test_a_record_of_nothing_but_defaults_in_json():
+    values = Whole("a").to_dict()
+    empty = {"names", "times", "parts", "others", "by_name", "lists", "later"}
+    assert {key for key, value in values.items() if value in ([], {})} == empty
+    assert {key for key, value in values.items() if value is None} == (
+        values.keys() - empty - {"name", "number"}
+    )
+
+
+def test_keys_that_are_not_known_are_passed_over_and_those_that_are_not_there_have_defaults():
+    values = {"name": "a", "more": 1, "part": {"value": 1, "more": [2]}}
+    assert Whole.from_dict(values) == Whole("a", part=Part(1))
+    with pytest.raises(TypeError, match="name"):
+        Whole.from_dict({"part": None})
+
+
+def test_what_is_written_is_not_the_records_own():
+    whole = Whole("a", counts={"n": 1})
+    whole.to_dict()["counts"]["n"] = 2
+    assert whole.counts == {"n": 1}
 
 
 @given(entries)

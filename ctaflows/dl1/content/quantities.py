@@ -6,66 +6,15 @@ events have the names in `ctaflows.dl1.content.layout.EVENT_TYPES`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+
+from ctaflows.model import Record
 
 #: Parts of the values that lie below each of `Spread.quantiles`.
 FRACTIONS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 #: Longer steps in time are gaps (lstchain.reco.utils.get_effective_time).
 GAP_S = 0.01
-
-
-class Record:
-    """A record that turns into JSON-ready values and back."""
-
-    __slots__ = ()
-
-    #: Fields that hold records, or dicts of them by the type of events.
-    PARTS: ClassVar[dict[str, type[Record]]] = {}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the record as JSON-ready values."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a record from what `to_dict` gave; keys that are not known are passed over."""
-        found: dict[str, Any] = {}
-        for one in fields(cls):  # type: ignore[arg-type]
-            if one.name not in values:
-                continue
-            value = values[one.name]
-            part = cls.PARTS.get(one.name)
-            if part is not None and value is not None:
-                is_by_type = one.name in cls._by_type()
-                value = (
-                    {k: part.from_dict(v) for k, v in value.items()}
-                    if is_by_type
-                    else part.from_dict(value)
-                )
-            found[one.name] = _frozen(value)
-        return cls(**found)
-
-    @classmethod
-    def _by_type(cls) -> frozenset[str]:
-        return frozenset(f.name for f in fields(cls) if str(f.type).startswith("dict"))  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return value.to_dict()  # type: ignore[union-attr]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, dict):
-        return {k: _frozen(v) for k, v in value.items()}
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +150,6 @@ class Rates(Record):
     n_bins: int
     by_type: dict[str, Rate] = field(default_factory=dict)
 
-    PARTS: ClassVar = {"by_type": Rate}
-
 
 @dataclass(frozen=True, slots=True)
 class Pointing(Record):
@@ -289,8 +236,6 @@ class Charges(Record):
     time_mean_ns: float | None = None
     relative_time_std_ns: float | None = None
 
-    PARTS: ClassVar = {"charge_mean_pixels": Spread, "charge_std_pixels": Spread}
-
 
 @dataclass(frozen=True, slots=True)
 class Images(Record):
@@ -319,8 +264,6 @@ class Images(Record):
     n_dead_pixels: int | None = None
     by_type: dict[str, Charges] = field(default_factory=dict)
     n_nan: int | None = None
-
-    PARTS: ClassVar = {"by_type": Charges}
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +306,6 @@ class Calibration(Record):
     n_unusable_pixels: int | None = None
     n_pixels: int | None = None
 
-    PARTS: ClassVar = {"pedestal": Gain, "flatfield": Gain}
-
 
 @dataclass(frozen=True, slots=True)
 class Quantities(Record):
@@ -401,14 +342,3 @@ class Quantities(Record):
     spectrum: Spectrum | None = None
     images: Images | None = None
     calibration: Calibration | None = None
-
-    PARTS: ClassVar = {
-        "identities": Identities,
-        "times": Times,
-        "rates": Rates,
-        "pointing": Pointing,
-        "intensity": Spread,
-        "spectrum": Spectrum,
-        "images": Images,
-        "calibration": Calibration,
-    }

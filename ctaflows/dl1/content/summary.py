@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from datetime import datetime
 
 from ctaflows.dl1.content.quantities import Quantities
 from ctaflows.dl1.hdf5.tables import TableInfo
-from ctaflows.model import utc_text, utc_time
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from ctaflows.model import Record
 
 
 @dataclass(frozen=True, slots=True)
-class DL1Summary:
+class DL1Summary(Record):
     """What is in a DL1 file. What the file does not say is None, never a guess.
 
     Attributes
@@ -81,25 +78,3 @@ class DL1Summary:
     data_model_version: str | None = None
     tables: tuple[TableInfo, ...] = ()
     quantities: Quantities | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the summary as JSON-ready values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values["telescope"] = list(self.telescope)
-        values["time_first"] = utc_text(self.time_first)
-        values["time_last"] = utc_text(self.time_last)
-        values["tables"] = [t.to_dict() for t in self.tables]
-        values["quantities"] = self.quantities.to_dict() if self.quantities else None
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a summary from what `to_dict` gave."""
-        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-        known["telescope"] = tuple(values["telescope"])
-        known["time_first"] = utc_time(values["time_first"])
-        known["time_last"] = utc_time(values["time_last"])
-        known["tables"] = tuple(TableInfo.from_dict(t) for t in values["tables"])
-        found = values.get("quantities")
-        known["quantities"] = Quantities.from_dict(found) if found else None
-        return cls(**known)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.dl1.hdf5.tables import nodes_of
 from ctaflows.errors import IntegrityError, NotFound
+from ctaflows.model import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ class NoSuchTable(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class PartialCopy:
+class PartialCopy(Record):
     """What a partial copy holds.
 
     Attributes

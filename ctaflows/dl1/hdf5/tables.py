@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.errors import IntegrityError
+from ctaflows.model import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -299,7 +300,7 @@ def versions_of(*nodes: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnInfo:
+class ColumnInfo(Record):
     """One column of a table.
 
     Attributes
@@ -319,23 +320,9 @@ class ColumnInfo:
     shape: tuple[int, ...] = ()
     unit: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the column as JSON-ready values."""
-        return {
-            "name": self.name,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "unit": self.unit,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a column from what `to_dict` gave."""
-        return cls(values["name"], values["dtype"], tuple(values["shape"]), values["unit"])
-
 
 @dataclass(frozen=True, slots=True)
-class TableInfo:
+class TableInfo(Record):
     """One table.
 
     Attributes
@@ -351,17 +338,3 @@ class TableInfo:
     path: str
     rows: int
     columns: tuple[ColumnInfo, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the table as JSON-ready values."""
-        return {
-            "path": self.path,
-            "rows": self.rows,
-            "columns": [c.to_dict() for c in self.columns],
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a table from what `to_dict` gave."""
-        columns = tuple(ColumnInfo.from_dict(c) for c in values["columns"])
-        return cls(values["path"], values["rows"], columns)

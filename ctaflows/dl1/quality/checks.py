@@ -19,10 +19,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.dl1.content.quantities import Record
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.quality.rules import RULES, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
+from ctaflows.model import Record
 
 if TYPE_CHECKING:
     import os

@@ -139,6 +139,7 @@ class NightReport:
         """Give one JSON-ready record a file: the transfer, and what is in the file."""
         return [_record(t, self.inspections.get(t.local)) for t in self.transfers]
 
+    # by hand: files are transfers with what is in them, and the gaps' keys are among its own
     def to_dict(self) -> dict[str, Any]:
         """Give all of it ready for JSON."""
         return {

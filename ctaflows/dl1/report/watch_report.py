@@ -113,6 +113,7 @@ class WatchReport:
         """Give one JSON-ready record for each file that arrived, or failed to."""
         return self.night.records()
 
+    # by hand: the state is worked out, and the night's keys are among its own
     def to_dict(self) -> dict[str, Any]:
         """Give all of it ready for JSON."""
         return {

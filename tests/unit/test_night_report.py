@@ -141,6 +141,7 @@ def test_to_dict_is_json():
         "dest",
         "manifest",
         "dry_run",
+        "verdict",
         "missing",
         "growing",
         "only_older",

@@ -150,6 +150,7 @@ class NightReport:
             "dest": self.dest,
             "manifest": self.manifest,
             "dry_run": self.dry_run,
+            "verdict": self.state,
             **self.gaps.to_dict(),
             "census": self.census.to_dict() if self.census else None,
             "files": self.records(),

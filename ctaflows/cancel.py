@@ -1,4 +1,4 @@
-"""How work in many threads hears that it is to end before it is done.
+"""Cooperative cancellation: events that ask work in many threads to end before it is done.
 
 Ctrl-C and SIGTERM reach the main thread only, which may be waiting for another thread that waits
 for ours: so all work that can be stopped is known here. What stops keeps what has come.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 GLANCE_S = 0.2
 
 # Plain dictionaries and no locks: `stop_all` is called by signal handlers, at any moment.
-_heard: dict[object, tuple[threading.Event, threading.Event]] = {}  # work it is part of, its own
-_scope: ContextVar[threading.Event | None] = ContextVar("ctaflows_halt", default=None)
+_linked: dict[object, tuple[threading.Event, threading.Event]] = {}  # work it is part of, its own
+_scope: ContextVar[threading.Event | None] = ContextVar("ctaflows_cancel", default=None)
 _rest = threading.Event()  # of all that belongs to no scope
 
 
@@ -31,14 +31,14 @@ def stop_all() -> None:
     """Let all work that goes on in this process end soon; what begins later is not concerned."""
     global _rest
     rest, _rest = _rest, threading.Event()
-    for stop in [rest, *(own for _, own in _heard.copy().values())]:
+    for stop in [rest, *(own for _, own in _linked.copy().values())]:
         stop.set()
 
 
 def stop_within(scope: threading.Event) -> None:
     """Set the event of some work, and those of all that is part of it."""
     scope.set()
-    for whole, own in _heard.copy().values():
+    for whole, own in _linked.copy().values():
         if whole is scope and not own.is_set():
             stop_within(own)
 
@@ -55,13 +55,13 @@ def link_child(stop: threading.Event) -> Iterator[None]:
     It is set at once where the work that the block belongs to is to end already.
     """
     key, whole = object(), current()
-    _heard[key] = whole, stop
+    _linked[key] = whole, stop
     try:
         if whole.is_set():
             stop.set()
         yield
     finally:
-        del _heard[key]
+        del _linked[key]
 
 
 @contextlib.contextmanager

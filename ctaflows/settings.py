@@ -137,7 +137,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     ----------
     profile : str, optional
         Profile to use; None means ``CTAFLOWS_PROFILE``, then ``default_profile`` of config.toml,
-        then ``cscs``. ``block:NAME`` is a CTAStorage block of Prefect's, see `blockprofile`.
+        then ``cscs``. ``block:NAME`` is a CTAStorage block of Prefect's, see `block_profiles`.
     **flags : Any
         Values that win over everything; those that are None do not count.
 

@@ -124,8 +124,8 @@ def run_concurrently(
 class Worker:
     """A thread of ours, with the variables of the context it is made in.
 
-    It is waited for without `Thread.join`, which believes that a thread has ended when a signal's
-    exception ends the wait (Python 3.11, threading.py: _wait_for_tstate_lock).
+    It is waited for without `threading.Thread.join`, which believes that a thread has ended when a
+    signal's exception ends the wait (Python 3.11, threading.py: _wait_for_tstate_lock).
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def mirror(
 
     Returns
     -------
-    Tally
+    TreeReport
         One record a file, and what was deleted.
 
     Raises

@@ -85,7 +85,7 @@ def upload_results(
 
     Returns
     -------
-    Tally
+    TreeReport
         One record a file.
 
     Raises

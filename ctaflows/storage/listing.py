@@ -238,7 +238,7 @@ class ListingSemaphore:
         slot : ListingPermit
             The claim.
         stop : threading.Event, optional
-            Ends the wait when it is set; so does the end of the work it belongs to, see `halt`.
+            Ends the wait when it is set; so does the end of the work it belongs to, see `cancel`.
 
         Raises
         ------

@@ -65,7 +65,7 @@ _NOWHERE = -1
 # bytes as mean themselves in XML: so what it matches, at the place where a response may stand in
 # the same document, has the same structure, and the parser would have found the same. Pure: no I/O.
 
-#: The values an entry is made of, in the order in which `ResponsePattern.values` gives them.
+#: The values an entry is made of, in the order of the groups of a `ResponsePattern`.
 KEYS = ("href", "size", "mtime", "checksums", "locality", "etag")
 
 #: Printable ASCII but for the marks of XML: nothing to decode, to unescape, to strip or to refuse.
@@ -173,7 +173,7 @@ _NO_VALUE = Value("", _NOWHERE)
 class MultistatusParser:
     """Turns the body of a PROPFIND of depth 0 or 1 into entries.
 
-    An XML parser reads it; responses that look like one it has read are left to `shape`.
+    An XML parser reads it; responses that look like one it has read are left to `ResponsePatterns`.
 
     Parameters
     ----------

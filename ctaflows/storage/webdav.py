@@ -327,7 +327,7 @@ class WebDAVStorage:
         """Remove a file.
 
         A dCache door removes a whole tree on one DELETE, together with what symbolic links in it
-        lead to, so a directory is refused: see `transfer.removal`.
+        lead to, so a directory is refused: see `storage.namespace`.
         """
         entry = self.stat(path)
         if entry.is_dir:

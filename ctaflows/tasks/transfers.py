@@ -13,7 +13,7 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.links import may_hide_files
 from ctaflows.storage.walk import is_wanted, unless_excluded, walk
 from ctaflows.tasks.namespace import find
-from ctaflows.tracking.cancellation import followed
+from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import task
@@ -59,7 +59,7 @@ def fetch_file(path: str | Entry, dest: StrPath = ".", *, profile: str | None = 
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     _refuse_directory(entry)
-    with followed():
+    with stopped_by_cancellation():
         return _fetch.fetch(door, _fetch.Job(entry, _fetch.destination(dest, entry.name)))
 
 
@@ -89,7 +89,7 @@ def fetch_files(
         File to which a line of proof is appended for each file.
     check : {"proof", "checksum", "size"}
         What a file that is here must share with the one at the door to be left alone, see
-        `transfer.plan.Check`.
+        `ctaflows.transfer.decide.Check`.
     on_error : {"raise", "report"}
         With ``report`` failed files are told in the report alone.
     profile : str, optional
@@ -208,7 +208,7 @@ def upload_file(
     IntegrityError
         What arrived is not what was sent; nothing is left behind.
     """
-    with followed():
+    with stopped_by_cancellation():
         return _upload.upload(connect(profile), Path(local), path, overwrite=overwrite)
 
 

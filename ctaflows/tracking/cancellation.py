@@ -1,9 +1,11 @@
-"""What ends with a Prefect run that is cancelled: its tasks in threads, and those far away.
+"""A Prefect run's cancellation, turned into a stop of its tasks in threads and other processes.
 
 Prefect stops a flow's process by SIGTERM, and by SIGKILL 30 s later (prefect 3.9.1,
 runner/_process_manager.py: kill). SIGTERM raises an exception in the main thread, which then waits
 for all tasks in threads to end, as long as they take (task_runners.py: ThreadPoolTaskRunner). Tasks
-in other processes may not even be waited for. None of them hears of it: so they are told here.
+in other processes may not even be waited for. None of them learns of it by itself: in the flow's
+own process the interruption sets their events (`stopped_by_interruption`), elsewhere they ask the
+server (`stopped_by_cancellation`).
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ log = logging.getLogger("ctaflows.tracking.cancellation")
 
 
 @contextlib.contextmanager
-def ended_with_run() -> Iterator[None]:
-    """Let tasks that are submitted to threads in the block end with the flow run."""
+def stopped_by_interruption() -> Iterator[None]:
+    """Stop the tasks that the block submits to threads when this process's flow is interrupted."""
     from prefect.context import FlowRunContext
     from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -61,8 +63,8 @@ def _watch(runner: Any) -> threading.Event:
 
 
 @contextlib.contextmanager
-def followed() -> Iterator[None]:
-    """Let a block end with its flow run where that goes on in another process.
+def stopped_by_cancellation() -> Iterator[None]:
+    """Stop the block when its flow run, in another process, is cancelled or over.
 
     The server is asked for the run's state meanwhile, since signals reach the flow's process only.
     """
@@ -74,8 +76,8 @@ def followed() -> Iterator[None]:
     stop, over = threading.Event(), threading.Event()
     threading.Thread(
         target=contextvars.copy_context().run,
-        args=(_follow, flow.flow_run.id, stop, over),
-        name="ctaflows-follow",
+        args=(_ask_for_state, flow.flow_run.id, stop, over),
+        name="ctaflows-cancellation",
         daemon=True,
     ).start()
     try:
@@ -85,7 +87,7 @@ def followed() -> Iterator[None]:
         over.set()
 
 
-def _follow(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
+def _ask_for_state(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
     while not over.wait(ASK_S):
         try:
             with impatient_client() as client:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
-from ctaflows.tracking.cancellation import followed, impatient_client
+from ctaflows.tracking.cancellation import impatient_client, stopped_by_cancellation
 from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def limited(door_url: str) -> Iterator[None]:
     """Hold a slot of the door's limit while a batch moves; wait for one if there is none.
 
     Outside a run, where there is no such limit, and within a block that holds a slot already,
-    nothing is held. The block ends with its run, wherever it goes on, see `control.followed`.
+    nothing is held. The block ends with its run, wherever it goes on, see
+    `cancellation.stopped_by_cancellation`.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def limited(door_url: str) -> Iterator[None]:
     lease = _Lease(limit_name(door_url))
     token = _held.set(True)
     try:
-        with followed(), lease:
+        with stopped_by_cancellation(), lease:
             yield
     finally:
         _held.reset(token)

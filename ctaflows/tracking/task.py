@@ -22,7 +22,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.tracking.cancellation import ended_with_run
+from ctaflows.tracking.cancellation import stopped_by_interruption
 from ctaflows.tracking.local_futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
 from ctaflows.tracking.tracked import Tracked, in_run, is_tracked
 
@@ -71,7 +71,7 @@ class DualTask(Tracked):
         if is_tracked() and _in_flow():
             # self, not the real task: runners of processes and Dask pickle what they are given,
             # and the two-faced object goes by reference, a real task with copies of its globals.
-            with ended_with_run():
+            with stopped_by_interruption():
                 return type(self.real).submit(self, *args, **kwargs)
         return self._submit_here(args, kwargs)
 
@@ -110,7 +110,7 @@ class DualTask(Tracked):
 
             args = tuple(map(convert, args))
             kwargs = {key: convert(value) for key, value in kwargs.items()}
-            with ended_with_run():
+            with stopped_by_interruption():
                 return type(self.real).map(self, *args, **kwargs)
         kwargs.pop("deferred", None)
         wait_for, return_state = kwargs.pop("wait_for", None), kwargs.pop("return_state", False)

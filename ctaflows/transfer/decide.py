@@ -150,7 +150,7 @@ def _cut(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entr
 #
 # What a destination holds too much: decided purely, carried out on request only.
 
-#: What `dl1.inspections` and `events` keep in a night's folder is as little of the source.
+#: What `dl1.report.inspection_cache` and `events` keep in a night's folder is not the source's.
 _OURS = {NAME, "inspections.jsonl", ".complete"}
 
 

@@ -85,7 +85,7 @@ def fetch(
     proof : Transfer, optional
         What a manifest says of an earlier transfer.
     check : {"proof", "checksum", "size"}
-        See `plan.decide`.
+        See `decide.decide`.
     stop : threading.Event, optional
         Ends the transfer soon after it is set.
     was_wrong : bool
@@ -148,7 +148,7 @@ def look(
     proof: Transfer | None = None,
     check: Check = "proof",
 ) -> tuple[Action, str]:
-    """Look at what is here and decide: fetch or skip, and why; see `plan.decide`."""
+    """Look at what is here and decide: fetch or skip, and why; see `decide.decide`."""
     action, why = decide(entry, _here(local), proof, check=check)
     if action is not Action.COMPARE:
         return action, why

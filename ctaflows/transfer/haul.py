@@ -41,7 +41,7 @@ class Haul:
     manifest : Manifest or None
         Gets a line for each file as it finishes, unless it holds the same proof already.
     check : {"proof", "checksum", "size"}
-        See `plan.decide`.
+        See `decide.decide`.
     tell : Callable
         Hears of each job that is done, well or not: its place in the sequence, and its record.
     """

@@ -64,7 +64,7 @@ class Lane:
     proofs : Mapping
         What a manifest says of earlier transfers, by path.
     check : {"proof", "checksum", "size"}
-        See `plan.decide`.
+        See `decide.decide`.
     stop : threading.Event
         Ends it soon after it is set.
 

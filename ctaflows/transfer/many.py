@@ -79,7 +79,7 @@ def fetch_many(
     manifest : Manifest, optional
         Gets a line for each file as it finishes, unless it holds the same proof already.
     check : {"proof", "checksum", "size"}
-        See `plan.decide`.
+        See `decide.decide`.
     beside : Beside, optional
         A second process for the same files, see `haul.beside`.
 

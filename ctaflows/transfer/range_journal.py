@@ -103,7 +103,7 @@ class RangeJournal:
     size_bytes : int
         Size of the file.
     here_bytes : int
-        How many first bytes are here, where there is no ledger yet.
+        How many first bytes are here, where there is no journal yet.
     """
 
     def __init__(self, file: Path, size_bytes: int, here_bytes: int) -> None:
@@ -130,7 +130,7 @@ class RangeJournal:
             raise local_error(why, self._file) from why
 
     def _read(self, size_bytes: int, here_bytes: int) -> list[Range] | None:
-        """Read a ledger; None where there is none. One that does not fit promises nothing."""
+        """Read a journal; None where there is none. One that does not fit promises nothing."""
         try:
             numbers = [int(line) for line in read_ours(self._file).split()]
         except FileNotFoundError:

@@ -128,7 +128,7 @@ def _upload(
     with (
         door.transfer_slots,
         cancel.uncancellable(),
-    ):  # `source.stop` ends the bytes, and only these
+    ):  # the source's event ends the bytes alone
         return _upload_new(door, journal, source, target, overwrite=overwrite, started=started)
 
 
@@ -175,11 +175,11 @@ def give_name(
     Parameters
     ----------
     why : CtaflowsError, optional
-        What was said of a first move, see `moving.find`.
+        What was said of a first move, see `find`.
     journal
         Has the temporary name.
     door, source, temporary, target, checksum, overwrite
-        As for `moving.move`.
+        As for `move`.
     started : float
         As for `record`.
 

@@ -88,7 +88,7 @@ def receiving_head() -> Iterator[None]:
 
 
 class _Socket(ssl.SSLSocket):
-    """Waits for bytes no longer than its thread's work may go on, see `halt`."""
+    """Waits for bytes no longer than its thread's work may go on, see `cancel`."""
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive; a head that does not end is refused."""

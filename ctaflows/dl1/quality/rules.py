@@ -1,6 +1,6 @@
 """The checks of a DL1 file: the bounds, and where they and the formulas come from. Pure.
 
-What is measured is told in `measures` and `imagemeasures`.
+What is measured is told in `check_values`.
 
 Sources are named by lstchain's files (0.12); "ours" where lstchain draws a quantity but sets no
 bound, or has neither. Where lstchain has one pair of bounds it is ``warn``, and ``bad`` is ours.

@@ -252,6 +252,10 @@ class ProtocolSurprise(StorageError):
     """The server did something that no rule allows for."""
 
 
+class NoRanges(ProtocolSurprise):
+    """The server answers a request for a range with the whole file."""
+
+
 class NotTheFile(ProtocolSurprise):
     """An answer holds something else than the file, or the part of it, that was asked for."""
 

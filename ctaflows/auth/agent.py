@@ -60,7 +60,7 @@ class Agent:
     """
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._keeper = TokenProvider(settings.replace(token_source="store"))  # noqa: S106
+        self._provider = TokenProvider(settings.replace(token_source="store"))  # noqa: S106
         self._stop = stop
         self._files = Files(settings)
         self._n_failures = 0
@@ -82,7 +82,7 @@ class Agent:
     def _once(self) -> float:
         """Renew if it is time, and say how long to sleep."""
         try:
-            tokens = self._keeper.warm(MARGIN_S, fraction=FRACTION, quiet=False)
+            tokens = self._provider.ensure_valid(MARGIN_S, fraction=FRACTION, quiet=False)
         except TokenMissing:
             raise
         except LoginNeeded as why:
@@ -116,7 +116,7 @@ class Agent:
 
     def _version(self) -> int | None:
         try:
-            return self._keeper.store.file.stat().st_mtime_ns
+            return self._provider.store.file.stat().st_mtime_ns
         except OSError:
             return None
 

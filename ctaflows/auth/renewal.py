@@ -77,7 +77,7 @@ class TokenProvider:
         """
         found = self._others()
         if found is None:
-            return self.warm(MARGIN_S).access_token
+            return self.ensure_valid(MARGIN_S).access_token
         if found.value != self._looked_at[0]:  # asked for each of thousands of files
             self._looked_at = (found.value, describe(found, refreshable=False).expires_at)
         end = self._looked_at[1]
@@ -106,7 +106,9 @@ class TokenProvider:
             log.warning("The token was rejected and can't be renewed: %s", why)
             return None
 
-    def warm(self, margin_s: float, *, fraction: float = 0.2, quiet: bool = True) -> TokenSet:
+    def ensure_valid(
+        self, margin_s: float, *, fraction: float = 0.2, quiet: bool = True
+    ) -> TokenSet:
         """Give the stored tokens, renewed if less than a margin is left of them.
 
         Parameters

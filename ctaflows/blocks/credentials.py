@@ -125,9 +125,9 @@ class CTACredentials(CredentialsBlock):
         LoginNeeded
             The issuer will not renew it: a person must log in again.
         """
-        keeper = self.get_client()
-        token = keeper.token()
-        self._take_back(keeper)
+        provider = self.get_client()
+        token = provider.token()
+        self._take_back(provider)
         return SecretStr(token)
 
     def refresh(self) -> "TokenInfo":
@@ -154,9 +154,9 @@ class CTACredentials(CredentialsBlock):
         show : Callable
             Shows a person where to go (``uri``) and what to type (``user_code``).
         """
-        keeper = self.get_client()
-        info = keeper.log_in(show)
-        self._take_back(keeper)
+        provider = self.get_client()
+        info = provider.log_in(show)
+        self._take_back(provider)
         return info
 
     def _identity(self) -> dict[str, Any]:
@@ -179,8 +179,8 @@ class CTACredentials(CredentialsBlock):
             )
         return self._block_document_name
 
-    def _take_back(self, keeper: "TokenProvider") -> None:
+    def _take_back(self, provider: "TokenProvider") -> None:
         """Follow a refresh token that was changed, lest saving this block bring back the old."""
-        tokens = keeper.store.read()
+        tokens = provider.store.read()
         if tokens is not None and tokens.refresh_token:
             self.refresh_token = SecretStr(tokens.refresh_token)

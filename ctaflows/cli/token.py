@@ -67,12 +67,12 @@ def print_(*, as_file: bool, profile: str | None) -> None:
     With --file the path of a private file that holds the stored token, for BEARER_TOKEN_FILE; it is
     replaced whenever the token is renewed.
     """
-    keeper = _keeper(profile)
+    provider = _provider(profile)
     if as_file:
-        keeper.warm(60.0)
-        click.echo(keeper.store.bare_file)
+        provider.ensure_valid(60.0)
+        click.echo(provider.store.bare_file)
     else:
-        click.echo(keeper.token())
+        click.echo(provider.token())
 
 
 @command.command("refresh")
@@ -95,7 +95,7 @@ def logout(*, profile: str | None) -> None:
     from ctaflows.auth import agent
 
     agent.stop(settings.load(profile))
-    if _keeper(profile).log_out():
+    if _provider(profile).log_out():
         click.echo("Logged out here and at the issuer.")
     else:
         click.echo("Removed here; the issuer could not be told, the login ends there by itself.")
@@ -155,7 +155,7 @@ def _qr(text: str) -> str | None:
     return out.getvalue() if fits else None
 
 
-def _keeper(profile: str | None) -> TokenProvider:
+def _provider(profile: str | None) -> TokenProvider:
     from ctaflows import settings
     from ctaflows.auth.renewal import TokenProvider
 

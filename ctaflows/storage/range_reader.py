@@ -22,6 +22,7 @@ from ctaflows import cancel
 from ctaflows.errors import (
     CtaflowsError,
     NetworkError,
+    NoRanges,
     ProtocolSurprise,
     SourceChanged,
     Stopped,
@@ -41,10 +42,6 @@ log = logging.getLogger("ctaflows.storage")
 
 #: What makes a URL good for one replica alone (HttpTransferService.java:70, dCache 12.1).
 _ONE_REPLICA = re.compile(r"[?&]dcache-http-uuid=")
-
-
-class NoRanges(ProtocolSurprise):
-    """The server answers a request for a range with the whole file."""
 
 
 class RangeReader:

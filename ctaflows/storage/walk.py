@@ -231,15 +231,15 @@ class ListingPrefetcher:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._helpers: list[threading.Thread] = []
-        self._hearing = contextlib.ExitStack()
+        self._link = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._hearing.enter_context(cancel.link_child(self._stop))
+        self._link.enter_context(cancel.link_child(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the helpers and let them go."""
-        self._hearing.close()
+        self._link.close()
         self._stop.set()
         with self._changed:
             self._changed.notify_all()

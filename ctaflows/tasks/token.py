@@ -35,7 +35,7 @@ def refresh_token(*, profile: str | None = None) -> TokenInfo:
     LoginNeeded
         The issuer will not renew it: a person must log in again.
     """
-    return _keeper(profile).refresh()
+    return _provider(profile).refresh()
 
 
 @task(name="keep-token", tags=["ctaflows"])
@@ -61,9 +61,9 @@ def keep_token(*, profile: str | None = None) -> TokenInfo:
     """
     from ctaflows.auth.agent import FRACTION, MARGIN_S
 
-    keeper = _keeper(profile)
-    keeper.warm(MARGIN_S, fraction=FRACTION, quiet=False)
-    return keeper.stored_info()
+    provider = _provider(profile)
+    provider.ensure_valid(MARGIN_S, fraction=FRACTION, quiet=False)
+    return provider.stored_info()
 
 
 @task(name="share-token", tags=["ctaflows"])
@@ -82,7 +82,7 @@ def share_token(block: str, *, profile: str | None = None) -> None:
     """
     from ctaflows.auth import prefect_blocks as _prefect_blocks
 
-    _prefect_blocks.write_token_block(block, _keeper(profile).token())
+    _prefect_blocks.write_token_block(block, _provider(profile).token())
 
 
 @task(name="get-token-info", tags=["ctaflows"])
@@ -99,10 +99,10 @@ def get_token_info(*, profile: str | None = None) -> TokenInfo:
     TokenMissing
         None was found.
     """
-    return _keeper(profile).info()
+    return _provider(profile).info()
 
 
-def _keeper(profile: str | None) -> TokenProvider:
+def _provider(profile: str | None) -> TokenProvider:
     from ctaflows import settings
     from ctaflows.auth.renewal import TokenProvider
 

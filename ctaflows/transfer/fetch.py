@@ -18,6 +18,7 @@ from ctaflows.errors import (
     IntegrityError,
     Lost,
     Nearline,
+    NoRanges,
     NotTheFile,
     SourceChanged,
     StorageError,
@@ -31,7 +32,7 @@ from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
 from ctaflows.transfer.decide import Action, Check, LocalState, decide
 from ctaflows.transfer.part_file import Part, Pipe, local_error, tidy
 from ctaflows.transfer.range_journal import RANGES_FROM_BYTES, RangeJournal
-from ctaflows.transfer.ranged import Crew, NoRanges, RangedCopy
+from ctaflows.transfer.ranged import Crew, RangedCopy
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
 
 if TYPE_CHECKING:

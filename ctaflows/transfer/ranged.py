@@ -8,7 +8,7 @@ from collections import deque
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import ProtocolSurprise, Stopped, Truncated
+from ctaflows.errors import NoRanges, ProtocolSurprise, Stopped, Truncated
 from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
@@ -29,10 +29,6 @@ log = logging.getLogger("ctaflows.transfer")
 #: Summed in one go: between two, Python's lock has to be waited for, behind all that receive.
 _BLOCK_BYTES = 4 << 20
 _HASH_BYTES = 16 << 20  # some 10 to 30 ms, then there is to be looked at the threads again
-
-
-class NoRanges(ProtocolSurprise):
-    """The server answers a request for a range with the whole file."""
 
 
 class RangedCopy:

@@ -166,7 +166,7 @@ class Transport:
         """
         once = Request(method, dict(headers or {}), content, expect, redirects, wait_s)
         stop = cancel.current()
-        with _heeding_halt(once):
+        with _cancellable(once):
             reply, retries = self._with_retries(url, once, self._httpx.send, stop)
             try:
                 yield Stream(reply.status, reply.url, reply.headers, retries, reply)
@@ -301,7 +301,7 @@ class Transport:
         request = Request(method, further, content, expect, redirects)
         reply: Reply
         if curl is None:
-            with _heeding_halt(request):
+            with _cancellable(request):
                 reply, retries = self._with_retries(url, request, self._httpx.send, stop)
                 reply.drain()
         else:
@@ -399,7 +399,7 @@ class Transport:
         return self._tokens.token() if self._tokens is not None and is_home else None
 
 
-def _heeding_halt(request: Request) -> contextlib.AbstractContextManager[None]:
+def _cancellable(request: Request) -> contextlib.AbstractContextManager[None]:
     """Let a wait for an answer end with the work it belongs to, if nothing is changed by it.
 
     An answer that is not heard may hold what is lost with it, such as the next refresh token.

@@ -261,7 +261,7 @@ def test_an_issuer_that_repeats_what_it_was_told(
 def test_repr_and_pickle_hold_no_secret(box: Sandbox) -> None:
     secrets = Secrets(box)
     settings = box.settings()
-    keeper = TokenProvider(settings)
-    tokens = keeper.store.read()
-    shown = f"{settings!r} {tokens!r} {keeper.info()!r} {keeper.info().to_dict()}"
+    provider = TokenProvider(settings)
+    tokens = provider.store.read()
+    shown = f"{settings!r} {tokens!r} {provider.info()!r} {provider.info().to_dict()}"
     assert secrets.in_(shown.encode()) == []

@@ -364,8 +364,8 @@ def test_a_process_that_ends_while_another_thread_renews_does_not_lose_the_login
         "import sys, threading",
         "from ctaflows import settings",
         "from ctaflows.auth.renewal import TokenProvider",
-        "keeper = TokenProvider(settings.load())",
-        "threading.Thread(target=keeper.refresh, daemon=True).start()",
+        "provider = TokenProvider(settings.load())",
+        "threading.Thread(target=provider.refresh, daemon=True).start()",
         "sys.stdin.read()",
         end,
     ]

@@ -110,19 +110,19 @@ def test_homes_renew_after_one_another(
     server: Any, box: Sandbox, login: CTACredentials, tmp_path: Path
 ) -> None:
     """Each renewal uses up the token of the one before; two at once would end the login."""
-    keepers = [at(tmp_path / f"home-{i}") for i in range(4)]
+    providers = [at(tmp_path / f"home-{i}") for i in range(4)]
     outcomes: list[Any] = []
 
-    def renew(keeper: TokenProvider) -> None:
+    def renew(provider: TokenProvider) -> None:
         try:
-            outcomes.append(keeper.token())
+            outcomes.append(provider.token())
         except Exception as why:
             outcomes.append(why)
 
     threads = [
         # with this context's variables, since the server is named in one of them
-        threading.Thread(target=contextvars.copy_context().run, args=(renew, keeper))
-        for keeper in keepers
+        threading.Thread(target=contextvars.copy_context().run, args=(renew, provider))
+        for provider in providers
     ]
     for thread in threads:
         thread.start()
@@ -144,13 +144,13 @@ def test_a_login_that_can_not_be_saved_is_kept_and_saved_later(
     first = in_block(server)
     with monkeypatch.context() as patch, caplog.at_level(logging.DEBUG):
         refuse_saves(patch)
-        keeper = at(tmp_path / "home-1")
-        keeper.token()
-        renewed = keeper.store.read().refresh_token
-        assert keeper.refresh().expires_in_s, "this home goes on with what it has"
+        provider = at(tmp_path / "home-1")
+        provider.token()
+        renewed = provider.store.read().refresh_token
+        assert provider.refresh().expires_in_s, "this home goes on with what it has"
         assert refreshes(box) == 2
         assert in_block(server) == first
-    renewed = keeper.store.read().refresh_token
+    renewed = provider.store.read().refresh_token
     assert "is not saved yet" in caplog.text
     assert not [t for t in (first, renewed) if t in caplog.text]
     monkeypatch.setattr(prefect_blocks, "_PAUSE_S", 0.0)
@@ -231,22 +231,22 @@ def test_while_another_home_renews_the_old_token_serves(
     server: Any, box: Sandbox, login: CTACredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = login.token().get_secret_value()
-    keeper = login.get_client()
-    values = json.loads(keeper.store.file.read_text())
+    provider = login.get_client()
+    values = json.loads(provider.store.file.read_text())
     values["obtained_at"] -= values["expires_in"] - 20
-    keeper.store.file.write_text(json.dumps(values))
+    provider.store.file.write_text(json.dumps(values))
     with server.client as client:
         lease = prefect_blocks._lease(client, f"ctaflows-cta-credentials-{NAME}")
-        assert keeper.token() == token
+        assert provider.token() == token
         client.release_concurrency_slots_with_lease(lease)
-    assert keeper.token() != token
+    assert provider.token() != token
 
 
 def test_while_the_server_is_away_nothing_is_used_up(
     server: Any, box: Sandbox, login: CTACredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = login.token().get_secret_value()
-    keeper = login.get_client()
+    provider = login.get_client()
     from prefect.client.orchestration import SyncPrefectClient
 
     def away(*_: object, **__: object) -> None:
@@ -254,11 +254,11 @@ def test_while_the_server_is_away_nothing_is_used_up(
 
     with monkeypatch.context() as patch:
         patch.setattr(SyncPrefectClient, "request", away)
-        assert keeper.token() == token, "no question is needed"
+        assert provider.token() == token, "no question is needed"
         with pytest.raises(NetworkError, match="block cta-credentials/login"):
-            keeper.refresh()
+            provider.refresh()
     assert refreshes(box) == 1
-    assert keeper.refresh().expires_in_s
+    assert provider.refresh().expires_in_s
 
 
 def test_a_block_that_names_another_issuer_sends_it_nothing(

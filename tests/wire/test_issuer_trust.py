@@ -91,11 +91,11 @@ def other() -> Iterator[Sandbox]:
 
 def attempts(settings: Settings) -> dict[str, Callable[[], object]]:
     """All that would send the refresh token."""
-    keeper = TokenProvider(settings)
+    provider = TokenProvider(settings)
     return {
-        "token": keeper.token,
-        "warm": lambda: keeper.warm(60, quiet=False),
-        "refresh": keeper.refresh,
+        "token": provider.token,
+        "warm": lambda: provider.ensure_valid(60, quiet=False),
+        "refresh": provider.refresh,
     }
 
 
@@ -160,11 +160,11 @@ def test_a_kept_secret_is_not_sent_to_another_issuer(
     other: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
-        keeper = TokenProvider(box.settings(client_secret=None, client_secret_file=None))
-        keeper.log_in(
+        provider = TokenProvider(box.settings(client_secret=None, client_secret_file=None))
+        provider.log_in(
             lambda login: box.approve(login.user_code) and None, client_secret=box.client_secret
         )
-        assert keeper.refresh(), "it serves here"
+        assert provider.refresh(), "it serves here"
         bodies: list[str] = []
         request = Transport.request
 
@@ -180,7 +180,7 @@ def test_a_kept_secret_is_not_sent_to_another_issuer(
             TokenProvider(elsewhere).log_in(Shown())
         assert bodies[1:], "it was asked"
         assert not [body for body in bodies if box.client_secret in body]
-        assert keeper.refresh(), "it is kept for where it belongs"
+        assert provider.refresh(), "it is kept for where it belongs"
 
         with Sandbox(quirks=Quirks(login_interval_s=0.05)) as third:
             theirs = third.settings(config_dir=box.config_dir, client_secret_file=None)
@@ -273,15 +273,15 @@ def test_life_is_counted_from_receipt_not_by_exp(
     """The issuer's clock is a day off: exp says nothing here."""
     real = box._tokens.access
     monkeypatch.setattr(box._tokens, "access", lambda **kw: real(lifetime_s=3600 + skew_s, **kw))
-    keeper = TokenProvider(box.settings())
-    keeper.refresh()
+    provider = TokenProvider(box.settings())
+    provider.refresh()
     box.requests.clear()
     assert abs(claims(stored(box).access_token)["exp"] - time.time() - 3600 - skew_s) < 10
-    assert keeper.token() == stored(box).access_token
+    assert provider.token() == stored(box).access_token
     assert asked(box) == 0, "it is not short"
-    assert 3590 < (keeper.stored_info().expires_in_s or 0) <= 3600
+    assert 3590 < (provider.stored_info().expires_in_s or 0) <= 3600
     old = age(box, left_s=30)
-    assert keeper.token() != old.access_token, "it is short, whatever exp says"
+    assert provider.token() != old.access_token, "it is short, whatever exp says"
 
 
 def test_a_clock_that_was_put_back_does_not_make_a_token_live_longer(box: Sandbox) -> None:
@@ -297,13 +297,13 @@ def test_a_token_without_a_known_end_is_used_until_it_is_refused(
     box: Sandbox, rewrite: Callable[..., None]
 ) -> None:
     rewrite("/token", lambda values: values.pop("expires_in"))
-    keeper = TokenProvider(box.settings())
-    keeper.refresh()
+    provider = TokenProvider(box.settings())
+    provider.refresh()
     box.requests.clear()
-    token = keeper.token()
-    assert keeper.store.read() is not None
+    token = provider.token()
+    assert provider.store.read() is not None
     assert asked(box) == 0
-    newer = keeper.renew(token)
+    newer = provider.renew(token)
     assert newer not in (None, token)
 
 

@@ -39,11 +39,11 @@ ASKER = """
 import sys
 from ctaflows import settings
 from ctaflows.auth.renewal import TokenProvider
-keeper = TokenProvider(settings.load())
+provider = TokenProvider(settings.load())
 print("ready", flush=True)
 for line in sys.stdin:
     try:
-        print(keeper.token(), flush=True)
+        print(provider.token(), flush=True)
     except Exception as why:
         print(repr(why), flush=True)
 """
@@ -134,9 +134,9 @@ def test_reuse_would_be_seen(box: Sandbox, here: Path) -> None:
     tokens = store.read()
     assert tokens is not None
     for _ in range(2):
-        keeper = TokenProvider(settings)
+        provider = TokenProvider(settings)
         with contextlib.suppress(Exception):
-            keeper._exchanged(tokens.refresh_token or "", lambda _: None)
+            provider._exchanged(tokens.refresh_token or "", lambda _: None)
     assert [r.status for r in box.requests if r.path.endswith("/token")] == [200, 400]
 
 
@@ -310,22 +310,22 @@ def test_what_a_killed_refresher_left_goes_with_the_next_renewal() -> None:
 
 def test_a_killed_refresher_between_store_and_bare_file_is_mended(box: Sandbox) -> None:
     """The bare file may be one token behind after a kill: the next to ask for it puts it right."""
-    keeper = TokenProvider(box.settings())
-    keeper.refresh()
-    behind = keeper.store.bare_file.read_text()
+    provider = TokenProvider(box.settings())
+    provider.refresh()
+    behind = provider.store.bare_file.read_text()
     tokens = replace(TokenSet(**box.tokens()), obtained_at=time.time())
-    keeper.store.write(tokens)
-    keeper.store.bare_file.write_text(behind)
-    keeper.warm(60.0)
-    assert keeper.store.bare_file.read_text().strip() == tokens.access_token
+    provider.store.write(tokens)
+    provider.store.bare_file.write_text(behind)
+    provider.ensure_valid(60.0)
+    assert provider.store.bare_file.read_text().strip() == tokens.access_token
 
 
 def test_a_bare_file_that_is_missing_is_made(box: Sandbox) -> None:
     """As in the sandbox's fresh store: `token print --file` promises a file."""
-    keeper = TokenProvider(box.settings())
-    keeper.store.bare_file.unlink(missing_ok=True)
-    tokens = keeper.warm(60.0)
-    assert keeper.store.bare_file.read_text().strip() == tokens.access_token
+    provider = TokenProvider(box.settings())
+    provider.store.bare_file.unlink(missing_ok=True)
+    tokens = provider.ensure_valid(60.0)
+    assert provider.store.bare_file.read_text().strip() == tokens.access_token
 
 
 @pytest.mark.parametrize("meanwhile", ["refresh", "log_out"])
@@ -333,9 +333,9 @@ def test_mending_puts_no_older_token_back(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     """Between our look at the store and the mending another process renews, or logs out."""
-    keeper, other = TokenProvider(box.settings()), TokenProvider(box.settings())
-    keeper.refresh()
-    real, done = keeper.store.read, []
+    provider, other = TokenProvider(box.settings()), TokenProvider(box.settings())
+    provider.refresh()
+    real, done = provider.store.read, []
 
     def read() -> TokenSet | None:
         tokens = real()
@@ -344,9 +344,9 @@ def test_mending_puts_no_older_token_back(
             getattr(other, meanwhile)()
         return tokens
 
-    monkeypatch.setattr(keeper.store, "read", read)
-    keeper.warm(60.0)
-    bare = keeper.store.bare_file
+    monkeypatch.setattr(provider.store, "read", read)
+    provider.ensure_valid(60.0)
+    bare = provider.store.bare_file
     if meanwhile == "log_out":
         assert not bare.exists(), "no token is left behind after a logout"
     else:

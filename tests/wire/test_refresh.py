@@ -64,7 +64,7 @@ def test_retries_are_bounded_and_the_old_tokens_kept(
     assert len(grants(box)) == settings.attempts
     assert stored(box) == old
     with pytest.raises(error):
-        TokenProvider(settings).warm(60, quiet=False)
+        TokenProvider(settings).ensure_valid(60, quiet=False)
     with pytest.raises(error):
         TokenProvider(settings).refresh()
     old = age(box, left_s=-1)
@@ -141,38 +141,38 @@ def test_a_refusal_is_recorded_and_the_issuer_not_asked_again(
 ) -> None:
     old = age(box, left_s=-1)
     box.revoke(old.refresh_token or "")
-    keeper = TokenProvider(box.settings())
+    provider = TokenProvider(box.settings())
     with pytest.raises(LoginNeeded, match="will not renew"):
-        keeper.token()
+        provider.token()
     assert [r.status for r in grants(box)] == [400]
     assert stored(box).refused
-    assert not keeper.stored_info().refreshable
+    assert not provider.stored_info().refreshable
     box.requests.clear()
-    for call in (keeper.token, TokenProvider(box.settings()).token, keeper.refresh):
+    for call in (provider.token, TokenProvider(box.settings()).token, provider.refresh):
         with pytest.raises(LoginNeeded, match="invalid_grant"):
             call()
-    assert keeper.renew(old.access_token) is None
+    assert provider.renew(old.access_token) is None
     assert asked(box) == 0
     shown = Shown()
     tokens = login(box, FakeTime(_1=lambda: box.approve(shown.login.user_code)), shown)
-    with keeper.store.lock():
-        keeper.store.write(tokens)
+    with provider.store.lock():
+        provider.store.write(tokens)
     assert stored(box).refused is None
-    assert keeper.token() == tokens.access_token
-    assert keeper.stored_info().refreshable
-    assert keeper.refresh()
+    assert provider.token() == tokens.access_token
+    assert provider.stored_info().refreshable
+    assert provider.refresh()
 
 
-def test_a_login_of_the_keeper_clears_the_refusal() -> None:
+def test_a_login_clears_the_refusal() -> None:
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
         age(box, left_s=-1)
         box.revoke(stored(box).refresh_token or "")
-        keeper = TokenProvider(box.settings())
+        provider = TokenProvider(box.settings())
         with pytest.raises(LoginNeeded):
-            keeper.token()
-        keeper.log_in(lambda login: box.approve(login.user_code) and None)
+            provider.token()
+        provider.log_in(lambda login: box.approve(login.user_code) and None)
         assert stored(box).refused is None
-        assert box._tokens.refusal(keeper.token()) is None
+        assert box._tokens.refusal(provider.token()) is None
 
 
 def test_a_refused_login_serves_as_long_as_its_token(box: Sandbox) -> None:
@@ -205,10 +205,10 @@ def test_a_drip_or_silence_is_over_in_time(
 ) -> None:
     box.faults.add(**fault, server="issuer", path=path, times=None)
     old = age(box, left_s=30)
-    keeper = TokenProvider(box.settings(stall_timeout_s=30.0), deadline_s=1)
+    provider = TokenProvider(box.settings(stall_timeout_s=30.0), deadline_s=1)
 
     def still_serves() -> None:
-        assert keeper.token() == old.access_token
+        assert provider.token() == old.access_token
 
     assert 0.9 < quick_end(still_serves) < 10
     if path != TOKEN:  # a token endpoint that drips has used the token up
@@ -216,7 +216,7 @@ def test_a_drip_or_silence_is_over_in_time(
 
         def is_said() -> None:
             with pytest.raises(NetworkError, match="within"):
-                keeper.token()
+                provider.token()
 
         assert 0.9 < quick_end(is_said) < 10
 

@@ -1,4 +1,4 @@
-"""The keeper: where it finds a token, how transfers live on it, what it leaves."""
+"""The provider: where it finds a token, how transfers live on it, what it leaves."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return home
 
 
-def found(keeper: TokenProvider) -> tuple[str, str]:
+def found(provider: TokenProvider) -> tuple[str, str]:
     """Token and source; both calls must agree."""
-    token, info = keeper.token(), keeper.info()
+    token, info = provider.token(), provider.info()
     assert info.subject == claims(token).get("sub")
     return token, info.source
 
@@ -85,32 +85,32 @@ def test_the_whole_order_of_discovery(
 ) -> None:
     token = {n: box.issue_token(subject=f"t{n}") for n in range(7)}
     settings = box.settings(profile="cscs", token_source="auto", config_dir=tmp_path / "cfg")
-    keeper = TokenProvider(settings)
+    provider = TokenProvider(settings)
 
     with pytest.raises(TokenMissing, match="cscs"):
-        keeper.token()
+        provider.token()
     with pytest.raises(TokenMissing):
-        keeper.info()
+        provider.info()
 
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", token[6] + "\n")
-    assert found(keeper) == (token[6], "JUPYTERHUB_API_TOKEN")
+    assert found(provider) == (token[6], "JUPYTERHUB_API_TOKEN")
     (home / ".cta_token").write_text(token[5] + "\n")
-    assert found(keeper) == (token[5], "~/.cta_token")
+    assert found(provider) == (token[5], "~/.cta_token")
     (home / ".config/cta-data/token").write_text(f" {token[4]}\n\n")
-    assert found(keeper) == (token[4], "~/.config/cta-data/token")
-    keeper.store.write(replace(stored(box), access_token=token[3]))
-    assert found(keeper) == (token[3], str(tmp_path / "cfg/tokens/cscs.json"))
-    assert keeper.info().refreshable
+    assert found(provider) == (token[4], "~/.config/cta-data/token")
+    provider.store.write(replace(stored(box), access_token=token[3]))
+    assert found(provider) == (token[3], str(tmp_path / "cfg/tokens/cscs.json"))
+    assert provider.info().refreshable
     shared = tmp_path / f"run/bt_u{os.geteuid()}"
     shared.write_text(token[2] + "\n")
-    assert found(keeper) == (token[2], str(shared))
-    assert not keeper.info().refreshable
+    assert found(provider) == (token[2], str(shared))
+    assert not provider.info().refreshable
     named = tmp_path / "named"
     named.write_text(token[1])
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(named))
-    assert found(keeper) == (token[1], str(named))
+    assert found(provider) == (token[1], str(named))
     monkeypatch.setenv("BEARER_TOKEN", token[0])
-    assert found(keeper) == (token[0], "BEARER_TOKEN")
+    assert found(provider) == (token[0], "BEARER_TOKEN")
     assert not list(box.requests), "nobody was asked"
 
 
@@ -134,13 +134,13 @@ def test_files_of_ctadata(
     token = box.issue_token()
     (home / file).write_text(token + "\n")
     settings = box.settings(profile=profile, token_source="auto", config_dir=tmp_path / "cfg")
-    keeper = TokenProvider(settings)
+    provider = TokenProvider(settings)
     if not is_seen:
         with pytest.raises(TokenMissing):
-            keeper.token()
+            provider.token()
         return
-    assert found(keeper) == (token, f"~/{file}")
-    with WebDAVStorage(settings, keeper) as door:
+    assert found(provider) == (token, f"~/{file}")
+    with WebDAVStorage(settings, provider) as door:
         assert door.stat("/a").size_bytes == 1
 
 
@@ -289,17 +289,17 @@ def test_a_refused_token_is_not_replaced_by_one_that_is_over(
     """Another process renewed it, and this one slept until that token was over as well."""
     box.put("/a", b"x")
     settings = box.settings()
-    keeper = TokenProvider(settings)
-    real = keeper.renew
+    provider = TokenProvider(settings)
+    real = provider.renew
 
     def late(rejected: str) -> str | None:
         TokenProvider(settings).refresh()
         end_of_life(box)
         return real(rejected)
 
-    monkeypatch.setattr(keeper, "renew", late)
+    monkeypatch.setattr(provider, "renew", late)
     box.revoke(stored(box).access_token)
-    with WebDAVStorage(settings, keeper) as door:
+    with WebDAVStorage(settings, provider) as door:
         assert door.stat("/a").size_bytes == 1
     assert statuses(box, "door") == [401, 207]
     assert refreshes(box) == [200, 200]
@@ -437,75 +437,75 @@ def test_threads_share_one_refresh_after_a_refusal(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def keeper(box: Sandbox) -> TokenProvider:
-    keeper = TokenProvider(box.settings())
-    keeper.refresh()
-    return keeper
+def provider(box: Sandbox) -> TokenProvider:
+    provider = TokenProvider(box.settings())
+    provider.refresh()
+    return provider
 
 
-def test_logout_ends_the_login_everywhere(box: Sandbox, keeper: TokenProvider) -> None:
+def test_logout_ends_the_login_everywhere(box: Sandbox, provider: TokenProvider) -> None:
     tokens = stored(box)
     kept = box.config_dir / "tokens/sandbox.secret"
     kept.write_text("kept")
-    assert keeper.log_out() is True
-    assert not keeper.store.file.exists()
-    assert not keeper.store.bare_file.exists()
+    assert provider.log_out() is True
+    assert not provider.store.file.exists()
+    assert not provider.store.bare_file.exists()
     assert not kept.exists()
     assert (box.config_dir / "client_secret").exists(), "that file is not ours"
     assert statuses(box, "issuer", "/revoke") == [200]
     assert box._tokens.hand_in(tokens.refresh_token or "") is None, "the issuer has ended it"
     with pytest.raises(TokenMissing):
-        keeper.token()
+        provider.token()
     with pytest.raises(TokenMissing):
-        keeper.log_out()
+        provider.log_out()
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "hang", "html", "slow"])
-def test_logout_while_the_issuer_is_away(box: Sandbox, keeper: TokenProvider, fault: str) -> None:
+def test_logout_while_the_issuer_is_away(box: Sandbox, provider: TokenProvider, fault: str) -> None:
     details: dict[str, Any] = {"rate_bytes_s": 20} if fault == "slow" else {}
     box.faults.add(fault, server="issuer", times=None, **details)
     start = time.monotonic()
     assert TokenProvider(box.settings(stall_timeout_s=30.0), deadline_s=1).log_out() is False
     assert time.monotonic() - start < 15
-    assert not keeper.store.file.exists()
-    assert not keeper.store.bare_file.exists()
+    assert not provider.store.file.exists()
+    assert not provider.store.bare_file.exists()
     box.faults.clear()
 
 
-def test_logout_with_a_wrong_secret(box: Sandbox, keeper: TokenProvider) -> None:
+def test_logout_with_a_wrong_secret(box: Sandbox, provider: TokenProvider) -> None:
     assert TokenProvider(box.settings(client_secret="wrong")).log_out() is False
-    assert not keeper.store.file.exists()
+    assert not provider.store.file.exists()
 
 
-def test_logout_of_a_store_that_can_not_be_read(box: Sandbox, keeper: TokenProvider) -> None:
+def test_logout_of_a_store_that_can_not_be_read(box: Sandbox, provider: TokenProvider) -> None:
     """Whoever logs out wants nothing to be left, and above all not the bare token."""
-    keeper.store.file.write_text("{")
+    provider.store.file.write_text("{")
     with pytest.raises(AuthError):
-        keeper.log_out()
-    assert not keeper.store.bare_file.exists()
+        provider.log_out()
+    assert not provider.store.bare_file.exists()
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
-def test_the_bare_file_follows_each_renewal(box: Sandbox, keeper: TokenProvider) -> None:
-    file, seen = keeper.store.bare_file, set()
+def test_the_bare_file_follows_each_renewal(box: Sandbox, provider: TokenProvider) -> None:
+    file, seen = provider.store.bare_file, set()
     for _ in range(5):
-        keeper.refresh()
+        provider.refresh()
         assert file.read_text() == stored(box).access_token + "\n"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         seen.add(file.read_text())
     assert len(seen) == 5
 
 
-def test_the_bare_file_is_never_half(box: Sandbox, keeper: TokenProvider) -> None:
+def test_the_bare_file_is_never_half(box: Sandbox, provider: TokenProvider) -> None:
     """A reader that looks all the time sees whole tokens only."""
     stop, bad, n_looks = threading.Event(), [], 0
 
     def look() -> None:
         nonlocal n_looks
         while not stop.is_set():
-            text = keeper.store.bare_file.read_text()
+            text = provider.store.bare_file.read_text()
             n_looks += 1
             if not text.endswith("\n") or box._tokens.refusal(text.strip()):
                 bad.append(text)
@@ -513,7 +513,7 @@ def test_the_bare_file_is_never_half(box: Sandbox, keeper: TokenProvider) -> Non
     reader = threading.Thread(target=look)
     reader.start()
     for _ in range(10):
-        keeper.refresh()
+        provider.refresh()
     stop.set()
     reader.join()
     assert n_looks > 10
@@ -521,14 +521,14 @@ def test_the_bare_file_is_never_half(box: Sandbox, keeper: TokenProvider) -> Non
 
 
 def test_the_bare_file_serves_other_tools(
-    box: Sandbox, keeper: TokenProvider, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox, provider: TokenProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a", b"x")
-    monkeypatch.setenv("BEARER_TOKEN_FILE", str(keeper.store.bare_file))
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(provider.store.bare_file))
     settings = box.settings(token_source="environment")
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         assert door.stat("/a").size_bytes == 1
-        keeper.refresh()
+        provider.refresh()
         box.requests.clear()
         door.stat("/a")
         assert box.requests[0].headers["authorization"] == f"Bearer {stored(box).access_token}"
@@ -562,7 +562,7 @@ def full(request: pytest.FixtureRequest) -> Callable[[pytest.MonkeyPatch, int], 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS"])
 def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
     box: Sandbox,
-    keeper: TokenProvider,
+    provider: TokenProvider,
     full: Callable[[pytest.MonkeyPatch, int], None],
     name: str,
 ) -> None:
@@ -572,53 +572,53 @@ def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
     with pytest.MonkeyPatch.context() as patch:
         full(patch, number)
         with pytest.raises(UsageError, match="the issuer was not asked") as why:
-            keeper.refresh()
+            provider.refresh()
         assert why.value.said == os.strerror(number)
         assert "CTAFLOWS_CONFIG_DIR" in (why.value.hint or "")
         with pytest.raises(UsageError, match="the issuer was not asked"):
-            keeper.log_in(shown.append)
+            provider.log_in(shown.append)
     assert not shown, "nobody was bothered"
     assert not list(box.requests)
     assert tokens_folder(box) == before, "nothing is changed, nothing is left"
     end_of_life(box)
-    assert keeper.token(), "there is room again"
+    assert provider.token(), "there is room again"
 
 
 def test_a_bare_file_that_can_not_be_written_loses_no_login(
-    box: Sandbox, keeper: TokenProvider, caplog: pytest.LogCaptureFixture
+    box: Sandbox, provider: TokenProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bare = keeper.store.bare_file
+    bare = provider.store.bare_file
     bare.unlink()
     bare.mkdir()
     old = stored(box)
-    keeper.refresh()
+    provider.refresh()
     assert stored(box).refresh_token != old.refresh_token
     assert str(bare) in caplog.text
     names = {f.name for f in bare.parent.iterdir()}
     assert names == {"sandbox.json", "sandbox.token", "sandbox.lock"}
     bare.rmdir()
-    tokens = keeper.warm(60.0)
+    tokens = provider.ensure_valid(60.0)
     assert bare.read_text().strip() == tokens.access_token
 
 
 @pytest.fixture
 def careless(tmp_path: Path) -> Iterator[Path]:
-    """A config folder, after all that a keeper does, under a umask that takes nothing away."""
+    """A config folder, after all that a provider does, under a umask that takes nothing away."""
     old = os.umask(0)
     try:
         with Sandbox(tmp_path / "box", quirks=Quirks(login_interval_s=0.05)) as box:
             folder = tmp_path / "new/home/.config/ctaflows"
-            keeper = TokenProvider(box.settings(config_dir=folder))
-            keeper.log_in(
+            provider = TokenProvider(box.settings(config_dir=folder))
+            provider.log_in(
                 lambda login: box.approve(login.user_code) and None,
                 client_secret=box.client_secret,
             )
-            keeper.refresh()
-            tokens = keeper.store.read()
+            provider.refresh()
+            tokens = provider.store.read()
             assert tokens is not None
             box.revoke(tokens.refresh_token or "")
             with pytest.raises(LoginNeeded):
-                keeper.refresh()
+                provider.refresh()
             yield folder
     finally:
         os.umask(old)
@@ -649,8 +649,8 @@ def test_a_secret_given_at_login_serves_the_renewals() -> None:
     """config.toml still names a file with an old secret: the new one was proven just now."""
     with Sandbox(quirks=Quirks(login_interval_s=0.05)) as box:
         (box.config_dir / "client_secret").write_text("the-old-one")
-        keeper = TokenProvider(box.settings(client_secret=None))
-        keeper.log_in(
+        provider = TokenProvider(box.settings(client_secret=None))
+        provider.log_in(
             lambda login: box.approve(login.user_code) and None, client_secret=box.client_secret
         )
-        assert keeper.refresh().refreshable
+        assert provider.refresh().refreshable

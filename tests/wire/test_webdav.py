@@ -203,9 +203,9 @@ def test_a_file_on_tape(box: Sandbox, door: WebDAVStorage) -> None:
 def test_a_wrong_token_is_tried_once_and_renewed_once(box: Sandbox) -> None:
     box.put("/a.h5", DATA)
     settings = box.settings()
-    keeper = TokenProvider(settings)
-    with WebDAVStorage(settings, keeper) as door:
-        box.revoke(keeper.token())
+    provider = TokenProvider(settings)
+    with WebDAVStorage(settings, provider) as door:
+        box.revoke(provider.token())
         assert read(door, "/a.h5") == DATA
     assert [r.status for r in box.requests if r.server == "door"].count(401) == 1
 

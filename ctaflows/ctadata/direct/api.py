@@ -163,8 +163,8 @@ class APIClient:
 
         from ctaflows.auth.renewal import TokenProvider
 
-        keeper = TokenProvider(self.settings)
-        token, info = keeper.token(), keeper.info()
+        provider = TokenProvider(self.settings)
+        token, info = provider.token(), provider.info()
         print(token)  # noqa: T201
         if info.expires_at is not None:
             print("valid till", info.expires_at.astimezone(), file=sys.stderr)  # noqa: T201
@@ -220,12 +220,12 @@ def log_in_if_needed(settings: Settings) -> bool:
     ClientSecretNotFound
         The issuer wants the client's secret, and nobody gave one.
     """
-    keeper = TokenProvider(settings)
-    stored = keeper.store.read()
+    provider = TokenProvider(settings)
+    stored = provider.store.read()
     if stored is not None and stored.refresh_token is not None and stored.refused is None:
         return False
     try:
-        keeper.log_in(_show)
+        provider.log_in(_show)
     except GrantError as why:
         if "client" in why.code and secret.find(settings) is None:
             raise ClientSecretNotFound.of(

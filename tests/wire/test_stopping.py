@@ -66,7 +66,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         begun.set()
         return real(*args)
 
-    monkeypatch.setattr(faults, "instead", instead)
+    monkeypatch.setattr(faults, "response_instead", instead)
     return begun
 
 

@@ -183,8 +183,8 @@ def test_the_second_one_is_killed(box: Sandbox, night: Path) -> None:
 def test_the_second_one_fails(box: Sandbox, night: Path) -> None:
     fail = """
 from ctaflows.storage import connect
-def again(*_): raise ZeroDivisionError("no door")
-connect.again = again
+def reconnect(*_): raise ZeroDivisionError("no door")
+connect.reconnect = reconnect
 """
     done = get("-r", "n", ".", before=fail)
     assert done.returncode == 0, done.stderr

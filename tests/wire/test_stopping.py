@@ -59,15 +59,22 @@ def n_asked(box: Sandbox, method: str) -> int:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a request has come in that is not answered."""
-    begun, real = threading.Event(), faults.response_instead
+    """Set when a request that is not answered has come in, and the client waits for its answer."""
+    begun, waits = threading.Event(), threading.Event()
+    real, look = faults.response_instead, cancel.raise_if_cancelled
 
     def instead(*args: Any) -> Any:
         begun.set()
         return real(*args)
 
+    def looking(*args: Any) -> None:
+        if begun.is_set():  # it knows by now which event ends the wait
+            waits.set()
+        look(*args)
+
     monkeypatch.setattr(faults, "response_instead", instead)
-    return begun
+    monkeypatch.setattr(cancel, "raise_if_cancelled", looking)
+    return waits
 
 
 def test_a_pause_before_the_next_try(box: Sandbox, door: WebDAVStorage) -> None:

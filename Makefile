@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help env demo test soak check format bench bench-prefect bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
-	@echo "make test    the tests, but those that need servers: .ci/run has these too"
+	@echo "make test    the quick tests: .ci/run has the slow ones and those that need servers, too"
 	@echo "make soak    interruptions by the thousand, many examples, large directories: hours"
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
@@ -26,7 +26,7 @@ demo: env
 	$(BIN)/ctaflows demo
 
 # Which tests, by their marks in pyproject.toml: .ci/run sets "not soak"
-TESTS ?= not servers and not soak
+TESTS ?= not servers and not slow and not soak
 
 # What is compiled here no process of a test needs to compile again, not even where
 # PYTHONDONTWRITEBYTECODE is set. Two processes share the tests: tests/sharing.py

@@ -331,6 +331,7 @@ def test_listing_loads_neither_prefect_nor_h5py(night: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_odd_terminals(night: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"

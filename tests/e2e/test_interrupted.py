@@ -65,6 +65,7 @@ def test_it_ends_and_goes_on(
     assert found == {p.name: p.read_bytes() for p in written}
 
 
+@pytest.mark.slow
 def test_the_readme_s_unreliable_door(here: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ctaflows", "sandbox", "--fault", "503:3", "--fault", "reset:2",

@@ -153,6 +153,7 @@ def box() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 def test_nothing_leaks(
     box: Sandbox, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

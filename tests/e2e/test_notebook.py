@@ -12,6 +12,7 @@ import pytest
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "first-night.ipynb"
 
 
+@pytest.mark.slow
 def test_its_cells_run(tmp_path: Path) -> None:
     cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
     codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -106,6 +106,7 @@ def test_a_token_is_made_once_and_the_rotated_login_is_saved(
     assert not any("lease" in f.name for f in kept), "the slot was given back"
 
 
+@pytest.mark.slow
 def test_homes_renew_after_one_another(
     server: Any, box: Sandbox, login: CTACredentials, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def test_each_task_has_its_flow() -> None:
     assert [name for name, *_ in RUNS] == re.findall(r"@flow\ndef (\w+)", FILE.read_text())
 
 
+@pytest.mark.slow
 def test_each_flow_runs(
     prefect_server: Any,
     flows: Any,

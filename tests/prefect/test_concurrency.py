@@ -94,6 +94,7 @@ def test_without_a_limit_nothing_is_held(prefect_server: Any) -> None:
     assert limit_name(DOOR) in concurrency_limit._absent
 
 
+@pytest.mark.slow
 def test_it_holds_across_processes(prefect_server: Any, limit: Any, tmp_path: Path) -> None:
     limit.make(DOOR, 1)
     script = tmp_path / "batch.py"

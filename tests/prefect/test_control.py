@@ -187,6 +187,7 @@ def test_an_interrupted_flow_of_a_user_stops_its_transfers(
     assert parts_bytes(here) == size
 
 
+@pytest.mark.slow
 def test_a_task_in_another_process_ends_with_its_run(
     prefect_server: Any, box: Sandbox, here: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_partial_failure_fails_the_run(prefect_server: Any, box: Sandbox, night:
     assert len(list(night.rglob("*.h5"))) == 9
 
 
+@pytest.mark.slow
 def test_the_command_line_tracks_where_an_api_is_configured(
     prefect_server: Any, night: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_the_command_line_tracks_where_an_api_is_configured(
     assert newest(prefect_server).state.is_completed()
 
 
+@pytest.mark.slow
 def test_a_failing_run_shows_no_traceback(prefect_server: Any, night: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ctaflows", "run", "fetch-dl1", "--date", "20241115"],

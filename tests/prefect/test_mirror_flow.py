@@ -119,6 +119,7 @@ def test_its_parameters_make_a_form(prefect_server: Any) -> None:
     assert schema.properties["delete"]["default"] is False
 
 
+@pytest.mark.slow
 def test_an_ended_run_ends_within_seconds_and_the_next_goes_on(
     prefect_server: Any, box: Sandbox, here: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_script_loaded_by_its_path_pickles_by_value(tmp_path):
     assert again() == 1
 
 
+@pytest.mark.slow
 def test_the_process_runner_runs_it(prefect_server, sums):
     from prefect.task_runners import ProcessPoolTaskRunner
 

@@ -85,6 +85,7 @@ def tree(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["libcurl"], indirect=True)
 @pytest.mark.parametrize("properties", [FILE, FOLDER], ids=["file", "folder"])
 def test_nothing_comes_to_lie_outside(little: LittleDoor, aimed: Path, properties: str) -> None:

@@ -72,6 +72,7 @@ def test_a_manifest_s_name_leads_nowhere(here: Path, victim: Path) -> None:
     assert victim.read_bytes() == VICTIM
 
 
+@pytest.mark.slow
 def test_nor_do_those_of_what_else_is_kept_with_a_night(box: Sandbox, here: Path) -> None:
     make_night(box.storage, dt.date(2024, 11, 14), subruns=(2, 2), events=20)
     kept = here / "20241114"
@@ -86,6 +87,7 @@ def test_nor_do_those_of_what_else_is_kept_with_a_night(box: Sandbox, here: Path
     assert victim.read_bytes() == VICTIM
 
 
+@pytest.mark.slow
 def test_a_pipe_at_the_name_of_what_was_found_in_files_does_not_hang(
     box: Sandbox, here: Path
 ) -> None:

@@ -82,6 +82,7 @@ def make_short(box: Sandbox, store: Store) -> TokenSet:
     return tokens
 
 
+@pytest.mark.slow
 @pytest.mark.repeats
 @pytest.mark.timeout(300 + ROUNDS)
 def test_all_ask_at_once_and_one_renews(box: Sandbox, here: Path) -> None:

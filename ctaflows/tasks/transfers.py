@@ -487,11 +487,6 @@ def upload_files(
     door = connect(profile)
     with limited(door.settings.door_url):
         report = _uploads.upload_many(door, files, overwrite=overwrite, manifest=proofs)
-    if proofs:
-        for done in report.skipped:  # those that are there already may have no proof yet
-            known = proofs.proofs.get(done.path)
-            if known is None or known.error or known.checksum != done.checksum:
-                proofs.append(done)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import fails, ok, run
@@ -335,3 +335,31 @@ def test_what_was_retried_well_has_not_failed_any_more(box: Sandbox, up: Path) -
     put_in_part(box)
     ok("put", "--retry", "put.jsonl")
     assert ok("verify", "put.jsonl") == ""
+
+
+def manifest_lines(file: Path) -> list[dict[str, Any]]:
+    """Read a manifest, line by line."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_an_error_of_a_file_that_is_there_now_is_over(box: Sandbox, up: Path, here: Path) -> None:
+    put_in_part(box)
+    write(up / "x", "c.h5")  # another has brought it
+    (up / "x/c.h5").write_bytes((here / "n/x/c.h5").read_bytes())
+    done = run("put", "--retry", "put.jsonl")
+    assert "1 in place, 0 failed" in done.stderr
+    assert [x["verified"] for x in manifest_lines(here / "put.jsonl") if "c.h5" in x["path"]] == [
+        False, True,
+    ]  # fmt: skip
+    n_lines = len(manifest_lines(here / "put.jsonl"))
+    run("put", "--retry", "put.jsonl")
+    assert len(manifest_lines(here / "put.jsonl")) == n_lines
+
+
+def test_files_that_are_there_already_get_their_line(up: Path, here: Path) -> None:
+    ok("put", "-r", "n", "up")
+    for _ in range(2):
+        ok("put", "-r", "n", "up", "--manifest", "put.jsonl")
+        lines = manifest_lines(here / "put.jsonl")
+        assert sorted(line["local"] for line in lines) == sorted(f"n/{name}" for name in FILES)
+        assert all(line["verified"] for line in lines)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from commands import fails, ok, run
 
+from ctaflows.storage import checksum as sums
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -363,3 +365,36 @@ def test_files_that_are_there_already_get_their_line(up: Path, here: Path) -> No
         lines = manifest_lines(here / "put.jsonl")
         assert sorted(line["local"] for line in lines) == sorted(f"n/{name}" for name in FILES)
         assert all(line["verified"] for line in lines)
+
+
+def test_a_directory_that_is_left_out_is_not_listed(box: Sandbox, up: Path) -> None:
+    """Nor does it matter that it can't be."""
+    write(up)
+    write(up / "secret", "a.h5")
+    box.faults.add("403", times=None, method="PROPFIND", path="*/secret*")
+    assert run("get", "-r", "up/n", "there").returncode == 5
+    before = len(box.requests)
+    ok("get", "-r", "up/n", "here", "--exclude", "secret")
+    asked = {r.path for r in list(box.requests)[before:] if r.method == "PROPFIND"}
+    assert not {path for path in asked if "secret" in path}
+
+
+@pytest.mark.parametrize("more", [(), ("--check", "checksum")])
+def test_a_dry_run_looks_at_what_the_real_run_looks_at(
+    up: Path, here: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """What the manifest proves is not read again, unless that is asked for."""
+    write(up)
+    ok("get", "-r", "up/n", ".")
+    read: list[Path] = []
+    real = sums.of_file
+
+    def of_file(file: Path, *args: Any, **how: Any) -> Any:
+        read.append(file)
+        return real(file, *args, **how)
+
+    monkeypatch.setattr(sums, "of_file", of_file)
+    ok("get", "-r", "-n", "up/n", ".", *more)
+    in_dry_run = len(read)
+    ok("get", "-r", "up/n", ".", *more)
+    assert in_dry_run == len(read) - in_dry_run == (len(FILES) if more else 0)

@@ -8,7 +8,7 @@
     ├─ FileOffline 6       Nearline · Staging · Lost
     ├─ IntegrityError 7    SizeMismatch · ChecksumMismatch · Truncated · SourceChanged · NotHDF5
     ├─ StorageError 8      DoorBusy · RateLimited · NoSpace · ListingUnreadable · ProtocolSurprise
-    │                      NotTheFile
+    │                      NotTheFile · NoRanges
     ├─ NetworkError 9      ├─ PartialFailure 10 (carries the Report)
     └─ Stopped 130
 

@@ -22,7 +22,7 @@ from ctaflows.errors import (
     TokenExpired,
     TokenMissing,
 )
-from ctaflows.transport import pause_s
+from ctaflows.retry import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,7 +293,8 @@ class TokenProvider:
         tried again, and ``invalid_grant`` then says which it was.
         """
         ends_at = time.monotonic() + self._deadline_s
-        attempt, answered, stop = 1, threading.Event(), cancel.current()
+        answered, stop = threading.Event(), cancel.current()
+        retries = Retries(self._settings, also=(ProtocolSurprise,))  # as a page of HTML
 
         def kept(newer: TokenSet) -> None:
             answered.set()
@@ -313,14 +314,12 @@ class TokenProvider:
             except CtaflowsError as why:
                 if answered.is_set():  # the refresh token is used up
                     raise
-                passing = why.retryable or isinstance(why, ProtocolSurprise)  # a page of HTML
-                pause = _pause(why, attempt, self._settings) if passing else None
+                pause = retries.pause_s(why)
                 if pause is None or time.monotonic() + pause >= ends_at:
                     raise
                 log.info("%s; asking the issuer again in %.1f s", why, pause)
                 if cancel.wait(pause, stop):
                     raise
-                attempt += 1
 
     def _ended_at_issuer(self, tokens: TokenSet) -> bool:
         try:
@@ -335,9 +334,3 @@ class TokenProvider:
         except CtaflowsError as why:
             log.warning("The login could not be ended at the issuer: %s", why)
             return False
-
-
-def _pause(why: CtaflowsError, attempt: int, settings: Settings) -> float | None:
-    if isinstance(why, ProtocolSurprise):
-        return settings.backoff_s * 2 ** (attempt - 1) if attempt < settings.attempts else None
-    return pause_s(why, attempt, settings)

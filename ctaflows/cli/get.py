@@ -13,9 +13,9 @@ import click
 from ctaflows.cli import console, options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from ctaflows.model import Transfer
+    from ctaflows.model import Entry, Transfer
     from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.decide import Check
@@ -256,7 +256,7 @@ def _tree(
     if entry.is_dir:
         if not wanted["recursive"]:
             raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
-        return _folder(door, entry.path, Path(dest) / entry.name, patterns, wanted)
+        return _folder(door, entry, Path(dest) / entry.name, patterns, wanted)
     folder = dest if not several or dest.endswith("/") else dest + "/"
     jobs = [Job(entry, destination(folder, entry.name))] if selected(entry.name, *patterns) else []
     tree = _Tree(jobs)
@@ -265,39 +265,29 @@ def _tree(
 
 
 def _folder(
-    door: WebDAVStorage, path: str, here: Path, patterns: _Patterns, wanted: dict[str, Any]
+    door: WebDAVStorage, root: Entry, here: Path, patterns: _Patterns, wanted: dict[str, Any]
 ) -> _Tree:
-    from ctaflows.storage.links import may_hide_files
     from ctaflows.storage.paths import local_path
-    from ctaflows.storage.walk import is_wanted, walk
+    from ctaflows.tasks.transfers import tree_below
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import NAME
 
-    empty: list[str] = []
-    base = path.rstrip("/") + "/"
-    entries = walk(door, path, ordered=True, on_empty=empty.append)
-    files = [entry for entry in entries if not entry.is_dir]
-    names = [entry.path.removeprefix(base) for entry in files]
-    tree = _Tree(
-        [
-            Job(entry, local_path(entry.path, path, here))
-            for entry, name in zip(files, names, strict=True)
-            if is_wanted(entry, name, *patterns)
-        ],
-        here,
-    )
-    if not wanted["no_manifest"] and not wanted["dry_run"]:
-        tree.manifest = _manifest(wanted["manifest"] or (None if NAME in names else here / NAME))
+    found = tree_below(door, root, *patterns)
+    jobs = [Job(entry, local_path(entry.path, root.path, here)) for entry in found.files]
+    tree = _Tree(jobs, here)
+    if not wanted["no_manifest"]:
+        file = wanted["manifest"] or (None if NAME in found.names else here / NAME)
+        tree.manifest = _manifest(file)
     if wanted["delete"]:
-        empty += [entry.path for entry in files if may_hide_files(entry)]
-        there = [name.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for name in empty]
-        extra = _superfluous(here, names, there, patterns)
+        extra = _superfluous(here, found.names, found.empty, patterns)
         kept = wanted["manifest"].resolve() if wanted["manifest"] else None
         tree.superfluous = [name for name in extra if (here / name).resolve() != kept]
     return tree
 
 
-def _superfluous(here: Path, names: list[str], empty: list[str], patterns: _Patterns) -> list[str]:
+def _superfluous(
+    here: Path, names: Sequence[str], empty: Sequence[str], patterns: _Patterns
+) -> list[str]:
     from ctaflows.transfer.decide import extraneous, files_here
 
     extra, protected = extraneous(files_here(here), names, empty, *patterns)
@@ -365,7 +355,9 @@ def _carry_out(door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]) 
     check: Check = wanted["check"]
     jobs = [job for tree in trees for job in tree.jobs]
     if wanted["dry_run"]:
-        planned = [t for tree in trees for t in plan(tree.jobs, check=check)]
+        planned = [
+            t for tree in trees for t in plan(tree.jobs, manifest=tree.manifest, check=check)
+        ]
         _print_plan(planned, trees, as_json=wanted["as_json"])
         refuse_undescribed(job.entry for job in jobs)
         return

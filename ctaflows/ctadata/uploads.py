@@ -12,16 +12,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows import cancel
 from ctaflows.errors import (
     ChecksumMismatch,
     CtaflowsError,
     Refused,
     SizeMismatch,
-    StorageError,
     UsageError,
     error_text,
 )
 from ctaflows.model import Report, Transfer
+from ctaflows.retry import Retries
 from ctaflows.storage import checksum as sums
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress
@@ -144,17 +145,14 @@ def own_path(path: str) -> str:
 
 def _put(service: DownloadServiceStorage, source: LocalSource, target: str) -> tuple[Written, int]:
     """Write the bytes; after a fault write them anew, since each upload replaces the whole file."""
-    for attempt in range(1, service.settings.attempts + 1):
+    retries = Retries(service.settings)
+    while True:
         try:
-            return service.put(target, source, source.size_bytes), attempt - 1
+            return service.put(target, source, source.size_bytes), retries.n_failed
         except CtaflowsError as why:
-            if not why.retryable or attempt == service.settings.attempts:
-                raise
+            pause = retries.pause_or_raise(why)
             log.warning("%s; uploading it again under the same name", why)
-            threading.Event().wait(
-                why.retry_after_s or service.settings.backoff_s * 2 ** (attempt - 1)
-            )
-    raise StorageError("The upload did not come about", where=target)
+            cancel.pause(pause)
 
 
 def _compare(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ctaflows import cancel
 from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
+from ctaflows.retry import Retries
 from ctaflows.storage.propfind import BODY, MultistatusParser
-from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,7 +81,7 @@ class Lister:
 
     def _all(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         given = _Names()
-        attempt = 1
+        retries = Retries(self._settings)
         while True:
             n_before = len(given)
             try:
@@ -89,16 +89,15 @@ class Lister:
                     if fresh := given.add(batch):
                         yield fresh
             except NetworkError as why:
-                attempt = 1 if len(given) > n_before else attempt
-                self._pause_or_raise(why, attempt, stop)
-                attempt += 1
+                self._pause_or_raise(why, retries, stop, progress=len(given) > n_before)
                 given.close()
             else:
                 return
 
     def describe(self, path: str, url: str) -> Entry:
         """Give the entry of one file or directory."""
-        for attempt in range(1, self._settings.attempts + 1):
+        retries = Retries(self._settings)
+        while True:
             parser = MultistatusParser(path)
             try:
                 with self._propfind(url, "0") as stream:
@@ -107,7 +106,7 @@ class Lister:
                     parser.close()
                 break
             except NetworkError as why:
-                self._pause_or_raise(why, attempt, cancel.current())
+                self._pause_or_raise(why, retries, cancel.current())
         if parser.itself is None:
             raise ProtocolSurprise("The answer describes something else", where=url)
         return parser.itself
@@ -151,11 +150,14 @@ class Lister:
     def _wait_s(self, depth: str) -> float | None:
         return self._settings.listing_timeout_s if depth == "1" else None
 
-    def _pause_or_raise(self, why: NetworkError, attempt: int, stop: threading.Event) -> None:
+    @staticmethod
+    def _pause_or_raise(
+        why: NetworkError, retries: Retries, stop: threading.Event, *, progress: bool = False
+    ) -> None:
         """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
-        pause = pause_s(why, attempt, self._settings) if why.in_body else None
-        if pause is None:
+        if not why.in_body:
             raise why
+        pause = retries.pause_or_raise(why, progress=progress)
         log.warning("%s; listing it again in %.1f s", why, pause)
         if cancel.wait(pause, stop, cancel.current()):
             raise Stopped("The listing was stopped") from None

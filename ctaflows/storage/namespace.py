@@ -17,10 +17,10 @@ from ctaflows.errors import (
     UsageError,
     error_text,
 )
+from ctaflows.retry import Retries
 from ctaflows.storage import links
 from ctaflows.storage.walk import walk_batches
 from ctaflows.thread_pool import run_concurrently
-from ctaflows.transport import pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -385,7 +385,7 @@ def remove_one(
     StorageError
         Something is in the directory still.
     """
-    attempt = 1
+    retries = Retries(door.settings)
     while True:
         try:
             if is_dir and any(True for _ in door.list(path)):
@@ -400,11 +400,7 @@ def remove_one(
         except CtaflowsError as why:
             if why.status == 500 and not is_dir:  # so dCache answers about a link to a file
                 links.refuse_listed_link(door, path)
-            pause = pause_s(why, attempt, door.settings)
-            if pause is None:
-                raise
-            (stop or threading.Event()).wait(pause)
-            attempt += 1
+            (stop or threading.Event()).wait(retries.pause_or_raise(why))
         else:
             return
 

@@ -28,9 +28,10 @@ from ctaflows.errors import (
     Stopped,
     Truncated,
 )
+from ctaflows.retry import Retries
 from ctaflows.storage import paths
 from ctaflows.storage.answers import check_answer
-from ctaflows.transport import Transport, origin, pause_s
+from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
@@ -110,17 +111,14 @@ class RangeReader:
             It can't be read, after as many tries as the settings allow.
         """
         got = bytearray()
-        n_fruitless = 0
+        retries = Retries(self._door.settings, also=(Truncated,))
         while start + len(got) < end:
             piece, failure = self._ask(self._pool or self._url, start + len(got), end)
             got += piece
             if failure is None:
                 continue
             self._pool = None
-            n_fruitless = 1 if piece else n_fruitless + 1
-            pause = self._pause_s(failure, n_fruitless)
-            if pause is None:
-                raise failure
+            pause = self._pause_or_raise(failure, retries, progress=bool(piece))
             log.info("%s; asking the door again from byte %d", failure, start + len(got))
             cancel.wait(pause, self._stop or cancel.current())
         return bytes(got)
@@ -150,16 +148,17 @@ class RangeReader:
         self.read_bytes += len(body.data)
         return bytes(body.data), failure
 
-    def _pause_s(self, failure: CtaflowsError, n_fruitless: int) -> float | None:
-        """Decide how long to wait before the door is asked; None gives up."""
+    def _pause_or_raise(self, failure: CtaflowsError, retries: Retries, *, progress: bool) -> float:
+        """Return how long to wait before the door is asked."""
         if isinstance(failure, SourceChanged | NoRanges | Stopped):
-            return None
-        if n_fruitless == 1 and failure.retry_after_s is None and self._is_of_pool(failure):
+            raise failure
+        is_first = progress or retries.n_failed == 0
+        pause = retries.pause_s(failure, progress=progress)
+        if is_first and failure.retry_after_s is None and self._is_of_pool(failure):
             return 0.0
-        settings = self._door.settings
-        if isinstance(failure, Truncated):
-            return settings.backoff_s if n_fruitless < settings.attempts else None
-        return pause_s(failure, n_fruitless, settings)
+        if pause is None:
+            raise failure
+        return pause
 
     def _is_of_pool(self, failure: CtaflowsError) -> bool:
         """Did it happen at a pool? The door may know a better one."""

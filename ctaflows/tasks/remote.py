@@ -274,8 +274,8 @@ def copy_parts(
             proof = manifest.proofs.get(entry.path + PARTIAL) if manifest else None
             anew = proof is not None and proof.error is not None  # `verify` found it damaged
             done = copy_part(door, entry, local, choice, anew=anew, stop=stop)
-            if manifest and not done.skipped:
-                manifest.append(replace(done, path=entry.path + PARTIAL))
+            if manifest:
+                manifest.record(replace(done, path=entry.path + PARTIAL))
         except NoSuchTable:
             done = Transfer(entry.path, str(local), skipped=True, note=NO_TABLE)
         except CtaflowsError as why:

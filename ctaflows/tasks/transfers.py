@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctaflows.model import StrPath, Transfer
+    from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.decide import Check
     from ctaflows.transfer.verify import Verdict
 
@@ -322,6 +323,23 @@ def list_tree(
         raise UsageError(
             "That is a file", where=root.path, hint=f"Fetch it with: ctaflows get {root.path}"
         )
+    return tree_below(door, root, include, exclude)
+
+
+def tree_below(
+    door: WebDAVStorage, root: Entry, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Tree:
+    """Return a directory with all that is below it, as `list_tree`.
+
+    Parameters
+    ----------
+    door : WebDAVStorage
+        Where it is.
+    root : Entry
+        The directory.
+    include, exclude
+        As for `list_tree`.
+    """
     base = root.path.rstrip("/") + "/"
     empty: list[str] = []
     found = walk(
@@ -487,11 +505,6 @@ def upload_files(
     door = connect(profile)
     with limited(door.settings.door_url):
         report = _uploads.upload_many(door, files, overwrite=overwrite, manifest=proofs)
-    if proofs:
-        for done in report.skipped:  # those that are there already may have no proof yet
-            known = proofs.proofs.get(done.path)
-            if known is None or known.error or known.checksum != done.checksum:
-                proofs.append(done)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report

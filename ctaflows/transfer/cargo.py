@@ -129,8 +129,8 @@ class Cargo:
 
     def heard(self, place: int, done: Transfer) -> None:
         """Take note of what the other process did; its line is in the manifest."""
-        if self._manifest and not done.skipped:
-            self._manifest.proofs[done.path] = done
+        if self._manifest:
+            self._manifest.note(done)
         self._tell(place, done)
 
     def _one(self, lane: UploadLane, place: int, stop: threading.Event) -> None:
@@ -154,9 +154,9 @@ class Cargo:
         self._settle(place, done)
 
     def _settle(self, place: int, done: Transfer) -> None:
-        if self._manifest and not done.skipped:
+        if self._manifest:
             try:
-                self._manifest.append(done)
+                self._manifest.record(done)
             except CtaflowsError as why:
                 done = replace(done, error=done.error or error_text(why))
         self._tell(place, done)

@@ -13,11 +13,11 @@ from ctaflows.errors import (
     Stopped,
     Truncated,
 )
+from ctaflows.retry import MAX_RETRY_AFTER_S
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress
-from ctaflows.transport.policy import MAX_RETRY_AFTER_S
 
 if TYPE_CHECKING:
     import threading

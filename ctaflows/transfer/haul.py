@@ -89,8 +89,8 @@ class Haul:
 
     def heard(self, place: int, done: Transfer) -> None:
         """Take note of what the other process did; its line is in the manifest."""
-        if self._manifest and self._is_news(done):
-            self._manifest.proofs[done.path] = done
+        if self._manifest:
+            self._manifest.note(done)
         self._tell(place, done)
 
     def _one(self, place: int, stop: threading.Event) -> None:
@@ -109,16 +109,12 @@ class Haul:
         self._settle(place, done)
 
     def _settle(self, place: int, done: Transfer) -> None:
-        if self._manifest and self._is_news(done):
+        if self._manifest:
             try:
-                self._manifest.append(done)
+                self._manifest.record(done)
             except CtaflowsError as why:
                 done = replace(done, error=done.error or error_text(why))
         self._tell(place, done)
-
-    def _is_news(self, done: Transfer) -> bool:
-        proof = self._proofs.get(done.path) if done.skipped else None
-        return proof is None or proof.verified != done.verified
 
 
 def sorted_out(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:

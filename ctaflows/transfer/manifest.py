@@ -64,8 +64,29 @@ class Manifest:
             if kept is not None:
                 os.close(kept)
 
+    def record(self, done: Transfer) -> None:
+        """Append the line of a file that has finished, if it says anything new.
+
+        A file that was left as it is has nothing new to say where its last line says the same: that
+        it is verified, or is not; that it failed, or did not; and its checksum, if one is known.
+        """
+        if self._is_news(done):
+            self.append(done)
+
+    def note(self, done: Transfer) -> None:
+        """Take in what another process has recorded."""
+        if self._is_news(done):
+            self.proofs[done.path] = done
+
+    def _is_news(self, done: Transfer) -> bool:
+        known = self.proofs.get(done.path)
+        if known is None or not done.skipped:
+            return True
+        is_other = done.checksum is not None and done.checksum != known.checksum
+        return is_other or known.verified != done.verified or known.error != done.error
+
     def append(self, transfer: Transfer) -> None:
-        """Add the line of a file that has finished."""
+        """Append the line of a file that has finished."""
         values = transfer.to_dict()
         values["local"] = self._relative(transfer.local)
         line = _encode(values) + "\n"

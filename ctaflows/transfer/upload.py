@@ -24,6 +24,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.model import Transfer
+from ctaflows.retry import Retries
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
 from ctaflows.storage.webdav import digests
@@ -241,25 +242,26 @@ def _put(
     door: WebDAVStorage, source: LocalSource, temporary: str
 ) -> tuple[str | None, int, tuple[Checksum, ...]]:
     """Write the bytes; after a fault look what is there, and begin anew under the same name."""
-    for attempt in range(1, door.settings.attempts + 1):
+    retries, has_parents = Retries(door.settings), False
+    while True:
         try:
             body = source.body()
             stop = None if isinstance(body, bytes) else source.stop
             with cancel.scope(source.stop):
                 answer = door.put(temporary, body, stop=stop)
-            return answer.headers.get("server"), attempt - 1, digests(answer.headers)
+            n_retries = retries.n_failed + has_parents
+            return answer.headers.get("server"), n_retries, digests(answer.headers)
         except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
-            if why.status not in (404, 409) or attempt > 1:  # Apache 2.4 says 409
+            if why.status not in (404, 409) or has_parents or retries.n_failed:  # Apache 2.4: 409
                 raise
             door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
+            has_parents = True
         except (NetworkError, StorageError) as why:
-            if not why.retryable or attempt == door.settings.attempts:
-                raise
+            pause = retries.pause_or_raise(why)
             log.warning("%s; uploading it again under a temporary name", why)
             _remove(door, temporary)
-            source.stop.wait(why.retry_after_s or door.settings.backoff_s * 2**attempt)
+            source.stop.wait(pause)
             cancel.raise_if_cancelled(source.stop, temporary)
-    raise StorageError("The upload did not come about", where=temporary)
 
 
 def _compare(

@@ -98,7 +98,7 @@ def _note(manifest: Manifest, damaged: dict[str, str]) -> None:
     for path, proof in list(manifest.proofs.items()):
         if path in damaged and not proof.error:
             with contextlib.suppress(CtaflowsError):  # a folder that can't be written can be read
-                manifest.append(replace(proof, verified=False, error=damaged[path]))
+                manifest.record(replace(proof, verified=False, error=damaged[path]))
 
 
 def _look(proof: Transfer) -> Verdict:

@@ -5,7 +5,7 @@ It takes a token source and knows nothing of where tokens come from.
 
 from ctaflows.transport.client import Stream, Transport
 from ctaflows.transport.messages import MAX_SMALL_BYTES, Answer, Head, Sink, Source, TokenSource
-from ctaflows.transport.policy import MAX_HOPS, REDIRECTS, origin, pause_s
+from ctaflows.transport.policy import MAX_HOPS, REDIRECTS, origin
 from ctaflows.transport.tls import ssl_context
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "TokenSource",
     "Transport",
     "origin",
-    "pause_s",
     "ssl_context",
 ]

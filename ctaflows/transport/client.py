@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
+from ctaflows.retry import Retries
 from ctaflows.transport import policy
 from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
 from ctaflows.transport.messages import Answer, Head, NotSent, Request
@@ -336,32 +337,31 @@ class Transport:
         stop: threading.Event | None,
     ) -> tuple[R, int]:
         stop, work = stop or cancel.current(), cancel.current()
-        attempt = 1
+        retries = Retries(self._settings)
         while True:
             if request.idempotent:  # what changes something may be what is tidied up
                 cancel.raise_if_cancelled(stop, url)
                 cancel.raise_if_cancelled(work, url)
             try:
-                return self._through_redirects(url, request, send), attempt - 1
+                return self._through_redirects(url, request, send), retries.n_failed
             except CtaflowsError as error:
                 repeatable = request.idempotent or _had_no_effect(error)
                 if error.in_body:
                     repeatable = False  # the caller has its first bytes, and goes on from there
-                pause = policy.pause_s(error, attempt, self._settings) if repeatable else None
+                pause = retries.pause_s(error) if repeatable else None
                 if pause is None:
                     raise
                 log.warning(
                     "%s; trying again in %.1f s (try %d of %d)",
                     error,
                     pause,
-                    attempt + 1,
+                    retries.n_failed + 1,
                     self._settings.attempts,
                 )
                 if cancel.wait(pause, stop, work, self._closing):
                     if self._closing.is_set():
                         raise
                     raise Stopped("Stopped", where=url) from None
-                attempt += 1
 
     def _through_redirects(
         self, url: str, request: Request, send: Callable[[str, Request, str | None], R]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -23,17 +22,12 @@ from ctaflows.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ctaflows.settings import Settings
-
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 5
 #: Repeating these changes nothing at the server.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 #: Only these are sent on to pools by a dCache door (DcacheResourceFactory.java, dCache 12.1).
 _MAY_LEAVE_HOME = frozenset({"GET", "PUT"})
-#: Who asks to wait longer, in seconds, is not waited for.
-MAX_RETRY_AFTER_S = 600.0
-_MAX_BACKOFF_S = 60.0
 _PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
@@ -205,31 +199,3 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
     ),
     507: (NoSpace, "The storage has no space left, or your quota is used up", None),
 }
-
-
-def pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float | None:
-    """Decide how long to wait before the next try.
-
-    Parameters
-    ----------
-    error : CtaflowsError
-        What happened.
-    attempt : int
-        How many tries were made, from 1.
-    settings : Settings
-        ``attempts``, ``backoff_s``, ``busy_s``.
-
-    Returns
-    -------
-    float or None
-        Seconds, with jitter, or None to give up.
-    """
-    if not error.retryable or attempt >= settings.attempts:
-        return None
-    asked = error.retry_after_s
-    if asked is not None:
-        return asked + random.uniform(0, 0.1 * asked) if asked <= MAX_RETRY_AFTER_S else None
-    base: float = min(settings.backoff_s * 2 ** min(attempt - 1, 30), _MAX_BACKOFF_S)
-    if isinstance(error, RateLimited):
-        base = max(base, settings.busy_s)
-    return base * random.uniform(0.75, 1.25)

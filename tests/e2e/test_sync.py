@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import fails, ok, run
+
+from ctaflows.storage import checksum as sums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -335,3 +337,64 @@ def test_what_was_retried_well_has_not_failed_any_more(box: Sandbox, up: Path) -
     put_in_part(box)
     ok("put", "--retry", "put.jsonl")
     assert ok("verify", "put.jsonl") == ""
+
+
+def manifest_lines(file: Path) -> list[dict[str, Any]]:
+    """Read a manifest, line by line."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_an_error_of_a_file_that_is_there_now_is_over(box: Sandbox, up: Path, here: Path) -> None:
+    put_in_part(box)
+    write(up / "x", "c.h5")  # another has brought it
+    (up / "x/c.h5").write_bytes((here / "n/x/c.h5").read_bytes())
+    done = run("put", "--retry", "put.jsonl")
+    assert "1 in place, 0 failed" in done.stderr
+    assert [x["verified"] for x in manifest_lines(here / "put.jsonl") if "c.h5" in x["path"]] == [
+        False, True,
+    ]  # fmt: skip
+    n_lines = len(manifest_lines(here / "put.jsonl"))
+    run("put", "--retry", "put.jsonl")
+    assert len(manifest_lines(here / "put.jsonl")) == n_lines
+
+
+def test_files_that_are_there_already_get_their_line(up: Path, here: Path) -> None:
+    ok("put", "-r", "n", "up")
+    for _ in range(2):
+        ok("put", "-r", "n", "up", "--manifest", "put.jsonl")
+        lines = manifest_lines(here / "put.jsonl")
+        assert sorted(line["local"] for line in lines) == sorted(f"n/{name}" for name in FILES)
+        assert all(line["verified"] for line in lines)
+
+
+def test_a_directory_that_is_left_out_is_not_listed(box: Sandbox, up: Path) -> None:
+    """Nor does it matter that it can't be."""
+    write(up)
+    write(up / "secret", "a.h5")
+    box.faults.add("403", times=None, method="PROPFIND", path="*/secret*")
+    assert run("get", "-r", "up/n", "there").returncode == 5
+    before = len(box.requests)
+    ok("get", "-r", "up/n", "here", "--exclude", "secret")
+    asked = {r.path for r in list(box.requests)[before:] if r.method == "PROPFIND"}
+    assert not {path for path in asked if "secret" in path}
+
+
+@pytest.mark.parametrize("more", [(), ("--check", "checksum")])
+def test_a_dry_run_looks_at_what_the_real_run_looks_at(
+    up: Path, here: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """What the manifest proves is not read again, unless that is asked for."""
+    write(up)
+    ok("get", "-r", "up/n", ".")
+    read: list[Path] = []
+    real = sums.of_file
+
+    def of_file(file: Path, *args: Any, **how: Any) -> Any:
+        read.append(file)
+        return real(file, *args, **how)
+
+    monkeypatch.setattr(sums, "of_file", of_file)
+    ok("get", "-r", "-n", "up/n", ".", *more)
+    in_dry_run = len(read)
+    ok("get", "-r", "up/n", ".", *more)
+    assert in_dry_run == len(read) - in_dry_run == (len(FILES) if more else 0)

@@ -135,7 +135,8 @@ def test_the_package_names_them_and_imports_no_prefect() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     code = (
         "import sys, ctaflows.blocks; "
-        "print(*{'h5py', 'matplotlib', 'ctaflows.tasks.transfers', 'ctaflows.ctadata'} & set(sys.modules))"
+        "dear = {'h5py', 'matplotlib', 'ctaflows.tasks.transfers', 'ctaflows.ctadata'}; "
+        "print(*dear & set(sys.modules))"
     )  # servers and workers import the entry point
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True

@@ -41,6 +41,7 @@ EXIT_CODES = {
     "NoSpace": 8,
     "ListingUnreadable": 8,
     "ProtocolSurprise": 8,
+    "NoRanges": 8,
     "NotTheFile": 8,
     "NetworkError": 9,
     "PartialFailure": 10,

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -196,3 +197,35 @@ def test_a_disk_that_is_full_for_the_manifest_is_no_space(file, monkeypatch):
     with pytest.raises(NoSpace):
         manifest.append(done("/a"))
     assert "/a" not in manifest.proofs
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "is_news"),
+    [
+        (None, {"skipped": True}, True),
+        ({}, {"skipped": True}, False),
+        ({}, {}, True),  # it moved
+        ({"error": "Lost: gone"}, {"skipped": True}, True),
+        ({"error": "Lost: gone", "verified": False}, {"skipped": True, "verified": False}, True),
+        ({"verified": False}, {"skipped": True}, True),
+        ({}, {"skipped": True, "verified": False, "checksum": None}, True),
+        ({"checksum": None}, {"skipped": True}, True),
+        (
+            {"verified": False},
+            {"skipped": True, "verified": False, "checksum": None},
+            False,
+        ),
+        ({}, {"skipped": True, "checksum": Checksum("adler32", "00000002")}, True),
+    ],
+)
+def test_a_line_is_written_where_it_says_something_new(
+    tmp_path: Path, known: dict[str, Any] | None, found: dict[str, Any], is_news: bool
+) -> None:
+    file = tmp_path / "manifest.jsonl"
+    base = {"checksum": Checksum("adler32", "00000001"), "verified": True}
+    if known is not None:
+        Manifest(file).append(Transfer("/a", "a", 1, **{**base, **known}))
+    n_before = len(file.read_text().splitlines()) if file.exists() else 0
+    manifest = Manifest(file)
+    manifest.record(Transfer("/a", str(tmp_path / "a"), 1, **{**base, **found}))
+    assert len(file.read_text().splitlines()) - n_before == is_news

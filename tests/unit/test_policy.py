@@ -1,4 +1,4 @@
-"""Decisions about HTTP: errors, redirects, pauses."""
+"""Decisions about HTTP: errors, redirects."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 from ctaflows.errors import (
     DoorBusy,
     Nearline,
-    NetworkError,
     NoSpace,
     NotFound,
     ProtocolSurprise,
     RateLimited,
     Refused,
     SourceChanged,
-    TokenExpired,
 )
-from ctaflows.settings import Settings
 from ctaflows.transport.policy import (
     IDEMPOTENT,
     MAX_HOPS,
@@ -28,7 +25,6 @@ from ctaflows.transport.policy import (
     error_for,
     next_hop,
     origin,
-    pause_s,
     retry_after_s,
 )
 
@@ -323,108 +319,3 @@ def test_an_unexpected_answer_names_the_method():
 def test_errors_hide_what_pools_put_into_addresses():
     error = error_for(500, {}, f"no such mover {POOL}", method="GET", where=POOL)
     assert "0f8f" not in f"{error} {vars(error)}"
-
-
-# pauses
-
-
-def rules(**changes):
-    return Settings(attempts=5, backoff_s=0.5, busy_s=20.0).replace(**changes)
-
-
-@pytest.fixture
-def jitter(monkeypatch):
-    """Jitter of a chosen size, from 0 (least) to 1 (most)."""
-
-    def choose(share):
-        monkeypatch.setattr(
-            "ctaflows.transport.policy.random.uniform", lambda a, b: a + share * (b - a)
-        )
-
-    choose(0.5)
-    return choose
-
-
-@pytest.mark.parametrize(
-    "error", [DoorBusy("x"), RateLimited("x"), NetworkError("x"), DoorBusy("x", retry_after_s=1)]
-)
-def test_tries_are_counted(error):
-    assert [pause_s(error, n, rules()) is None for n in range(1, 8)] == [False] * 4 + [True] * 3
-    assert pause_s(error, 1, rules(attempts=1)) is None
-
-
-@pytest.mark.parametrize(
-    "error", [NotFound("x"), Refused("x"), NoSpace("x"), ProtocolSurprise("x"), TokenExpired("x")]
-)
-def test_what_does_not_mend_itself_is_not_tried_again(error):
-    assert pause_s(error, 1, rules()) is None
-    error.retry_after_s = 1
-    assert pause_s(error, 1, rules()) is None
-
-
-def test_an_error_that_is_marked_as_final_is_not_tried_again():
-    error = NetworkError("bad certificate")
-    error.retryable = False
-    assert pause_s(error, 1, rules()) is None
-
-
-def test_pauses_double_up_to_a_minute(jitter):
-    pauses = [pause_s(DoorBusy("x"), n, rules(attempts=99)) for n in range(1, 12)]
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
-
-
-def test_jitter_is_a_quarter_either_way(jitter):
-    jitter(0)
-    assert pause_s(DoorBusy("x"), 1, rules()) == 0.375
-    jitter(1)
-    assert pause_s(DoorBusy("x"), 1, rules()) == 0.625
-
-
-def test_jitter_differs():
-    assert len({pause_s(DoorBusy("x"), 1, rules()) for _ in range(20)}) > 1
-
-
-@pytest.mark.parametrize("attempt", [1025, 5000, 10**5])
-@pytest.mark.parametrize("backoff_s", [0.0, 0.5])
-def test_very_many_tries_are_possible(attempt, backoff_s, jitter):
-    pause = pause_s(DoorBusy("x"), attempt, rules(attempts=10**6, backoff_s=backoff_s))
-    assert pause == (60 if backoff_s else 0)
-
-
-def test_a_429_without_retry_after_waits_until_the_block_is_over(jitter):
-    pauses = [pause_s(RateLimited("x"), n, rules(attempts=99)) for n in range(1, 10)]
-    assert pauses == [20, 20, 20, 20, 20, 20, 32, 60, 60]
-    assert pause_s(RateLimited("x"), 1, rules(busy_s=90.0)) == 90
-
-
-@pytest.mark.parametrize("kind", [DoorBusy, RateLimited, NetworkError])
-@pytest.mark.parametrize(
-    ("asked", "least", "most"),
-    [(0.0, 0.0, 0.0), (1.0, 1.0, 1.1), (120.0, 120.0, 132.0), (600.0, 600.0, 660.0)],
-)
-def test_retry_after_is_honoured(kind, asked, least, most, jitter):
-    error = kind("x", retry_after_s=asked)
-    jitter(0)
-    assert pause_s(error, 4, rules()) == least  # never earlier than asked
-    jitter(1)
-    assert pause_s(error, 4, rules()) == pytest.approx(most)
-
-
-@pytest.mark.parametrize("asked", [600.1, 3600.0, 1e9])
-def test_a_retry_after_that_is_too_long_ends_it(asked):
-    assert pause_s(RateLimited("x", retry_after_s=asked), 1, rules()) is None
-
-
-@given(
-    st.sampled_from([DoorBusy, RateLimited, NetworkError]),
-    st.integers(1, 60),
-    st.none() | st.floats(0, 1000),
-    st.floats(0, 100),
-)
-def test_a_pause_is_never_negative_and_never_shorter_than_asked(kind, attempt, asked, backoff_s):
-    error = kind("x", retry_after_s=asked)
-    pause = pause_s(error, attempt, rules(attempts=50, backoff_s=backoff_s))
-    if pause is not None:
-        assert attempt < 50
-        assert pause >= (asked or 0)
-        assert pause <= 75 or asked

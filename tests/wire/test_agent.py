@@ -149,7 +149,7 @@ def test_from_start_to_stop(box: Sandbox) -> None:
     assert f"process {pids[0]} on" in ok("start-agent"), "there is one already"
     assert agents_of(box) == pids
     assert "Stopped" in ok("stop-agent")
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
     assert status()["state"] == "stopped"
     assert "no agent" in ok("stop-agent")
     left = sorted(p.name for p in (box.config_dir / "tokens").iterdir())
@@ -223,7 +223,7 @@ def test_the_agent_survives_an_issuer_in_trouble(
 def test_sigterm_ends_it(box: Sandbox) -> None:
     pid = in_process(box, "start").pid
     os.kill(pid, signal.SIGTERM)
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
     assert status()["state"] == "stopped"
 
 
@@ -240,7 +240,7 @@ def test_sighup_does_not(box: Sandbox) -> None:
 def test_after_a_kill_it_starts_again(box: Sandbox) -> None:
     pid = in_process(box, "start").pid
     os.kill(pid, signal.SIGKILL)
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
     found = status()
     assert (found["running"], found["state"], found["pid"]) == (False, "stopped", None)
     said = ok("start-agent")
@@ -250,7 +250,7 @@ def test_after_a_kill_it_starts_again(box: Sandbox) -> None:
     assert f"process {pids[0]} on" in said, "not the one that is dead"
     assert in_process(box, "status").pid == pids[0]
     assert ok("stop-agent")
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
 
 
 def test_nobody_else_is_killed_for_a_dead_agent(box: Sandbox) -> None:
@@ -261,12 +261,12 @@ def test_nobody_else_is_killed_for_a_dead_agent(box: Sandbox) -> None:
         files = agent.Files(box.settings())
         about = files.read()
         os.kill(pid, signal.SIGKILL)
-        assert becomes(lambda: not agents_of(box), 5)
+        assert becomes(lambda: not agents_of(box), 30)
         write_private(files.state, json.dumps({**about, "pid": bystander.pid}))
         in_process(box, "start")
         in_process(box, "stop")
         assert bystander.poll() is None
-        assert becomes(lambda: not agents_of(box), 5)
+        assert becomes(lambda: not agents_of(box), 30)
     finally:
         bystander.kill()
         bystander.wait()
@@ -275,7 +275,7 @@ def test_nobody_else_is_killed_for_a_dead_agent(box: Sandbox) -> None:
 def test_logout_ends_it(box: Sandbox) -> None:
     in_process(box, "start")
     assert "Logged out" in ok("token", "logout")
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
 
 
 def test_a_login_that_ends_without_us_ends_the_agent(
@@ -346,7 +346,7 @@ def test_it_is_stopped_from_another_machine(box: Sandbox, monkeypatch: pytest.Mo
     in_process(box, "start")
     monkeypatch.setattr(agent.socket, "gethostname", lambda: "elsewhere")
     assert in_process(box, "stop") is True
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
 
 
 def test_without_a_login_there_is_nothing_to_keep(box: Sandbox) -> None:
@@ -354,7 +354,7 @@ def test_without_a_login_there_is_nothing_to_keep(box: Sandbox) -> None:
     with pytest.raises(TokenMissing) as why:
         in_process(box, "start")
     assert "ctaflows token login" in (why.value.hint or "")
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
 
 
 def test_a_start_that_can_not_log_in_exits_with_5(box: Sandbox) -> None:
@@ -363,7 +363,7 @@ def test_a_start_that_can_not_log_in_exits_with_5(box: Sandbox) -> None:
     done = run("start-agent")
     assert done.returncode == 5, done.stderr
     assert "secret" in done.stderr
-    assert becomes(lambda: not agents_of(box), 5)
+    assert becomes(lambda: not agents_of(box), 30)
 
 
 def test_modes_and_the_log(box: Sandbox) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     AlreadyExists,
+    DoorBusy,
     IntegrityError,
     NetworkError,
     NotFound,
@@ -193,3 +194,13 @@ def test_a_stop_leaves_nothing(box: Sandbox, door: WebDAVStorage, source: Path) 
     with pytest.raises(Stopped):
         upload(door, source, "/r.h5", stop=stop)
     assert left(box) == []
+
+
+def test_a_door_that_asks_for_an_hour_is_not_waited_for(
+    box: Sandbox, door: WebDAVStorage, source: Path
+) -> None:
+    box.faults.add("503", times=None, method="PUT", retry_after_s=3600)
+    with pytest.raises(DoorBusy) as why:
+        upload(door, source, "/r.h5")
+    assert "3600 s" in (why.value.hint or "")
+    assert [r.method for r in box.requests].count("PUT") == 1

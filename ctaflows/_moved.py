@@ -41,13 +41,17 @@ class _Finder:
     @staticmethod
     def exec_module(module: ModuleType) -> None:
         new, names = MOVED[module.__name__]
-        warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
+        renamed = "".join(f", and {old} in it {name}" for old, name in names.items())
+        message = f"{module.__name__} is {new} now{renamed}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
         there = importlib.import_module(new)
 
         def get(name: str) -> Any:
             return getattr(there, names.get(name, name))
 
-        vars(module).update(__getattr__=get, __dir__=lambda: [*dir(there), *names])
+        known = [*dir(there), *names]
+        public = [name for name in known if not name.startswith("_")]
+        vars(module).update(__getattr__=get, __dir__=lambda: known, __all__=public)
 
 
 def install() -> None:

@@ -31,6 +31,13 @@ def test_an_old_name_is_the_new_thing(module: str, name: str) -> None:
     new, names = MOVED[module]
     assert getattr(old, name) is getattr(importlib.import_module(new), names.get(name, name))
     assert name in dir(old)
+    assert name in old.__all__, "for a star import"
+
+
+def test_the_warning_names_a_class_that_is_called_something_else() -> None:
+    sys.modules.pop("ctaflows.storage.door", None)
+    with pytest.warns(DeprecationWarning, match="and Door in it WebDAVStorage"):
+        importlib.import_module("ctaflows.storage.door")
 
 
 def test_nothing_else_is_found() -> None:

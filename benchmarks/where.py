@@ -196,7 +196,7 @@ def race(asked: argparse.Namespace) -> dict[str, list[tuple[float, float, float]
             for _ in range(asked.repeats):
                 for name in UPLOAD if asked.put else FETCH:
                     data.empty(arrived)
-                    data.ensure_valid(stage.local, FILES[asked.work].total_bytes)
+                    data.warm(stage.local, FILES[asked.work].total_bytes)
                     found.setdefault(name, []).append(run(name, env, server))
     return found
 

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import _moved, tasks
+from ctaflows._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ctaflows import ctadata as ctadata
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from ctaflows.tasks.remote import *
     from ctaflows.tasks.token import *
     from ctaflows.tasks.transfers import *
-
-__version__ = "0.1.1"
 
 #: Of no use outside flows: they share work or a token between runs.
 _FOR_FLOWS = {"plan_fetch", "share_token"}

@@ -101,7 +101,7 @@ class _Contest:
             "LC_ALL": "C.UTF-8", **command.env,
         }  # fmt: skip
         if self.work.act.startswith(("get", "put")):
-            data.ensure_valid(self.stage.scratch, self.files.total_bytes + _BESIDE_BYTES)
+            data.warm(self.stage.scratch, self.files.total_bytes + _BESIDE_BYTES)
         try:
             cost, printed = timing.measure(
                 command.words,

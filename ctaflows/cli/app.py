@@ -197,7 +197,13 @@ def _stopped(number: int, _frame: object) -> None:
 def _is_login_at_stake(silent_s: float) -> bool:
     """Tell whether an issuer's answer, which must not be lost, is waited for still, and say so."""
     deadline = sys.modules.get("ctaflows.auth.oidc")
-    if deadline is None or not deadline.is_keeping() or silent_s > deadline.PATIENCE_S:
+    # while it is being imported it has no names yet
+    if (
+        deadline is None
+        or not hasattr(deadline, "settle")
+        or not deadline.is_keeping()
+        or silent_s > deadline.PATIENCE_S
+    ):
         return False
     with contextlib.suppress(OSError):
         left_s = deadline.PATIENCE_S - silent_s

@@ -274,7 +274,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(importlib.import_module("ctaflows.ctadata.errors"), name)
     if name == "__version__":
-        from importlib.metadata import version
+        from ctaflows._version import __version__
 
-        return version("ctaflows")
+        return __version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

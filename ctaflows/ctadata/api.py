@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webdav4.client import Client
-
 from ctaflows.ctadata.entries import ListedEntry, RemotePath, remote_path
 from ctaflows.ctadata.errors import (
     CertificateError,
@@ -23,8 +21,6 @@ from ctaflows.errors import IntegrityError, PartialFailure, UsageError
 from ctaflows.model import Report
 from ctaflows.settings import PLATFORM_URL
 from ctaflows.storage.download_service import CHUNK_BYTES, DownloadServiceStorage, connect
-from ctaflows.storage.jupyterhub import LOGIN
-from ctaflows.transport import origin, ssl_context
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.certificates import CertificateService
@@ -165,6 +161,8 @@ class APIClient:
     @translated
     def webdav4_client(self) -> Any:
         """Make a webdav4 client; see `ctaflows.ctadata.webdav4_client`."""
+        from ctaflows.ctadata.webdav import client
+
         return client(self._service(), self)
 
     # -- certificates ------------------------------------------------------------------------
@@ -254,55 +252,3 @@ def _size(report: Report) -> int:
 
 
 api_client = APIClient()
-
-
-# -- the webdav4 client ----------------------------------------------------------------------------
-#
-# The webdav4 client on the download service's ``webdav/``.
-
-
-class WebdavClient(Client):  # type: ignore[misc]  # untyped
-    """A webdav4 client, with the one method that ctadata's README names and webdav4 has not.
-
-    Parameters
-    ----------
-    api : APIClient
-        Where `uploadFile` uploads.
-    *args, **options : Any
-        Those of `webdav4.client.Client`.
-    """
-
-    def __init__(self, api: APIClient, *args: Any, **options: Any) -> None:
-        self._api = api
-        super().__init__(*args, **options)
-
-    def uploadFile(self, from_path: str, to_path: str) -> dict[str, Any]:  # noqa: N802
-        """Upload a file below one's own directory, as `ctaflows.ctadata.upload_file`."""
-        return self._api.upload_file(from_path, to_path)
-
-
-def client(service: DownloadServiceStorage, api: APIClient) -> WebdavClient:
-    """Make a client that is let in, verifies TLS, and sends the token to this service alone."""
-    token = api.token
-
-    def let_in(request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    def refuse_login(response: Any) -> None:
-        # a redirect elsewhere leads to a pool of the storage, and goes there without the token
-        location = response.headers.get("location", "")
-        if response.is_redirect and origin(str(response.url.join(location))) == home:
-            raise StorageException(
-                "The service asks for a login", where=str(response.url), hint=LOGIN
-            )
-
-    settings, home = service.settings, origin(service.url)
-    return WebdavClient(
-        api,
-        f"{service.url}/webdav",
-        auth=let_in,
-        verify=ssl_context(settings),
-        timeout=settings.stall_timeout_s,
-        event_hooks={"response": [refuse_login]},
-    )

@@ -114,7 +114,7 @@ class Body:
         ------
         EOFError
             The client went away before the end.
-        Hangup
+        AbortConnection
             A fault struck.
         """
         limit = self._before_read()

@@ -220,7 +220,7 @@ def remove(
 
     Returns
     -------
-    list of Outcome
+    list of RemovalResult
         One for each file and directory that is gone.
 
     Raises

@@ -7,9 +7,9 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ctaflows._version import __version__
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, read_mark
 from ctaflows.errors import (
     AlreadyExists,
@@ -260,7 +260,7 @@ def copy_parts(
         Where from.
     jobs : sequence of (Entry, Path)
         Which files, and the names of their copies.
-    choice : Choice
+    choice : TableSelection
         Which tables.
     manifest : Manifest, optional
         Gets a line for each copy that was made.
@@ -274,7 +274,7 @@ def copy_parts(
             proof = manifest.proofs.get(entry.path + PARTIAL) if manifest else None
             anew = proof is not None and proof.error is not None  # `verify` found it damaged
             done = copy_part(door, entry, local, choice, anew=anew, stop=stop)
-            if manifest:
+            if manifest and not done.skipped:
                 manifest.record(replace(done, path=entry.path + PARTIAL))
         except NoSuchTable:
             done = Transfer(entry.path, str(local), skipped=True, note=NO_TABLE)
@@ -394,7 +394,7 @@ def _mark(entry: Entry, choice: TableSelection) -> dict[str, Any]:
         "SOURCE_ETAG": entry.etag or "",
         "SOURCE_MTIME": utc_text(entry.mtime) or "",
         "ASKED_FOR": str(choice),
-        "VERSION": version("ctaflows"),
+        "VERSION": __version__,
     }
 
 

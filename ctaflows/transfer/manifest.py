@@ -68,7 +68,8 @@ class Manifest:
         """Append the line of a file that has finished, if it says anything new.
 
         A file that was left as it is has nothing new to say where its last line says the same: that
-        it is verified, or is not; that it failed, or did not; and its checksum, if one is known.
+        it is verified, or is not; that it failed, or did not; and its checksum, where nothing has
+        verified it.
         """
         if self._is_news(done):
             self.append(done)
@@ -82,8 +83,9 @@ class Manifest:
         known = self.proofs.get(done.path)
         if known is None or not done.skipped:
             return True
-        is_other = done.checksum is not None and done.checksum != known.checksum
-        return is_other or known.verified != done.verified or known.error != done.error
+        if known.verified != done.verified or known.error != done.error:
+            return True
+        return not known.verified and done.checksum not in (None, known.checksum)
 
     def append(self, transfer: Transfer) -> None:
         """Append the line of a file that has finished."""

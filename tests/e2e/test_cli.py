@@ -319,6 +319,20 @@ def test_starting_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("ctaflows.transport.client", {"rich", "h2", "pygments"}),
+        ("ctaflows.ctadata.api", {"rich", "h2", "webdav4", "prefect"}),
+        ("ctaflows.tasks.remote", {"prefect", "h5py"}),
+    ],
+)
+def test_what_nobody_has_asked_for_is_not_loaded(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(*{heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
 def test_listing_loads_neither_prefect_nor_h5py(night: Path) -> None:
     code = (
         "import sys\n"

@@ -209,13 +209,18 @@ def test_a_disk_that_is_full_for_the_manifest_is_no_space(file, monkeypatch):
         ({"error": "Lost: gone", "verified": False}, {"skipped": True, "verified": False}, True),
         ({"verified": False}, {"skipped": True}, True),
         ({}, {"skipped": True, "verified": False, "checksum": None}, True),
-        ({"checksum": None}, {"skipped": True}, True),
+        ({"checksum": None, "verified": False}, {"skipped": True, "verified": False}, True),
         (
             {"verified": False},
             {"skipped": True, "verified": False, "checksum": None},
             False,
         ),
-        ({}, {"skipped": True, "checksum": Checksum("adler32", "00000002")}, True),
+        ({}, {"skipped": True, "checksum": Checksum("md5", "aa")}, False),
+        (
+            {"verified": False},
+            {"skipped": True, "verified": False, "checksum": Checksum("md5", "aa")},
+            True,
+        ),
     ],
 )
 def test_a_line_is_written_where_it_says_something_new(

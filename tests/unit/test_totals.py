@@ -14,6 +14,7 @@ from ctaflows.dl1.night_completeness import Completeness
 from ctaflows.dl1.report.html import page
 from ctaflows.dl1.report.markdown import digest
 from ctaflows.dl1.report.totals import rows_of_inspections, totals_by_run
+from ctaflows.dl1.report.watch_report import WatchReport
 from ctaflows.reporting import events
 from ctaflows.reporting.assets import fetched_runs
 
@@ -122,3 +123,20 @@ def test_a_dry_run_says_nothing_of_the_night(told: list[dict[str, Any]]) -> None
     assert night.state == "dry run"
     assert not events.night_complete(night)
     assert told == []
+
+
+def test_a_watch_says_of_its_night_what_the_watch_is(tmp_path: Path) -> None:
+    watch = WatchReport.begun("20241114", tmp_path, tmp_path / "manifest.jsonl")
+    assert watch.to_dict()["verdict"] == watch.state == "absent"
+    arrived = report(subrun(11111, 0)).transfers
+    for is_complete, gaps, state in [
+        (False, Gaps(), "open"),
+        (False, Gaps(growing=("x.h5",)), "growing"),
+        (False, Gaps(missing=("Run11112",)), "incomplete"),
+        (True, Gaps(), "complete"),
+    ]:
+        now = watch.having(
+            arrived, (), gaps=gaps, path="/cta", version="v0.1", is_complete=is_complete
+        )
+        assert now.to_dict()["verdict"] == now.state == now.night.state == state
+        assert now.night.verdict().startswith("complete: ") == is_complete

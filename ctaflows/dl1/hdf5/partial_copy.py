@@ -75,7 +75,7 @@ def copy_tables(
         The whole file.
     target : Path
         What to write; replaced if it is there.
-    choice : Choice
+    choice : TableSelection
         What is wanted. The group ``configuration`` is always copied.
     where : str
         The whole file's name for messages.

@@ -9,7 +9,7 @@ from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import Gaps, home, night_name, versions_used
 from ctaflows.dl1.night_completeness import missing, versions_text
 from ctaflows.dl1.night_snapshots import COMPLETE, GROWING, INCOMPLETE
-from ctaflows.dl1.report.totals import DRY_RUN, FAILED, rows_of_transfers, verdict_of_night
+from ctaflows.dl1.report.totals import DRY_RUN, FAILED, OPEN, rows_of_transfers, verdict_of_night
 from ctaflows.errors import printable
 from ctaflows.text import human_bytes, shortened
 
@@ -31,6 +31,7 @@ _STATES = {
     FAILED: "not complete",
     GROWING: "still growing at the door",
     INCOMPLETE: "not complete at the door",
+    OPEN: "not complete yet",
     COMPLETE: "complete",
 }
 _COLOURS = {FAILED: "red", COMPLETE: "green", DRY_RUN: "green"}
@@ -68,6 +69,8 @@ class NightReport:
         The page with pictures, where one was written.
     versions : mapping of str to str
         As in `Night`: empty unless there are files of several.
+    is_open : bool
+        May more files come, as a watch of the night knows?
     """
 
     date: str
@@ -82,6 +85,7 @@ class NightReport:
     census: Completeness | None = None
     page: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    is_open: bool = False
 
     @property
     def name(self) -> str:
@@ -158,7 +162,7 @@ class NightReport:
 
     @property
     def state(self) -> str:
-        """``failed``, ``dry run``, ``growing``, ``incomplete`` or ``complete``."""
+        """``failed``, ``dry run``, ``growing``, ``incomplete``, ``open`` or ``complete``."""
         return self._judged()[0]
 
     @property
@@ -168,8 +172,9 @@ class NightReport:
 
     def _judged(self) -> tuple[str, str]:
         return verdict_of_night(
-            n_failed=len(self.failed), dry_run=self.dry_run, gaps=self.gaps, census=self.census
-        )
+            n_failed=len(self.failed), dry_run=self.dry_run, gaps=self.gaps, census=self.census,
+            is_open=self.is_open,
+        )  # fmt: skip
 
     def rows(self) -> list[Row]:
         """Return a row for each file."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.model import Transfer
 
-FAILED, DRY_RUN = "failed", "dry run"
+FAILED, DRY_RUN, OPEN = "failed", "dry run", "open"
 
 
 def verdict_of_night(
-    *, n_failed: int, dry_run: bool, gaps: Gaps, census: Completeness | None
+    *, n_failed: int, dry_run: bool, gaps: Gaps, census: Completeness | None, is_open: bool = False
 ) -> tuple[str, str]:
     """Return what a night is and a sentence that says so: the one verdict on it.
 
@@ -36,12 +36,14 @@ def verdict_of_night(
         What of the wanted files is missing or growing at the door.
     census : Completeness or None
         All of the night at the door, where all of it was wanted.
+    is_open : bool
+        May more files come, as a watch of the night knows?
 
     Returns
     -------
     str
-        ``failed``, ``dry run``, ``growing``, ``incomplete`` or ``complete``; the first that
-        is true.
+        ``failed``, ``dry run``, ``growing``, ``incomplete``, ``open`` or ``complete``; the first
+        that is true.
     str
         A sentence.
     """
@@ -58,6 +60,8 @@ def verdict_of_night(
         return INCOMPLETE, "Not complete: subruns are missing at the door."
     if gaps.is_incomplete or at_door == INCOMPLETE:
         return INCOMPLETE, "Not complete at the door."
+    if is_open:
+        return OPEN, "Not complete yet: more files may come."
     return COMPLETE, "Complete."
 
 

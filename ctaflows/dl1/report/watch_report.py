@@ -55,7 +55,7 @@ class WatchReport:
         folder, manifest : Path
             The night's folder here, and where the proof of each file stands.
         """
-        return cls(NightReport(date, None, "", str(folder), str(manifest)))
+        return cls(NightReport(date, None, "", str(folder), str(manifest), is_open=True))
 
     def after_look(self) -> WatchReport:
         """Count a look at the door."""
@@ -90,6 +90,7 @@ class WatchReport:
             transfers=OpaqueSequence(moved.values()),
             inspections=looked,
             gaps=gaps,
+            is_open=not about.get("is_complete", self.is_complete),
         )
         return replace(self, night=night, **about)
 
@@ -121,6 +122,7 @@ class WatchReport:
             "n_looks": self.n_looks,
             "n_done": self.n_done,
             **self.night.to_dict(),
+            "verdict": self.state,
         }
 
     def verdict(self) -> str:

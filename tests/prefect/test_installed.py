@@ -155,12 +155,18 @@ def deployed(
     monkeypatch.setenv("CTAFLOWS_DATA", str(project))
     prefect = [python, "-m", "prefect", "--no-prompt"]
     told(*prefect, "work-pool", "create", "ctaflows", "--type", "process", "--overwrite")
+    with prefect_server.client as client:
+        forget(client)  # what other tests have left
     told(*prefect, "deploy", "--all", cwd=project)
     with prefect_server.client as client:
-        found = {one.name: one for one in client.read_deployments()}
-        yield found
-        for one in found.values():
-            client.delete_deployment(one.id)
+        yield {one.name: one for one in client.read_deployments()}
+        forget(client)
+
+
+def forget(client: Any) -> None:
+    """Delete all deployments."""
+    for one in client.read_deployments():
+        client.delete_deployment(one.id)
 
 
 def test_the_deployments_of_both_run(

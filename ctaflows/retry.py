@@ -1,6 +1,7 @@
 """Repeating what failed: how often, after which pause, and when no more.
 
-Everything that repeats asks here, with one `Retries` for each piece of work.
+What repeats asks here, with one `Retries` for each piece of work; downloads, which go on with what
+has come, count for themselves and share `MAX_RETRY_AFTER_S`.
 """
 
 from __future__ import annotations

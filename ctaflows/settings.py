@@ -5,10 +5,12 @@ Nothing is read when this module is imported; `load` reads the environment and t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import tomllib
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 DEFAULT_PROFILE = "cscs"
 
@@ -130,6 +132,34 @@ _URLS = ("door_url", "issuer_url")
 _TOKEN_SOURCE = re.compile(r"auto|environment|store|block:[a-z0-9-]+")
 
 
+_overrides: ContextVar[dict[str, Any]] = ContextVar("ctaflows_settings", default={})  # noqa: B039
+
+
+@contextlib.contextmanager
+def overridden(**flags: Any) -> Iterator[None]:
+    """Let values win over environment and files, for all operations within.
+
+    Parameters
+    ----------
+    **flags : Any
+        Settings by name; those that are None do not count.
+
+    Examples
+    --------
+    >>> with overridden(transfers=4):  # doctest: +SKIP
+    ...     fetch_dir("cta/DL1/20241114/v0.1")
+    """
+    token = _overrides.set(_with(_overrides.get(), flags))
+    try:
+        yield
+    finally:
+        _overrides.reset(token)
+
+
+def _with(values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    return values | {key: value for key, value in flags.items() if value is not None}
+
+
 def load(profile: str | None = None, **flags: Any) -> Settings:
     """Put the settings together from flags, environment and files.
 
@@ -154,6 +184,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
         The Prefect server that has the profile's block does not answer.
     """
     env = os.environ
+    flags = _with(_overrides.get(), flags)
     where, said_by = _config_dir(flags, env)
     config_dir: Path = _converted("config_dir", where, said_by)
     config = _read_config(config_dir / "config.toml")
@@ -173,7 +204,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
         ("block", block.values if block else {}),
         ("environment", _from_environment(env)),
         ("block", block.identity if block else {}),
-        ("flag", {k: v for k, v in flags.items() if v is not None}),
+        ("flag", flags),
     ]
     values, origins = _merged(layers)
     values["config_dir"], origins["config_dir"] = config_dir, said_by

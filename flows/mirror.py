@@ -15,8 +15,7 @@ from ctaflows.flows.batches import (
 )
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.reporting.events import files_fetched
-from ctaflows.tasks import fetch_files
-from ctaflows.tasks.transfers import list_tree, plan_tree, prune_tree
+from ctaflows.tasks import fetch_files, list_tree, plan_fetch, prune_tree
 from ctaflows.tasks.tree_report import TreeReport
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import OpaqueSequence
@@ -104,7 +103,10 @@ def mirror(
         dry_run=dry_run,
     )
     if dry_run:
-        tally = tally.having(plan_tree(tree, folder, manifest=proofs, check=check))
+        planned = plan_fetch(
+            tree.files, folder, base=tree.path, manifest=proofs, check=check, profile=profile
+        )
+        tally = tally.having(planned)
     else:
         in_place: list[Transfer] = []
         rest = list(tree.files)

@@ -16,7 +16,7 @@ from ctaflows.flows.batches import (
     run_batches,
 )
 from ctaflows.reporting.artifacts import progress_shown, publish_table
-from ctaflows.tasks.transfers import find_uploads, plan_uploads, upload_files
+from ctaflows.tasks import find_uploads, plan_uploads, upload_files
 from ctaflows.tasks.tree_report import TreeReport
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import OpaqueSequence

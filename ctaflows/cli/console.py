@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from rich.progress import Progress as Bar
 
@@ -54,13 +53,35 @@ class _Stderr(logging.Handler):
             print(text, file=sys.stderr)  # noqa: T201
 
 
-class _Shown(Progress):
-    """Shows transfers on a bar."""
+class _Bar(Progress):
+    """A progress bar on stderr, from when it is entered until it is left."""
 
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=0, files="")
+    def __init__(self) -> None:
+        from rich import progress as rich
+        from rich.console import Console
+
+        self._bar = rich.Progress(
+            rich.TextColumn("{task.fields[files]}"),
+            rich.BarColumn(),
+            rich.DownloadColumn(),
+            rich.TransferSpeedColumn(),
+            rich.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=0, files="")
         self._n_expected = self._n_done = 0
+
+    def __enter__(self) -> Self:
+        global live
+        self._bar.start()
+        live = self._bar
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        global live
+        live = None
+        self._bar.stop()
 
     def expect(self, n_files: int, n_bytes: int) -> None:
         self._n_expected += n_files
@@ -78,28 +99,11 @@ class _Shown(Progress):
         return f"{self._n_done}/{self._n_expected} files"
 
 
-@contextlib.contextmanager
-def progress_shown() -> Iterator[None]:
-    """Show a bar on stderr, if that is a terminal and -q was not given."""
-    global live
-    if verbosity < 0 or not sys.stderr.isatty():
-        yield
-        return
-    from rich import progress as rich
-    from rich.console import Console
+def progress_bar() -> Progress | None:
+    """Return a bar for stderr, unless that is no terminal or -q was given."""
+    return None if verbosity < 0 or not sys.stderr.isatty() else _Bar()
 
-    bar = rich.Progress(
-        rich.TextColumn("{task.fields[files]}"),
-        rich.BarColumn(),
-        rich.DownloadColumn(),
-        rich.TransferSpeedColumn(),
-        rich.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar, reported_to(_Shown(bar)):
-        live = bar
-        try:
-            yield
-        finally:
-            live = None
+
+def progress_shown() -> AbstractContextManager[None]:
+    """Show all transfers within on a bar, see `progress_bar`."""
+    return reported_to(progress_bar())

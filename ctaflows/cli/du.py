@@ -18,19 +18,18 @@ def command(
     path: str, *, summarize: bool, depth: int | None, as_json: bool, profile: str | None
 ) -> None:
     """Tell how many bytes and files are below each directory, itself included at the end."""
-    from ctaflows.cli.listing import Doubts
-    from ctaflows.storage.connect import connect
-    from ctaflows.storage.search import Tally
-    from ctaflows.storage.walk import walk_batches
+    from ctaflows.cli.listing import Unseen
+    from ctaflows.tasks import disk_usage
     from ctaflows.text import human_bytes
 
-    door = connect(profile)
-    root = door.normalise(path)
-    doubts = Doubts()
-    tally = Tally(root, 0 if summarize else depth)
-    for batch in doubts.noted(walk_batches(door, root, on_empty=doubts)):
-        tally.add(batch)
-    usages = tally.usages()
+    unseen = Unseen()
+    usages = disk_usage(
+        path,
+        depth=0 if summarize else depth,
+        on_empty=unseen.add_empty,
+        on_undescribed=unseen.add_undescribed,
+        profile=profile,
+    )
     if as_json:
         output.print_json([usage.to_dict() for usage in usages])
     else:
@@ -40,4 +39,4 @@ def command(
                 f"{human_bytes(usage.size_bytes):>8}  {usage.n_files:>9,} files  "
                 f"{output.one_line(usage.path)}{unknown}"
             )
-    doubts.tell()
+    unseen.report()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -11,11 +12,16 @@ from ctaflows.cli import options
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ctaflows.model import Entry
+    from collections.abc import Callable
 
 T = TypeVar("T")
+
+#: The values of --type.
+_KINDS: dict[str | None, Literal["file", "directory"] | None] = {
+    None: None,
+    "f": "file",
+    "d": "directory",
+}
 
 
 @click.command(
@@ -57,40 +63,34 @@ def command(
     the way, and a directory that is left out so is not searched.
     """
     from ctaflows.cli import listing
-    from ctaflows.storage.connect import connect
-    from ctaflows.storage.paths import selected
-    from ctaflows.storage.search import Criteria, parse_moment, parse_size
-    from ctaflows.storage.walk import unless_excluded, walk_batches
+    from ctaflows.tasks import iter_find
 
     now = datetime.now(UTC)
-    criteria = Criteria(
-        names,
-        include,
-        exclude,
-        None if kind is None else kind == "d",
-        _option("--newer-than", newer_than, lambda text: parse_moment(text, now)),
-        _option("--older-than", older_than, lambda text: parse_moment(text, now)),
-        _option("--min-size", min_size, parse_size),
-        _option("--max-size", max_size, parse_size),
+    unseen = listing.Unseen()
+    batches = iter_find(
+        path,
+        include=include,
+        exclude=exclude,
+        names=names,
+        kind=_KINDS[kind],
+        newer_than=_option("--newer-than", newer_than, lambda text: parse_moment(text, now)),
+        older_than=_option("--older-than", older_than, lambda text: parse_moment(text, now)),
+        min_size_bytes=_option("--min-size", min_size, parse_size),
+        max_size_bytes=_option("--max-size", max_size, parse_size),
+        on_empty=unseen.add_empty,
+        profile=profile,
     )
-    door = connect(profile)
-    root = door.normalise(path)
-    base = root.rstrip("/") + "/"
-    doubts = listing.Doubts()
-
-    def wanted() -> Iterator[Sequence[Entry]]:
-        enter = unless_excluded(exclude)
-        for batch in walk_batches(door, root, sort=listing.SORTED, enter=enter, on_empty=doubts):
-            doubts.note(e for e in batch if selected(e.path.removeprefix(base), (), exclude))
-            if found := [e for e in batch if criteria.accept(e, e.path.removeprefix(base))]:
-                yield found
-
+    described = (
+        found
+        for batch in unseen.noted(batches)
+        if (found := [entry for entry in batch if entry.error is None])
+    )
     if as_json:
-        listing.print_entries(wanted())
+        listing.print_entries(described)
     else:
         write_name = listing.name_writer()
-        listing.print_lines(wanted(), lambda entry: write_name(entry.path, False))
-    doubts.tell()
+        listing.print_lines(described, lambda entry: write_name(entry.path, False))
+    unseen.report()
 
 
 def _option(name: str, text: str | None, parse: Callable[[str], T]) -> T | None:
@@ -99,3 +99,67 @@ def _option(name: str, text: str | None, parse: Callable[[str], T]) -> T | None:
         return None if text is None else parse(text)
     except UsageError as why:
         raise UsageError(f"{name}: {why.what}", hint=why.hint) from None
+
+
+_AGE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([smhdw])", re.ASCII)
+_AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a time or an age.
+
+    Parameters
+    ----------
+    text : str
+        ISO 8601, in UTC where no offset is given, such as ``2024-11-14`` or ``2024-11-14T03:00``;
+        or how long ago: ``90s``, ``30m``, ``12h``, ``7d``, ``2w``.
+    now : datetime
+        What an age counts back from, aware.
+
+    Returns
+    -------
+    datetime
+        Aware, UTC.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    text = text.strip()
+    age = _AGE.fullmatch(text)
+    try:
+        if age:
+            return now.astimezone(UTC) - timedelta(**{_AGE_UNITS[age[2]]: float(age[1])})
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"“{text}” is no time",
+            hint="Write 2024-11-14, 2024-11-14T03:00 (UTC), or an age: 90s, 30m, 12h, 7d, 2w.",
+        ) from None
+
+
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([kKMGTP])(i?))?B?", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes.
+
+    Parameters
+    ----------
+    text : str
+        ``1000``, ``10k``, ``1.5GB`` (powers of 1000), ``64KiB``, ``1Gi`` (powers of 1024).
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise UsageError(f"“{text}” is no size", hint="Write 1000, 10k, 1.5GB, 64KiB or 1Gi.")
+    number, unit, is_binary = found.groups()
+    power = " KMGTP".index(unit.upper()) if unit else 0
+    factor: int = (1024 if is_binary else 1000) ** power
+    return int(float(number) * factor) if "." in number else int(number) * factor

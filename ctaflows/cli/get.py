@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +13,11 @@ from ctaflows.cli import console, options, output
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ctaflows.model import Entry, Transfer
-    from ctaflows.storage.webdav import WebDAVStorage
-    from ctaflows.transfer.beside import Beside
-    from ctaflows.transfer.decide import Check
-    from ctaflows.transfer.fetch import Job
-    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.errors import CtaflowsError
+    from ctaflows.model import Entry, Report, Transfer
+    from ctaflows.tasks.transfers import Tree
 
 _Paths = tuple[str, ...]
-_Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @click.command(
@@ -86,62 +80,148 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     stopped; none appears under its name before it is proven. Ends with 10 if some files of many
     failed.
     """
-    from ctaflows.storage.connect import connect
-    from ctaflows.transfer.progress import limited_to
-
-    door = connect(wanted["profile"], transfers=wanted["transfers"])
     dest = wanted["dest"] if wanted["dest"] is not None else (paths[1:] or ("",))[-1]
     if _is_stdout(dest):
-        _print(door, paths if wanted["dest"] is not None else paths[:-1], wanted)
+        _print(paths if wanted["dest"] is not None else paths[:-1], wanted)
         return
-    if wanted["tables"] or wanted["drop"]:
-        _carry_out_in_part(door, paths, wanted)
-        return
-    if wanted["retry"]:
-        trees = [_failed(door, wanted["retry"], paths)]
+    in_part = wanted["tables"] or wanted["drop"]
+    if in_part:
+        _refuse_others(wanted)
+    requests = [_failed(paths, wanted)] if wanted["retry"] else _requests(paths, wanted)
+    if in_part:
+        _fetch_tables(requests, wanted)
+    elif wanted["dry_run"]:
+        _print_plan(requests, wanted)
     else:
-        trees = _trees(door, paths, wanted)
-    with limited_to(wanted["bwlimit"]):
-        _carry_out(door, trees, wanted)
+        _fetch(requests, wanted)
 
 
-class _Tree:
-    """What one argument asks for: files, and where it is a directory, its place here."""
+@dataclass
+class Request:
+    """Files that are fetched together: those named one by one, or those of one directory.
 
-    def __init__(self, jobs: list[Job], folder: Path | None = None) -> None:
-        self.jobs = jobs
-        self.folder = folder
-        self.manifest: Manifest | None = None
-        self.superfluous: list[str] = []
-        self.lost: list[Transfer] = []  # failed before, and can't be fetched now
+    Attributes
+    ----------
+    files : sequence of Entry or (Entry, str)
+        What to fetch, and where to if that is not below ``dest``.
+    dest, base, manifest
+        As for `ctaflows.tasks.fetch_files`.
+    tree : Tree or None
+        What the directory has shown.
+    lost : sequence of Transfer
+        Failed before, and can't be fetched now.
+    """
+
+    files: Sequence[Entry | tuple[Entry, str]]
+    dest: Path = Path()
+    base: str | None = None
+    manifest: Path | None = None
+    tree: Tree | None = None
+    lost: Sequence[Transfer] = ()
+
+    def where(self) -> dict[str, Any]:
+        """Return the arguments of `fetch_files` that say where the files go."""
+        return {"dest": self.dest, "base": self.base}
+
+    def entries(self) -> list[Entry]:
+        """Return the files themselves."""
+        return [file[0] if isinstance(file, tuple) else file for file in self.files]
+
+    def prune(self, wanted: dict[str, Any], *, dry_run: bool) -> tuple[list[str], list[str]]:
+        """Delete the local files that the directory does not have, see `prune_tree`."""
+        from ctaflows.tasks import prune_tree
+
+        if self.tree is None or not wanted["delete"]:
+            return [], []
+        patterns = {"include": wanted["include"], "exclude": wanted["exclude"]}
+        spare = wanted["manifest"]
+        pruned: tuple[list[str], list[str]] = prune_tree(
+            self.tree, self.dest, **patterns, spare=spare, dry_run=dry_run
+        )
+        return pruned
 
 
-def _trees(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> list[_Tree]:
+def _requests(paths: _Paths, wanted: dict[str, Any]) -> list[Request]:
+    """Look at what is asked for, and return which files go where."""
     from ctaflows.errors import NotFound, UsageError
+    from ctaflows.tasks import stat
+    from ctaflows.tasks.namespace import selected
 
     if not paths:
         raise UsageError("What is to be fetched?", hint="Write: ctaflows get REMOTE... [DEST]")
     if wanted["delete"] and not wanted["recursive"]:
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
-    remotes, dest = _split(door, paths, wanted)
-    trees = [_tree(door, remote, dest, len(remotes) > 1, wanted) for remote in remotes]
-    folders = [tree.folder for tree in trees if tree.folder]
-    if len(folders) > len(set(folders)):
+    remotes, dest = _split(paths, wanted)
+    files: list[tuple[Entry, str]] = []
+    requests: list[Request] = []
+    for remote in remotes:
+        entry = stat(remote, checksums=False, profile=wanted["profile"])
+        if entry.is_dir:
+            requests.append(_directory(entry, Path(dest) / entry.name, wanted))
+        elif selected(entry.name, wanted["include"], wanted["exclude"]):
+            folder = dest if len(remotes) == 1 or dest.endswith("/") else dest + "/"
+            files.append((entry, folder))
+    if len({request.dest for request in requests}) < len(requests):
         raise UsageError(
             "Two directories would become the same one here",
             where=", ".join(remotes),
             hint="Fetch them into different folders.",
         )
-    if not any(tree.jobs for tree in trees) and (wanted["include"] or wanted["exclude"]):
+    if files or not requests:
+        requests.insert(0, Request(files, manifest=wanted["manifest"]))
+    if not any(r.files for r in requests) and (wanted["include"] or wanted["exclude"]):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
         )
-    return trees
+    return requests
 
 
-def _split(
-    door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]
-) -> tuple[_Paths, str]:
+def _directory(root: Entry, folder: Path, wanted: dict[str, Any]) -> Request:
+    from ctaflows.errors import UsageError
+    from ctaflows.tasks import list_tree
+    from ctaflows.tasks.transfers import MANIFEST
+
+    if not wanted["recursive"]:
+        raise UsageError("That is a directory", where=root.path, hint="Fetch it with -r.")
+    patterns = {"include": wanted["include"], "exclude": wanted["exclude"]}
+    tree = list_tree(root, **patterns, profile=wanted["profile"])
+    manifest = wanted["manifest"] or (None if MANIFEST in tree.names else folder / MANIFEST)
+    if wanted["no_manifest"]:
+        manifest = None
+    request = Request(tree.files, folder, tree.path, manifest, tree)
+    _, kept = request.prune(wanted, dry_run=True)
+    if kept:
+        click.echo(
+            f"ctaflows: {len(kept)} files stay, since the door shows their directory empty, "
+            f"as it shows one that it can't read, or not at all: {output.one_line(kept[0])}",
+            err=True,
+        )
+    return request
+
+
+def _failed(paths: _Paths, wanted: dict[str, Any]) -> Request:
+    """Return the files that failed according to a manifest."""
+    from ctaflows.errors import NotFound, Refused, StorageError, UsageError, error_text
+    from ctaflows.tasks import failed_transfers, stat
+
+    if paths:
+        raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
+    files: list[tuple[Entry, str]] = []
+    lost: list[Transfer] = []
+    for record in failed_transfers(wanted["retry"]):
+        if record.path.endswith("#partial"):
+            continue  # made anew by the command that made it: the manifest has not its tables
+        try:
+            entry = stat(record.path, checksums=False, profile=wanted["profile"])
+            if entry.is_dir:
+                raise UsageError("It is a directory: fetch it with -r", where=entry.path)
+            files.append((entry, record.local))
+        except (NotFound, Refused, StorageError, UsageError) as why:
+            lost.append(replace(record, error=error_text(why)))
+    return Request(files, manifest=wanted["retry"], lost=lost)
+
+
+def _split(paths: _Paths, wanted: dict[str, Any]) -> tuple[_Paths, str]:
     """Part what is to be fetched from where it is to go, or refuse what can be read in two ways."""
     from ctaflows.errors import UsageError
 
@@ -150,7 +230,7 @@ def _split(
     if wanted["dest"] is not None or len(paths) == 1:
         return paths, wanted["dest"] or "."
     *remotes, last = paths
-    if not _is_plain(last) and (len(remotes) > 1 or _may_be_remote(door, remotes[0], last, wanted)):
+    if not _is_plain(last) and (len(remotes) > 1 or _may_be_remote(remotes[0], last, wanted)):
         all_paths = " ".join(paths)
         as_name = f"{remotes[0]} -o {last}" if len(remotes) == 1 else f"{' '.join(remotes)} {last}/"
         raise UsageError(
@@ -165,34 +245,34 @@ def _split(
 
 def _is_plain(dest: str) -> bool:
     """Tell whether a destination can be nothing else: a folder, a device or a pipe."""
-    from ctaflows.atomic_files import is_special
-
     try:
-        return dest.endswith("/") or Path(dest).is_dir() or is_special(dest)
+        return dest.endswith("/") or (Path(dest).exists() and not Path(dest).is_file())
     except OSError:
         return False
 
 
-def _may_be_remote(door: WebDAVStorage, remote: str, last: str, wanted: dict[str, Any]) -> bool:
+def _may_be_remote(remote: str, last: str, wanted: dict[str, Any]) -> bool:
     """Tell whether the second of two paths may be one to be fetched, too.
 
     It is the new name of a file, or of the folder that a directory goes into, if nothing at the
     door has that path, and its own folder is here.
     """
-    from ctaflows.errors import Refused, StorageError, UsageError
+    from ctaflows.errors import NotFound, Refused, StorageError, UsageError
+    from ctaflows.tasks import stat
 
     folder = Path(last).absolute().parent
     if last.startswith("/") and folder.is_dir():
         return False  # a whole path of a folder that is here
     try:
-        if door.normalise(remote) == door.normalise(last):
+        if remote.strip("/") == last.strip("/"):
             return False
-        if door.exists(last) is not None:
-            return True
+        stat(last, checksums=False, profile=wanted["profile"])
     except Refused:
-        return True  # who knows what is there
-    except (StorageError, UsageError):
-        pass  # no path that a door can have, or no answer about it
+        return True  # whether anything is there is unknown
+    except (NotFound, StorageError, UsageError):
+        pass  # nothing there, no path that a door can have, or no answer about it
+    else:
+        return True
     if not wanted["recursive"] and not folder.is_dir():
         raise UsageError(
             "There is no such folder here",
@@ -215,14 +295,12 @@ def _is_stdout(dest: str) -> bool:
         return False
 
 
-def _print(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
+def _print(paths: _Paths, wanted: dict[str, Any]) -> None:
     """Write a file to the standard output."""
     import sys
 
     from ctaflows.errors import UsageError
-    from ctaflows.transfer.fetch import fetch_into
-    from ctaflows.transfer.part_file import NobodyReads
-    from ctaflows.transfer.progress import limited_to
+    from ctaflows.tasks import fetch_into
 
     others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")
     if len(paths) != 1 or any(wanted[name] for name in others):
@@ -230,155 +308,44 @@ def _print(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) 
             "Only one file goes to the standard output, and as it is",
             hint="Write: ctaflows get REMOTE -",
         )
-    entry = door.stat(paths[0])
-    if entry.is_dir:
-        raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
     sys.stdout.flush()
-    try:
-        with limited_to(wanted["bwlimit"]):
-            done = fetch_into(door, entry, sys.stdout.fileno(), "the standard output")
-    except NobodyReads:
-        raise BrokenPipeError from None  # as `ctaflows get … - | head` ends
+    done = fetch_into(
+        paths[0], sys.stdout.fileno(), "the standard output", profile=wanted["profile"]
+    )
     if not done.verified and console.verbosity >= 0:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
 
-def _tree(
-    door: WebDAVStorage, remote: str, dest: str, several: bool, wanted: dict[str, Any]
-) -> _Tree:
-    """Look at what is asked for, and say which files go where."""
-    from ctaflows.errors import UsageError
-    from ctaflows.storage.paths import selected
-    from ctaflows.transfer.fetch import Job, destination
+def _fetch(requests: list[Request], wanted: dict[str, Any]) -> None:
+    """Fetch; then delete; then report."""
+    from ctaflows.model import Report
+    from ctaflows.tasks import fetch_files
 
-    patterns: _Patterns = (wanted["include"], wanted["exclude"])
-    entry = door.stat(remote)
-    if entry.is_dir:
-        if not wanted["recursive"]:
-            raise UsageError("That is a directory", where=entry.path, hint="Fetch it with -r.")
-        return _folder(door, entry, Path(dest) / entry.name, patterns, wanted)
-    folder = dest if not several or dest.endswith("/") else dest + "/"
-    jobs = [Job(entry, destination(folder, entry.name))] if selected(entry.name, *patterns) else []
-    tree = _Tree(jobs)
-    tree.manifest = _manifest(wanted["manifest"])
-    return tree
-
-
-def _folder(
-    door: WebDAVStorage, root: Entry, here: Path, patterns: _Patterns, wanted: dict[str, Any]
-) -> _Tree:
-    from ctaflows.storage.paths import local_path
-    from ctaflows.tasks.transfers import tree_below
-    from ctaflows.transfer.fetch import Job
-    from ctaflows.transfer.manifest import NAME
-
-    found = tree_below(door, root, *patterns)
-    jobs = [Job(entry, local_path(entry.path, root.path, here)) for entry in found.files]
-    tree = _Tree(jobs, here)
-    if not wanted["no_manifest"]:
-        file = wanted["manifest"] or (None if NAME in found.names else here / NAME)
-        tree.manifest = _manifest(file)
-    if wanted["delete"]:
-        extra = _superfluous(here, found.names, found.empty, patterns)
-        kept = wanted["manifest"].resolve() if wanted["manifest"] else None
-        tree.superfluous = [name for name in extra if (here / name).resolve() != kept]
-    return tree
-
-
-def _superfluous(
-    here: Path, names: Sequence[str], empty: Sequence[str], patterns: _Patterns
-) -> list[str]:
-    from ctaflows.transfer.decide import extraneous, files_here
-
-    extra, protected = extraneous(files_here(here), names, empty, *patterns)
-    if protected:
-        click.echo(
-            f"ctaflows: {len(protected)} files stay, since the door shows their directory empty, "
-            f"as it shows one that it can't read, or not at all: {output.one_line(protected[0])}",
-            err=True,
-        )
-    return extra
-
-
-def _manifest(file: Path | None) -> Manifest | None:
-    from ctaflows.transfer.manifest import Manifest
-
-    return Manifest(file) if file else None
-
-
-def _failed(door: WebDAVStorage, file: Path, paths: tuple[str, ...]) -> _Tree:
-    """Read which files failed."""
-    from ctaflows.errors import NotFound, Refused, StorageError, UsageError, error_text
-    from ctaflows.transfer.fetch import Job
-    from ctaflows.transfer.manifest import Manifest
-
-    if paths:
-        raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
-    manifest = Manifest(file)
-    failed = [
-        proof
-        for proof in manifest.proofs.values()
-        # a copy in part is made anew by the command that made it: here nobody knows its tables
-        if proof.error and not proof.path.endswith("#partial")
-    ]
-    tree = _Tree([])
-    for proof in failed:
-        try:
-            entry = door.stat(proof.path)
-            if entry.is_dir:
-                raise UsageError("It is a directory: fetch it with -r", where=entry.path)
-            tree.jobs.append(Job(entry, Path(proof.local)))
-        except (NotFound, Refused, StorageError, UsageError) as why:
-            tree.lost.append(replace(proof, error=error_text(why)))
-    tree.manifest = manifest
-    return tree
-
-
-def _carry_out_in_part(door: WebDAVStorage, paths: tuple[str, ...], wanted: dict[str, Any]) -> None:
-    """Fetch some tables of the files, not the files."""
-    from ctaflows.cli import partial
-    from ctaflows.transfer.progress import limited_to
-
-    partial.refuse_others(wanted)
-    trees = _trees(door, paths, wanted)
-    files = [([(job.entry, job.local) for job in tree.jobs], tree.manifest) for tree in trees]
-    with limited_to(wanted["bwlimit"]):
-        partial.carry_out(door, files, wanted)
-
-
-def _carry_out(door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]) -> None:
-    """Fetch, or say what would be fetched; then delete; then report."""
-    from ctaflows.model import Report, Transfer
-    from ctaflows.storage.namespace import refuse_undescribed
-    from ctaflows.transfer.many import fetch_alone, fetch_many, plan
-
-    check: Check = wanted["check"]
-    jobs = [job for tree in trees for job in tree.jobs]
-    if wanted["dry_run"]:
-        planned = [
-            t for tree in trees for t in plan(tree.jobs, manifest=tree.manifest, check=check)
-        ]
-        _print_plan(planned, trees, as_json=wanted["as_json"])
-        refuse_undescribed(job.entry for job in jobs)
-        return
-    report, failure = Report(), None
-    with _beside(door, trees, wanted) as other, console.progress_shown():
-        if len(jobs) == 1 and not any(tree.manifest for tree in trees):
-            # no line tells the checksum, and no manifest keeps it
-            job = replace(jobs[0], keeps_sum=wanted["as_json"])
-            untold = Report((Transfer(job.entry.path, str(job.local)),))
-            report, failure = output.settle(untold, lambda: fetch_alone(door, job, check=check))
-        else:
-            for tree in trees:
-                report += fetch_many(
-                    door, tree.jobs, manifest=tree.manifest, check=check, beside=other
-                )
-                report += Report(tuple(tree.lost))
-            report, failure = output.settle(report)
+    file = _only_file(requests)
+    if file is not None:
+        report, failure = _fetch_one(*file, wanted)
+    else:
+        report = Report()
+        for request in requests:
+            report += fetch_files(
+                request.files,
+                **request.where(),
+                manifest=request.manifest,
+                check=wanted["check"],
+                on_error="report",
+                progress=console.progress_bar(),
+                second_process=len(requests) == 1 and not wanted["bwlimit"],
+                profile=wanted["profile"],
+            )
+            report += Report(tuple(request.lost))
+        report, failure = output.settle(report)
     if failure is None:
-        _delete(trees)
-    elif report.failed and len(jobs) > 1:
-        failure.hint = _retry_hint(trees)
+        for request in requests:
+            deleted, _ = request.prune(wanted, dry_run=False)
+            if deleted:
+                click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
+    elif report.failed and file is None:
+        failure.hint = _retry_hint(requests)
     if wanted["as_json"]:
         output.print_json([t.to_dict() for t in report.transfers])
     else:
@@ -387,47 +354,169 @@ def _carry_out(door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]) 
         raise failure
 
 
-def _beside(
-    door: WebDAVStorage, trees: list[_Tree], wanted: dict[str, Any]
-) -> contextlib.AbstractContextManager[Beside | None]:
-    """Let a second process stand ready; to be done while no thread shows the progress yet."""
-    from ctaflows.storage.connect import reconnect
-    from ctaflows.transfer.haul import beside
+def _only_file(requests: list[Request]) -> tuple[Entry, str] | None:
+    """Return the file and its destination where just one was named, and no manifest keeps it."""
+    [request, *others] = requests
+    if others or request.manifest or request.lost or len(request.files) != 1:
+        return None
+    [file] = request.files
+    return file if isinstance(file, tuple) else None
 
-    if len(trees) > 1 or wanted["bwlimit"]:
-        return contextlib.nullcontext()
-    [tree] = trees
-    return beside(
-        door,
-        tree.jobs,
-        manifest=tree.manifest,
-        check=wanted["check"],
-        afresh=partial(reconnect, door),
+
+def _fetch_one(
+    entry: Entry, dest: str, wanted: dict[str, Any]
+) -> tuple[Report, CtaflowsError | None]:
+    from ctaflows.model import Report, Transfer
+    from ctaflows.tasks.transfers import destination, fetch_file
+
+    untold = Report((Transfer(entry.path, str(destination(dest, entry.name))),))
+    return output.settle(
+        untold,
+        lambda: fetch_file(
+            entry,
+            dest,
+            check=wanted["check"],
+            local_checksum=wanted["as_json"],  # else no line shows it
+            progress=console.progress_bar(),
+            profile=wanted["profile"],
+        ),
     )
 
 
-def _retry_hint(trees: Iterable[_Tree]) -> str:
-    files = [str(tree.manifest.file) for tree in trees if tree.manifest]
+def _retry_hint(requests: Iterable[Request]) -> str:
+    files = [str(request.manifest) for request in requests if request.manifest]
     if not files:
         return "The same command again goes on with the files that failed."
     return "Just these again: " + "; ".join(f"ctaflows get --retry {file}" for file in files)
 
 
-def _delete(trees: Iterable[_Tree]) -> None:
-    from ctaflows.transfer.decide import remove_here
+def _print_plan(requests: list[Request], wanted: dict[str, Any]) -> None:
+    """Print what would be fetched and deleted."""
+    from ctaflows.tasks import plan_fetch
+    from ctaflows.tasks.namespace import refuse_undescribed
 
-    for tree in trees:
-        if tree.folder and tree.superfluous:
-            remove_here(tree.folder, tree.superfluous)
-            click.echo(f"{len(tree.superfluous)} files deleted in {tree.folder}", err=True)
-
-
-def _print_plan(planned: list[Any], trees: list[_Tree], *, as_json: bool) -> None:
-    if as_json:
+    how: dict[str, Any] = {"check": wanted["check"], "profile": wanted["profile"]}
+    planned = [
+        transfer
+        for request in requests
+        for transfer in plan_fetch(
+            request.files, **request.where(), manifest=request.manifest, **how
+        )
+    ]
+    if wanted["as_json"]:
         output.print_json([t.to_dict() for t in planned])
+    else:
+        for transfer in planned:
+            click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+        for request in requests:
+            for name in request.prune(wanted, dry_run=True)[0]:
+                click.echo(f"delete {request.dest}/{output.one_line(name)}")
+    refuse_undescribed(entry for request in requests for entry in request.entries())
+
+
+# -- some tables of files, not the files -----------------------------------------------------------
+
+_HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+#: Options that have no meaning for some tables of a file, and their values when not given.
+_NOT_FOR_TABLES = {"delete": False, "retry": None, "check": "proof"}
+
+
+def _refuse_others(wanted: dict[str, Any]) -> None:
+    """Refuse options that don't go with --tables and --drop."""
+    from ctaflows.errors import UsageError
+
+    for name, usual in _NOT_FOR_TABLES.items():
+        if wanted[name] != usual:
+            raise UsageError(f"--{name} doesn't go with --tables and --drop")
+
+
+def _fetch_tables(requests: list[Request], wanted: dict[str, Any]) -> None:
+    """Copy the tables, or print what would be copied."""
+    from ctaflows.model import Report, Transfer
+    from ctaflows.tasks.namespace import refuse_undescribed
+    from ctaflows.tasks.remote import (
+        fetch_tables,
+        fetch_tables_of_files,
+        partial_name,
+        plan_tables,
+    )
+    from ctaflows.tasks.transfers import destination
+
+    how: dict[str, Any] = {
+        "tables": _words(wanted["tables"]),
+        "drop": _words(wanted["drop"]),
+        "profile": wanted["profile"],
+    }
+    file = None if wanted["recursive"] else _only_file(requests)
+    if file is None:
+        for request in requests:
+            request.files = [
+                file
+                for file, entry in zip(request.files, request.entries(), strict=True)
+                if entry.error is not None or entry.name.endswith(_HDF5_ENDINGS)
+            ]
+    if wanted["dry_run"]:
+        planned = [t for r in requests for t in plan_tables(r.files, **r.where(), **how)]
+        _print_copies(Report(tuple(planned)), wanted)
+        refuse_undescribed(entry for request in requests for entry in request.entries())
         return
-    for transfer in planned:
-        click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
-    for tree in trees:
-        for name in tree.superfluous:
-            click.echo(f"delete {tree.folder}/{output.one_line(name)}")
+    if file is not None:
+        entry, dest = file
+        local = partial_name(entry, destination(dest, entry.name))
+        report, failure = output.settle(
+            Report((Transfer(entry.path, str(local)),)),
+            lambda: fetch_tables(entry, dest, **how, progress=console.progress_bar()),
+        )
+    else:
+        report = Report()
+        for request in requests:
+            report += fetch_tables_of_files(
+                request.files,
+                **request.where(),
+                **how,
+                manifest=request.manifest,
+                on_error="report",
+                progress=console.progress_bar(),
+            )
+        report, failure = output.settle(report)
+    _print_copies(report, wanted)
+    if failure is not None:
+        raise failure
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split values that have several names, with commas between."""
+    return tuple(word for value in values for word in value.split(",") if word)
+
+
+def _print_copies(report: Report, wanted: dict[str, Any]) -> None:
+    from ctaflows.text import human_bytes
+
+    if wanted["as_json"]:
+        output.print_json([t.to_dict() for t in report.transfers])
+        return
+    if wanted["dry_run"]:
+        for transfer in report.transfers:
+            click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+        return
+    for transfer in report.transfers:
+        click.echo(f"{_outcome(transfer):<10} {output.one_line(transfer.local)}")
+        if transfer.error and len(report.transfers) > 1:
+            click.secho(f"           {output.one_line(transfer.error)}", fg="red", err=True)
+    made = [t for t in report.transfers if t.ok and not t.skipped]
+    n_here = sum(_outcome(t) == "in place" for t in report.transfers)
+    click.echo(
+        f"{len(made)} partial copies ({human_bytes(sum(t.size_bytes or 0 for t in made))}, "
+        f"{human_bytes(report.moved_bytes)} read), {n_here} in place, {len(report.failed)} failed",
+        err=True,
+    )
+
+
+def _outcome(transfer: Transfer) -> str:
+    from ctaflows.tasks.remote import NO_TABLE
+
+    if transfer.error:
+        return "failed"
+    if transfer.note == NO_TABLE:
+        return "no table"
+    return "in place" if transfer.skipped else "partial"

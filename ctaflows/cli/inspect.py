@@ -70,15 +70,13 @@ def command(
     cta://PATH always means the door, ./PATH always this machine. Reads lstchain's and ctapipe's
     layout. Rates are events over elapsed time, not corrected for dead time.
     """
+    from ctaflows.tasks.dl1 import read_bounds
+
     if plot:
         from ctaflows.dl1.report.plots import suffix_of
 
         suffix_of(plot)  # before much is read
-    limits = None
-    if bounds:
-        from ctaflows.dl1.quality.checks import load_bounds
-
-        limits = load_bounds(bounds)
+    limits = read_bounds(bounds) if bounds else None
     if whole is None and (plot or page):
         whole = True
     looked, errors = _look(files, whole, profile)
@@ -160,24 +158,13 @@ def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
 def _draw(
     looked: list[Inspection], plot: str | None, page: str | None, limits: Bounds | None
 ) -> None:
-    from dataclasses import replace
+    from ctaflows.tasks import plot_night, write_page
+    from ctaflows.tasks.dl1 import checked
 
-    from ctaflows.dl1.quality.checks import check, check_error, with_datacheck
-    from ctaflows.tasks.pictures import plot_night, write_page
-
-    checked = with_datacheck(
-        (
-            replace(
-                one,
-                checks=check(one.summary, limits) if one.summary else check_error(one.error or ""),
-            )
-            for one in looked
-        ),
-        limits,
-    )
+    inspections = checked(looked, limits)
     for path, write in ((plot, plot_night), (page, write_page)):
         if path:
-            write(checked, path)
+            write(inspections, path)
             if console.verbosity >= 0:
                 click.echo(f"ctaflows: {path} is written", err=True)
 

@@ -9,33 +9,24 @@ from typing import TYPE_CHECKING
 import click
 
 from ctaflows.cli import console, output
-from ctaflows.storage.namespace import undescribed, undescribed_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.namespace import RemovalResult
-
-#: Directories of at most so many entries are sorted by name; the entries of larger ones are shown
-#: as they arrive, so that they need not be held (5 MB).
-SORTED = 10_000
 
 _SHOWN = 3
 
 
-def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> int:
-    """Print a line for each entry, each list of them at once, and say how many there were."""
-    n_entries = 0
+def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> None:
+    """Print a line for each entry, each batch at once."""
     for batch in batches:
-        n_entries += len(batch)
         click.echo("\n".join([line(entry) for entry in batch]))
-    return n_entries
 
 
-def print_entries(batches: Iterable[Sequence[Entry]]) -> int:
-    """Print entries as a JSON array, each list of them at once, and say how many there were."""
-    return output.print_json_batches((e.to_dict() for e in batch) for batch in batches)
+def print_entries(batches: Iterable[Sequence[Entry]]) -> None:
+    """Print entries as a JSON array, each batch at once."""
+    output.print_json_batches((e.to_dict() for e in batch) for batch in batches)
 
 
 def details(entry: Entry) -> str:
@@ -62,57 +53,55 @@ def name_writer() -> Callable[[str, bool], str]:
     )
 
 
-class Doubts:
-    """What a listing does not tell: directories that show nothing, and entries not described.
+class Unseen:
+    """What a listing could not show: directories that show nothing, and undescribed entries.
 
     A dCache door shows a directory that it can't read like an empty one.
-
-    Attributes
-    ----------
-    n_empty : int
-        How many directories show nothing.
     """
 
     def __init__(self) -> None:
-        self.n_empty = 0
-        self._first: list[str] = []
-        self._undescribed: list[RemovalResult] = []
+        self._n_empty = 0
+        self._first_empty: list[str] = []
+        self._undescribed: list[Entry] = []
 
-    def __call__(self, path: str) -> None:
-        """Take note of one."""
-        self.n_empty += 1
-        if len(self._first) < _SHOWN:
-            self._first.append(path)
+    def add_empty(self, path: str) -> None:
+        """Add a directory in which nothing was shown."""
+        self._n_empty += 1
+        if len(self._first_empty) < _SHOWN:
+            self._first_empty.append(path)
+
+    def add_undescribed(self, entry: Entry) -> None:
+        """Add an entry that the storage names without describing it."""
+        self._undescribed.append(entry)
 
     def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-        """Give the entries of a listing, and take note of those that are not described."""
+        """Yield the batches of a listing, and add their entries that are not described."""
         for batch in batches:
-            self.note(batch)
+            for entry in batch:
+                if entry.error is not None:
+                    self.add_undescribed(entry)
             yield batch
 
-    def note(self, entries: Iterable[Entry]) -> None:
-        """Take note of those of some entries that are not described."""
-        self._undescribed += undescribed(entries)
-
-    def tell(self) -> None:
-        """Say on stderr what an empty directory may mean, unless -q was given.
+    def report(self) -> None:
+        """Write to stderr what an empty directory may mean, unless -q was given.
 
         Raises
         ------
         PartialFailure
             The storage could not describe an entry.
         """
-        self._tell_of_empty()
-        if self._undescribed:
-            raise undescribed_failure(self._undescribed)
+        from ctaflows.tasks.namespace import refuse_undescribed
 
-    def _tell_of_empty(self) -> None:
-        if not self.n_empty or console.verbosity < 0:
+        self._report_empty()
+        refuse_undescribed(self._undescribed)
+
+    def _report_empty(self) -> None:
+        if not self._n_empty or console.verbosity < 0:
             return
-        if self.n_empty == 1:
-            what = f"{output.one_line(self._first[0])} is empty, or not readable for you"
+        if self._n_empty == 1:
+            what = f"{output.one_line(self._first_empty[0])} is empty, or not readable for you"
         else:
-            more = ", …" if self.n_empty > len(self._first) else ""
-            named = ", ".join(map(output.one_line, self._first))
-            what = f"{self.n_empty} directories are empty, or not readable for you: {named}{more}"
+            more = ", …" if self._n_empty > len(self._first_empty) else ""
+            named = ", ".join(map(output.one_line, self._first_empty))
+            what = f"{self._n_empty} directories are empty, or not readable for you: {named}{more}"
         click.echo(f"({what}: the door shows both alike)", err=True)

@@ -30,28 +30,29 @@ def command(
     both alike.
     """
     from ctaflows.cli import listing
-    from ctaflows.storage.connect import connect
-    from ctaflows.storage.walk import in_order, walk_batches
+    from ctaflows.tasks.namespace import SORT_UP_TO, iter_dir
 
-    door = connect(profile)
-    root = door.normalise(path)
-    base = root.rstrip("/") + "/"
-    sort = 0 if unsorted else listing.SORTED
-    doubts = listing.Doubts()
-    if recursive:
-        batches = walk_batches(door, root, sort=sort, on_empty=doubts)
-    else:
-        batches = in_order(door.batches(root), sort)
-
+    unseen = listing.Unseen()
+    batches = iter_dir(
+        path,
+        recursive=recursive,
+        sort_up_to=0 if unsorted else SORT_UP_TO,
+        on_empty=unseen.add_empty,
+        profile=profile,
+    )
     write_name = listing.name_writer()
+    base = ""
 
     def line(entry: Entry) -> str:
-        below = entry.path[len(base) :] if entry.path.startswith(base) else entry.name
-        name = write_name(below, entry.is_dir)
+        nonlocal base
+        if not base:  # the first entry lies in PATH itself
+            base = entry.parent.rstrip("/") + "/"
+        name = write_name(entry.path.removeprefix(base), entry.is_dir)
         return f"{listing.details(entry)}  {name}" if long else name
 
-    batches = doubts.noted(batches)
-    n_entries = listing.print_entries(batches) if as_json else listing.print_lines(batches, line)
-    if not recursive and not n_entries:
-        doubts(root)
-    doubts.tell()
+    batches = unseen.noted(batches)
+    if as_json:
+        listing.print_entries(batches)
+    else:
+        listing.print_lines(batches, line)
+    unseen.report()

@@ -16,14 +16,9 @@ from ctaflows.cli import options
 def command(paths: tuple[str, ...], *, parents: bool, as_json: bool, profile: str | None) -> None:
     """Make directories at the door."""
     from ctaflows.cli.several import for_each
-    from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import RemovalResult
+    from ctaflows.tasks.namespace import PathResult, make_dir
 
-    door = connect(profile)
-
-    def make(path: str) -> RemovalResult:
-        where = door.normalise(path)
-        door.mkdir(where, parents=parents, exist_ok=parents)
-        return RemovalResult(where, is_dir=True)
+    def make(path: str) -> PathResult:
+        return PathResult(make_dir(path, parents=parents, profile=profile), is_dir=True)
 
     for_each(paths, make, "made", as_json=as_json)

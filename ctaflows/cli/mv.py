@@ -21,17 +21,16 @@ def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: 
     names. Directories are never replaced.
     """
     from ctaflows.cli.several import for_each
-    from ctaflows.storage.connect import connect
-    from ctaflows.storage.namespace import RemovalResult, move
+    from ctaflows.tasks.namespace import PathResult, move, stat
 
     *sources, target = paths
     if not sources:
         raise UsageError("Where to?", hint="Write: ctaflows mv SOURCE... TARGET")
     into = target if len(sources) == 1 or target.endswith("/") else target + "/"
-    door = connect(profile)
 
-    def rename(source: str) -> RemovalResult:
-        entry, path = move(door, source, into, overwrite=overwrite)
-        return RemovalResult(entry.path, entry.is_dir, path)
+    def rename(source: str) -> PathResult:
+        entry = stat(source, checksums=False, profile=profile)
+        path = move(entry, into, overwrite=overwrite, profile=profile)
+        return PathResult(entry.path, entry.is_dir, path)
 
     for_each(sources, rename, "moved", as_json=as_json)

@@ -9,6 +9,7 @@ import click
 from ctaflows.cli import console
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -63,17 +64,45 @@ def patterns(command: F) -> F:
     )(command)
 
 
+def _within(
+    manage: Callable[[Any], contextlib.AbstractContextManager[Any]],
+) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that holds a context with the option's value as long as the command."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ARG001
+        if value is not None and not ctx.resilient_parsing:
+            ctx.with_resource(manage(value))
+        return value
+
+    return callback
+
+
+def _at_once(n_transfers: int) -> contextlib.AbstractContextManager[None]:
+    from ctaflows.settings import overridden
+
+    return overridden(transfers=n_transfers)
+
+
+def _at_most(bytes_per_s: float) -> contextlib.AbstractContextManager[None]:
+    from ctaflows.transfer.progress import limited_to
+
+    return limited_to(bytes_per_s)
+
+
 def rate_options(command: F) -> F:
-    """Add --transfers and --bwlimit."""
+    """Add --transfers and --bwlimit; both hold while the command runs."""
     command = click.option(
         "--bwlimit",
         type=Rate(),
+        callback=_within(_at_most),
         metavar="RATE",
         help="Not more bytes per second in all, e.g. 50M [default: no limit].",
     )(command)
     return click.option(
         "--transfers",
         type=click.IntRange(1, 64),
+        callback=_within(_at_once),
+        expose_value=False,
         metavar="N",
         help="Files, and ranges of large ones, at once [default: 8].",
     )(command)

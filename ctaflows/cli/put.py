@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +12,8 @@ from ctaflows.cli.several import tell
 
 if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
-    from ctaflows.model import Transfer
-    from ctaflows.storage.namespace import RemovalPlan
-    from ctaflows.storage.webdav import WebDAVStorage
-    from ctaflows.transfer.beside import Beside
-    from ctaflows.transfer.cargo import Lading
-    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.model import Report
+    from ctaflows.tasks.namespace import RemovalPlan
 
 _Pairs = list[tuple[Path, str]]
 
@@ -66,26 +60,49 @@ def command(paths: tuple[str, ...], **wanted: Any) -> None:
     is compared there, and then gets its own. The same file is not moved twice. Ends with 10 if some
     files of many failed.
     """
-    from ctaflows.storage.connect import connect
-    from ctaflows.transfer.progress import limited_to
+    pairs, folders, remote = _wanted(paths, wanted)
+    surplus = _extraneous(folders, remote, wanted) if wanted["delete"] else None
+    if wanted["dry_run"]:
+        _print_plan(pairs, surplus, wanted)
+        return
+    report, failure = _upload(pairs, wanted)
+    if failure is None and surplus:
+        failure = _delete(surplus, wanted)
+    elif failure is not None and wanted["manifest"] and len(pairs) > 1:
+        failure.hint = f"Just these again: ctaflows put --retry {wanted['manifest']}"
+    if wanted["as_json"]:
+        output.print_json([t.to_dict() for t in report.transfers])
+    else:
+        output.print_report(report)
+    if failure is not None:
+        raise failure
 
-    pairs, folders = _wanted(paths, wanted)
-    door = connect(wanted["profile"], transfers=wanted["transfers"])
-    with limited_to(wanted["bwlimit"]):
-        _carry_out(door, pairs, folders, wanted)
 
-
-def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, list[str]]:
-    """Say which file goes where, and which directories at the door are mirrored."""
+def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, list[Path], str]:
+    """Return which file goes where, which folders are among them, and where these go."""
     from ctaflows.errors import UsageError
-    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.tasks import failed_transfers, find_uploads
 
     if wanted["retry"]:
         if paths:
             raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
-        proofs = Manifest(wanted["retry"]).proofs.values()
         wanted["manifest"] = wanted["manifest"] or wanted["retry"]
-        return [(Path(proof.local), proof.path) for proof in proofs if proof.error], []
+        return [(Path(t.local), t.path) for t in failed_transfers(wanted["retry"])], [], ""
+    sources, remote = _split(paths, wanted)
+    patterns = {"include": wanted["include"], "exclude": wanted["exclude"]}
+    folders = [source for source in sources if source.is_dir()]
+    if folders and not wanted["recursive"]:
+        raise UsageError("That is a directory", where=str(folders[0]), hint="Upload it with -r.")
+    pairs = [(Path(local), to.path) for local, to in find_uploads(sources, remote, **patterns)]
+    if not folders and not remote.endswith("/"):  # the new name of a single file
+        pairs = [(local, remote) for local, _ in pairs]
+    return pairs, folders, remote
+
+
+def _split(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[list[Path], str]:
+    """Part what is to be uploaded from where it goes, or refuse what can be read in two ways."""
+    from ctaflows.errors import UsageError
+
     dest = wanted["dest"]
     if dest == "":
         raise UsageError("-o names nothing", hint="Write: -o REMOTE, or -o / for the root")
@@ -104,142 +121,74 @@ def _wanted(paths: tuple[str, ...], wanted: dict[str, Any]) -> tuple[_Pairs, lis
         )
     if len(sources) > 1 and not remote.endswith("/"):
         raise UsageError("Several files need a directory to go to", hint=f"Write it as {remote}/")
-    pairs: _Pairs = []
-    folders: list[str] = []
-    for source in map(Path, sources):
-        _add(source, remote, pairs, folders, wanted)
-    return pairs, folders
+    return [Path(source) for source in sources], remote
 
 
-def _add(
-    source: Path, remote: str, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]
-) -> None:
-    from ctaflows.errors import NotFound, UsageError
-    from ctaflows.storage.paths import selected
-    from ctaflows.transfer.uploads import files_of
-
-    patterns = wanted["include"], wanted["exclude"]
-    if not source.exists():
-        raise NotFound("There is no such file here", where=str(source))
-    if not source.is_dir():
-        if selected(source.name, *patterns):
-            pairs.append((source, remote + source.name if remote.endswith("/") else remote))
-    elif wanted["recursive"]:
-        base = f"{remote.rstrip('/')}/{source.resolve().name}"
-        if base in folders:
-            raise UsageError("Two directories would become the same one there", where=base)
-        folders.append(base)
-        unseen = wanted.setdefault("unseen", {}).setdefault(base, [])
-        found = files_of(source, remote, unseen)
-        wanted.setdefault("here", {})[base] = [p.removeprefix(base + "/") for _, p in found]
-        pairs += [(f, p) for f, p in found if selected(p.removeprefix(base + "/"), *patterns)]
-    else:
-        raise UsageError("That is a directory", where=str(source), hint="Upload it with -r.")
-
-
-def _carry_out(
-    door: WebDAVStorage, pairs: _Pairs, folders: list[str], wanted: dict[str, Any]
-) -> None:
+def _upload(pairs: _Pairs, wanted: dict[str, Any]) -> tuple[Report, CtaflowsError | None]:
     from ctaflows.model import Report, Transfer
-    from ctaflows.storage.namespace import RemovalPlan
-    from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.uploads import lading_of, plan, upload_alone, upload_lading
+    from ctaflows.tasks import upload_file, upload_files
 
-    overwrite: bool = wanted["overwrite"]
-    surplus = _superfluous(door, folders, wanted) if wanted["delete"] else RemovalPlan()
-    if wanted["dry_run"]:
-        _print_plan(plan(door, pairs, overwrite=overwrite), surplus, as_json=wanted["as_json"])
-        return
-    manifest = Manifest(wanted["manifest"]) if wanted["manifest"] else None
-    if len(pairs) == 1 and manifest is None:
+    how: dict[str, Any] = {
+        "overwrite": wanted["overwrite"],
+        "progress": console.progress_bar(),
+        "profile": wanted["profile"],
+    }
+    if len(pairs) == 1 and not wanted["manifest"]:
         local, remote = pairs[0]
         untold = Report((Transfer(remote, str(local)),))
-        with console.progress_shown():
-            report, failure = output.settle(
-                untold, lambda: upload_alone(door, local, remote, overwrite=overwrite)
-            )
-    else:
-        lading = lading_of(door, pairs)
-        # before there is a thread to show the progress
-        with _beside(door, lading, manifest, wanted) as other, console.progress_shown():
-            done = upload_lading(door, lading, overwrite=overwrite, manifest=manifest, beside=other)
-            report, failure = output.settle(done)
-    if failure is None and len(surplus):
-        failure = _delete(door, surplus)
-    elif failure is not None and manifest is not None and len(pairs) > 1:
-        failure.hint = f"Just these again: ctaflows put --retry {manifest.file}"
-    if wanted["as_json"]:
-        output.print_json([t.to_dict() for t in report.transfers])
-    else:
-        output.print_report(report)
-    if failure is not None:
-        raise failure
-
-
-def _beside(
-    door: WebDAVStorage, lading: Lading, manifest: Manifest | None, wanted: dict[str, Any]
-) -> contextlib.AbstractContextManager[Beside | None]:
-    """Let a second process stand ready."""
-    from ctaflows.storage.connect import reconnect
-    from ctaflows.transfer.cargo import beside
-
-    if wanted["bwlimit"]:
-        return contextlib.nullcontext()
-    return beside(
-        door,
-        lading,
-        manifest=manifest,
-        overwrite=wanted["overwrite"],
-        afresh=partial(reconnect, door),
+        return output.settle(untold, lambda: upload_file(local, remote, **how))
+    done = upload_files(
+        pairs,
+        manifest=wanted["manifest"],
+        on_error="report",
+        second_process=not wanted["bwlimit"],
+        **how,
     )
+    return output.settle(done)
 
 
-def _superfluous(door: WebDAVStorage, folders: list[str], wanted: dict[str, Any]) -> RemovalPlan:
-    """Find the files there that are not here; nothing is deleted because it can't be seen here."""
-    from ctaflows.storage.links import refuse_linked_directory
-    from ctaflows.storage.namespace import RemovalPlan
-    from ctaflows.storage.walk import walk
-    from ctaflows.transfer.decide import extraneous
+def _extraneous(folders: list[Path], remote: str, wanted: dict[str, Any]) -> RemovalPlan:
+    """List the remote files that are not here; none goes because it can't be seen here."""
+    from ctaflows.tasks import find_extraneous
 
-    found = RemovalPlan()
-    for folder in folders:
-        base = door.normalise(folder) + "/"
-        there_now = door.exists(folder)
-        if there_now is None:
-            continue
-        if there_now.is_dir:
-            refuse_linked_directory(door, there_now, must_be_listed=True)
-        there = {e.path.removeprefix(base): e for e in walk(door, folder) if not e.is_dir}
-        here, unseen = wanted["here"][folder], wanted["unseen"][folder]
-        extra, kept = extraneous(there, here, unseen, wanted["include"], wanted["exclude"])
-        found.add(there[name] for name in extra)
-        if kept:
-            click.echo(
-                f"ctaflows: {len(kept)} files stay at the door, since their folder here is empty "
-                f"or a link, the first: {output.one_line(base + kept[0])}. "
-                f"To delete them all the same: ctaflows rm",
-                err=True,
-            )
-    return found
+    plan, kept = find_extraneous(
+        folders,
+        remote,
+        include=wanted["include"],
+        exclude=wanted["exclude"],
+        profile=wanted["profile"],
+    )
+    if kept:
+        click.echo(
+            f"ctaflows: {len(kept)} files stay at the door, since their folder here is empty "
+            f"or a link, the first: {output.one_line(kept[0])}. "
+            f"To delete them all the same: ctaflows rm",
+            err=True,
+        )
+    return plan
 
 
-def _delete(door: WebDAVStorage, surplus: RemovalPlan) -> CtaflowsError | None:
-    """Delete files at the door, and give the error of those that are still there."""
-    from ctaflows.storage.namespace import failure, remove_all
+def _delete(surplus: RemovalPlan, wanted: dict[str, Any]) -> CtaflowsError | None:
+    """Delete remote files, and return the error of those that are still there."""
+    from ctaflows.tasks.namespace import failure, iter_remove
 
-    outcomes = [outcome for batch in remove_all(door, surplus) for outcome in batch]
-    failed = [outcome for outcome in outcomes if not outcome.ok]
-    for outcome in failed:
-        tell(outcome, among=len(outcomes))
-    click.echo(f"{len(outcomes) - len(failed)} files deleted at the door", err=True)
-    return failure(failed, len(outcomes), "deleted") if failed else None
+    batches = iter_remove(surplus, profile=wanted["profile"])
+    results = [result for batch in batches for result in batch]
+    failed = [result for result in results if not result.ok]
+    for result in failed:
+        tell(result, among=len(results))
+    click.echo(f"{len(results) - len(failed)} files deleted at the door", err=True)
+    return failure(failed, len(results), "deleted") if failed else None
 
 
-def _print_plan(planned: list[Transfer], surplus: RemovalPlan, *, as_json: bool) -> None:
-    if as_json:
+def _print_plan(pairs: _Pairs, surplus: RemovalPlan | None, wanted: dict[str, Any]) -> None:
+    from ctaflows.tasks import plan_uploads
+
+    planned = plan_uploads(pairs, overwrite=wanted["overwrite"], profile=wanted["profile"])
+    if wanted["as_json"]:
         output.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
         click.echo(f"{transfer.local} -> {transfer.path}  ({transfer.note})")
-    for outcome in surplus.all():
-        click.echo(f"{'delete' if outcome.ok else 'keep'} {output.one_line(outcome.path)}")
+    for result in surplus.all() if surplus else ():
+        click.echo(f"{'delete' if result.ok else 'keep'} {output.one_line(result.path)}")

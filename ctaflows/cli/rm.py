@@ -10,14 +10,12 @@ import click
 
 from ctaflows.cli import console, options, output
 from ctaflows.cli.several import for_each, tell
-from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
+from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ctaflows.model import Entry
-    from ctaflows.storage.namespace import RemovalPlan, RemovalResult
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.tasks.namespace import PathResult, RemovalPlan
 
 _SHOWN = 10
 
@@ -47,103 +45,72 @@ def command(
     nothing is removed unless --yes is given. Only what was listed is removed, so that a directory
     into which something came meanwhile stays. What fails is told, and the rest done.
     """
-    from ctaflows.storage.connect import connect
-
-    door = connect(profile)
     if recursive:
-        entries, missing = _look(door, paths, force=force)
-        _remove_trees(door, entries, missing, yes=yes, dry_run=dry_run, as_json=as_json)
+        _remove_trees(paths, force, profile, yes=yes, dry_run=dry_run, as_json=as_json)
     else:
-        _remove_files(door, paths, force=force, dry_run=dry_run, as_json=as_json)
+        _remove_files(paths, force, profile, dry_run=dry_run, as_json=as_json)
 
 
 def _remove_files(
-    door: WebDAVStorage, paths: tuple[str, ...], *, force: bool, dry_run: bool, as_json: bool
+    paths: tuple[str, ...], force: bool, profile: str | None, *, dry_run: bool, as_json: bool
 ) -> None:
-    from ctaflows.storage.namespace import RemovalResult, remove_one
+    from ctaflows.tasks.namespace import PathResult, remove
 
-    def remove(path: str) -> RemovalResult:
-        where = door.normalise(path)
-        entry = door.exists(where) if force else door.stat(where)
-        if entry is None:
-            return RemovalResult(where)
-        if entry.is_dir:
-            raise UsageError("That is a directory", where=where, hint="Remove it with -r.")
-        if not dry_run:
-            remove_one(door, where, is_dir=False)
-        elif not as_json:
-            click.echo(where)
-        return RemovalResult(where)
+    def one(path: str) -> PathResult:
+        removed = remove(path, missing_ok=force, dry_run=dry_run, profile=profile)
+        result = removed[0] if removed else PathResult(path)
+        if dry_run and not as_json:
+            click.echo(result.path)
+        return result
 
-    for_each(paths, remove, "removed", as_json=as_json)
-
-
-def _look(
-    door: WebDAVStorage, paths: tuple[str, ...], *, force: bool
-) -> tuple[list[Entry], list[RemovalResult]]:
-    """Give what is there, and what is not with its error."""
-    from ctaflows.storage.namespace import RemovalResult
-
-    entries: list[Entry] = []
-    missing: list[RemovalResult] = []
-    for path in paths:
-        try:
-            entries.append(door.stat(path))
-        except CtaflowsError as why:
-            if force and isinstance(why, NotFound):
-                continue
-            if len(paths) == 1:
-                raise
-            missing.append(RemovalResult(path, error=error_text(why)))
-    return entries, missing
+    for_each(paths, one, "removed", as_json=as_json)
 
 
 def _remove_trees(
-    door: WebDAVStorage,
-    entries: list[Entry],
-    missing: list[RemovalResult],
+    paths: tuple[str, ...],
+    force: bool,
+    profile: str | None,
     *,
     yes: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """List, show, ask, remove."""
-    from ctaflows.storage.namespace import failure, plan_removal, remove_all
+    from ctaflows.tasks.namespace import failure, iter_remove, plan_removal
 
-    doomed = plan_removal(door, entries)
-    if dry_run or (doomed.dirs and not yes):
-        _show(doomed)
-    if doomed.dirs and not (dry_run or yes or _is_agreed()):
+    plan = plan_removal(paths, missing_ok=force, profile=profile)
+    if dry_run or (plan.dirs and not yes):
+        _show(plan)
+    if plan.dirs and not (dry_run or yes or _is_agreed()):
         click.echo("Nothing was removed.", err=True)
         return
-    batches = ([outcome] for outcome in doomed.all()) if dry_run else remove_all(door, doomed)
-    failed = _tell(itertools.chain([missing], batches), as_json=as_json, names=dry_run)
-    n_all = len(doomed) + len(missing)
+    batches = iter([list(plan.all())]) if dry_run else iter_remove(plan, profile=profile)
+    failed = _print(batches, as_json=as_json, names=dry_run)
     if not dry_run and console.verbosity >= 0:
-        click.echo(f"{n_all - len(failed):,} of {n_all:,} removed", err=True)
+        click.echo(f"{len(plan) - len(failed):,} of {len(plan):,} removed", err=True)
     if failed:
-        raise failure(failed, n_all, "removed")
+        raise failure(failed, len(plan), "removed")
 
 
-def _show(doomed: RemovalPlan) -> None:
-    """Say on stderr what is to go."""
+def _show(plan: RemovalPlan) -> None:
+    """Write to stderr what is to be removed."""
     from ctaflows.text import human_bytes
 
     click.echo(
-        f"{len(doomed.files):,} files ({human_bytes(doomed.size_bytes)}) and "
-        f"{len(doomed.dirs):,} directories are to be removed:",
+        f"{len(plan.files):,} files ({human_bytes(plan.size_bytes)}) and "
+        f"{len(plan.dirs):,} directories are to be removed:",
         err=True,
     )
-    for outcome in itertools.islice(doomed.all(), _SHOWN):
+    for outcome in itertools.islice(plan.all(), _SHOWN):
         click.echo(f"  {output.one_line(outcome.path)}{'/' * outcome.is_dir}", err=True)
-    if len(doomed) > _SHOWN:
-        click.echo(f"  … and {len(doomed) - _SHOWN:,} more", err=True)
-    if doomed.n_empty:
-        click.echo(f"  ({doomed.n_empty:,} directories are empty, or not readable)", err=True)
+    if len(plan) > _SHOWN:
+        click.echo(f"  … and {len(plan) - _SHOWN:,} more", err=True)
+    if plan.n_empty:
+        click.echo(f"  ({plan.n_empty:,} directories are empty, or not readable)", err=True)
 
 
 def _is_agreed() -> bool:
-    """Ask; where nobody can answer nothing is removed."""
+    """Return the answer to a question; without a terminal to ask on, refuse."""
     if not sys.stdin.isatty():
         raise UsageError(
             "A directory is not removed without being asked",
@@ -152,13 +119,13 @@ def _is_agreed() -> bool:
     return click.confirm("Remove them all?", err=True)
 
 
-def _tell(
-    batches: Iterable[Sequence[RemovalResult]], *, as_json: bool, names: bool
-) -> list[RemovalResult]:
-    """Tell what became of each path, while it happens, and give those that failed."""
-    failed: list[RemovalResult] = []
+def _print(
+    batches: Iterable[Sequence[PathResult]], *, as_json: bool, names: bool
+) -> list[PathResult]:
+    """Print the result for each path as it comes, and return those that failed."""
+    failed: list[PathResult] = []
 
-    def told() -> Iterator[list[dict[str, Any]]]:
+    def printed() -> Iterator[list[dict[str, Any]]]:
         for batch in batches:
             for outcome in batch:
                 if not outcome.ok:
@@ -169,8 +136,8 @@ def _tell(
             yield [outcome.to_dict() for outcome in batch] if as_json else []
 
     if as_json:
-        output.print_json_batches(told())
+        output.print_json_batches(printed())
     else:
-        for _ in told():
+        for _ in printed():
             pass
     return failed

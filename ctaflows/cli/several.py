@@ -8,15 +8,16 @@ import click
 
 from ctaflows.cli import output
 from ctaflows.errors import CtaflowsError, error_text
-from ctaflows.storage.namespace import RemovalResult, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ctaflows.tasks.namespace import PathResult
+
 
 def for_each(
-    paths: Sequence[str], act: Callable[[str], RemovalResult], done: str, *, as_json: bool
-) -> list[RemovalResult]:
+    paths: Sequence[str], act: Callable[[str], PathResult], done: str, *, as_json: bool
+) -> list[PathResult]:
     """Act on each path, tell of it, and end with the right error.
 
     Parameters
@@ -35,13 +36,15 @@ def for_each(
     CtaflowsError
         A single path's own; of several that of all that failed.
     """
-    outcomes: list[RemovalResult] = []
+    from ctaflows.tasks.namespace import PathResult, failure
+
+    outcomes: list[PathResult] = []
     single: CtaflowsError | None = None
     for path in paths:
         try:
             outcomes.append(act(path))
         except CtaflowsError as why:
-            outcomes.append(RemovalResult(path, error=error_text(why)))
+            outcomes.append(PathResult(path, error=error_text(why)))
             single = why
             tell(outcomes[-1], among=len(paths))
     if as_json:
@@ -54,7 +57,7 @@ def for_each(
     return outcomes
 
 
-def tell(outcome: RemovalResult, *, among: int) -> None:
+def tell(outcome: PathResult, *, among: int) -> None:
     """Say on stderr what failed, if there is more to come after it."""
     if among > 1 and outcome.error:
         click.echo(f"ctaflows: {output.one_line(outcome.error)}", err=True)

@@ -20,10 +20,9 @@ def command(folder: Path, *, as_json: bool) -> None:
     they name. Ends with 7 if a file is damaged or missing. DIR may be a manifest.
     """
     from ctaflows.errors import IntegrityError
-    from ctaflows.transfer.verify import verify
+    from ctaflows.tasks import verify_dir
 
-    with console.progress_shown():
-        verdicts = verify(folder)
+    verdicts = verify_dir(folder, progress=console.progress_bar())
     bad = [v for v in verdicts if not v.ok]
     if as_json:
         output.print_json([v.to_dict() for v in verdicts])

@@ -26,7 +26,6 @@ from ctaflows.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
     from ctaflows.dl1.night_completeness import Completeness
     from ctaflows.dl1.report.night_report import NightReport
@@ -186,7 +185,7 @@ def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[ProgressA
     if not in_run():
         yield gauge
         return
-    with gauge, progress.reported_to(gauge):
+    with progress.reported_to(gauge):
         yield gauge
 
 
@@ -376,12 +375,7 @@ class ProgressArtifact(Progress):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._over.set()
         self._thread.join(_PATIENCE_S)
 

@@ -83,24 +83,24 @@ def check_target(source: Entry, there: Entry | None, *, overwrite: bool) -> None
         )
 
 
-def move(
-    door: WebDAVStorage, source: str, target: str, *, overwrite: bool = False
-) -> tuple[Entry, str]:
+def move(door: WebDAVStorage, entry: Entry, target: str, *, overwrite: bool = False) -> str:
     """Move a file or directory, into the target if that is a directory.
 
     Parameters
     ----------
     door : WebDAVStorage
         Where they are.
-    source, target : str
-        As people write paths; a target that ends in ``/`` must be a directory.
+    entry : Entry
+        What to move.
+    target : str
+        As people write paths; one that ends in ``/`` must be a directory.
     overwrite : bool
         Replace a file that is there.
 
     Returns
     -------
-    Entry, str
-        What was moved, and its new path.
+    str
+        The new path.
 
     Raises
     ------
@@ -109,7 +109,6 @@ def move(
     StorageError
         The source is a symbolic link to a directory.
     """
-    entry = door.stat(source)
     path = door.normalise(target)
     there = door.exists(path)
     if there is None and target.endswith("/"):
@@ -128,7 +127,7 @@ def move(
     except NetworkError:
         if not _has_moved(door, entry, path):
             raise
-    return entry, path
+    return path
 
 
 def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
@@ -150,7 +149,7 @@ def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovalResult:
+class PathResult:
     """What became of one path.
 
     Attributes
@@ -183,12 +182,12 @@ class RemovalResult:
         return {"path": self.path, "type": kind, **target, "error": self.error}
 
 
-def failure(failed: Sequence[RemovalResult], n_all: int, done: str) -> PartialFailure:
+def failure(failed: Sequence[PathResult], n_all: int, done: str) -> PartialFailure:
     """Make the error of those that failed.
 
     Parameters
     ----------
-    failed : sequence of RemovalResult
+    failed : sequence of PathResult
         At least one.
     n_all : int
         How many there were in all.
@@ -202,9 +201,9 @@ def failure(failed: Sequence[RemovalResult], n_all: int, done: str) -> PartialFa
     )
 
 
-def undescribed(entries: Iterable[Entry]) -> list[RemovalResult]:
+def undescribed(entries: Iterable[Entry]) -> list[PathResult]:
     """Give those of some entries that the storage names without describing them."""
-    return [RemovalResult(e.path, error=e.error) for e in entries if e.error is not None]
+    return [PathResult(e.path, error=e.error) for e in entries if e.error is not None]
 
 
 def refuse_undescribed(entries: Iterable[Entry]) -> None:
@@ -213,12 +212,12 @@ def refuse_undescribed(entries: Iterable[Entry]) -> None:
         raise undescribed_failure(unseen)
 
 
-def undescribed_failure(unseen: Sequence[RemovalResult]) -> PartialFailure:
+def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
     """Make the error of a listing in which something is not described.
 
     Parameters
     ----------
-    unseen : sequence of RemovalResult
+    unseen : sequence of PathResult
         From `undescribed`, at least one.
     """
     first = unseen[0]
@@ -255,7 +254,7 @@ class RemovalPlan:
         Sum of the files' sizes that are known.
     n_empty : int
         Directories that show nothing: they are empty, or not readable.
-    kept : list of RemovalResult
+    kept : list of PathResult
         What can't be removed, with the reason.
     suspects : dict of str to Entry
         Those of the files that may be symbolic links.
@@ -265,7 +264,7 @@ class RemovalPlan:
     dirs: list[str] = field(default_factory=list)
     size_bytes: int = 0
     n_empty: int = 0
-    kept: list[RemovalResult] = field(default_factory=list)
+    kept: list[PathResult] = field(default_factory=list)
     suspects: dict[str, Entry] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -276,7 +275,7 @@ class RemovalPlan:
         for entry in entries:
             if entry.error is not None:
                 self.kept.append(
-                    RemovalResult(entry.path, error=f"it can't be described: {entry.error}")
+                    PathResult(entry.path, error=f"it can't be described: {entry.error}")
                 )
                 continue
             if links.may_be_link(entry):
@@ -284,11 +283,11 @@ class RemovalPlan:
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
 
-    def all(self) -> Iterator[RemovalResult]:
+    def all(self) -> Iterator[PathResult]:
         """Give them in the order in which they are removed, after those that are kept."""
         yield from self.kept
-        yield from (RemovalResult(path) for path in self.files)
-        yield from (RemovalResult(path, is_dir=True) for path in reversed(self.dirs))
+        yield from (PathResult(path) for path in self.files)
+        yield from (PathResult(path, is_dir=True) for path in reversed(self.dirs))
 
 
 def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
@@ -325,7 +324,7 @@ def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
             try:
                 links.refuse_linked_directory(door, entry, must_be_listed=True)
             except CtaflowsError as why:
-                doomed.kept.append(RemovalResult(entry.path, is_dir=True, error=error_text(why)))
+                doomed.kept.append(PathResult(entry.path, is_dir=True, error=error_text(why)))
                 continue
         doomed.add([entry])
         if entry.is_dir:
@@ -334,7 +333,7 @@ def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
     return doomed
 
 
-def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[RemovalResult]]:
+def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[PathResult]]:
     """Remove what was listed, on past what fails, and give the outcomes as they come.
 
     Files first, ``transfers`` at once; then directories, those at the same depth at once.
@@ -348,14 +347,14 @@ def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[Re
     """
     stop = threading.Event()
 
-    def one(outcome: RemovalResult) -> RemovalResult:
+    def one(outcome: PathResult) -> PathResult:
         try:
             with door.transfer_slots:
                 if outcome.path in doomed.suspects:
                     links.refuse_link(door, doomed.suspects[outcome.path])
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
-            return RemovalResult(outcome.path, outcome.is_dir, error=error_text(why))
+            return PathResult(outcome.path, outcome.is_dir, error=error_text(why))
         return outcome
 
     if doomed.kept:
@@ -405,11 +404,11 @@ def remove_one(
             return
 
 
-def _in_turn(doomed: RemovalPlan) -> Iterator[list[RemovalResult]]:
+def _in_turn(doomed: RemovalPlan) -> Iterator[list[PathResult]]:
     """Give pieces of which each may be removed in any order."""
-    files = (RemovalResult(path) for path in doomed.files)
+    files = (PathResult(path) for path in doomed.files)
     while chunk := list(itertools.islice(files, _AT_A_TIME)):
         yield chunk
     deepest_first = sorted(doomed.dirs, key=lambda path: path.count("/"), reverse=True)
     for _, level in itertools.groupby(deepest_first, key=lambda path: path.count("/")):
-        yield [RemovalResult(path, is_dir=True) for path in level]
+        yield [PathResult(path, is_dir=True) for path in level]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from ctaflows import cancel
 from ctaflows.errors import ProtocolSurprise, Stopped
-from ctaflows.storage.paths import selected
+from ctaflows.storage.search import Criteria
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -150,30 +150,10 @@ def files_below(
         listed at all.
     """
     base = storage.normalise(path).rstrip("/") + "/"
+    criteria = Criteria(include=tuple(include), exclude=tuple(exclude), is_dir=False)
     for entry in walk(storage, path, ordered=True, enter=unless_excluded(exclude)):
-        name = entry.path.removeprefix(base)
-        if not entry.is_dir and is_wanted(entry, name, include, exclude):
+        if criteria.accept(entry, entry.path.removeprefix(base)):
             yield entry
-
-
-def is_wanted(
-    entry: Entry, name: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> bool:
-    """Tell whether a file that was found is one of those asked for, see `paths.selected`.
-
-    What the storage can't describe may be a directory that holds such files, so that it is passed
-    over only where it is excluded.
-
-    Parameters
-    ----------
-    entry : Entry
-        What was found; no directory.
-    name : str
-        Its path relative to the directory asked for.
-    include, exclude : sequence of str
-        As for `paths.selected`.
-    """
-    return selected(name, () if entry.error is not None else include, exclude)
 
 
 def unless_excluded(exclude: Sequence[str]) -> Callable[[Entry], bool]:

@@ -19,10 +19,10 @@ from ctaflows.storage.walk import files_below
 from ctaflows.tracking.task import get_logger, task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ctaflows.dl1.content.summary import DL1Summary
-    from ctaflows.dl1.quality.checks import Inspection
+    from ctaflows.dl1.quality.checks import Bounds, Inspection
     from ctaflows.model import StrPath
     from ctaflows.storage.webdav import WebDAVStorage
 
@@ -86,20 +86,43 @@ def inspect_dl1_files(
     UsageError
         The bounds can't be read.
     """
-    from ctaflows.dl1.quality.checks import check, check_error, load_bounds, with_datacheck
     from ctaflows.dl1.reader_process import inspect_files
 
-    limits = load_bounds(bounds) if bounds else None
-    checked = (
-        replace(
-            one,
-            checks=check(one.summary, limits)
-            if one.summary
-            else check_error(one.error or "it was not read"),
-        )
-        for one in inspect_files(paths, workers=workers, images=images)
+    limits = read_bounds(bounds)
+    return checked(inspect_files(paths, workers=workers, images=images), limits)
+
+
+def read_bounds(file: StrPath | None) -> Bounds | None:
+    """Return the checks' bounds in a TOML file, see `ctaflows.dl1.quality.checks.load_bounds`."""
+    from ctaflows.dl1.quality.checks import load_bounds
+
+    return load_bounds(file) if file else None
+
+
+def checked(inspections: Iterable[Inspection], bounds: Bounds | None = None) -> list[Inspection]:
+    """Return inspections with their checks, data compared with their datacheck if that is there.
+
+    Parameters
+    ----------
+    inspections : iterable of Inspection
+        Without checks.
+    bounds : Bounds, optional
+        From `read_bounds`; the usual ones if not given.
+    """
+    from ctaflows.dl1.quality.checks import check, check_error, with_datacheck
+
+    return with_datacheck(
+        (
+            replace(
+                one,
+                checks=check(one.summary, bounds)
+                if one.summary
+                else check_error(one.error or "it was not read"),
+            )
+            for one in inspections
+        ),
+        bounds,
     )
-    return with_datacheck(checked, limits)
 
 
 @task(name="list-night", tags=["ctaflows"])

@@ -1,22 +1,32 @@
-"""Tasks on the name space: what is there, and where."""
+"""Operations on the name space: list, find, describe, count, make, move, remove."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from ctaflows.errors import NotFound, UsageError
+from ctaflows.errors import CtaflowsError, NotFound, UsageError, error_text
 from ctaflows.storage import namespace as _namespace
 from ctaflows.storage.connect import connect
-from ctaflows.storage.namespace import RemovalResult, failure, undescribed, undescribed_failure
-from ctaflows.storage.search import Tally, Usage
-from ctaflows.storage.walk import files_below, walk_batches
+from ctaflows.storage.namespace import PathResult as PathResult
+from ctaflows.storage.namespace import RemovalPlan as RemovalPlan
+from ctaflows.storage.namespace import failure as failure
+from ctaflows.storage.namespace import refuse_undescribed as refuse_undescribed
+from ctaflows.storage.paths import selected as selected
+from ctaflows.storage.search import Criteria, Tally, Usage
+from ctaflows.storage.walk import unless_excluded, walk_batches
 from ctaflows.tracking.task import task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from ctaflows.model import Entry
+
+#: Directories of at most this many entries are sorted by name in a streamed listing; larger ones
+#: keep the server's order, so that they need not be held in memory (5 MB).
+SORT_UP_TO = 10_000
 
 
 @task(name="list-dir", tags=["ctaflows"])
@@ -26,7 +36,7 @@ def list_dir(path: str, *, profile: str | None = None) -> list[Entry]:
     Parameters
     ----------
     path : str
-        A directory at the door; a file lists itself.
+        A remote directory; a file lists itself.
     profile : str, optional
         Settings to use.
 
@@ -49,15 +59,65 @@ def list_dir(path: str, *, profile: str | None = None) -> list[Entry]:
     return sorted(connect(profile).list(path), key=lambda e: e.path)
 
 
+def iter_dir(
+    path: str,
+    *,
+    recursive: bool = False,
+    sort_up_to: int = SORT_UP_TO,
+    on_empty: Callable[[str], object] | None = None,
+    profile: str | None = None,
+) -> Iterator[Sequence[Entry]]:
+    """Yield the entries of a directory in batches, while the listing arrives.
+
+    Parameters
+    ----------
+    path : str
+        A remote directory; a file lists itself.
+    recursive : bool
+        Also everything below it, each directory before what is in its sub-directories.
+    sort_up_to : int
+        Directories of at most this many entries are sorted by name; larger ones keep the server's
+        order. With 0 entries come as they arrive.
+    on_empty : callable, optional
+        Called with the path of each directory in which nothing was shown: it is empty, or the door
+        could not read it.
+    profile : str, optional
+        Settings to use.
+
+    Yields
+    ------
+    sequence of Entry
+        Not empty. An entry that the storage names without describing it has an ``error``.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+
+    Examples
+    --------
+    >>> for batch in iter_dir("cta/DL1", recursive=True):  # doctest: +SKIP
+    ...     print(batch[0].parent, len(batch))
+    """
+    enter = None if recursive else (lambda _: False)
+    yield from walk_batches(connect(profile), path, sort=sort_up_to, enter=enter, on_empty=on_empty)
+
+
 @task(name="find", tags=["ctaflows"])
 def find(
     path: str,
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    names: Sequence[str] = (),
+    kind: Literal["file", "directory"] | None = "file",
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    min_size_bytes: int | None = None,
+    max_size_bytes: int | None = None,
     profile: str | None = None,
 ) -> list[Entry]:
-    """Find files below a directory.
+    """Find files below a directory; all conditions must hold.
 
     Parameters
     ----------
@@ -65,26 +125,112 @@ def find(
         Where to begin.
     include, exclude : sequence of str
         Shell patterns such as ``*.h5`` or ``datacheck``, matched against the path below ``path``,
-        the file's name, and each directory's name.
+        the file's name, and each directory's name. Excluded directories are not listed.
+    names : sequence of str
+        Shell patterns of which the name itself must match one; none means all names.
+    kind : {"file", "directory"} or None
+        None finds both.
+    newer_than, older_than : datetime, optional
+        Bounds of the last change, aware, exclusive. An entry without a time matches neither.
+    min_size_bytes, max_size_bytes : int, optional
+        Bounds of the size, inclusive. An entry without a size, such as a directory, matches
+        neither.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     list of Entry
-        Files only, each with size, time and the storage's checksums.
+        Each with size, time and the storage's checksums; names are sorted within each directory.
+        An entry that the storage names without describing it is among them, with its ``error``,
+        unless it is excluded: it may be what is searched, or a directory that holds it.
+
+    Raises
+    ------
+    NotFound
+        There is nothing at the path.
+
+    Examples
+    --------
+    >>> find("cta/DL1/20241114", names=["dl1_LST-1.Run*.h5"], exclude=["datacheck"])
+    ... # doctest: +SKIP
     """
-    return list(files_below(connect(profile), path, include, exclude))
+    batches = iter_find(
+        path,
+        include=include,
+        exclude=exclude,
+        names=names,
+        kind=kind,
+        newer_than=newer_than,
+        older_than=older_than,
+        min_size_bytes=min_size_bytes,
+        max_size_bytes=max_size_bytes,
+        sort_up_to=sys.maxsize,
+        profile=profile,
+    )
+    return [entry for batch in batches for entry in batch]
+
+
+def iter_find(
+    path: str,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    names: Sequence[str] = (),
+    kind: Literal["file", "directory"] | None = "file",
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    min_size_bytes: int | None = None,
+    max_size_bytes: int | None = None,
+    sort_up_to: int = SORT_UP_TO,
+    on_empty: Callable[[str], object] | None = None,
+    profile: str | None = None,
+) -> Iterator[Sequence[Entry]]:
+    """Yield what `find` finds in batches, while the listings arrive.
+
+    Parameters
+    ----------
+    path, include, exclude, names, kind, newer_than, older_than, min_size_bytes, max_size_bytes
+        As for `find`.
+    sort_up_to, on_empty, profile
+        As for `iter_dir`.
+
+    Yields
+    ------
+    sequence of Entry
+        Not empty.
+    """
+    criteria = Criteria(
+        tuple(names),
+        tuple(include),
+        tuple(exclude),
+        None if kind is None else kind == "directory",
+        newer_than,
+        older_than,
+        min_size_bytes,
+        max_size_bytes,
+    )
+    door = connect(profile)
+    base = door.normalise(path).rstrip("/") + "/"
+    batches = walk_batches(
+        door, path, sort=sort_up_to, enter=unless_excluded(exclude), on_empty=on_empty
+    )
+    for batch in batches:
+        if found := [e for e in batch if criteria.accept(e, e.path.removeprefix(base))]:
+            yield found
 
 
 @task(name="stat", tags=["ctaflows"])
-def stat(path: str, *, profile: str | None = None) -> Entry:
+def stat(path: str, *, checksums: bool = True, profile: str | None = None) -> Entry:
     """Describe one file or directory: size, time, checksums, whether it is on disk.
 
     Parameters
     ----------
     path : str
-        A path at the door.
+        A remote path.
+    checksums : bool
+        Ask once more where the description of a file has no checksum: some servers, such as
+        XRootD 5.5, tell it to HEAD alone.
     profile : str, optional
         Settings to use.
 
@@ -95,21 +241,33 @@ def stat(path: str, *, profile: str | None = None) -> Entry:
     """
     door = connect(profile)
     entry = door.stat(path)
-    if not entry.is_dir and not entry.checksums:
+    if checksums and not entry.is_dir and not entry.checksums:
         entry = replace(entry, checksums=door.checksums(path))
     return entry
 
 
 @task(name="disk-usage", tags=["ctaflows"])
-def disk_usage(path: str, *, depth: int | None = None, profile: str | None = None) -> list[Usage]:
-    """Tell how many bytes and files are below each directory.
+def disk_usage(
+    path: str,
+    *,
+    depth: int | None = None,
+    on_empty: Callable[[str], object] | None = None,
+    on_undescribed: Callable[[Entry], object] | None = None,
+    profile: str | None = None,
+) -> list[Usage]:
+    """Count bytes and files below each directory.
 
     Parameters
     ----------
     path : str
         Where to begin.
     depth : int, optional
-        Levels of sub-directories that are told apart; 0 gives the total alone, None all.
+        Levels of sub-directories that are counted apart; 0 gives the total alone, None all.
+    on_empty : callable, optional
+        As for `iter_dir`.
+    on_undescribed : callable, optional
+        Called with each entry that the storage names without describing it, perhaps a directory;
+        without it these raise `PartialFailure`.
     profile : str, optional
         Settings to use.
 
@@ -124,16 +282,17 @@ def disk_usage(path: str, *, depth: int | None = None, profile: str | None = Non
     NotFound
         There is nothing at the path.
     PartialFailure
-        The door names what it can't describe, perhaps directories; ``report`` tells what.
+        Some entries are not described; ``report`` has them.
     """
     door = connect(profile)
     tally = Tally(door.normalise(path), depth)
-    unseen: list[RemovalResult] = []
-    for batch in walk_batches(door, path):
+    unseen: list[Entry] = []
+    for batch in walk_batches(door, path, on_empty=on_empty):
         tally.add(batch)
-        unseen += undescribed(batch)
-    if unseen:
-        raise undescribed_failure(unseen)
+        for entry in batch:
+            if entry.error is not None:
+                (on_undescribed or unseen.append)(entry)
+    refuse_undescribed(unseen)
     return tally.usages()
 
 
@@ -144,7 +303,7 @@ def make_dir(path: str, *, parents: bool = False, profile: str | None = None) ->
     Parameters
     ----------
     path : str
-        A path at the door.
+        A remote path.
     parents : bool
         Make missing parents too; a directory that is there already is then no error.
     profile : str, optional
@@ -153,7 +312,7 @@ def make_dir(path: str, *, parents: bool = False, profile: str | None = None) ->
     Returns
     -------
     str
-        The directory's path from the door's root.
+        The directory's path from the root.
 
     Raises
     ------
@@ -169,13 +328,15 @@ def make_dir(path: str, *, parents: bool = False, profile: str | None = None) ->
 
 
 @task(name="move", tags=["ctaflows"])
-def move(source: str, target: str, *, overwrite: bool = False, profile: str | None = None) -> str:
+def move(
+    source: str | Entry, target: str, *, overwrite: bool = False, profile: str | None = None
+) -> str:
     """Move or rename a file or directory.
 
     Parameters
     ----------
-    source : str
-        What to move.
+    source : str or Entry
+        What to move; an Entry spares a request.
     target : str
         Its new path, or a directory to move it into; one that ends in ``/`` must be there.
     overwrite : bool
@@ -186,7 +347,7 @@ def move(source: str, target: str, *, overwrite: bool = False, profile: str | No
     Returns
     -------
     str
-        The new path from the door's root.
+        The new path from the root.
 
     Raises
     ------
@@ -195,32 +356,86 @@ def move(source: str, target: str, *, overwrite: bool = False, profile: str | No
     UsageError
         A directory would be moved into itself.
     """
-    return _namespace.move(connect(profile), source, target, overwrite=overwrite)[1]
+    door = connect(profile)
+    entry = door.stat(source) if isinstance(source, str) else source
+    return _namespace.move(door, entry, target, overwrite=overwrite)
 
 
-@task(name="remove", tags=["ctaflows"])
-def remove(
-    path: str, *, recursive: bool = False, missing_ok: bool = False, profile: str | None = None
-) -> list[RemovalResult]:
-    """Remove a file, or with ``recursive`` a directory with all that is below it now.
-
-    Nobody is asked. Only what a listing shows is removed: a directory into which something comes
-    meanwhile stays, and is told as failed.
+def plan_removal(
+    paths: Sequence[str], *, missing_ok: bool = False, profile: str | None = None
+) -> RemovalPlan:
+    """List all that goes when files and directories go; nothing is removed.
 
     Parameters
     ----------
-    path : str
-        A path at the door, never its root.
-    recursive : bool
-        Is a directory meant?
+    paths : sequence of str
+        Remote paths, never the root.
     missing_ok : bool
-        Is it right if nothing is there?
+        Pass over paths at which there is nothing.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
-    list of RemovalResult
+    RemovalPlan
+        For `remove`. What can't be removed is in ``kept``, with the reason: a symbolic link, what
+        the storage can't describe, or one of several paths that can't be looked at.
+
+    Raises
+    ------
+    UsageError
+        The root is among the paths.
+    CtaflowsError
+        The only path can't be looked at.
+    """
+    door = connect(profile)
+    entries: list[Entry] = []
+    failed: list[PathResult] = []
+    for path in paths:
+        try:
+            entries.append(door.stat(path))
+        except CtaflowsError as why:
+            if missing_ok and isinstance(why, NotFound):
+                continue
+            if len(paths) == 1:
+                raise
+            failed.append(PathResult(path, error=error_text(why)))
+    plan = _namespace.plan_removal(door, entries)
+    plan.kept[:0] = failed
+    return plan
+
+
+@task(name="remove", tags=["ctaflows"])
+def remove(
+    what: str | RemovalPlan,
+    *,
+    recursive: bool = False,
+    missing_ok: bool = False,
+    dry_run: bool = False,
+    profile: str | None = None,
+) -> list[PathResult]:
+    """Remove a file, or with ``recursive`` a directory with all that is below it now.
+
+    Nobody is asked: to look first, make a plan with `plan_removal` and remove that. Only what a
+    listing has shown is removed: a directory into which something comes meanwhile stays, and is
+    reported as failed.
+
+    Parameters
+    ----------
+    what : str or RemovalPlan
+        A remote path, never the root; or a plan, of which just what it lists is removed.
+    recursive : bool
+        Remove a directory, too. A plan does so where it lists directories.
+    missing_ok : bool
+        Whether it is right that there is nothing at the path.
+    dry_run : bool
+        Return what would be removed, and remove nothing.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    list of PathResult
         One for each file and directory that is gone.
 
     Raises
@@ -230,18 +445,48 @@ def remove(
     NotFound
         There is nothing at the path.
     PartialFailure
-        Some of it is still there; ``report`` tells what. The rest is gone.
+        Some of it is still there; ``report`` has what. The rest is gone.
     """
     door = connect(profile)
-    entry = door.exists(path)
-    if entry is None:
-        if missing_ok:
+    if isinstance(what, RemovalPlan):
+        plan = what
+    else:
+        entry = door.exists(what)
+        if entry is None and missing_ok:
             return []
-        raise NotFound("There is nothing at this path", where=door.normalise(path))
-    if entry.is_dir and not recursive:
-        raise UsageError("That is a directory", where=entry.path, hint="Say recursive=True.")
-    doomed = _namespace.plan_removal(door, [entry])
-    outcomes = [o for batch in _namespace.remove_all(door, doomed) for o in batch]
-    if failed := [o for o in outcomes if not o.ok]:
-        raise failure(failed, len(outcomes), "removed")
-    return outcomes
+        if entry is None:
+            raise NotFound("There is nothing at this path", where=door.normalise(what))
+        if entry.is_dir and not recursive:
+            raise UsageError(
+                "That is a directory",
+                where=entry.path,
+                hint="Remove it with -r, or recursive=True.",
+            )
+        if not entry.is_dir and not dry_run:
+            _namespace.remove_one(door, entry.path, is_dir=False)
+            return [PathResult(entry.path)]
+        plan = _namespace.plan_removal(door, [entry])
+    if dry_run:
+        return list(plan.all())
+    results = [result for batch in iter_remove(plan, profile=profile) for result in batch]
+    if failed := [result for result in results if not result.ok]:
+        raise failure(failed, len(results), "removed")
+    return results
+
+
+def iter_remove(plan: RemovalPlan, *, profile: str | None = None) -> Iterator[Sequence[PathResult]]:
+    """Remove what a plan lists, and yield the results in batches as they come.
+
+    Parameters
+    ----------
+    plan : RemovalPlan
+        From `plan_removal`.
+    profile : str, optional
+        Settings to use.
+
+    Yields
+    ------
+    sequence of PathResult
+        Each gone, or with the ``error`` for which it is not; the others are removed all the same.
+    """
+    yield from _namespace.remove_all(connect(profile), plan)

@@ -7,13 +7,15 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctaflows._version import __version__
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, read_mark
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
+    PartialFailure,
     SourceChanged,
     Stopped,
     UsageError,
@@ -24,21 +26,24 @@ from ctaflows.storage import checksum as sums
 from ctaflows.storage.connect import connect
 from ctaflows.storage.range_reader import compare
 from ctaflows.storage.remote_file import CACHE_BYTES, RemoteFile
+from ctaflows.tasks.transfers import jobs_of
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.tracking.task import task
-from ctaflows.transfer import progress
+from ctaflows.transfer import progress as _progress
 from ctaflows.transfer.fetch import destination
+from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.part_file import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.storage.webdav import WebDAVStorage
-    from ctaflows.transfer.manifest import Manifest
+    from ctaflows.tasks.transfers import Fetchable
+    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.progress import Progress
 
 log = logging.getLogger("ctaflows.tasks")
 
@@ -203,6 +208,7 @@ def fetch_tables(
     *,
     tables: Sequence[str] = (),
     drop: Sequence[str] = (),
+    progress: Progress | None = None,
     profile: str | None = None,
 ) -> Transfer:
     """Fetch some tables of an HDF5 file, as a smaller HDF5 file; the others are not read.
@@ -217,6 +223,8 @@ def fetch_tables(
     tables, drop : sequence of str
         What to copy and what to leave out, at least one of them; see
         `ctaflows.dl1.hdf5.partial_copy.TableSelection`.
+    progress : Progress, optional
+        Told how many bytes are expected and read.
     profile : str, optional
         Settings to use.
 
@@ -236,7 +244,8 @@ def fetch_tables(
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     local = partial_name(entry, destination(dest, entry.name))
-    return copy_part(door, entry, local, TableSelection(tuple(tables), tuple(drop)))
+    with _progress.reported_to(progress):
+        return copy_part(door, entry, local, TableSelection(tuple(tables), tuple(drop)))
 
 
 def partial_name(entry: Entry, local: Path) -> Path:
@@ -246,45 +255,94 @@ def partial_name(entry: Entry, local: Path) -> Path:
     return local.with_name(f"{local.stem}.partial{local.suffix}")
 
 
-def copy_parts(
-    door: WebDAVStorage,
-    jobs: Sequence[tuple[Entry, Path]],
-    choice: TableSelection,
-    manifest: Manifest | None = None,
+@task(name="fetch-tables-of-files", tags=["ctaflows"])
+def fetch_tables_of_files(
+    paths: Sequence[Fetchable],
+    dest: StrPath = ".",
+    *,
+    base: str | None = None,
+    tables: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    manifest: StrPath | None = None,
+    on_error: Literal["raise", "report"] = "raise",
+    progress: Progress | None = None,
+    profile: str | None = None,
 ) -> Report:
-    """Copy the wanted tables of many files at once, failed ones with their error.
+    """Fetch some tables of many HDF5 files at once, see `fetch_tables`.
 
     Parameters
     ----------
-    door : WebDAVStorage
-        Where from.
-    jobs : sequence of (Entry, Path)
-        Which files, and the names of their copies.
-    choice : TableSelection
-        Which tables.
-    manifest : Manifest, optional
-        Gets a line for each copy that was made.
+    paths, dest, base, manifest, on_error, progress, profile
+        As for `ctaflows.tasks.fetch_files`. The manifest gets a line for each copy that is made.
+    tables, drop
+        As for `fetch_tables`.
+
+    Returns
+    -------
+    Report
+        The result for each file, in the order of ``paths``; one that has none of the tables is
+        skipped.
+
+    Raises
+    ------
+    PartialFailure
+        Some files failed; carries the report.
     """
     started, stop = time.monotonic(), threading.Event()
-    progress.current().expect(len(jobs), 0)
+    door, choice = connect(profile), TableSelection(tuple(tables), tuple(drop))
+    records = Manifest(Path(manifest)) if manifest is not None else None
 
-    def one(job: tuple[Entry, Path]) -> Transfer:
-        entry, local = job
+    def one(job: Job) -> Transfer:
+        entry, local = job.entry, partial_name(job.entry, job.local)
         try:
-            proof = manifest.proofs.get(entry.path + PARTIAL) if manifest else None
-            anew = proof is not None and proof.error is not None  # `verify` found it damaged
+            record = records.proofs.get(entry.path + PARTIAL) if records else None
+            anew = record is not None and record.error is not None  # `verify` found it damaged
             done = copy_part(door, entry, local, choice, anew=anew, stop=stop)
-            if manifest and not done.skipped:
-                manifest.record(replace(done, path=entry.path + PARTIAL))
+            if records and not done.skipped:
+                records.record(replace(done, path=entry.path + PARTIAL))
         except NoSuchTable:
             done = Transfer(entry.path, str(local), skipped=True, note=NO_TABLE)
         except CtaflowsError as why:
             done = Transfer(entry.path, str(local), error=error_text(why))
-        progress.current().finished(done)
+        _progress.current().finished(done)
         return done
 
-    transfers = run_concurrently(one, jobs, door.settings.transfers, stop)
-    return Report(tuple(transfers), time.monotonic() - started)
+    jobs = jobs_of(door, paths, dest, base)
+    with _progress.reported_to(progress):
+        _progress.current().expect(len(jobs), 0)
+        transfers = run_concurrently(one, jobs, door.settings.transfers, stop)
+    report = Report(tuple(transfers), time.monotonic() - started)
+    if report.failed and on_error == "raise":
+        raise PartialFailure.of(report)
+    return report
+
+
+def plan_tables(
+    paths: Sequence[Fetchable],
+    dest: StrPath = ".",
+    *,
+    base: str | None = None,
+    tables: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    profile: str | None = None,
+) -> list[Transfer]:
+    """Return what `fetch_tables_of_files` would make, without doing it: ``note`` has the tables.
+
+    Parameters
+    ----------
+    paths, dest, base, tables, drop, profile
+        As for `fetch_tables_of_files`.
+    """
+    note = str(TableSelection(tuple(tables), tuple(drop)))
+    return [
+        Transfer(
+            job.entry.path,
+            str(partial_name(job.entry, job.local)),
+            job.entry.size_bytes,
+            note=note,
+        )
+        for job in jobs_of(connect(profile), paths, dest, base)
+    ]
 
 
 def copy_part(
@@ -334,9 +392,9 @@ def _copied(
     from ctaflows.dl1.reader_process import remote_reader
 
     def heard(n_bytes: int) -> None:
-        progress.current().expect(0, n_bytes)
-        progress.current().advance(n_bytes)
-        progress.rate_limiter().consume(n_bytes)
+        _progress.current().expect(0, n_bytes)
+        _progress.current().advance(n_bytes)
+        _progress.rate_limiter().consume(n_bytes)
 
     with (
         remote_reader() as reader,

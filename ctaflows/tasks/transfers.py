@@ -1,98 +1,138 @@
-"""Tasks that move files, and prove them."""
+"""Operations that move files: plan, fetch, upload, mirror, verify."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
-from ctaflows.storage.connect import connect
-from ctaflows.storage.links import may_hide_files
-from ctaflows.storage.walk import is_wanted, unless_excluded, walk
+from ctaflows.storage.connect import connect, reconnect
+from ctaflows.storage.links import may_hide_files, refuse_linked_directory
+from ctaflows.storage.namespace import RemovalPlan
+from ctaflows.storage.search import Criteria
+from ctaflows.storage.walk import unless_excluded, walk
 from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import task
+from ctaflows.transfer import cargo as _cargo
 from ctaflows.transfer import decide as _decide
 from ctaflows.transfer import fetch as _fetch
+from ctaflows.transfer import haul as _haul
 from ctaflows.transfer import many as _many
-from ctaflows.transfer import upload as _upload
 from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer import verify as _verify
-from ctaflows.transfer.manifest import Manifest
+from ctaflows.transfer.fetch import destination as destination
+from ctaflows.transfer.manifest import NAME, Manifest
+from ctaflows.transfer.part_file import NobodyReads
+from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
-    from ctaflows.model import StrPath, Transfer
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.decide import Check
     from ctaflows.transfer.verify import Verdict
 
+    #: A file to fetch: its path, or its entry from a listing, which spares a request; or a pair of
+    #: that and where it goes, a folder or the local file's name.
+    Fetchable: TypeAlias = str | Entry | tuple[str | Entry, StrPath]
+
+
+#: What the manifest of a directory is called.
+MANIFEST = NAME
+
 
 @task(name="fetch-file", tags=["ctaflows"])
-def fetch_file(path: str | Entry, dest: StrPath = ".", *, profile: str | None = None) -> Transfer:
-    """Fetch one file, resumed and verified; one that is here and proven is not moved.
+def fetch_file(
+    path: str | Entry,
+    dest: StrPath = ".",
+    *,
+    check: Check = "proof",
+    local_checksum: bool = True,
+    progress: Progress | None = None,
+    profile: str | None = None,
+) -> Transfer:
+    """Fetch one file, resumed and verified; one that is in place already is not moved.
 
     Parameters
     ----------
     path : str or Entry
-        A file at the door.
+        A remote file.
     dest : path
-        A folder to put it into (one that is there, or a path that ends in ``/``), or its new name.
+        A folder to put it into (one that exists, or a path that ends in ``/``), or its new name.
+    check : {"proof", "checksum", "size"}
+        What a local file must share with the remote one to be left alone, see
+        `ctaflows.transfer.decide.Check`.
+    local_checksum : bool
+        Compute a checksum of the local file where the storage has none to compare with. For a large
+        file that costs half of what receiving costs.
+    progress : Progress, optional
+        Told how many files and bytes are expected and done.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     Transfer
-        ``verified`` says whether the storage held a checksum to compare with.
+        ``verified`` is True where the storage has a checksum and the local file has the same.
 
     Raises
     ------
     CtaflowsError
-        The file is not in place under its final name; what came of it is kept for the next call.
+        The file is not in place under its final name; what was received is kept for the next call.
     """
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     _refuse_directory(entry)
-    with stopped_by_cancellation():
-        return _fetch.fetch(door, _fetch.Job(entry, _fetch.destination(dest, entry.name)))
+    job = _fetch.Job(entry, destination(dest, entry.name), local_checksum)
+    with stopped_by_cancellation(), reported_to(progress):
+        return _many.fetch_alone(door, job, check=check)
 
 
 @task(name="fetch-files", tags=["ctaflows"])
 def fetch_files(
-    paths: Sequence[str | Entry],
+    paths: Sequence[Fetchable],
     dest: StrPath = ".",
     *,
     base: str | None = None,
     manifest: StrPath | None = None,
     check: Check = "proof",
     on_error: Literal["raise", "report"] = "raise",
+    progress: Progress | None = None,
+    second_process: bool = False,
     profile: str | None = None,
 ) -> Report:
     """Fetch many files at once.
 
     Parameters
     ----------
-    paths : sequence of str or Entry
-        Files at the door. Entries from a listing spare a request each.
+    paths : sequence of str, Entry, or (str or Entry, path)
+        Remote files. Entries from a listing spare a request each. In a pair the second is where
+        that file goes, as for `fetch_file`.
     dest : path
         Folder to put them into.
     base : str, optional
-        Directory at the door that ``dest`` stands for: what is below it keeps its sub-directories.
-        None means the deepest directory that holds all files.
+        Remote directory that ``dest`` stands for: what is below it keeps its sub-directories. None
+        means the deepest directory that holds all files.
     manifest : path, optional
-        File to which a line of proof is appended for each file.
+        File to which a line with the result is appended for each file.
     check : {"proof", "checksum", "size"}
-        What a file that is here must share with the one at the door to be left alone, see
-        `ctaflows.transfer.decide.Check`.
+        As for `fetch_file`.
     on_error : {"raise", "report"}
-        With ``report`` failed files are told in the report alone.
+        With ``report`` failed files are in the report alone.
+    progress : Progress, optional
+        Told how many files and bytes are expected and done.
+    second_process : bool
+        Let a second process, made by fork, share the work where that is faster. Only for a process
+        that has one thread.
     profile : str, optional
         Settings to use.
 
@@ -107,17 +147,114 @@ def fetch_files(
         Some files failed; carries the report. The others are in place.
     """
     door = connect(profile)
-    entries = [p if isinstance(p, Entry) else door.stat(p) for p in paths]
-    for entry in entries:
-        _refuse_directory(entry)
-    root = door.normalise(base) if base else _paths.common_parent(e.path for e in entries)
-    jobs = [_fetch.Job(e, _paths.local_path(e.path, root, Path(dest))) for e in entries]
-    proofs = Manifest(Path(manifest), of=[e.path for e in entries]) if manifest else None
-    with limited(door.settings.door_url):
-        report = _many.fetch_many(door, jobs, manifest=proofs, check=check)
+    jobs = jobs_of(door, paths, dest, base)
+    records = _records(manifest, jobs)
+    with (
+        limited(door.settings.door_url),
+        _haul.beside(door, jobs, manifest=records, check=check, afresh=partial(reconnect, door))
+        if second_process
+        else contextlib.nullcontext() as other,
+        reported_to(progress),
+    ):
+        report = _many.fetch_many(door, jobs, manifest=records, check=check, beside=other)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
+
+
+def plan_fetch(
+    paths: Sequence[Fetchable],
+    dest: StrPath = ".",
+    *,
+    base: str | None = None,
+    manifest: StrPath | None = None,
+    check: Check = "proof",
+    profile: str | None = None,
+) -> list[Transfer]:
+    """Return what `fetch_files` would do, without doing it: ``note`` has the reason.
+
+    Parameters
+    ----------
+    paths, dest, base, manifest, check, profile
+        As for `fetch_files`.
+    """
+    jobs = jobs_of(connect(profile), paths, dest, base)
+    return _many.plan(jobs, manifest=_records(manifest, jobs), check=check)
+
+
+def jobs_of(
+    door: Storage, paths: Sequence[Fetchable], dest: StrPath, base: str | None
+) -> list[_fetch.Job]:
+    """Return which file goes where; parameters are those of `fetch_files`."""
+    pairs = [one if isinstance(one, tuple) else (one, None) for one in paths]
+    files = [(f if isinstance(f, Entry) else door.stat(f), where) for f, where in pairs]
+    for entry, _ in files:
+        _refuse_directory(entry)
+    if base is None:
+        root = _paths.common_parent(e.path for e, where in files if where is None)
+    else:
+        root = door.normalise(base)
+    folder = Path(dest)
+    return [
+        _fetch.Job(
+            entry,
+            _paths.local_path(entry.path, root, folder)
+            if where is None
+            else destination(where, entry.name),
+        )
+        for entry, where in files
+    ]
+
+
+def _records(manifest: StrPath | None, jobs: Sequence[_fetch.Job]) -> Manifest | None:
+    if manifest is None:
+        return None
+    return Manifest(Path(manifest), of=[job.entry.path for job in jobs])
+
+
+def _refuse_directory(entry: Entry) -> None:
+    if entry.is_dir:
+        raise UsageError(
+            "That is a directory", where=entry.path, hint="Fetch it with -r, or with fetch_dir."
+        )
+
+
+def fetch_into(
+    path: str | Entry, descriptor: int, name: str, *, profile: str | None = None
+) -> Transfer:
+    """Write a remote file's bytes into a device, a pipe or a stream, in order, as they arrive.
+
+    Parameters
+    ----------
+    path : str or Entry
+        A remote file.
+    descriptor : int
+        Descriptor of what to write into, such as ``sys.stdout.fileno()``.
+    name : str
+        What it is called in messages.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    Transfer
+        ``verified`` as for `fetch_file`.
+
+    Raises
+    ------
+    ChecksumMismatch
+        What was written is not what the storage holds.
+    BrokenPipeError
+        The reader of a pipe has gone.
+    """
+    door = connect(profile)
+    entry = path if isinstance(path, Entry) else door.stat(path)
+    _refuse_directory(entry)
+    try:
+        with stopped_by_cancellation():
+            return _fetch.fetch_into(door, entry, descriptor, name)
+    except NobodyReads:
+        raise BrokenPipeError from None
 
 
 @task(name="fetch-dir", tags=["ctaflows"])
@@ -129,6 +266,7 @@ def fetch_dir(
     exclude: Sequence[str] = (),
     manifest: StrPath | None = None,
     check: Check = "proof",
+    progress: Progress | None = None,
     profile: str | None = None,
 ) -> Report:
     """Fetch a directory with all that is below it, into ``dest/<name of the directory>``.
@@ -136,12 +274,12 @@ def fetch_dir(
     Parameters
     ----------
     path : str
-        A directory at the door.
+        A remote directory.
     dest : path
-        Folder here.
+        A local folder.
     include, exclude : sequence of str
         As for `find`.
-    manifest, check, profile
+    manifest, check, progress, profile
         As for `fetch_files`.
 
     Raises
@@ -158,18 +296,32 @@ def fetch_dir(
         base=root,
         manifest=manifest,
         check=check,
+        progress=progress,
         profile=profile,
     )
 
 
+def failed_transfers(manifest: StrPath) -> list[Transfer]:
+    """Return the transfers that a manifest records as failed.
+
+    Parameters
+    ----------
+    manifest : path
+        A file that `fetch_files` or `upload_files` has written. The last line of a file counts.
+    """
+    return [record for record in Manifest(Path(manifest)).proofs.values() if record.error]
+
+
 @task(name="verify-dir", tags=["ctaflows"])
-def verify_dir(path: StrPath) -> list[Verdict]:
-    """Compare a folder with the proofs that its transfers left in ``manifest.jsonl``.
+def verify_dir(path: StrPath, *, progress: Progress | None = None) -> list[Verdict]:
+    """Check every file listed in a folder's manifests against its recorded size and checksum.
 
     Parameters
     ----------
     path : path
-        A folder with a manifest in it or below, or a manifest.
+        A folder with a ``manifest.jsonl`` in it or below, or a manifest.
+    progress : Progress, optional
+        Told how many files and bytes are expected and done.
 
     Returns
     -------
@@ -182,23 +334,31 @@ def verify_dir(path: StrPath) -> list[Verdict]:
     NotFound
         There is no manifest.
     """
-    return _verify.verify(Path(path))
+    with reported_to(progress):
+        return _verify.verify(Path(path))
 
 
 @task(name="upload-file", tags=["ctaflows"])
 def upload_file(
-    local: StrPath, path: str, *, overwrite: bool = False, profile: str | None = None
+    local: StrPath,
+    path: str,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    profile: str | None = None,
 ) -> Transfer:
     """Upload one file: under a temporary name, compared, then moved to its own.
 
     Parameters
     ----------
     local : path
-        A file here.
+        A local file.
     path : str
-        Its path at the door; one that ends in ``/`` is completed with the file's name.
+        Its remote path; one that ends in ``/`` is completed with the file's name.
     overwrite : bool
         Replace another file that is there. The same file is never moved twice.
+    progress : Progress, optional
+        Told how many files and bytes are expected and done.
     profile : str, optional
         Settings to use.
 
@@ -209,23 +369,28 @@ def upload_file(
     IntegrityError
         What arrived is not what was sent; nothing is left behind.
     """
-    with stopped_by_cancellation():
-        return _upload.upload(connect(profile), Path(local), path, overwrite=overwrite)
+    with stopped_by_cancellation(), reported_to(progress):
+        return _uploads.upload_alone(connect(profile), Path(local), path, overwrite=overwrite)
 
 
 @task(name="upload-dir", tags=["ctaflows"])
 def upload_dir(
-    local: StrPath, path: str, *, overwrite: bool = False, profile: str | None = None
+    local: StrPath,
+    path: str,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    profile: str | None = None,
 ) -> Report:
     """Upload a directory with all files below it, into ``path/<name of the directory>``.
 
     Parameters
     ----------
     local : path
-        A directory here. Links are not followed into other directories.
+        A local directory. Links are not followed into other directories.
     path : str
-        Directory at the door; it is made if need be.
-    overwrite, profile
+        A remote directory; it is made if need be.
+    overwrite, progress, profile
         As for `upload_file`.
 
     Raises
@@ -236,33 +401,9 @@ def upload_dir(
     source = Path(local)
     if not source.is_dir():
         raise NotFound("There is no such directory here", where=str(local))
-    door = connect(profile)
-    with limited(door.settings.door_url):
-        report = _uploads.upload_many(door, _uploads.files_of(source, path), overwrite=overwrite)
-    if report.failed:
-        raise PartialFailure.of(report)
+    pairs = _uploads.files_of(source, path)
+    report: Report = upload_files.fn(pairs, overwrite=overwrite, progress=progress, profile=profile)
     return report
-
-
-def plan_fetch(
-    entries: Sequence[Entry], dest: StrPath, *, base: str, manifest: StrPath | None = None
-) -> list[Transfer]:
-    """Say what `fetch_files` would do, without doing it: the reason stands in ``note``.
-
-    Parameters
-    ----------
-    entries, dest, base, manifest
-        As for `fetch_files`.
-    """
-    jobs = [_fetch.Job(e, _paths.local_path(e.path, base, Path(dest))) for e in entries]
-    return _many.plan(jobs, manifest=Manifest(Path(manifest)) if manifest else None)
-
-
-def _refuse_directory(entry: Entry) -> None:
-    if entry.is_dir:
-        raise UsageError(
-            "That is a directory", where=entry.path, hint="Fetch it with -r, or with fetch_dir."
-        )
 
 
 # -- whole trees -----------------------------------------------------------------------------------
@@ -295,7 +436,7 @@ class Tree:
 
 @task(name="list-tree", tags=["ctaflows"])
 def list_tree(
-    path: str,
+    path: str | Entry,
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -305,10 +446,10 @@ def list_tree(
 
     Parameters
     ----------
-    path : str
-        A directory at the door.
+    path : str or Entry
+        A remote directory.
     include, exclude, profile
-        As for `find`. Directories that are left out are not listed.
+        As for `find`. Excluded directories are not listed.
 
     Raises
     ------
@@ -318,28 +459,11 @@ def list_tree(
         A file is there.
     """
     door = connect(profile)
-    root = door.stat(path)
+    root = path if isinstance(path, Entry) else door.stat(path)
     if not root.is_dir:
         raise UsageError(
             "That is a file", where=root.path, hint=f"Fetch it with: ctaflows get {root.path}"
         )
-    return tree_below(door, root, include, exclude)
-
-
-def tree_below(
-    door: WebDAVStorage, root: Entry, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Tree:
-    """Return a directory with all that is below it, as `list_tree`.
-
-    Parameters
-    ----------
-    door : WebDAVStorage
-        Where it is.
-    root : Entry
-        The directory.
-    include, exclude
-        As for `list_tree`.
-    """
     base = root.path.rstrip("/") + "/"
     empty: list[str] = []
     found = walk(
@@ -347,35 +471,13 @@ def tree_below(
     )
     files = [entry for entry in found if not entry.is_dir]
     names = [entry.path.removeprefix(base) for entry in files]
-    wanted = [
-        entry
-        for entry, name in zip(files, names, strict=True)
-        if is_wanted(entry, name, include, exclude)
-    ]
+    criteria = Criteria(include=tuple(include), exclude=tuple(exclude))
+    wanted = [e for e, name in zip(files, names, strict=True) if criteria.accept(e, name)]
     empty += [entry.path for entry in files if may_hide_files(entry)]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
     return Tree(
         root.path, OpaqueSequence(wanted), OpaqueSequence(names), OpaqueSequence(shown_empty)
     )
-
-
-def plan_tree(
-    tree: Tree, dest: StrPath, *, manifest: StrPath | None = None, check: Check = "proof"
-) -> list[Transfer]:
-    """Say what `fetch_files` would do with the files of a tree: the reason stands in ``note``.
-
-    Parameters
-    ----------
-    tree : Tree
-        What a directory showed.
-    dest : path
-        Its mirror here.
-    manifest, check
-        As for `fetch_files`.
-    """
-    jobs = [_fetch.Job(e, _paths.local_path(e.path, tree.path, Path(dest))) for e in tree.files]
-    proofs = Manifest(Path(manifest)) if manifest else None
-    return _many.plan(jobs, manifest=proofs, check=check)
 
 
 @task(name="prune-tree", tags=["ctaflows"])
@@ -478,6 +580,8 @@ def upload_files(
     overwrite: bool = False,
     manifest: StrPath | None = None,
     on_error: Literal["raise", "report"] = "raise",
+    progress: Progress | None = None,
+    second_process: bool = False,
     profile: str | None = None,
 ) -> Report:
     """Upload many files at once.
@@ -485,13 +589,15 @@ def upload_files(
     Parameters
     ----------
     pairs : sequence of (path, str)
-        File here, and its path at the door.
+        Local file, and its remote path.
     overwrite : bool
         Replace other files that are there. The same file is never moved twice.
     manifest : path, optional
-        File to which a line of proof is appended for each file.
+        File to which a line with the result is appended for each file.
     on_error : {"raise", "report"}
-        With ``report`` failed files are told in the report alone.
+        With ``report`` failed files are in the report alone.
+    progress, second_process
+        As for `fetch_files`.
     profile : str, optional
         Settings to use.
 
@@ -500,11 +606,21 @@ def upload_files(
     PartialFailure
         Some files failed; carries the report. The others are in place.
     """
-    proofs = Manifest(Path(manifest)) if manifest else None
-    files = [(Path(local), there) for local, there in pairs]
+    records = Manifest(Path(manifest)) if manifest else None
     door = connect(profile)
     with limited(door.settings.door_url):
-        report = _uploads.upload_many(door, files, overwrite=overwrite, manifest=proofs)
+        lading = _uploads.lading_of(door, [(Path(local), remote) for local, remote in pairs])
+        with (
+            _cargo.beside(
+                door, lading, manifest=records, overwrite=overwrite, afresh=partial(reconnect, door)
+            )
+            if second_process
+            else contextlib.nullcontext() as other,
+            reported_to(progress),
+        ):
+            report = _uploads.upload_lading(
+                door, lading, overwrite=overwrite, manifest=records, beside=other
+            )
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -523,3 +639,56 @@ def plan_uploads(
     return _uploads.plan(
         connect(profile), [(Path(local), there) for local, there in pairs], overwrite=overwrite
     )
+
+
+def find_extraneous(
+    local: Sequence[StrPath],
+    path: str,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    profile: str | None = None,
+) -> tuple[RemovalPlan, list[str]]:
+    """List the files of remote directories that the local ones they mirror do not have.
+
+    Parameters
+    ----------
+    local : sequence of path
+        Local directories.
+    path : str
+        Remote directory that holds their mirrors, each as ``path/<name of the directory>``.
+    include, exclude : sequence of str
+        Files that are not selected are left alone.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    plan : RemovalPlan
+        For `remove`.
+    kept : list of str
+        Remote paths of files that have no local counterpart, and are yet not in the plan: their
+        local folder is empty, or a link.
+
+    Raises
+    ------
+    StorageError
+        A mirror is a symbolic link, or that can't be told.
+    """
+    door = connect(profile)
+    plan, all_kept = RemovalPlan(), list[str]()
+    for source in map(Path, local):
+        unseen: list[str] = []
+        above = f"{path.rstrip('/')}/{source.resolve().name}/"
+        here = [remote.removeprefix(above) for _, remote in _uploads.files_of(source, path, unseen)]
+        mirror = door.exists(above)
+        if mirror is None:
+            continue
+        if mirror.is_dir:
+            refuse_linked_directory(door, mirror, must_be_listed=True)
+        base = mirror.path.rstrip("/") + "/"
+        there = {e.path.removeprefix(base): e for e in walk(door, mirror.path) if not e.is_dir}
+        extra, kept = _decide.extraneous(there, here, unseen, include, exclude)
+        plan.add(there[name] for name in extra)
+        all_kept += [base + name for name in kept]
+    return plan, all_kept

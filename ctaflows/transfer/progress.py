@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ctaflows import cancel
 
@@ -22,6 +22,13 @@ class Progress:
 
     All methods may be called from many threads at once.
     """
+
+    def __enter__(self) -> Self:
+        """Begin to show it; the transfers begin after this."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End it."""
 
     def expect(self, n_files: int, n_bytes: int) -> None:
         """More files are going to be moved."""
@@ -42,13 +49,17 @@ def current() -> Progress:
 
 
 @contextlib.contextmanager
-def reported_to(progress: Progress) -> Iterator[None]:
-    """Let a listener hear of all transfers within."""
-    token = _current.set(progress)
-    try:
+def reported_to(progress: Progress | None) -> Iterator[None]:
+    """Report all transfers within to a listener; None leaves the present one."""
+    if progress is None:
         yield
-    finally:
-        _current.reset(token)
+        return
+    with progress:
+        token = _current.set(progress)
+        try:
+            yield
+        finally:
+            _current.reset(token)
 
 
 # -- concurrent listings ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from ctaflows.errors import AlreadyExists, CtaflowsError, PartialFailure, UsageError
 from ctaflows.model import Entry
-from ctaflows.storage.namespace import RemovalResult, check_target, failure, new_path
+from ctaflows.storage.namespace import PathResult, check_target, failure, new_path
 
 FILE, OTHER = Entry("/a/f", size_bytes=1), Entry("/b/f", size_bytes=2)
 FOLDER, FOLDER_2 = Entry("/a/d", is_dir=True), Entry("/b/d", is_dir=True)
@@ -63,10 +63,10 @@ def test_files_are_replaced_if_that_is_wanted():
 
 
 def test_outcomes():
-    moved = RemovalResult("/a", target="/b")
+    moved = PathResult("/a", target="/b")
     assert moved.ok
     assert moved.to_dict() == {"path": "/a", "type": "file", "target": "/b", "error": None}
-    failed = RemovalResult("/d", is_dir=True, error="Refused: no")
+    failed = PathResult("/d", is_dir=True, error="Refused: no")
     assert not failed.ok
     assert failed.to_dict() == {"path": "/d", "type": "directory", "error": "Refused: no"}
     error: CtaflowsError = failure([failed], 7, "removed")

@@ -10,9 +10,10 @@ from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctaflows.cli.find import parse_moment, parse_size
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
-from ctaflows.storage.search import Criteria, parse_moment, parse_size
+from ctaflows.storage.search import Criteria
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 FILE = Entry("/n/a/dl1_x.h5", size_bytes=1000, mtime=NOW)

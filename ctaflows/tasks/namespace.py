@@ -407,7 +407,7 @@ def plan_removal(
 
 @task(name="remove", tags=["ctaflows"])
 def remove(
-    what: str | RemovalPlan,
+    path: str | RemovalPlan,
     *,
     recursive: bool = False,
     missing_ok: bool = False,
@@ -422,7 +422,7 @@ def remove(
 
     Parameters
     ----------
-    what : str or RemovalPlan
+    path : str or RemovalPlan
         A remote path, never the root; or a plan, of which just what it lists is removed.
     recursive : bool
         Remove a directory, too. A plan does so where it lists directories.
@@ -448,14 +448,14 @@ def remove(
         Some of it is still there; ``report`` has what. The rest is gone.
     """
     door = connect(profile)
-    if isinstance(what, RemovalPlan):
-        plan = what
+    if isinstance(path, RemovalPlan):
+        plan = path
     else:
-        entry = door.exists(what)
+        entry = door.exists(path)
         if entry is None and missing_ok:
             return []
         if entry is None:
-            raise NotFound("There is nothing at this path", where=door.normalise(what))
+            raise NotFound("There is nothing at this path", where=door.normalise(path))
         if entry.is_dir and not recursive:
             raise UsageError(
                 "That is a directory",

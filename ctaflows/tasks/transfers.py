@@ -675,12 +675,14 @@ def find_extraneous(
     StorageError
         A mirror is a symbolic link, or that can't be told.
     """
+    sources: dict[str, tuple[list[str], list[str]]] = {}  # two folders of one name share a mirror
+    for source in map(Path, local):
+        above = f"{path.rstrip('/')}/{source.resolve().name}/"
+        here, unseen = sources.setdefault(above, ([], []))
+        here += [r.removeprefix(above) for _, r in _uploads.files_of(source, path, unseen)]
     door = connect(profile)
     plan, all_kept = RemovalPlan(), list[str]()
-    for source in map(Path, local):
-        unseen: list[str] = []
-        above = f"{path.rstrip('/')}/{source.resolve().name}/"
-        here = [remote.removeprefix(above) for _, remote in _uploads.files_of(source, path, unseen)]
+    for above, (here, unseen) in sources.items():
         mirror = door.exists(above)
         if mirror is None:
             continue

@@ -12,7 +12,9 @@ from ctaflows.tasks import (
     fetch_file,
     fetch_files,
     fetch_tables,
+    fetch_tables_of_files,
     find,
+    find_uploads,
     get_token_info,
     inspect_dl1,
     inspect_dl1_files,
@@ -21,16 +23,19 @@ from ctaflows.tasks import (
     keep_token,
     list_dir,
     list_night,
+    list_tree,
     look_at_night,
     make_dir,
     move,
     plot_night,
+    prune_tree,
     refresh_token,
     remove,
     share_token,
     stat,
     upload_dir,
     upload_file,
+    upload_files,
     verify_dir,
     write_page,
 )
@@ -98,6 +103,15 @@ def fetch_and_verify(night: str, dest: str, profile: str) -> list[str]:
 
 
 @flow
+def mirror_directory(path: str, dest: str, profile: str) -> list[str]:
+    """Fetch what a directory has, and delete what it has no more."""
+    tree = list_tree(path, profile=profile)
+    fetch_files(tree.files, dest, base=tree.path, profile=profile)
+    deleted, _ = prune_tree(tree, dest)
+    return deleted
+
+
+@flow
 def look_inside(path: str, dest: str, profile: str) -> int:
     """Fetch a DL1 file, and tell how many events are in it."""
     transfer = fetch_file(path, dest, profile=profile)
@@ -139,6 +153,13 @@ def fetch_parameters(path: str, dest: str, profile: str) -> str:
 
 
 @flow
+def fetch_all_parameters(night: str, dest: str, profile: str) -> int:
+    """Fetch the parameters of many DL1 files, several at once."""
+    found = find(night, include=["dl1_*.h5"], exclude=["datacheck"], profile=profile)
+    return len(fetch_tables_of_files(found, dest, drop=["images"], profile=profile).transfers)
+
+
+@flow
 def upload_result(local: str, folder: str, profile: str) -> bool:
     """Make a folder, and upload a file into it."""
     make_dir(folder, parents=True, profile=profile)
@@ -151,6 +172,14 @@ def upload_results(local: str, folder: str, profile: str) -> int:
     report = upload_dir(local, f"{folder}/incoming", profile=profile)
     move(f"{folder}/incoming", f"{folder}/done", profile=profile)
     return len(report.transfers)
+
+
+@flow
+def upload_selected(local: str, folder: str, profile: str) -> int:
+    """Upload the text files of a folder."""
+    found = find_uploads([local], folder, include=["*.txt"])
+    pairs = [(file, entry.path) for file, entry in found]
+    return len(upload_files(pairs, profile=profile).transfers)
 
 
 @flow

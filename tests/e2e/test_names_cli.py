@@ -15,7 +15,7 @@ import pytest
 import shell
 from commands import fails, ok, run
 
-from ctaflows.cli import listing
+from ctaflows.tasks import namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,8 +89,8 @@ def test_ls_sorts_and_shows_all_below(tree: Path) -> None:
 def test_ls_of_many_streams_in_the_door_s_order(
     tree: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
-    if n < listing.SORTED:
-        monkeypatch.setattr(listing, "SORTED", 200)
+    if n < namespace.SORT_UP_TO:
+        monkeypatch.setattr(namespace, "SORT_UP_TO", 200)
     many = box.storage / "many"
     many.mkdir()
     for i in range(n):

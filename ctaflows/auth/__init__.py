@@ -1,1 +1,1 @@
-"""OAuth 2.0 tokens: found, read, stored, renewed."""
+"""OAuth 2.0 tokens: discovery, storage, device login and renewal."""

@@ -1,7 +1,7 @@
-"""The agent, which renews tokens in the background: one process for each profile and home.
+"""The agent: a background process that renews tokens, one for each profile and home directory.
 
-For people without Prefect. ``python -m ctaflows.auth.agent PROFILE`` is the process, which `start`
-and `stop` control. It holds ``tokens/<profile>.agent.lock`` as long as it lives, and writes its
+It is for users without Prefect. `start` runs ``python -m ctaflows.auth.agent PROFILE``, `stop` ends
+it. The process holds a lock on ``tokens/<profile>.agent.lock`` as long as it runs, and writes its
 state to ``tokens/<profile>.agent.json``.
 """
 
@@ -38,25 +38,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.auth.agent")
 
-#: The agent renews when less than this is left of a token, or half of its life if that is less:
-#: earlier than those who use it, so that these need not wait.
+#: The agent renews a token when less than this is left, seconds, or half of its lifetime if that is
+#: less. That is earlier than programs that use the token do, so that they need not wait.
 MARGIN_S = 300.0
 FRACTION = 0.5
 _LONGEST_SLEEP_S = 60.0
 _SHORTEST_SLEEP_S = 0.5
-_GLANCE_S = 2.0
+#: While it sleeps the agent looks for a stop request and for a changed store this often.
+_POLL_S = 2.0
 _LOG_BYTES = 200_000
 
 
 class Agent:
-    """Renews the stored token of a profile until it is told to stop.
+    """The loop that renews the stored token of a profile until it is asked to stop.
 
     Parameters
     ----------
     settings : Settings
-        The profile.
+        Profile, issuer and client; tokens are read from the store whatever ``token_source`` says.
     stop : threading.Event
-        Ends it.
+        Set to end the loop.
     """
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
@@ -67,36 +68,37 @@ class Agent:
         self._started_at = time.time()
 
     def run(self) -> None:
-        """Renew, sleep, renew; ends on request, after a logout, or when its folder is gone."""
+        """Renew and sleep until asked to stop, after a logout, or when the lock file is gone."""
         log.info("started, process %d on %s", os.getpid(), socket.gethostname())
         while not self._stop.is_set() and self._files.lock.exists():
             try:
-                pause_s = self._once()
+                pause_s = self._renew_if_due()
             except TokenMissing:
-                log.info("logged out: nothing to keep")
+                log.info("logged out: no token to renew")
                 break
             self._sleep(pause_s)
         self._files.forget()
         log.info("ended")
 
-    def _once(self) -> float:
-        """Renew if it is time, and say how long to sleep."""
+    def _renew_if_due(self) -> float:
+        """Renew the token if it is due; return how long to sleep, in seconds."""
         try:
             tokens = self._provider.ensure_valid(MARGIN_S, fraction=FRACTION, quiet=False)
         except TokenMissing:
             raise
         except LoginNeeded as why:
-            self._tell("login needed", why)
+            self._record_state("login needed", why)
             return _LONGEST_SLEEP_S
         except (CtaflowsError, OSError) as why:
             self._n_failures += 1
-            self._tell("failing", why)
+            self._record_state("failing", why)
             return min(2.0**self._n_failures, _LONGEST_SLEEP_S)
         self._n_failures = 0
-        self._tell("ok", None)
+        self._record_state("ok", None)
         return sleep_s(tokens)
 
-    def _tell(self, state: str, why: Exception | None) -> None:
+    def _record_state(self, state: str, why: Exception | None) -> None:
+        """Write the state to the log and to the state file, if it has changed."""
         message = error_text(why) if why else None
         about = {
             "pid": os.getpid(),
@@ -114,7 +116,7 @@ class Agent:
         with contextlib.suppress(CtaflowsError):
             write_private(self._files.state, json.dumps(about))
 
-    def _version(self) -> int | None:
+    def _store_mtime_ns(self) -> int | None:
         try:
             return self._provider.store.file.stat().st_mtime_ns
         except OSError:
@@ -122,45 +124,50 @@ class Agent:
 
     def _sleep(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
-        version = self._version()
+        mtime_ns = self._store_mtime_ns()
         while (left_s := ends_at - time.monotonic()) > 0 and not self._stop.is_set():
-            if self._version() != version:  # a new login, or somebody else renewed
+            if self._store_mtime_ns() != mtime_ns:  # a new login, or another process renewed
                 return
             if self._files.stop_asked.exists() or not self._files.lock.exists():
                 self._stop.set()
-            self._stop.wait(min(left_s, _GLANCE_S))
+            self._stop.wait(min(left_s, _POLL_S))
 
 
 def sleep_s(tokens: TokenSet, now: float | None = None) -> float:
-    """Say how long the agent may sleep before it has to renew these tokens.
+    """Return how long the agent may sleep before these tokens are due for renewal.
 
     Parameters
     ----------
     tokens : TokenSet
-        What is stored.
+        The stored tokens.
     now : float, optional
-        Seconds since 1970; for tests.
+        Current time, seconds since 1970; for tests.
+
+    Returns
+    -------
+    float
+        Seconds, from 0.5 to 60.
     """
-    life_s = tokens.expires_in if tokens.expires_in is not None else float("inf")
-    until_due_s = tokens.remaining_s(now) - min(MARGIN_S, FRACTION * life_s)
+    lifetime_s = tokens.expires_in if tokens.expires_in is not None else float("inf")
+    until_due_s = tokens.remaining_s(now) - min(MARGIN_S, FRACTION * lifetime_s)
     return max(_SHORTEST_SLEEP_S, min(until_due_s + 0.1, _LONGEST_SLEEP_S))
 
 
 def main(profile: str) -> int:
-    """Be the agent of a profile."""
+    """Run the agent of a profile in this process; return the exit code."""
     os.umask(0o077)
     settings = _settings.load(profile)
     files = Files(settings)
     descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        # somebody who only looks holds the lock for an instant
+        # `Files.is_held` of another process holds the lock for an instant
         for _ in range(20):
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             time.sleep(0.05)
         else:
-            return 0  # there is one already
+            return 0  # another agent is running
         handler = logging.handlers.RotatingFileHandler(
             files.log, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8"
         )
@@ -185,22 +192,22 @@ _STOP_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Status(Record):
-    """How an agent is.
+    """The state of a profile's agent.
 
     Attributes
     ----------
     running : bool
-        Is there one?
+        Does an agent hold the lock?
     pid, host : int or None, str or None
-        Which process, on which machine.
+        Its process id and its machine; None where no agent is running.
     started_at : float or None
-        Seconds since 1970.
+        Start time, seconds since 1970.
     state : str
-        ``ok``, ``failing`` (it goes on trying), ``login needed``, or ``stopped``.
+        ``starting``, ``ok``, ``failing`` (it keeps trying), ``login needed``, or ``stopped``.
     message : str or None
-        What it failed on.
+        The last error, in the states ``failing`` and ``login needed``.
     log_file : str
-        Where it writes.
+        Path of the log.
     """
 
     running: bool
@@ -213,16 +220,16 @@ class Status(Record):
 
 
 def start(settings: Settings) -> Status:
-    """Start an agent, unless there is one.
+    """Start an agent, unless one is running, and return its state.
 
     Raises
     ------
     TokenMissing
         Nobody has logged in.
     AuthError
-        The login is another issuer's, or another client's.
+        The stored login belongs to another issuer or another client.
     UsageError
-        It did not come up; its log says why.
+        The agent did not come up within 20 s; its log has the reason.
     """
     TokenProvider(settings.replace(token_source="store")).check_owner()  # noqa: S106
     files = Files(settings)
@@ -230,7 +237,7 @@ def start(settings: Settings) -> Status:
     files.stop_asked.unlink(missing_ok=True)
     stale_pid = None
     if not files.is_held():
-        stale_pid = files.read().get("pid")  # of one that was killed
+        stale_pid = files.read().get("pid")  # of an agent that was killed
         env = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(settings.config_dir)}
         subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ctaflows.auth.agent", settings.profile],
@@ -245,42 +252,47 @@ def start(settings: Settings) -> Status:
     def is_up() -> bool:
         return files.is_held() and files.read().get("pid") not in (None, stale_pid)
 
-    if not _comes_true(is_up, _START_S):
+    if not _wait_until(is_up, _START_S):
         raise UsageError("The agent did not come up", where=str(files.log))
     return status(settings)
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the agent; False if there was none.
+    """Stop the agent: by a file it looks for, and by signals if it runs on this machine.
+
+    Returns
+    -------
+    bool
+        False if no agent was running.
 
     Raises
     ------
     UsageError
-        It does not end, and is not on this machine.
+        It did not end in time: 20 s, or twice that on this machine, where SIGKILL follows SIGTERM.
     """
     files = Files(settings)
     if not files.is_held():
         files.forget()
         return False
     about = files.read()
-    is_here = about.get("host") == socket.gethostname() and isinstance(about.get("pid"), int)
+    is_local = about.get("host") == socket.gethostname() and isinstance(about.get("pid"), int)
     write_private(files.stop_asked, "")
-    for number in (signal.SIGTERM, signal.SIGKILL) if is_here else (None,):
+    for number in (signal.SIGTERM, signal.SIGKILL) if is_local else (None,):
         if number is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(about["pid"], number)
-        if _comes_true(lambda: not files.is_held(), _STOP_S):
+        if _wait_until(lambda: not files.is_held(), _STOP_S):
             files.forget()
             return True
     raise UsageError(
         "The agent does not end",
         where=f"{about.get('host')}, process {about.get('pid')}",
-        hint="It runs on another machine; it looks for the request every few seconds.",
+        hint="It runs on another machine; it looks for the stop request every few seconds.",
     )
 
 
 def status(settings: Settings) -> Status:
-    """Say how the agent is."""
+    """Return the state of the profile's agent."""
     files = Files(settings)
     running = files.is_held()
     about = files.read() if running else {}
@@ -296,7 +308,7 @@ def status(settings: Settings) -> Status:
 
 
 class Files:
-    """The files of one profile's agent."""
+    """The files of one profile's agent: lock, state, stop request and log."""
 
     def __init__(self, settings: Settings) -> None:
         base = settings.config_dir / "tokens"
@@ -306,7 +318,7 @@ class Files:
         self.log = settings.config_dir / f"agent-{settings.profile}.log"
 
     def is_held(self) -> bool:
-        """Tell whether an agent holds the lock."""
+        """Return whether an agent holds the lock."""
         try:
             descriptor = os.open(self.lock, os.O_RDWR)
         except OSError:
@@ -320,7 +332,7 @@ class Files:
         return False
 
     def read(self) -> dict[str, Any]:
-        """Give what the agent says of itself."""
+        """Return the state file's content; empty where it is missing or no JSON object."""
         try:
             found = json.loads(read_private(self.state) or "{}")
         except ValueError:
@@ -328,14 +340,15 @@ class Files:
         return found if isinstance(found, dict) else {}
 
     def forget(self) -> None:
-        """Remove what an agent leaves."""
+        """Remove the state file and the stop request."""
         for file in (self.state, self.stop_asked):
             file.unlink(missing_ok=True)
 
 
-def _comes_true(ask: Callable[[], bool], seconds: float) -> bool:
+def _wait_until(is_true: Callable[[], bool], seconds: float) -> bool:
+    """Poll a condition; return False if it is still false when the time is over."""
     ends_at = time.monotonic() + seconds
-    while not ask():
+    while not is_true():
         if time.monotonic() > ends_at:
             return False
         time.sleep(0.05)

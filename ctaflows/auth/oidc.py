@@ -1,7 +1,8 @@
-"""The exchanges with an OpenID Connect issuer: refresh, device login, revocation.
+"""The client side of OpenID Connect: refresh, device login, revocation.
 
 RFC 6749 (§5.2 errors, §6 refresh), RFC 8628 (device flow), RFC 7009 (revocation), OpenID Connect
-Discovery 1.0. One method, one exchange; who waits and who repeats is decided elsewhere.
+Discovery 1.0. Each method of `Issuer` is one exchange, which is neither repeated nor limited in
+time: callers do that.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ _CHECK = "Check CTAFLOWS_ISSUER_URL."
 
 
 class GrantError(AuthError):
-    """The issuer answered with an OAuth 2.0 error.
+    """An OAuth 2.0 error response of the issuer.
 
     Attributes
     ----------
     code : str
-        Such as ``authorization_pending``, ``slow_down``, ``invalid_grant``.
+        The ``error`` parameter, such as ``authorization_pending``, ``slow_down``,
+        ``invalid_grant``; empty where the response has none.
     """
 
     code = ""
@@ -60,18 +62,20 @@ class GrantError(AuthError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceLogin:
-    """A login that has begun and waits for a person (RFC 8628 §3.2).
+    """A device login that waits for a person's approval (RFC 8628 §3.2).
 
     Attributes
     ----------
     device_code : str
-        What we ask with; never shown.
+        What the token endpoint is polled with; a secret, never shown.
     user_code : str
-        What the person types.
+        The code that the person types.
     uri, uri_complete : str, str or None
-        Where; the second holds the code already.
-    expires_in_s, interval_s : float
-        Life of the codes; pause between questions.
+        Where the person types it; the second address includes the code.
+    expires_in_s : float
+        Lifetime of both codes, seconds; 600 where the issuer does not say.
+    interval_s : float
+        Pause between polls, seconds; 5 where the issuer does not say (RFC 8628 §3.2).
     """
 
     device_code: str = field(repr=False)
@@ -83,12 +87,13 @@ class DeviceLogin:
 
 
 class Issuer:
-    """An issuer, as a client of it sees it.
+    """A client of an OpenID Connect issuer. No request is repeated.
 
     Parameters
     ----------
     settings : Settings
-        ``issuer_url``, ``client_id``, the secret's places, CA, timeouts. Nothing is repeated here.
+        ``issuer_url``, ``client_id``, ``audience``, where the client's secret is found, CA,
+        timeouts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -108,12 +113,16 @@ class Issuer:
         self.close()
 
     def refresh(self, refresh_token: str) -> TokenSet:
-        """Get new tokens for a refresh token, which may be used up by this (RFC 6749 §6).
+        """Return new tokens for a refresh token (RFC 6749 §6).
+
+        An issuer that rotates refresh tokens does not accept this one again.
 
         Raises
         ------
         LoginNeeded
-            The issuer will not take it.
+            The issuer does not accept the refresh token (``invalid_grant``).
+        GrantError
+            Any other OAuth 2.0 error.
         """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         try:
@@ -126,7 +135,13 @@ class Issuer:
             ) from None
 
     def begin_login(self, scope: str = SCOPE) -> DeviceLogin:
-        """Begin a device login."""
+        """Begin a device login (RFC 8628 §3.1).
+
+        Raises
+        ------
+        AuthError
+            The issuer has no device login.
+        """
         endpoint = self._endpoint("device_authorization_endpoint")
         if endpoint is None:
             raise AuthError(
@@ -154,17 +169,17 @@ class Issuer:
             ) from None
 
     def ask_for_login(self, login: DeviceLogin) -> TokenSet:
-        """Ask once whether the person has let us in.
+        """Poll the token endpoint once; return the tokens if the person has approved the login.
 
         Raises
         ------
         GrantError
-            Not yet, no longer, or not at all: its ``code`` tells (RFC 8628 §3.5).
+            Not approved yet, expired, or denied, by its ``code`` (RFC 8628 §3.5).
         """
         return self._tokens({"grant_type": _DEVICE_CODE, "device_code": login.device_code}, None)
 
     def revoke(self, token: str) -> bool:
-        """End a token at the issuer (RFC 7009); False where the issuer has no way to."""
+        """Revoke a token (RFC 7009); return False where the issuer has no revocation endpoint."""
         endpoint = self._endpoint("revocation_endpoint")
         if endpoint is None:
             return False
@@ -173,7 +188,7 @@ class Issuer:
 
     def _tokens(self, form: dict[str, str], old_refresh_token: str | None) -> TokenSet:
         endpoint = self._endpoint("token_endpoint") or self._url
-        asked_at = time.time()  # life is counted from here: never too long
+        asked_at = time.time()  # before the request: the lifetime counted from it is never too long
         values = self._post(endpoint, form)
         access_token, refresh_token = values.get("access_token"), values.get("refresh_token")
         if not isinstance(access_token, str) or not is_token(access_token):
@@ -190,9 +205,10 @@ class Issuer:
         )
 
     def _endpoint(self, name: str) -> str | None:
-        """Find an endpoint in the issuer's own description; one that names another is refused.
+        """Return the URL of an endpoint from the issuer's metadata, or None where it has none.
 
-        Discovery 1.0 §4.3: the names must be equal. Ours has no trailing slash (ctadata's has).
+        Metadata that name another issuer are refused (Discovery 1.0 §4.3); a trailing slash does
+        not count, since ctadata's configuration has one and the issuer's own name has none.
         """
         if self._metadata is None:
             url = f"{self._url}/.well-known/openid-configuration"
@@ -213,18 +229,20 @@ class Issuer:
         return str(endpoint)
 
     def _ask(self, method: str, url: str, **how: Any) -> Answer:
-        """Send a request; the transport's errors are of files at a door, ours are of an issuer."""
+        """Send a request; errors are translated from those of a storage to those of an issuer."""
         try:
             return self._transport.request(method, url, **how)
         except CtaflowsError as why:
             raise self._error(why) from None
 
     def _error(self, why: CtaflowsError) -> CtaflowsError:
-        """Give the error that an issuer's answer is: nothing here is absent, full or replaced."""
+        """Return the error for an issuer's answer, whose status is not about a remote file."""
         if isinstance(why, RateLimited):
             why.hint = "Wait a minute."
-        passes = why.retryable or (isinstance(why, ProtocolSurprise) and (why.status or 0) >= 500)
-        if why.status is None or passes:
+        is_passing = why.retryable or (
+            isinstance(why, ProtocolSurprise) and (why.status or 0) >= 500
+        )
+        if why.status is None or is_passing:
             return why
         return AuthError(
             f"The issuer {self._url} refuses to answer",
@@ -235,9 +253,10 @@ class Issuer:
         )
 
     def _post(self, endpoint: str, form: dict[str, str]) -> dict[str, Any]:
-        """Send a form with the client's name and secret, which as fields take every character.
+        """Post a form with the client's id and secret as fields; return the JSON object.
 
-        In a Basic header they would have to be encoded twice (RFC 6749 §2.3.1), and servers differ.
+        In a Basic header both would have to be form-encoded first (RFC 6749 §2.3.1), and servers
+        differ in decoding them.
         """
         fields = {"client_id": self._settings.client_id, **form}
         if self._settings.audience and "token" not in form:
@@ -280,7 +299,10 @@ def _grant_error(answer: Answer, endpoint: str) -> AuthError:
 
 
 def _without_secrets(why: CtaflowsError, fields: dict[str, str]) -> CtaflowsError:
-    """Take out what a server repeats of the form: opaque tokens look like any other text."""
+    """Remove from an error's text the secrets that were sent: a server may repeat the form.
+
+    Opaque tokens have no form that a pattern could find.
+    """
     for key in ("client_secret", "refresh_token", "device_code", "token"):
         value = fields.get(key)
         for form in (value, quote_plus(value), quote(value)) if value else ():
@@ -308,7 +330,7 @@ def _text(values: dict[str, Any], key: str) -> str:
 
 
 def _web_address(values: dict[str, Any], key: str) -> str:
-    """Give an address that may be shown to a person, and put into a QR code."""
+    """Return an http(s) address, which is shown to a person and put into a QR code."""
     value = _text(values, key)
     if urlsplit(value).scheme not in ("https", "http"):
         raise ValueError(f"{key} is no web address")
@@ -325,21 +347,21 @@ def _seconds(value: object, default: float) -> float:
 
 # -- calls with one deadline -----------------------------------------------------------------------
 #
-# A total time for a call that talks to a server, and the end of what must not be cut off.
+# A total time limit for a call to a server. An HTTP library's timeout is one for each read, so that
+# a server that sends a byte now and then never exceeds it.
 #
-# A timeout of the HTTP library is one for each read: a server that drips a byte now and then is
-# never late. Here the whole call has one end. An answer that has to be kept is kept in the thread
-# that receives it, so that a signal that ends the wait for it loses nothing.
+# An answer that must not be lost, such as a rotated refresh token, is stored by the thread that
+# receives it: a signal that ends the wait for that thread loses nothing.
 
 R = TypeVar("R")
 
 log = logging.getLogger("ctaflows.auth")
 
-#: Who is interrupted waits so long for an answer that has to be kept, seconds.
+#: An interrupted caller waits this long for an answer that has to be stored, seconds.
 PATIENCE_S = 10.0
-_SILENT_S = 1.0
+_SILENT_S = 1.0  # before the wait is logged
 
-_going_on: set[threading.Event] = set()  # of calls whose answer has to be kept, set at their end
+_going_on: set[threading.Event] = set()  # `_Call.done` of calls whose answer must be stored
 
 
 def with_deadline(
@@ -350,28 +372,28 @@ def with_deadline(
     stop: Callable[[], None],
     keep: Callable[[R], object] | None = None,
 ) -> R:
-    """Make a call that must be over in time.
+    """Return the result of a call that has a total time limit.
 
     Parameters
     ----------
     seconds : float
         How long the call may take in all.
     call : Callable
-        What to do. It runs in a thread of its own, with this context's variables.
+        The call. It runs in a thread of its own, with a copy of this thread's context variables.
     where : str
-        The server, for the message.
+        The server, for messages.
     stop : Callable
-        Called when the time is over, to let the abandoned call end soon.
+        Called when the time is over, to make the abandoned call end soon.
     keep : Callable, optional
-        Keeps what the call gives, in the same thread, unless the time is over by then. A signal's
-        exception, such as KeyboardInterrupt, is raised when that is done, or after `PATIENCE_S`.
+        Stores the result, in the call's thread, unless the time is over by then. An exception
+        raised here by a signal, such as KeyboardInterrupt, waits for that up to `PATIENCE_S`.
 
     Raises
     ------
     NetworkError
-        It was not over in time; what the server did is not known.
+        The call did not end in time; whether the server acted on it is unknown.
     Stopped
-        The work that the call belongs to is to end, and no answer came soon.
+        The surrounding work was cancelled, and no result came within `PATIENCE_S`.
     """
     made = _Call(call, keep)
     context = contextvars.copy_context()
@@ -383,9 +405,9 @@ def with_deadline(
         if halted.is_set():
             made.done.wait(max(0.0, min(PATIENCE_S, ends_at - time.monotonic())))
     except BaseException:
-        # not by join: an interrupted one believes that the thread has ended (Python 3.11)
+        # not Thread.join: interrupted, it takes the thread for ended (Python 3.11)
         if keep is not None and thread.is_alive() and not made.done.wait(_SILENT_S):
-            log.warning("Waiting for the tokens of %s, at most %g s", where, PATIENCE_S)
+            log.warning("Waiting for the tokens from %s, at most %g s", where, PATIENCE_S)
             made.done.wait(PATIENCE_S - _SILENT_S)
         raise
     finally:
@@ -396,42 +418,42 @@ def with_deadline(
     if made.outcome:
         return made.outcome[0]
     if halted.is_set():
-        raise Stopped("Stopped while the server was asked", where=where)
+        raise Stopped("Stopped while waiting for the server", where=where)
     raise NetworkError(
-        f"No whole answer within {seconds:g} s", where=where, hint="Try again in a moment."
+        f"No complete answer within {seconds:g} s", where=where, hint="Try again in a moment."
     )
 
 
 class _Call(Generic[R]):
-    """A call whose answer is kept by the thread that makes it, or is not waited for any more."""
+    """A call in a thread of its own: either it stores its result, or its caller gave it up."""
 
     def __init__(self, call: Callable[[], R], keep: Callable[[R], object] | None) -> None:
         self._call, self._keep = call, keep
         self.outcome: list[R] = []
         self.error: BaseException | None = None
         self.done = threading.Event()
-        self._decision = threading.Lock()  # whoever takes it first decides which it is
+        self._decision = threading.Lock()  # held by the side that was first: result or giving up
         if keep is not None:
             _going_on.add(self.done)
 
     def run(self) -> None:
-        """Make the call and keep its answer."""
+        """Make the call and store its result."""
         try:
             if self._decision.locked():
                 return
-            given = self._call()
+            result = self._call()
             if self._decision.acquire(blocking=False):
                 if self._keep is not None:
-                    self._keep(given)
-                self.outcome.append(given)
-        except BaseException as why:  # noqa: BLE001  raised again by who waits
+                    self._keep(result)
+                self.outcome.append(result)
+        except BaseException as why:  # noqa: BLE001  raised by `with_deadline`
             self.error = why
         finally:
             _going_on.discard(self.done)
             self.done.set()
 
     def give_up(self, stop: Callable[[], None]) -> None:
-        """Wait no longer, unless the answer is being kept right now."""
+        """Abandon the call, unless its result is being stored: then wait for that."""
         if self._decision.acquire(blocking=False):
             _going_on.discard(self.done)
             stop()
@@ -440,14 +462,14 @@ class _Call(Generic[R]):
 
 
 def is_keeping() -> bool:
-    """Tell whether an answer that has to be kept is on its way."""
+    """Return whether a call is under way whose answer has to be stored."""
     return bool(_going_on)
 
 
 def settle() -> None:
-    """Wait until what has to be kept is kept, in all threads, but not for ever.
+    """Wait until all threads have stored answers that must not be lost, at most `PATIENCE_S`.
 
-    Called before the process ends: its other threads end with it.
+    To be called before the process exits, which ends daemon threads.
     """
     ends_at = time.monotonic() + PATIENCE_S
     for done in _going_on.copy():
@@ -459,10 +481,10 @@ atexit.register(settle)
 
 # -- device login ----------------------------------------------------------------------------------
 #
-# Device login: shown to a person, waited for politely (RFC 8628 §3.5).
+# RFC 8628 §3.5: poll no faster than the issuer allows, and slower after each error.
 
-_SLOWER_S = 5.0
-_EXCHANGE_S = 30.0
+_SLOWER_S = 5.0  # RFC 8628 §3.5
+_EXCHANGE_S = 30.0  # total time of one exchange
 
 
 def log_in(
@@ -473,18 +495,18 @@ def log_in(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> TokenSet:
-    """Log in with the help of a person and a browser anywhere.
+    """Log in by the device flow: a person approves the login in a browser on any machine.
 
     Parameters
     ----------
     settings : Settings
         Issuer and client.
     show : Callable
-        Shows the person where to go and which code to type.
+        Shows the person the address and the code to type there.
     keep : Callable, optional
-        Stores the tokens, before anything else can end this.
+        Stores the tokens, in the thread that receives them: an interruption does not lose them.
     pause, clock : Callable
-        For tests.
+        Replaced by tests.
 
     Returns
     -------
@@ -494,11 +516,12 @@ def log_in(
     Raises
     ------
     LoginNeeded
-        Nobody let us in as long as the code was good.
+        The login was not approved before the code expired.
     Refused
-        The person said no.
+        The person denied it.
     CtaflowsError
-        The issuer can't be reached to begin with, or refuses the client.
+        The first request failed, or the issuer refuses the client. Later failures that may pass
+        (429, 5xx, no JSON, a broken connection) only slow the polling down.
     """
     login = _exchange(settings, Issuer.begin_login)
     show(login)
@@ -516,17 +539,17 @@ def log_in(
             return _exchange(settings, lambda issuer: issuer.ask_for_login(login), kept)
         except GrantError as why:
             if why.code == "slow_down":
-                interval_s += _SLOWER_S  # for all later questions too
+                interval_s += _SLOWER_S  # for all later polls too
             elif why.code != "authorization_pending":
-                raise _end(why) from None
+                raise _login_error(why) from None
         except CtaflowsError as why:
-            # 429, 5xx, a page of HTML, a broken connection: back off, go on until the code ends
-            passing = why.retryable or isinstance(why, ProtocolSurprise)
-            if not passing or answered.is_set():
+            # 429, 5xx, a page of HTML, a broken connection: back off until the code expires
+            is_passing = why.retryable or isinstance(why, ProtocolSurprise)
+            if not is_passing or answered.is_set():
                 raise
             slower_s = min(max(2 * interval_s, 1.0), 60.0)
             interval_s = max(why.retry_after_s or 0.0, interval_s, slower_s)
-    raise LoginNeeded("Nobody let us in in time", where=login.uri, hint="Begin again.")
+    raise LoginNeeded("The login was not approved in time", where=login.uri, hint="Begin again.")
 
 
 def _exchange(
@@ -542,11 +565,15 @@ def _exchange(
         )
 
 
-def _end(why: GrantError) -> CtaflowsError:
+def _login_error(why: GrantError) -> CtaflowsError:
+    """Return the error that ends a device login, for the issuer's OAuth 2.0 error."""
     if why.code == "access_denied":
         return Refused("The login was refused in the browser", where=why.where, said=why.said)
     if why.code in ("expired_token", "invalid_grant"):
         return LoginNeeded(
-            "Nobody let us in in time", where=why.where, said=why.said, hint="Begin again."
+            "The login was not approved in time",
+            where=why.where,
+            said=why.said,
+            hint="Begin again.",
         )
     return why

@@ -1,12 +1,12 @@
-"""A login that a Prefect block holds, for workers that share no home.
+"""Tokens in Prefect blocks, for workers that do not share a home directory.
 
-The CTACredentials block has the refresh token; each home has a private file with the tokens in
-use, and a digest of what the block had when that file was written. The digest tells, when the two
-differ, which is newer. Whoever renews holds the home's lock and the only slot of a limit at the
-Prefect server, so that of all homes one renews at a time.
+A CTACredentials block holds a login's refresh token. Each home directory has a private file with
+the tokens in use and a digest of the block's refresh token at the time the file was written: if the
+block still has that digest, the file is the same or newer. A renewal holds the file's lock and the
+only slot of a global concurrency limit of the Prefect server, so that one process renews at a time.
 
-What the issuer gives is written to the file first and then saved to the block. A token that could
-not be saved is saved later by whoever uses this home next.
+New tokens are written to the file first, then the refresh token is saved to the block. If that
+fails, the next process that uses the login from this home directory saves it.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.auth")
 
-#: The server takes a slot back from a process that died after this time, seconds.
+#: Lifetime of a slot's lease, seconds: after it the server frees the slot of a process that died.
 _LEASE_S = 120.0
-_GLANCE_S = 0.5
+_POLL_S = 0.5
 #: Pause after a save that failed, seconds.
 _PAUSE_S = 10.0
-#: In place of an access token where there was none yet; it has expired.
+#: Stands for an access token where there is only the block's refresh token yet; already expired.
 _NONE_YET = "none-yet"
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The block as it was read."""
+    """A CTACredentials block as it was read: its id and its refresh token."""
 
     id: UUID
     refresh_token: str | None = field(repr=False)
@@ -56,12 +56,12 @@ class _Seen:
 
 
 class BlockStore(Store):
-    """The stored tokens of one CTACredentials block, as seen from this home.
+    """The stored tokens of one CTACredentials block, with a copy in this home directory.
 
     Parameters
     ----------
     settings : Settings
-        ``credentials`` names the block, ``config_dir`` has the home's copy.
+        ``credentials`` names the block; the copy is below ``config_dir``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -75,12 +75,17 @@ class BlockStore(Store):
         self._save_not_before = 0.0
 
     def read(self) -> TokenSet | None:
-        """Give the tokens in use here, or what the block has if they are of no use any more.
+        """Return the local tokens; with the block's refresh token where the block has a newer one.
+
+        The block is read only where no local tokens are stored, where the issuer has refused the
+        local refresh token, and under the lock.
 
         Raises
         ------
         TokenMissing
-            Nobody has logged in with this block yet.
+            The block has no refresh token: nobody has logged in with it yet.
+        UsageError
+            There is no such block.
         NetworkError
             The Prefect server does not answer.
         """
@@ -89,7 +94,7 @@ class BlockStore(Store):
             return tokens
         seen = self._seen or self._look()
         if tokens is not None and seen.digest == self._mark():
-            return tokens  # the block is as it was: what is here is the same, or newer
+            return tokens  # the block has not changed since: the local tokens are the same or newer
         if seen.refresh_token is None:
             raise TokenMissing(
                 "Nobody has logged in with this block yet",
@@ -101,9 +106,10 @@ class BlockStore(Store):
         return self._of_block(tokens, seen)
 
     def write(self, tokens: TokenSet, room: Room | None = None) -> None:
-        """Keep new tokens here, then save a refresh token that is new to the block.
+        """Store new tokens locally, then save a refresh token that is new to the block.
 
-        Only to be called by who holds the lock.
+        The caller must hold the lock. A failure to save to the block is logged, not raised: the
+        tokens are stored locally, and `mend` tries again.
 
         Parameters
         ----------
@@ -117,7 +123,11 @@ class BlockStore(Store):
             self._save(tokens, seen)
 
     def mend(self, tokens: TokenSet) -> None:
-        """Put right what a kill or a fault left behind: the bare file, a block not yet saved."""
+        """Write the bare token file, and save the refresh token to the block, if either is behind.
+
+        A killed process or a server that was away may have left them so. After a failure the next
+        10 s bring no new try.
+        """
         super().mend(tokens)
         if self._is_saved(tokens) or time.monotonic() < self._save_not_before:
             return
@@ -131,7 +141,7 @@ class BlockStore(Store):
                     self._adopt(now, self._seen)
 
     def remove(self) -> None:
-        """Forget the tokens, here and in the block."""
+        """Remove the tokens, locally and from the block."""
         super().remove()
         remove_private(self._lease_file)
         with self._client() as client:
@@ -139,17 +149,17 @@ class BlockStore(Store):
 
     @contextlib.contextmanager
     def lock(self, wait_s: float = 60.0) -> Iterator[None]:
-        """Hold the login against all other processes of this home, and all other homes.
+        """Lock the login against all other processes, in this home directory and in others.
 
         Parameters
         ----------
         wait_s : float
-            How long to wait for another one that holds it.
+            How long to wait for another holder, seconds.
 
         Raises
         ------
-        Busy
-            It is held longer.
+        LockTimeout
+            Another process holds it longer than that.
         NetworkError
             The Prefect server does not answer.
         """
@@ -165,19 +175,19 @@ class BlockStore(Store):
     def _where(self) -> str:
         return f"block {CREDENTIALS}/{self.name}"
 
-    # -- this home's file --------------------------------------------------------------------
+    # -- the local file ----------------------------------------------------------------------
 
     def _keep(self, tokens: TokenSet, mark: str, room: Room | None = None) -> None:
-        # one file, since tokens and mark must never be of different times
+        # in one file, since tokens and digest must never be of different times
         self._replace(json.dumps({**asdict(tokens), "block": mark}), room)
         self._write_bare(tokens)
 
     def _adopt(self, tokens: TokenSet, seen: _Seen) -> None:
-        """Go on with the login that somebody else put into the block."""
+        """Store the login that somebody else has put into the block since."""
         self._keep(self._of_block(tokens, seen), seen.digest)
 
     def _of_block(self, tokens: TokenSet, seen: _Seen) -> TokenSet:
-        """Give tokens with the block's login, which is the block's issuer's."""
+        """Return tokens with the block's refresh token and its issuer and client."""
         return replace(
             tokens,
             refresh_token=seen.refresh_token,
@@ -187,7 +197,7 @@ class BlockStore(Store):
         )
 
     def _mark(self) -> str | None:
-        """Give the digest of what the block had when this home's file was written."""
+        """Return the digest of the block's refresh token when the local file was written."""
         try:
             mark = json.loads(self.file.read_text(encoding="utf-8")).get("block")
         except (OSError, ValueError, AttributeError):
@@ -200,7 +210,7 @@ class BlockStore(Store):
     # -- the block ---------------------------------------------------------------------------
 
     def _save(self, tokens: TokenSet, seen: _Seen) -> None:
-        """Save a refresh token to the block; a failure is told, and the token stays here."""
+        """Save a refresh token to the block, unless it was changed since; failures are logged."""
         try:
             now = self._look()
             if now.digest != seen.digest:
@@ -222,7 +232,7 @@ class BlockStore(Store):
 
     @staticmethod
     def _put(client: Any, block_id: UUID, refresh_token: str | None) -> None:
-        """Change the one field: another may change the others at the same time."""
+        """Write the one field; another process may change other fields at the same time."""
         from prefect.client.schemas.actions import BlockDocumentUpdate
 
         client.update_block_document(
@@ -232,7 +242,10 @@ class BlockStore(Store):
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:
-        """Give a client of the Prefect server; its errors may repeat what was sent, ours do not."""
+        """Yield a client of the Prefect server; its errors are translated.
+
+        Those of Prefect may repeat what was sent, so also secrets.
+        """
         from prefect.client.orchestration import get_client
         from prefect.exceptions import ObjectNotFound
 
@@ -259,16 +272,16 @@ class BlockStore(Store):
 
     @contextlib.contextmanager
     def _slot(self, ends_at: float) -> Iterator[None]:
-        """Hold the only slot of the login's limit at the Prefect server."""
+        """Hold the only slot of the login's global concurrency limit."""
         limit = f"ctaflows-{CREDENTIALS}-{self.name}"
         with self._client() as client:
-            # who died with it in this home can't need it: we hold the home's lock
+            # the lease of a process of this home directory that died: we hold the file's lock
             if left := read_private(self._lease_file):
                 self._give_back(client, left)
             while (lease := _lease(client, limit)) is None:
                 if time.monotonic() >= ends_at:
                     raise LockTimeout("Another worker is renewing the login", where=self._where)
-                time.sleep(_GLANCE_S)
+                time.sleep(_POLL_S)
             try:
                 write_private(self._lease_file, lease)
             except CtaflowsError:
@@ -281,13 +294,19 @@ class BlockStore(Store):
                 self._give_back(client, lease)
 
     def _give_back(self, client: Any, lease: str) -> None:
-        with contextlib.suppress(Exception):  # it has ended, or will
+        with contextlib.suppress(Exception):  # the lease has ended, or will
             client.release_concurrency_slots_with_lease(lease)
         remove_private(self._lease_file)
 
 
 def _lease(client: Any, limit: str) -> str | None:
-    """Take the only slot of a limit, which is made if need be; None where another has it."""
+    """Take the only slot of a limit, which is created if need be.
+
+    Returns
+    -------
+    str or None
+        The lease's id; None where another process has the slot (423 Locked, Prefect 3.9.1).
+    """
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 
@@ -297,7 +316,7 @@ def _lease(client: Any, limit: str) -> str | None:
                 names=[limit], slots=1, mode="concurrency", lease_duration=_LEASE_S
             ).json()
         except PrefectHTTPStatusError as why:
-            if why.response.status_code == 423:  # Locked
+            if why.response.status_code == 423:
                 return None
             raise
         if answer["limits"]:
@@ -319,20 +338,20 @@ def _digest(refresh_token: str | None) -> str:
 
 
 def store_for(settings: Settings) -> Store:
-    """Return where a login is kept: in a block, if the profile names one, else in a file."""
+    """Return the store of a profile's login: a block if the profile names one, else a file."""
     return BlockStore(settings) if settings.credentials else Store(settings)
 
 
 # -- the access token in a Secret block ------------------------------------------------------------
 #
-# An access token in a Prefect block, for workers that share no home. Never the refresh token.
+# An access token, never the refresh token, for workers that do not share a home directory.
 #
-# Who can read a block: every client of the Prefect API, in plain text (Prefect 3.9,
-# ``include_secrets``). So it is done on request only, and the token lives for minutes.
+# Every client of the Prefect API can read a block in plain text (``include_secrets``, Prefect 3.9).
+# So a token is put there on request only, and it expires within minutes.
 
-#: A block is asked again when less than this is left of its token, seconds.
+#: A block is read again when less than this is left of its token, seconds.
 _MARGIN_S = 30.0
-#: Or after this time where the token does not tell its end.
+#: Or after this time, seconds, where the token has no ``exp`` claim.
 _TRUST_S = 60.0
 
 _known: dict[str, tuple[FoundToken, float]] = {}
@@ -340,35 +359,38 @@ _lock = threading.Lock()
 
 
 def write_token_block(name: str, access_token: str) -> None:
-    """Keep an access token in a Secret block.
+    """Store an access token in a Secret block.
 
     Parameters
     ----------
     name : str
-        Name of the block; one of that name is replaced.
+        Name of the block; an existing block of that name is overwritten.
     access_token : str
         The token.
     """
     from prefect.blocks.system import Secret
     from pydantic import SecretStr
 
-    # not Secret[str]: that is another block type, which Secret.load does not find (Prefect 3.9.1)
+    # not Secret[str], which is another block type that Secret.load does not find (Prefect 3.9.1)
     block: Secret[Any] = Secret(value=SecretStr(access_token))
     block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # also within an event loop
 
 
 def read_token_block(name: str) -> FoundToken:
-    """Take the token out of a block; asked of the server only when the one known is short.
+    """Return the token in a Secret block.
+
+    The server is asked again only when less than 30 s are left of the token that was read last, or
+    after a minute where that has no ``exp`` claim.
 
     Raises
     ------
     AuthError
-        There is no such block, or no server.
+        There is no such block, or the Prefect server does not answer.
     """
     with _lock:
         found, until = _known.get(name, (None, 0.0))
         if found is None or time.time() > until:
-            found = _asked(name)
+            found = _read_secret(name)
             end = claims(found.value).get("exp")
             until = end - _MARGIN_S if isinstance(end, int | float) else time.time() + _TRUST_S
             _known[name] = (found, until)
@@ -376,12 +398,12 @@ def read_token_block(name: str) -> FoundToken:
 
 
 def forget_token_block(name: str) -> None:
-    """Ask the server at the next time, whatever the token's end."""
+    """Forget the token that was read from a block: the next call reads the block again."""
     with _lock:
         _known.pop(name, None)
 
 
-def _asked(name: str) -> FoundToken:
+def _read_secret(name: str) -> FoundToken:
     from prefect.blocks.system import Secret
 
     try:

@@ -1,4 +1,4 @@
-"""The one refresher: gives a token that is valid now, renewed under a lock when it is short."""
+"""Renewal of tokens: a token that is about to expire is refreshed here, and only here."""
 
 from __future__ import annotations
 
@@ -34,26 +34,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.auth")
 
-#: A token is renewed when less than this is left of it, or a fifth of its life if that is less.
+#: A token is renewed when less than this is left, seconds, or than a fifth of its lifetime.
 MARGIN_S = 60.0
-#: All tries of one renewal together, seconds. Others wait for the lock as long.
+#: Total time of one renewal with all its tries, seconds; others wait for the lock as long.
 DEADLINE_S = 45.0
 #: Pause after a renewal that failed while the old token holds, seconds.
 _PAUSE_S = 10.0
 
 
 class TokenProvider:
-    """A `transport.TokenSource` over the environment, our store and others' files.
+    """A `transport.TokenSource` over the environment, our store and the files of other programs.
 
-    However many processes and threads share the home, one renews at a time, and the others find
+    Of all processes and threads that share the store one renews at a time; the others then read
     what it stored.
 
     Parameters
     ----------
     settings : Settings
-        Profile, issuer, client; ``token_source`` tells where to look.
+        Profile, issuer and client. ``token_source`` is where tokens are looked for: ``auto`` (the
+        environment, the store, ctadata's files, in this order), ``environment``, ``store`` or
+        ``block:NAME``.
     deadline_s : float
-        Total time of one renewal.
+        Total time of one renewal, seconds.
     """
 
     def __init__(self, settings: Settings, *, deadline_s: float = DEADLINE_S) -> None:
@@ -64,16 +66,16 @@ class TokenProvider:
         self.store = store_for(settings)
 
     def token(self) -> str:
-        """Give a token that is valid now.
+        """Return an access token that is valid now, renewed if it is about to expire.
 
         Raises
         ------
         TokenMissing
-            None was found.
+            No token was found.
         TokenExpired
-            The one found is over and can't be renewed.
+            The token has expired and can't be renewed.
         LoginNeeded
-            The issuer will not renew it.
+            The issuer does not accept the refresh token.
         """
         found = self._others()
         if found is None:
@@ -90,7 +92,10 @@ class TokenProvider:
         return found.value
 
     def renew(self, rejected: str) -> str | None:
-        """Give a newer token than one that a server rejected, or None."""
+        """Return another token than one that a server rejected, or None where there is none.
+
+        A failure to renew is logged, not raised.
+        """
         try:
             if self._settings.token_source.startswith("block:"):
                 prefect_blocks.forget_token_block(
@@ -109,33 +114,41 @@ class TokenProvider:
     def ensure_valid(
         self, margin_s: float, *, fraction: float = 0.2, quiet: bool = True
     ) -> TokenSet:
-        """Give the stored tokens, renewed if less than a margin is left of them.
+        """Return the stored tokens, renewed if they expire soon.
 
         Parameters
         ----------
         margin_s : float
-            Seconds; a fraction of the life counts if that is less.
+            They are renewed when less than this is left, seconds, or than `fraction` of their
+            lifetime if that is less.
         fraction : float
-            That fraction.
+            Fraction of the lifetime.
         quiet : bool
-            While the old token holds, a renewal that fails is only a warning; with False it is an
-            error all the same.
+            While the old token is valid, log a failed renewal as a warning, and try again after
+            10 s at the earliest. With False it is raised.
+
+        Raises
+        ------
+        TokenMissing
+            No tokens are stored.
+        CtaflowsError
+            The renewal failed.
         """
         tokens = self._stored()
         if not tokens.is_short(margin_s, fraction):
             self.store.mend(tokens)
             return tokens
-        holds = quiet and tokens.remaining_s() > 0
-        if holds and time.monotonic() < self._not_before:
+        may_wait = quiet and tokens.remaining_s() > 0
+        if may_wait and time.monotonic() < self._not_before:
             return tokens
         try:
             return self._renewed(
-                lambda t: not t.is_short(margin_s, fraction), wait_s=0.0 if holds else None
+                lambda t: not t.is_short(margin_s, fraction), wait_s=0.0 if may_wait else None
             )
         except LockTimeout:
-            if not holds:
+            if not may_wait:
                 raise
-            return tokens  # another one is at it
+            return tokens  # another process is renewing it
         except CtaflowsError as why:
             self._not_before = time.monotonic() + _PAUSE_S
             tokens = self._stored()
@@ -145,14 +158,14 @@ class TokenProvider:
             return tokens
 
     def refresh(self) -> TokenInfo:
-        """Renew the stored token now, and say what it is.
+        """Renew the stored token now and return its description.
 
         Raises
         ------
         TokenMissing
-            There is nothing stored to renew.
+            No tokens are stored.
         LoginNeeded
-            The issuer will not renew it.
+            The issuer does not accept the refresh token.
         """
         before = self._stored()
         self._renewed(lambda t: t.access_token != before.access_token)
@@ -161,20 +174,22 @@ class TokenProvider:
     def log_in(
         self, show: Callable[[DeviceLogin], None], *, client_secret: str | None = None
     ) -> TokenInfo:
-        """Log in by the device flow and store what comes.
+        """Log in by the device flow, store the tokens, and return their description.
 
         Parameters
         ----------
         show : Callable
-            Shows a person where to go and what to type.
+            Shows a person the address and the code to type there.
         client_secret : str, optional
-            The client's secret if a person gave it just now; it is kept when the login succeeds.
+            The client's secret if a person typed it just now; it is stored when the login succeeds.
         """
         settings = self._settings
         if client_secret is not None:
             settings = settings.replace(client_secret=client_secret)
         with contextlib.ExitStack() as rooms:
-            with self.store.lock():  # a person's approval is good once, as a refresh token is
+            with (
+                self.store.lock()
+            ):  # before the approval is used up: like a refresh token it works once
                 room = rooms.enter_context(self.store.make_room())
                 secret_room = None
                 if client_secret is not None:
@@ -192,33 +207,33 @@ class TokenProvider:
         return self.stored_info()
 
     def log_out(self) -> bool:
-        """End the login at the issuer where it can be, and forget it here.
+        """Revoke the login at the issuer, if it supports that, and remove it from the store.
 
         Returns
         -------
         bool
-            Was it ended at the issuer too?
+            Was it revoked at the issuer too? A failure is logged, not raised.
         """
         with self.store.lock():
             try:
-                return self._ended_at_issuer(self._stored())
+                return self._revoke(self._stored())
             finally:
                 self.store.remove()
                 secret.forget(self._settings)
 
     def info(self) -> TokenInfo:
-        """Say what token would be used now, without renewing it.
+        """Return a description of the token that would be used now, without renewing it.
 
         Raises
         ------
         TokenMissing
-            None was found.
+            No token was found.
         """
         found = self._others()
         return self.stored_info() if found is None else describe(found, refreshable=False)
 
     def stored_info(self) -> TokenInfo:
-        """Say what is stored."""
+        """Return a description of the stored token."""
         tokens = self._stored()
         return describe(
             FoundToken(tokens.access_token, str(self.store.file)),
@@ -230,11 +245,22 @@ class TokenProvider:
         )
 
     def check_owner(self) -> None:
-        """Raise an error if no login is stored, or one that is not of these settings' issuer."""
+        """Check that the stored login belongs to the settings' issuer and client.
+
+        Raises
+        ------
+        TokenMissing
+            No login is stored.
+        AuthError
+            It belongs to another issuer or client.
+        """
         self._stored().check_owner(self._settings, str(self.store.file))
 
     def _others(self) -> FoundToken | None:
-        """Look where others keep tokens: WLCG's places before our store, old ones after it."""
+        """Return a token that is not of our store, or None where the store is to be used.
+
+        The places of WLCG's token discovery come before the store, those of ctadata after it.
+        """
         source = self._settings.token_source
         if source == "store":
             return None
@@ -258,7 +284,7 @@ class TokenProvider:
         good_enough: Callable[[TokenSet], bool],
         wait_s: float | None = None,
     ) -> TokenSet:
-        """Renew under the lock, unless another process has done it meanwhile."""
+        """Renew under the lock, unless another process has done so meanwhile."""
         with self.store.lock(self._deadline_s if wait_s is None else wait_s):
             tokens = self._stored()
             if good_enough(tokens):
@@ -281,20 +307,20 @@ class TokenProvider:
                         tokens.refresh_token, lambda newer: self.store.write(newer, room)
                     )
                 except LoginNeeded as why:
-                    # told to all who share the home, so that nobody asks the issuer again
+                    # stored, so that no process that shares the store asks the issuer again
                     self.store.write(replace(tokens, refused=why.said or "invalid_grant"), room)
                     raise
 
     def _exchanged(self, refresh_token: str, keep: Callable[[TokenSet], None]) -> TokenSet:
-        """Ask the issuer until it answers or the time is over, and keep what it gives.
+        """Refresh at the issuer until it answers or the time is over, and store the new tokens.
 
-        It is kept before anybody uses it: the old refresh token may be dead. An answer that is lost
-        after the issuer rotated the token can't be told from one that never came: the old token is
-        tried again, and ``invalid_grant`` then says which it was.
+        They are stored before they are used, since the old refresh token may be revoked. A response
+        that was lost after the issuer rotated the token looks like one that never was sent: the old
+        token is tried again, and ``invalid_grant`` then means that it was rotated.
         """
         ends_at = time.monotonic() + self._deadline_s
         answered, stop = threading.Event(), cancel.current()
-        retries = Retries(self._settings, also=(ProtocolSurprise,))  # as a page of HTML
+        retries = Retries(self._settings, also=(ProtocolSurprise,))  # such as a page of HTML
 
         def kept(newer: TokenSet) -> None:
             answered.set()
@@ -321,7 +347,7 @@ class TokenProvider:
                 if cancel.wait(pause, stop):
                     raise
 
-    def _ended_at_issuer(self, tokens: TokenSet) -> bool:
+    def _revoke(self, tokens: TokenSet) -> bool:
         try:
             tokens.check_owner(self._settings, str(self.store.file))
             with Issuer(self._settings) as issuer:

@@ -1,4 +1,7 @@
-"""The OAuth 2.0 client's secret: where it is found, and where it is kept. Never an argument."""
+"""The OAuth 2.0 client's secret: found in settings and files, stored after a login.
+
+It is never a command's argument, which other users of the machine could read.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ _ROOM_BYTES = 4096
 
 
 def kept_file(settings: Settings) -> Path:
-    """Say where a profile's secret is kept after a login."""
+    """Return the file in which a profile's secret is stored after a login."""
     return settings.config_dir / "tokens" / f"{settings.profile}.secret"
 
 
 def find(settings: Settings) -> str | None:
-    """Look for the secret in the settings, our store, the settings' file, and ctadata's files.
+    """Return the secret from the settings, our store, the settings' file or ctadata's files.
+
+    The first of these that has one. The settings' file comes before our store if it is newer.
 
     Returns
     -------
@@ -36,7 +41,7 @@ def find(settings: Settings) -> str | None:
         return settings.client_secret
     kept = read_private(kept_file(settings)) if is_ours(settings) else None
     if kept and not _is_newer(settings.client_secret_file, kept_file(settings)):
-        return kept  # proven by a login
+        return kept  # a login succeeded with it
     if settings.client_secret_file is not None:
         try:
             return settings.client_secret_file.read_text(encoding="utf-8").strip() or None
@@ -50,7 +55,10 @@ def find(settings: Settings) -> str | None:
 
 
 def is_ours(settings: Settings) -> bool:
-    """Tell by the login beside it whether what is kept is of this issuer and client."""
+    """Return whether the stored secret belongs to the settings' issuer and client.
+
+    The login that is stored with it decides; True where there is none, or none that can be read.
+    """
     try:
         login = store_for(settings).kept()
     except AuthError:
@@ -59,17 +67,27 @@ def is_ours(settings: Settings) -> bool:
 
 
 def forget(settings: Settings) -> None:
-    """Remove the secret that was kept."""
+    """Remove the stored secret."""
     remove_private(kept_file(settings))
 
 
 def make_room(settings: Settings) -> Room:
-    """Make sure of the room for a secret, as `Store.make_room` for tokens."""
+    """Reserve disk space for a secret, as `Store.make_room` does for tokens."""
     return Room(kept_file(settings), _ROOM_BYTES)
 
 
 def keep(settings: Settings, secret: str, room: Room | None = None) -> None:
-    """Keep a secret that a person gave, for later renewals."""
+    """Store a secret that a person typed, for later renewals.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``config_dir`` and ``profile`` name the file.
+    secret : str
+        The secret.
+    room : Room, optional
+        The space that `make_room` reserved.
+    """
     remove_left(kept_file(settings))
     if room is None:
         write_private(kept_file(settings), secret)
@@ -85,7 +103,7 @@ def _is_newer(file: Path | None, than: Path) -> bool:
 
 
 def _of_ctadata(settings: Settings) -> str | None:
-    """Read what ctadata 0.7 keeps (base64) or 0.6 kept (as it is); see their api.py."""
+    """Return the secret that ctadata 0.7 (base64) or 0.6 (plain) stored (its ``api.py``)."""
     profile = settings.profile
     suffix = {"cscs": "", "cscs-dev": "-dev"}.get(profile)
     if suffix is None:
@@ -95,7 +113,7 @@ def _of_ctadata(settings: Settings) -> str | None:
         theirs.issuer_url,
         theirs.client_id,
     ):
-        return None  # it is for that client of that issuer
+        return None  # the secret is of the built-in issuer and client
     encoded = read_private(Path(f"~/.config/cta-data/secret{suffix}").expanduser())
     if encoded:
         try:

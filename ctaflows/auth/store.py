@@ -1,6 +1,7 @@
-"""Our own token store: one JSON file a profile, 0600 in a 0700 folder, replaced atomically.
+"""The token store: a JSON file for each profile, mode 0600 in a 0700 folder, replaced atomically.
 
-Beside it ``<profile>.token`` holds the bare access token, for ``BEARER_TOKEN_FILE`` of other tools.
+Beside it ``<profile>.token`` has only the access token: other tools read it if
+``BEARER_TOKEN_FILE`` names it.
 """
 
 from __future__ import annotations
@@ -28,31 +29,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.auth")
 
-#: Clocks of machines that share a home may differ by this much, seconds.
+#: Clocks of machines that share a home directory may differ by this much, seconds.
 _CLOCK_S = 60.0
-#: Tokens of a person in a hundred groups take half of it.
+#: Space reserved for new tokens; those of a person in a hundred groups take half of it.
 _ROOM_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """What an issuer gave.
+    """The tokens of an issuer's token response (RFC 6749 §5.1), as they are stored.
 
     Attributes
     ----------
     access_token, refresh_token : str, str or None
-        The tokens; never shown by ``repr``.
+        The tokens; not shown by ``repr``.
     expires_in : float or None
-        Life in seconds, as the issuer said it.
+        Lifetime of the access token in the issuer's response, seconds; None where it has none.
     obtained_at : float
-        When it was asked for, seconds since 1970 by the clock here: the end of life is counted
-        from it, since the issuer's clock may differ from ours.
+        Time of the request, seconds since 1970 by the local clock. The lifetime is counted from
+        it, since the issuer's clock may differ.
     scope, token_type : str
-        As the issuer said.
+        As in the response.
     refused : str or None
-        What the issuer said when it would not take the refresh token: it is not asked again.
+        The issuer's text when it did not accept the refresh token, which is not sent again; else
+        None.
     issuer, client_id : str or None
-        Whose they are: no other issuer may see the refresh token. None where that is not known.
+        The issuer's URL and the OAuth 2.0 client; the refresh token is sent to no other issuer.
+        None where that is not known.
     """
 
     access_token: str = field(repr=False)
@@ -67,32 +70,41 @@ class TokenSet:
 
     @property
     def expires_at(self) -> float | None:
-        """End of life, seconds since 1970 by the clock here, or None if unknown."""
+        """Expiry time, seconds since 1970 by the local clock; None if unknown."""
         return None if self.expires_in is None else self.obtained_at + self.expires_in
 
     def remaining_s(self, now: float | None = None) -> float:
-        """Give the seconds left; infinite where the end is unknown, never more than the life."""
+        """Return the seconds until expiry: infinite if unknown, never more than the lifetime."""
         if self.expires_in is None:
             return float("inf")
         age_s = (time.time() if now is None else now) - self.obtained_at
         return self.expires_in - max(age_s, 0.0)
 
     def is_short(self, margin_s: float, fraction: float = 0.2) -> bool:
-        """Is less than a margin left, or than a fraction of its life if that is less?"""
+        """Return whether the token should be renewed.
+
+        Parameters
+        ----------
+        margin_s : float
+            It should when less than this is left, seconds, or than `fraction` of the lifetime if
+            that is less.
+        fraction : float
+            Fraction of the lifetime.
+        """
         if self.expires_in is None:
             return False
-        if self.obtained_at > time.time() + _CLOCK_S:  # the clock was put back: how old is it?
+        if self.obtained_at > time.time() + _CLOCK_S:  # the clock was put back: the age is unknown
             return True
         return self.remaining_s() < min(margin_s, fraction * self.expires_in)
 
     def owner(self) -> tuple[str | None, str | None]:
-        """Give issuer and client: as noted, else as the access token claims, None if unknown.
+        """Return issuer and client: as stored, else from the access token's claims, else None.
 
-        A file of ctaflows 0.1.0 has no note of them.
+        Files of ctaflows 0.1.0 do not store them.
         """
-        said = claims(self.access_token)
-        client = said.get("azp") or said.get("client_id")
-        issuer = self.issuer or said.get("iss")
+        claimed = claims(self.access_token)
+        client = claimed.get("azp") or claimed.get("client_id")
+        issuer = self.issuer or claimed.get("iss")
         client = self.client_id or client
         return (
             issuer.rstrip("/") if isinstance(issuer, str) else None,
@@ -100,20 +112,25 @@ class TokenSet:
         )
 
     def belongs_to(self, settings: Settings) -> bool:
-        """Is this the login of the settings' issuer and client, as far as is known?"""
+        """Return whether issuer and client are those of the settings, as far as they are known."""
         issuer, client = self.owner()
         is_issuer = issuer in (None, settings.issuer_url.rstrip("/"))
         return is_issuer and client in (None, settings.client_id)
 
     def check_owner(self, settings: Settings, where: str) -> None:
-        """Raise AuthError if these are another issuer's, or another client's, than the settings'.
+        """Check that issuer and client are those of the settings.
 
         Parameters
         ----------
         settings : Settings
-            ``issuer_url``, ``client_id``.
+            ``issuer_url`` and ``client_id`` are compared.
         where : str
-            Where the tokens are kept.
+            Where the tokens are stored, for the message.
+
+        Raises
+        ------
+        AuthError
+            The tokens belong to another issuer or another client.
         """
         if self.belongs_to(settings):
             return
@@ -135,12 +152,12 @@ class Store:
     Parameters
     ----------
     settings : Settings
-        ``config_dir`` and ``profile`` tell the file: ``tokens/<profile>.json``.
+        ``config_dir`` and ``profile`` give the file: ``<config_dir>/tokens/<profile>.json``.
 
     Attributes
     ----------
     file, bare_file : Path
-        The store, and the file with the bare access token.
+        The store, and the file that has only the access token.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -149,17 +166,17 @@ class Store:
         self.bare_file = folder / f"{settings.profile}.token"
 
     def read(self) -> TokenSet | None:
-        """Give the stored tokens, or None where there are none.
+        """Return the stored tokens, or None where there are none.
 
         Raises
         ------
         AuthError
-            The file is there but can't be read.
+            The file exists but can't be read.
         """
         return self.kept()
 
     def kept(self) -> TokenSet | None:
-        """Give what the file here says, whatever else the store looks at; as for `read`."""
+        """Return the tokens in the local file, even where `read` looks elsewhere too."""
         try:
             return _token_set(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -173,14 +190,15 @@ class Store:
             ) from None
 
     def make_room(self) -> Room:
-        """Make sure of the room for the next tokens: a refresh token is good once.
+        """Reserve disk space for new tokens before the issuer is asked for them.
 
-        Only to be called by who holds the lock.
+        An issuer that rotates refresh tokens accepts each only once, so that new tokens which can't
+        be written would end the login. The caller must hold the lock.
 
         Raises
         ------
         UsageError
-            There is none; what is stored stands.
+            There is no space; the stored tokens are unchanged.
         """
         self._remove_left()
         try:
@@ -194,16 +212,19 @@ class Store:
             ) from None
 
     def write(self, tokens: TokenSet, room: Room | None = None) -> None:
-        """Replace the stored tokens, in one step and private from the first byte.
-
-        Only to be called by who holds the lock.
+        """Replace the stored tokens atomically. The caller must hold the lock.
 
         Parameters
         ----------
         tokens : TokenSet
-            The tokens.
+            The new tokens.
         room : Room, optional
-            What `make_room` gave.
+            The space that `make_room` reserved.
+
+        Raises
+        ------
+        UsageError
+            They can't be written; the stored tokens are unchanged.
         """
         self._remove_left()
         self._replace(json.dumps(asdict(tokens)), room)
@@ -216,7 +237,7 @@ class Store:
             room.fill(text)
 
     def _write_bare(self, tokens: TokenSet) -> None:
-        """Replace the bare file; the login is kept without it, and `mend` tries again."""
+        """Replace the bare token file. A failure is only logged: `mend` tries again."""
         try:
             write_private(self.bare_file, tokens.access_token + "\n")
         except UsageError as why:
@@ -227,7 +248,7 @@ class Store:
             remove_left(file)
 
     def mend(self, tokens: TokenSet) -> None:
-        """Put the bare file right, which a kill may have left one token behind."""
+        """Write the bare token file if it is out of date, as a killed process may have left it."""
         if read_private(self.bare_file) == tokens.access_token:
             return
         with contextlib.suppress(CtaflowsError), self.lock(wait_s=0):
@@ -236,28 +257,28 @@ class Store:
                 write_private(self.bare_file, now.access_token + "\n")
 
     def remove(self) -> None:
-        """Forget the tokens."""
+        """Remove the stored tokens."""
         for file in (self.file, self.bare_file):
             remove_private(file)
 
     def lock(self, wait_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
-        """Hold the store against all other processes and threads of this home.
+        """Lock the store against all other processes and threads that share it.
 
         Parameters
         ----------
         wait_s : float
-            How long to wait for another one that holds it.
+            How long to wait for another holder, seconds.
 
         Raises
         ------
-        Busy
-            It is held longer.
+        LockTimeout
+            Another process holds it longer than that.
         """
         return locked(self.file.with_suffix(".lock"), wait_s)
 
 
 def _token_set(values: dict[str, Any]) -> TokenSet:
-    """Make tokens of what a file says, or raise ValueError."""
+    """Return the tokens in a store's JSON object, or raise ValueError."""
     kinds: dict[str, tuple[type, ...]] = {
         "access_token": (str,),
         "refresh_token": (str, type(None)),

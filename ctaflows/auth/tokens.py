@@ -1,8 +1,8 @@
-"""Bearer tokens: found in WLCG order, and read without being verified.
+"""Bearer tokens: discovery, and their claims, which are read without being verified.
 
-Order and rules: WLCG Bearer Token Discovery (zenodo.3937438): ``BEARER_TOKEN``, the file named in
-``BEARER_TOKEN_FILE``, ``$XDG_RUNTIME_DIR/bt_u$EUID``, ``/tmp/bt_u$EUID``; white space is stripped,
-what is empty is passed over, what is invalid is an error.
+WLCG Bearer Token Discovery (zenodo.3937438) gives the order: ``BEARER_TOKEN``, the file named in
+``BEARER_TOKEN_FILE``, ``$XDG_RUNTIME_DIR/bt_u$EUID``, ``/tmp/bt_u$EUID``. White space is stripped,
+empty values are skipped, an invalid token is an error.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class FoundToken:
     Attributes
     ----------
     value : str
-        The token itself; never printed by ``repr``.
+        The token; not shown by ``repr``.
     source : str
-        Such as ``BEARER_TOKEN`` or a file's path.
+        An environment variable's name, a file's path, or ``block:NAME``.
     """
 
     value: str
@@ -50,24 +50,24 @@ class FoundToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo(Record):
-    """What can be told of a token without showing it.
+    """A description of a token that does not show the token.
 
     Attributes
     ----------
     source : str
         Where it was found.
     issuer, subject : str or None
-        Who made it and for whom; None where that is not known.
+        The claims ``iss`` and ``sub``; None where they are not known.
     scopes, audience : tuple of str
-        What it may do, and where.
+        The claims ``scope`` and ``aud``; empty where they are not known.
     expires_at : datetime or None
-        End of its life, UTC.
+        Expiry time, UTC; None where it is not known.
     expires_in_s : int or None
-        Seconds from now until then, negative when it is over.
+        Seconds from now to the expiry, negative once it is past.
     refreshable : bool
         Is there a refresh token to renew it with?
     client_id : str or None
-        OAuth 2.0 client that it was given to; None where that is not known.
+        The OAuth 2.0 client it was issued to (``azp`` or ``client_id``); None where not known.
     """
 
     source: str
@@ -82,17 +82,22 @@ class TokenInfo(Record):
 
 
 def discover(env: Mapping[str, str] = os.environ) -> FoundToken | None:
-    """Look for a token where WLCG tools keep one.
+    """Return the token that WLCG Bearer Token Discovery finds.
+
+    Parameters
+    ----------
+    env : Mapping
+        Environment variables; by default those of this process.
 
     Returns
     -------
     FoundToken or None
-        The first that is there and not empty.
+        The first value that is not empty; None where there is none.
 
     Raises
     ------
     AuthError
-        What was found first is no token, or a file named in BEARER_TOKEN_FILE can't be read.
+        That value is no bearer token, or the file named in BEARER_TOKEN_FILE can't be read.
     """
     if value := env.get("BEARER_TOKEN", "").strip():
         return _checked(value, "BEARER_TOKEN")
@@ -108,14 +113,14 @@ def discover(env: Mapping[str, str] = os.environ) -> FoundToken | None:
             ) from None
         if value:
             return _checked(value, named)
-    for folder in (env.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  WLCG names it
+    for folder in (env.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  as WLCG says
         if folder and (found := _from_shared_place(Path(folder) / f"bt_u{os.geteuid()}")):
             return found
     return None
 
 
 def _from_shared_place(file: Path) -> FoundToken | None:
-    """Read a token file only if it is ours: anybody can put one into /tmp."""
+    """Return the token of a file that belongs to this user: anybody can put a file into /tmp."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -130,7 +135,7 @@ def _from_shared_place(file: Path) -> FoundToken | None:
 
 
 def is_token(value: str) -> bool:
-    """Has this text the form of a bearer token (RFC 6750 §2.1)?"""
+    """Return whether a text has the form of a bearer token (RFC 6750 §2.1)."""
     return _TOKEN.fullmatch(value) is not None
 
 
@@ -145,7 +150,7 @@ def _checked(value: str, source: str) -> FoundToken:
 
 
 def claims(token: str) -> dict[str, Any]:
-    """Read a JWT's claims without verifying them (the service does that).
+    """Return a JWT's claims without verifying them: the services that get the token do that.
 
     Parameters
     ----------
@@ -155,7 +160,7 @@ def claims(token: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        Empty for a token that is no JWT (macaroons and opaque tokens are none).
+        Empty for a token that is no JWT, such as a macaroon or an opaque token.
     """
     parts = token.split(".")
     if len(parts) != 3:
@@ -176,7 +181,7 @@ def describe(
     owner: tuple[str | None, str | None] = (None, None),
     now: float | None = None,
 ) -> TokenInfo:
-    """Say what can be said of a token.
+    """Return a description of a token.
 
     Parameters
     ----------
@@ -185,26 +190,28 @@ def describe(
     refreshable : bool
         Is there a refresh token for it?
     expires_at : float, optional
-        End of life as counted from its receipt, seconds since 1970; else the token's own ``exp``.
+        Expiry time counted from the token's receipt, seconds since 1970; by default its ``exp``
+        claim.
     owner : tuple, optional
-        Issuer and client, where more is known of them than the token claims.
+        Issuer and client, where they are known from elsewhere. The token's ``iss`` claim comes
+        before this issuer, this client before the token's claims.
     now : float, optional
-        Seconds since 1970; for tests.
+        Current time, seconds since 1970; for tests.
     """
-    said = claims(found.value)
+    claimed = claims(found.value)
     issuer, client_id = owner
-    end = _number(expires_at if expires_at is not None else said.get("exp"))
-    moment = datetime.now(UTC).timestamp() if now is None else now
+    expiry = _number(expires_at if expires_at is not None else claimed.get("exp"))
+    now_s = datetime.now(UTC).timestamp() if now is None else now
     return TokenInfo(
         source=found.source,
-        issuer=_text(said.get("iss")) or issuer,
-        subject=_text(said.get("sub")),
-        scopes=_words(said.get("scope")),
-        audience=_words(said.get("aud")),
-        expires_at=datetime.fromtimestamp(end, UTC) if end is not None else None,
-        expires_in_s=int(end - moment) if end is not None else None,
+        issuer=_text(claimed.get("iss")) or issuer,
+        subject=_text(claimed.get("sub")),
+        scopes=_words(claimed.get("scope")),
+        audience=_words(claimed.get("aud")),
+        expires_at=datetime.fromtimestamp(expiry, UTC) if expiry is not None else None,
+        expires_in_s=int(expiry - now_s) if expiry is not None else None,
         refreshable=refreshable,
-        client_id=client_id or _text(said.get("azp")) or _text(said.get("client_id")),
+        client_id=client_id or _text(claimed.get("azp")) or _text(claimed.get("client_id")),
     )
 
 
@@ -225,10 +232,8 @@ def _words(value: object) -> tuple[str, ...]:
 
 # -- tokens of ctadata and JupyterHub --------------------------------------------------------------
 #
-# Tokens that other programs of our users keep: ctadata's files, JupyterHub's environment.
-#
 # ctadata 0.7.0 (api.py): ``~/.config/cta-data/token``, with ``-dev`` for the development instance.
-# ctadata 0.6.0 (direct/api.py): ``~/.cta_token``.
+# ctadata 0.6.0 (direct/api.py): ``~/.cta_token``. JupyterHub: ``JUPYTERHUB_API_TOKEN``.
 
 _CTADATA_FILES = {
     "cscs": ("~/.config/cta-data/token", "~/.cta_token"),
@@ -237,12 +242,19 @@ _CTADATA_FILES = {
 
 
 def discover_ctadata(profile: str, env: Mapping[str, str] = os.environ) -> FoundToken | None:
-    """Look for a token that another program keeps for this profile.
+    """Return the token that ctadata or JupyterHub stores for a profile.
+
+    Parameters
+    ----------
+    profile : str
+        The profile's name; ctadata's files are read for ``cscs`` and ``cscs-dev``.
+    env : Mapping
+        Environment variables; by default those of this process.
 
     Returns
     -------
     FoundToken or None
-        What is no token is passed over: these files are not ours to complain about.
+        The first valid token; what is no bearer token is skipped without an error.
     """
     for name in _CTADATA_FILES.get(profile, ()):
         value = read_private(Path(name).expanduser())

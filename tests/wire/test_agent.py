@@ -405,7 +405,7 @@ def test_the_log_is_turned_over(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -
             raise TokenMissing("enough")
         return 0.0
 
-    monkeypatch.setattr(agent.Agent, "_once", once)
+    monkeypatch.setattr(agent.Agent, "_renew_if_due", once)
     ours = logging.getLogger("ctaflows")
     before, level = list(ours.handlers), ours.level
     umask = os.umask(0)

@@ -361,7 +361,7 @@ log = logging.getLogger("ctaflows.auth")
 PATIENCE_S = 10.0
 _SILENT_S = 1.0  # before the wait is logged
 
-_going_on: set[threading.Event] = set()  # `_Call.done` of calls whose answer must be stored
+_going_on: set[threading.Event] = set()  # `done` of calls whose answer must be stored
 
 
 def with_deadline(

@@ -1,1 +1,1 @@
-"""All that knows Prefect and nothing of CTA: tasks, flows, runs, cancellation, task runners."""
+"""Prefect, without anything about CTA: tasks, flows, runs, cancellation, task runners."""

@@ -1,11 +1,11 @@
-"""A Prefect run's cancellation, turned into a stop of its tasks in threads and other processes.
+"""Cancellation of a Prefect run, passed on to its tasks in threads and in other processes.
 
-Prefect stops a flow's process by SIGTERM, and by SIGKILL 30 s later (prefect 3.9.1,
+Prefect ends a flow's process by SIGTERM, and by SIGKILL 30 s later (prefect 3.9.1,
 runner/_process_manager.py: kill). SIGTERM raises an exception in the main thread, which then waits
 for all tasks in threads to end, as long as they take (task_runners.py: ThreadPoolTaskRunner). Tasks
-in other processes may not even be waited for. None of them learns of it by itself: in the flow's
-own process the interruption sets their events (`stopped_by_interruption`), elsewhere they ask the
-server (`stopped_by_cancellation`).
+in other processes may not even be waited for. Prefect notifies none of these tasks: in the flow's
+own process `stopped_by_interruption` sets their stop events, in other processes
+`stopped_by_cancellation` polls the server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ctaflows import cancel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A task in another process than its flow asks so often whether the run is cancelled, in seconds.
+#: A task in another process than its flow asks the server for the run's state this often, seconds.
 ASK_S = 3.0
 
 _STOP = "_ctaflows_stop"
@@ -31,7 +31,7 @@ log = logging.getLogger("ctaflows.tracking.cancellation")
 
 @contextlib.contextmanager
 def stopped_by_interruption() -> Iterator[None]:
-    """Stop the tasks that the block submits to threads when this process's flow is interrupted."""
+    """Stop the tasks that the block submits to threads when their flow is interrupted."""
     from prefect.context import FlowRunContext
     from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -40,22 +40,22 @@ def stopped_by_interruption() -> Iterator[None]:
     if not isinstance(runner, ThreadPoolTaskRunner):
         yield
         return
-    with cancel.scope(vars(runner).get(_STOP) or _watch(runner)):
+    with cancel.scope(vars(runner).get(_STOP) or _link_to_runner(runner)):
         yield
 
 
-def _watch(runner: Any) -> threading.Event:
-    """Have a run's task runner say when the run is interrupted."""
-    stop, hearing = threading.Event(), contextlib.ExitStack()
-    hearing.enter_context(cancel.link_child(stop))
+def _link_to_runner(runner: Any) -> threading.Event:
+    """Return an event that the run's task runner sets when the run is interrupted."""
+    stop, link = threading.Event(), contextlib.ExitStack()
+    link.enter_context(cancel.link_child(stop))
     cancel_all = runner.cancel_all
 
     def stop_and_cancel() -> None:
-        # called at the end of each run, too; an interruption is no Exception
+        # called at each run's end; only an interruption's exception is no Exception
         why = sys.exception()
         if why is not None and not isinstance(why, Exception):
             cancel.stop_all()
-        hearing.close()
+        link.close()
         cancel_all()
 
     vars(runner).update({_STOP: stop, "cancel_all": stop_and_cancel})
@@ -64,9 +64,10 @@ def _watch(runner: Any) -> threading.Event:
 
 @contextlib.contextmanager
 def stopped_by_cancellation() -> Iterator[None]:
-    """Stop the block when its flow run, in another process, is cancelled or over.
+    """Stop the block when its flow run, in another process, is cancelled or has ended.
 
-    The server is asked for the run's state meanwhile, since signals reach the flow's process only.
+    Signals reach only the flow's process, so a thread polls the server for the run's state. In the
+    flow's own process, and outside a run, this does nothing.
     """
     context = sys.modules.get("prefect.context")
     flow = context.FlowRunContext.get() if context else None
@@ -76,7 +77,7 @@ def stopped_by_cancellation() -> Iterator[None]:
     stop, over = threading.Event(), threading.Event()
     threading.Thread(
         target=contextvars.copy_context().run,
-        args=(_ask_for_state, flow.flow_run.id, stop, over),
+        args=(_poll_state, flow.flow_run.id, stop, over),
         name="ctaflows-cancellation",
         daemon=True,
     ).start()
@@ -87,13 +88,14 @@ def stopped_by_cancellation() -> Iterator[None]:
         over.set()
 
 
-def _ask_for_state(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
+def _poll_state(run_id: Any, stop: threading.Event, over: threading.Event) -> None:
+    """Set `stop` once the flow run is cancelling or final; return when `over` is set."""
     while not over.wait(ASK_S):
         try:
             with impatient_client() as client:
                 state = client.read_flow_run(run_id).state
-        except Exception as why:  # noqa: BLE001  the run goes on, as far as anybody knows
-            log.debug("The state of the run is not known: %s", why)
+        except Exception as why:  # noqa: BLE001  the state is unknown: asked again
+            log.debug("The state of the run is unknown: %s", why)
             continue
         if state is not None and (state.is_cancelling() or state.is_final()):
             cancel.stop_within(stop)
@@ -102,7 +104,7 @@ def _ask_for_state(run_id: Any, stop: threading.Event, over: threading.Event) ->
 
 @contextlib.contextmanager
 def impatient_client() -> Iterator[Any]:
-    """Give a client of Prefect's server that tries once: the usual one goes on for a minute."""
+    """Yield a client of Prefect's server that does not retry; the usual one does for a minute."""
     from prefect.client.orchestration import get_client
 
     with setting("client", "max_retries", 0), get_client(sync_client=True) as client:
@@ -111,10 +113,10 @@ def impatient_client() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def setting(group: str, name: str, value: Any) -> Iterator[None]:
-    """Have another value of one of Prefect's settings in a block, such as ``client.max_retries``.
+    """Change one of Prefect's settings within a block, such as ``client.max_retries``.
 
-    Prefect's `temporary_settings` makes all settings anew from environment and files, 0.2 s of CPU
-    each time (prefect 3.9.1, settings/models/root.py: copy_with_update).
+    Prefect's own `temporary_settings` loads all settings again from environment and files, which
+    takes 0.2 s of CPU (prefect 3.9.1, settings/models/root.py: copy_with_update).
     """
     from prefect.context import SettingsContext, get_settings_context
 

@@ -1,12 +1,12 @@
-"""A limit on how many batches move at a door at once, whoever moves them: kept by Prefect's server.
+"""A limit on the batches that all runs together transfer from or to one storage at a time.
 
-The limit is a global concurrency limit of Prefect by the name of the door's host; where nobody has
-made it there is none::
+It is a global concurrency limit of Prefect, named after the storage's host, and applies only where
+somebody has created it::
 
     prefect gcl create ctaflows-dcache.example.org --limit 4
 
-Each batch holds one slot by a lease that is renewed while it moves. A server that is away, or a
-lease that is lost, never ends a transfer: bytes count more than the limit.
+Each batch holds one slot by a lease, which is renewed during the transfer. A transfer goes on
+without a slot when the Prefect server does not answer, and when a lease is lost.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-#: The shortest lease that a server gives (prefect 3.9.1, server/api/concurrency_limits_v2.py): a
-#: killed process holds its slot no longer than this.
+#: Lifetime of a lease, seconds: the shortest that a server grants (prefect 3.9.1,
+#: server/api/concurrency_limits_v2.py). A killed process holds its slot no longer than this.
 LEASE_S = 60.0
 RENEW_S = 20.0
-#: A server says when to ask again, up to a minute; an empty slot should not wait so long.
+#: Longest pause between requests for a slot, seconds: the server's ``Retry-After`` is up to a
+#: minute, and a free slot should not stay unused so long.
 _LONGEST_WAIT_S = 10.0
-#: So long it is believed that there is no such limit, or nobody to ask: asking costs some 50 ms.
+#: After an answer that there is no such limit, or none at all, the server is not asked for this
+#: long, seconds: a request costs some 50 ms.
 _ABSENT_S = 60.0
-#: So long a server is asked that does not answer; one on SQLite says 503 while it is busy.
+#: A server that fails to answer is asked for this long, seconds: on SQLite it says 503 when busy.
 PATIENCE_S = 30.0
 _HTTP_LOCKED = 423
-_GIVE_BACK_TRIES = 4
+_RELEASE_TRIES = 4
 
 _held: ContextVar[bool] = ContextVar("ctaflows_admitted", default=False)
 _asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -47,27 +49,27 @@ _absent: dict[str, float] = {}
 
 
 def limit_name(door_url: str) -> str:
-    """Give the name of the limit of a door: ``ctaflows-`` and its host."""
+    """Return the name of a storage's limit: ``ctaflows-`` and its host."""
     return f"ctaflows-{urlsplit(door_url).hostname}"
 
 
 @contextlib.contextmanager
 def limited(door_url: str) -> Iterator[None]:
-    """Hold a slot of the door's limit while a batch moves; wait for one if there is none.
+    """Hold a slot of the storage's limit while a batch is transferred; wait until one is free.
 
-    Outside a run, where there is no such limit, and within a block that holds a slot already,
-    nothing is held. The block ends with its run, wherever it goes on, see
-    `cancellation.stopped_by_cancellation`.
+    Outside a run, where there is no such limit, and within a block that holds a slot already, this
+    does nothing. The block is stopped when its run is cancelled, also in another process than the
+    flow's (`cancellation.stopped_by_cancellation`).
 
     Parameters
     ----------
     door_url : str
-        The door's address.
+        Base URL of the storage.
 
     Raises
     ------
     Stopped
-        The work was stopped while it waited.
+        The run was cancelled while it waited for a slot.
     """
     if not in_run() or _held.get():
         yield
@@ -82,12 +84,12 @@ def limited(door_url: str) -> Iterator[None]:
 
 
 class _Lease:
-    """One slot, renewed in a thread as long as it is held.
+    """One slot of a limit, whose lease a thread renews as long as the block lasts.
 
     Parameters
     ----------
     name : str
-        The limit.
+        The limit's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -98,7 +100,7 @@ class _Lease:
     def __enter__(self) -> None:
         self._id = _wait_for_slot(self._name)
         if self._id is not None:
-            context = contextvars.copy_context()  # holds the settings of this run
+            context = contextvars.copy_context()  # has the Prefect settings of this run
             threading.Thread(
                 target=context.run, args=(self._renew,), name="ctaflows-lease", daemon=True
             ).start()
@@ -107,23 +109,23 @@ class _Lease:
         self._over.set()
         if self._id is None:
             return
-        for n_tries in range(1, _GIVE_BACK_TRIES + 1):
-            why = self._give_back()
+        for n_tries in range(1, _RELEASE_TRIES + 1):
+            why = self._release()
             if why is None:
                 return
-            if n_tries == _GIVE_BACK_TRIES or not _is_passing(why):
+            if n_tries == _RELEASE_TRIES or not _is_passing(why):
                 break
             cancel.current().wait(0.2 * 2**n_tries)
         _logger().warning(
-            "The slot of %s could not be given back, and will be free within %.0f s: %s",
+            "The slot of %s could not be released, and will be free within %.0f s: %s",
             self._name, LEASE_S, why,
         )  # fmt: skip
 
-    def _give_back(self) -> Exception | None:
+    def _release(self) -> Exception | None:
         try:
             with impatient_client() as client:
                 client.release_concurrency_slots_with_lease(self._id)
-        except Exception as why:  # noqa: BLE001  whatever it is: the lease ends by itself
+        except Exception as why:  # noqa: BLE001  the lease expires in any case
             return why
         return None
 
@@ -133,7 +135,7 @@ class _Lease:
             try:
                 with impatient_client() as client:
                     client.renew_concurrency_lease(self._id, LEASE_S)
-            except Exception as why:  # noqa: BLE001  tried again
+            except Exception as why:  # noqa: BLE001  tried again at the next renewal
                 if not is_lost and not self._over.is_set():
                     _logger().warning(
                         "The slot of %s could not be renewed; the transfer goes on: %s",
@@ -145,33 +147,37 @@ class _Lease:
 
 
 def _wait_for_slot(name: str) -> Any:
-    """Give the lease of a slot; None where there is no limit, or nobody to ask."""
+    """Return the id of a slot's lease; None where there is no limit, or no server that answers."""
     stop = cancel.current()
     with _turn(name, stop):
-        has_said, patient_until = False, time.monotonic() + PATIENCE_S
+        is_logged, patient_until = False, time.monotonic() + PATIENCE_S
         while time.monotonic() >= _absent.get(name, 0.0):
             try:
                 lease_id, wait_s = _ask(name)
                 patient_until = time.monotonic() + PATIENCE_S
-            except Exception as why:  # noqa: BLE001  whatever it is: the transfer counts more
+            except Exception as why:  # noqa: BLE001  no error of the limit ends a transfer
                 lease_id, wait_s = None, 1.0
                 if not _is_passing(why) or time.monotonic() > patient_until:
-                    _logger().warning("No slot of %s can be had; going on without: %s", name, why)
+                    _logger().warning(
+                        "No slot of %s can be acquired; the transfer goes on without one: %s",
+                        name,
+                        why,
+                    )
                     wait_s = None
             if wait_s is None:
                 if lease_id is None:
                     _absent[name] = time.monotonic() + _ABSENT_S
                 return lease_id
-            if not has_said:
+            if not is_logged:
                 _logger().info("Waiting for a slot of the concurrency limit %s", name)
-                has_said = True
+                is_logged = True
             if cancel.wait(min(wait_s, _LONGEST_WAIT_S), stop):
                 cancel.raise_if_cancelled(stop, name)
     return None
 
 
 def _is_passing(why: Exception) -> bool:
-    """May the server say something else soon?"""
+    """Return whether the error may pass: no answer, or a status of 500 or above."""
     from prefect.exceptions import PrefectHTTPStatusError
 
     return not isinstance(why, PrefectHTTPStatusError) or why.response.status_code >= 500
@@ -179,7 +185,7 @@ def _is_passing(why: Exception) -> bool:
 
 @contextlib.contextmanager
 def _turn(name: str, stop: threading.Event) -> Iterator[None]:
-    """Let one thread of this process ask at a time: more only trouble the server."""
+    """Let one thread of this process ask for a slot at a time, which spares the server requests."""
     while not _asking[name].acquire(timeout=cancel.GLANCE_S):
         cancel.raise_if_cancelled(stop, name)
     try:
@@ -189,11 +195,17 @@ def _turn(name: str, stop: threading.Event) -> Iterator[None]:
 
 
 def _ask(name: str) -> tuple[Any, float | None]:
-    """Ask for a slot: give its lease, or how long to wait; neither where there is no limit.
+    """Ask once for a slot.
 
-    Whether there is one is asked first: to ask for a slot takes SQLite's one lock for writing. That
-    may be held, and Prefect's client then sleeps 2 s before it says so (prefect 3.9.1,
+    Whether the limit exists is asked first. A request for a slot takes SQLite's single write lock;
+    where that is held, Prefect's client sleeps 2 s before it raises (prefect 3.9.1,
     client/base.py: _send_with_retry).
+
+    Returns
+    -------
+    lease_id, wait_s : UUID or None, float or None
+        The lease, or the seconds to wait before the next request; both None where there is no
+        limit.
     """
     from uuid import UUID
 
@@ -215,7 +227,7 @@ def _ask(name: str) -> tuple[Any, float | None]:
 
 
 def _holder() -> Any:
-    """Say who holds the slot, for `prefect gcl inspect`."""
+    """Return this run as the holder of the slot, which `prefect gcl inspect` shows."""
     from prefect.client.schemas.objects import ConcurrencyLeaseHolder
     from prefect.context import FlowRunContext, TaskRunContext
 

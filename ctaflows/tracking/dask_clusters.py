@@ -1,4 +1,4 @@
-"""What a Dask cluster for a flow is like: on this machine, at an address, or made of Slurm jobs."""
+"""Configuration of a flow's Dask cluster: local, at an address, or made of Slurm jobs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: Longest wait for a scheduler that is said to be there, in seconds.
+#: Longest wait for a connection to a scheduler, seconds.
 ANSWER_S = 10.0
 
 
 def reach(address: str) -> None:
-    """Raise if nobody listens at the address of a scheduler."""
+    """Check that a scheduler's address accepts connections.
+
+    Raises
+    ------
+    NetworkError
+        It does not.
+    """
     parts = urlsplit(address)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ANSWER_S):
@@ -32,7 +38,7 @@ def reach(address: str) -> None:
 
 
 def no_scheduler(address: str, said: str) -> NetworkError:
-    """Make the error for an address at which no scheduler answers."""
+    """Return the error for an address at which no scheduler answers."""
     return NetworkError(
         "No Dask scheduler answers",
         where=address,
@@ -42,7 +48,13 @@ def no_scheduler(address: str, said: str) -> NetworkError:
 
 
 def find_slurm() -> None:
-    """Raise if Slurm's commands are not here."""
+    """Check that Slurm's ``sbatch`` is installed on this machine.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
     if shutil.which("sbatch") is None:
         raise UsageError(
             "The task runner “slurm” submits jobs, and there is no sbatch here",
@@ -50,7 +62,7 @@ def find_slurm() -> None:
         )
 
 
-#: Nobody but us may send work to the cluster: whoever can, runs code in our name.
+#: TLS with certificates of its own: a client that can connect to a cluster runs code as this user.
 _PRIVATE: dict[str, Any] = {"security": True, "protocol": "tls://"}
 
 
@@ -59,20 +71,22 @@ LOCAL: dict[str, Any] = {**_PRIVATE, "dashboard_address": "127.0.0.1:0"}
 
 @dataclass(frozen=True)
 class SlurmJobs:
-    """What the jobs are like that become a cluster's workers; None leaves it to dask-jobqueue.
+    """The Slurm jobs that are a cluster's workers; None leaves a value to dask-jobqueue.
 
     Attributes
     ----------
-    queue, account, walltime, interface : str or None
+    queue, account, interface : str or None
         As for ``dask_jobqueue.SLURMCluster``.
+    walltime : str or None
+        Time limit of a job, ``HH:MM:SS``; by default 4 h.
     cores : int
-        CPUs of a job, and tasks that it runs at once.
+        CPUs of a job, and the number of tasks it runs at once; by default 2.
     memory : str
-        Of a job, such as ``4GB``.
+        Memory of a job; by default ``4GB``.
     least, most : int
-        Number of jobs; where they differ, as many as there is work for.
+        Number of jobs, by default 2; where the two differ it adapts to the work there is.
     folder : Path
-        Seen by all nodes, for logs and the cluster's certificates.
+        Folder on a file system that all nodes share, for logs and the cluster's certificates.
     """
 
     queue: str | None = None
@@ -87,12 +101,17 @@ class SlurmJobs:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] | None = None) -> SlurmJobs:
-        """Read ``CTAFLOWS_SLURM_*``, of this process unless another environment is given.
+        """Return the jobs that the variables ``CTAFLOWS_SLURM_*`` describe.
+
+        Parameters
+        ----------
+        env : Mapping, optional
+            Environment variables; by default those of this process.
 
         Raises
         ------
         UsageError
-            A value that can't be one.
+            A number of cores or jobs is invalid.
         """
         env = os.environ if env is None else env
         given = {
@@ -110,12 +129,12 @@ class SlurmJobs:
         return cls(**values)
 
     def cluster(self) -> dict[str, Any]:
-        """Give the arguments of ``dask_jobqueue.SLURMCluster``, without the number of jobs."""
+        """Return the arguments of ``dask_jobqueue.SLURMCluster``, without the number of jobs."""
         values: dict[str, Any] = {
             "queue": self.queue,
             "account": self.account,
             "cores": self.cores,
-            # one process: its tasks share what is known of the door, and their connections
+            # one process, whose tasks share connections and what is known of the storage
             "processes": 1,
             "memory": self.memory,
             "walltime": self.walltime,
@@ -129,7 +148,7 @@ class SlurmJobs:
 
 
 def _range(name: str, text: str, *, may_differ: bool = True) -> tuple[int, int]:
-    """Read ``4``, or ``1-8``."""
+    """Return the least and the greatest number in ``4`` or ``1-8``."""
     found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text.strip())
     least = int(found[1]) if found else 0
     most = int(found[2]) if found and found[2] else least

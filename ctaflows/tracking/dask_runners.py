@@ -1,7 +1,7 @@
-"""The task runners on Dask: Prefect's own, which say what is wrong and share their cluster.
+"""Task runners on Dask: prefect-dask's, with clear errors, shared clusters and Slurm jobs.
 
-Only `ctaflows.tracking.task_runners` imports this, when asked for Dask: it needs the extra
-``dask``.
+This needs the extra ``dask``, so only `ctaflows.tracking.task_runners` imports it, when asked for
+such a runner.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _TEST_S = 60.0
 
 
 class DaskRunner(DaskTaskRunner):
-    """Runs tasks in the workers of a Dask cluster, made when the first task is submitted."""
+    """A task runner on a Dask cluster, which is created when the first task is submitted."""
 
     _outer: DaskRunner | None = None
 
     def duplicate(self) -> Self:
-        """Make one of the same settings; within a flow of the same ones, share that flow's cluster.
+        """Return a runner with the same settings, as Prefect asks for with each flow run.
 
-        A subflow with a cluster of its own would wait for jobs while the outer flow's hold the
-        queue.
+        In a subflow of a flow with an equal runner it shares that flow's cluster: a cluster of its
+        own would wait for Slurm jobs while the parent's jobs hold the queue.
         """
         made: Self = super().duplicate()  # type: ignore[no-untyped-call]
         run = FlowRunContext.get()
@@ -42,7 +42,7 @@ class DaskRunner(DaskTaskRunner):
 
     @property
     def client(self) -> Any:
-        """The client of the cluster, which is made or found when this is first asked for.
+        """The client of the cluster, which is created or connected to at the first access.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class DaskRunner(DaskTaskRunner):
         return self._client or self._begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A flow goes to the workers with its tasks: what a task submits there, it does by threads.
+        # A flow is sent to the workers with its tasks; tasks submitted there run in threads.
         return (ThreadPoolTaskRunner, ())
 
     def _begin(self) -> Any:
@@ -69,14 +69,14 @@ class DaskRunner(DaskTaskRunner):
 
 
 class SlurmRunner(DaskRunner):
-    """Runs tasks in Slurm jobs that end with the flow's run.
+    """A task runner on Slurm jobs that end with the flow's run.
 
     Parameters
     ----------
     jobs : SlurmJobs, optional
-        What they are like; None means what the environment says.
+        The jobs; by default as ``CTAFLOWS_SLURM_*`` describe them.
     **settings : Any
-        As of ``DaskTaskRunner``.
+        As for ``DaskTaskRunner``.
     """
 
     def __init__(self, *, jobs: dask_clusters.SlurmJobs | None = None, **settings: Any) -> None:
@@ -86,7 +86,7 @@ class SlurmRunner(DaskRunner):
         super().__init__(cluster_kwargs=given, **settings)
 
     def duplicate(self) -> Self:
-        """Make one of the same settings, see `DaskRunner`."""
+        """Return a runner with the same settings and jobs, see `DaskRunner.duplicate`."""
         made = super().duplicate()
         made.jobs = self.jobs
         return made
@@ -114,10 +114,10 @@ class SlurmRunner(DaskRunner):
 
 
 def _slurm_cluster() -> Any:
-    """Import dask-jobqueue, and leave Ctrl-C to who had it.
+    """Return dask-jobqueue's class, imported without its handler of Ctrl-C.
 
-    Its version 0.9.0 takes SIGINT for itself as soon as it is imported (runner.py), which fails in
-    any thread but the main one.
+    Version 0.9.0 installs a handler of SIGINT when it is imported (runner.py), which fails in any
+    thread but the main one.
     """
     keep = signal.signal
     signal.signal = lambda *_: None
@@ -129,7 +129,7 @@ def _slurm_cluster() -> Any:
 
 
 def is_in_worker() -> bool:
-    """Is this a task in a Dask worker?"""
+    """Return whether this code runs in a task of a Dask worker."""
     try:
         distributed.get_worker()
     except ValueError:
@@ -138,14 +138,21 @@ def is_in_worker() -> bool:
 
 
 def try_job(script: str, folder: Path) -> None:
-    """Ask Slurm whether it would take a job.
+    """Check by ``sbatch --test-only`` that Slurm accepts a job.
 
-    Where it refuses one, dask-jobqueue 0.9.0 only logs it, and the tasks wait for ever.
+    Where Slurm rejects one, dask-jobqueue 0.9.0 only logs it, and the tasks wait for ever.
+
+    Parameters
+    ----------
+    script : str
+        The job's script, which is written to ``job.sh``.
+    folder : Path
+        Folder for that file.
 
     Raises
     ------
     UsageError
-        It would not, and says why.
+        Slurm rejects it; the error has its message.
     """
     file = folder / "job.sh"
     file.write_text(script)

@@ -1,4 +1,4 @@
-"""Flows with two faces: compositions of tasks that run with Prefect and without it.
+"""Flows that run with Prefect and without it: the `flow` decorator.
 
 ::
 
@@ -6,14 +6,14 @@
     def fetch_dl1(date: str, dest: Path | None = None) -> Report: ...
 
     fetch_dl1("20241114")                # outside a run: the function; no Prefect, no server
-    fetch_dl1.tracked("20241114")        # a Prefect flow run here and now, its tasks tracked
+    fetch_dl1.tracked("20241114")        # a Prefect flow run in this process, its tasks tracked
     fetch_dl1.plain("20241114")          # the function with nothing tracked, even inside a run
     fetch_dl1.serve(...)                 # and deploy, to_deployment, from_source: Prefect's
 
-Called inside a run it is a subflow; ``CTAFLOWS_TRACK`` rules as for tasks. `with_options` gives a
-`prefect.Flow`, as its options mean nothing without Prefect. A worker runs ``fetch_dl1.fn`` inside
-a flow run, so that its tasks are tracked. Where tasks run, ``CTAFLOWS_RUNNER`` says, see
-`ctaflows.tracking.task_runners`.
+Called inside a run it is a subflow; ``CTAFLOWS_TRACK`` has the same effect as for tasks.
+`with_options` returns a `prefect.Flow`, since options mean nothing without Prefect. A worker runs
+``fetch_dl1.fn`` inside a flow run, so that its tasks are tracked. ``CTAFLOWS_RUNNER`` names the
+task runner, see `ctaflows.tracking.task_runners`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _SECTION = re.compile(r"^(?P<title>[A-Z][A-Za-z ]*)\n-{3,}[ \t]*$", re.MULTILINE
 
 
 def summary(fn: Callable[..., Any]) -> str:
-    """Give the text of a numpydoc docstring before its first section."""
+    """Return the text of a numpydoc docstring before its first section."""
     return _SECTION.split(inspect.getdoc(fn) or "", maxsplit=1)[0].strip()
 
 
 def parameter_descriptions(fn: Callable[..., Any]) -> dict[str, str]:
-    """Give what a numpydoc docstring says about each parameter, each on one line."""
+    """Return the description of each parameter in a numpydoc docstring, each on one line."""
     text = inspect.getdoc(fn) or ""
     sections = list(_SECTION.finditer(text))
     descriptions: dict[str, list[str]] = {}
@@ -66,7 +66,7 @@ def parameter_descriptions(fn: Callable[..., Any]) -> dict[str, str]:
 
 
 class DualFlow(Tracked):
-    """A plain function that is a Prefect flow where it is tracked."""
+    """A plain function that runs as a Prefect flow where it is tracked."""
 
     prefect_class = ("prefect.flows", "Flow")
 
@@ -77,27 +77,27 @@ class DualFlow(Tracked):
         import prefect
 
         options = {"description": summary(self.fn), **self._options}
-        if word := task_runners.from_environment():
-            options["task_runner"] = task_runners.make(word)
+        if runner := task_runners.from_environment():
+            options["task_runner"] = task_runners.make(runner)
         real = prefect.flow(self.fn, **options)
         # Prefect reads parameter descriptions from Google docstrings only (prefect 3.9.1,
-        # utilities/callables: parameter_docstrings), and it reads them off the flow object when
-        # it deploys (cli/deploy/_core.py, deployments/runner.py).
-        told = parameter_descriptions(self.fn)
-        if told:
-            lines = [f"    {name}: {text}" for name, text in told.items()]
+        # utilities/callables: parameter_docstrings), and a deployment takes them from the flow
+        # object (cli/deploy/_core.py, deployments/runner.py).
+        described = parameter_descriptions(self.fn)
+        if described:
+            lines = [f"    {name}: {text}" for name, text in described.items()]
             self.__doc__ = real.__doc__ = "\n".join([summary(self.fn), "", "Args:", *lines])
         for name, about in real.parameters.properties.items():
-            if name in told:
-                about["description"] = told[name]
+            if name in described:
+                about["description"] = described[name]
         return real
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function, or the flow where it is tracked."""
+        """Run the function, or the Prefect flow where it is tracked."""
         return self.real(*args, **kwargs) if is_tracked() else self.fn(*args, **kwargs)
 
     def tracked(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as a Prefect flow here and now, whatever ``CTAFLOWS_TRACK`` says."""
+        """Run as a Prefect flow in this process, whatever ``CTAFLOWS_TRACK`` says."""
         with tracking("auto"), heartbeat.taken_over() as beating:
             real = self.real
             flow = copy.copy(real)
@@ -113,7 +113,10 @@ class DualFlow(Tracked):
 
 
 def _serialized_by(flow: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Give what makes parameters JSON-ready without importing FastAPI (0.3 s) where they are it."""
+    """Return a ``serialize_parameters`` that imports FastAPI (0.3 s) only where it is needed.
+
+    It is not needed for parameters that JSON can represent as they are.
+    """
     general = flow.serialize_parameters
 
     def serialize(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -133,13 +136,13 @@ def _is_plain(value: Any) -> bool:
 if TYPE_CHECKING:
 
     class TypedFlow(prefect.Flow[P, R]):
-        """What the type checker sees."""
+        """The type of a decorated function, for type checkers only."""
 
         def tracked(self, *args: P.args, **kwargs: P.kwargs) -> R:
-            """As `DualFlow.tracked`."""
+            """Run as `DualFlow.tracked` does."""
 
         def plain(self, *args: P.args, **kwargs: P.kwargs) -> R:
-            """As `DualFlow.plain`."""
+            """Run as `DualFlow.plain` does."""
 
     class _Decorator(Protocol):
         def __call__(self, fn: Callable[P, R], /) -> TypedFlow[P, R]: ...
@@ -170,7 +173,7 @@ if TYPE_CHECKING:
         on_running: list[FlowStateHook[..., Any]] | None = None,
     ) -> _Decorator: ...
     def flow(fn: Any = None, /, **options: Any) -> Any:
-        """As below."""
+        """Make a flow, as below."""
 
 else:
 
@@ -180,14 +183,15 @@ else:
         Parameters
         ----------
         fn : Callable, optional
-            The function, where the decorator stands without brackets.
+            The function, where the decorator is written without parentheses.
         **options : Any
-            Those of `prefect.flow`.
+            Options of `prefect.flow`. The description is by default the docstring's text before
+            its first section, and the name the function's, with hyphens.
 
         Returns
         -------
         DualFlow
-            The function, which is a Prefect flow where it is tracked.
+            The function, which runs as a Prefect flow where it is tracked.
         """
         if fn is None:
             return lambda fn: DualFlow(fn, options)

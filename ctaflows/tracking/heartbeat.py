@@ -1,9 +1,9 @@
-"""A run's sign of life as Prefect gives it, without the wait at its end.
+"""A flow run's heartbeat, without the wait at the run's end that Prefect's own has.
 
-Prefect's own comes from a thread that sleeps in steps of a second, and each flow run waits for its
-end, 0.5 s on average (prefect 3.9.1, flow_engine.py: _send_heartbeats). Where we begin the run
-ourselves it is given from here, by the same event at the same interval, so that an automation finds
-runs that were killed.
+Prefect's comes from a thread that sleeps in steps of a second, and each flow run waits for that
+thread, 0.5 s on average (prefect 3.9.1, flow_engine.py: _send_heartbeats). For flow runs that start
+in this process the same events are sent from here, at the same interval, so that automations still
+detect runs that were killed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ log = logging.getLogger("ctaflows.tracking.heartbeat")
 
 @contextlib.contextmanager
 def taken_over() -> Iterator[Callable[[Callable[..., Any]], Callable[..., Any]]]:
-    """Have no heartbeat of Prefect's for runs that begin in the block.
+    """Turn off Prefect's own heartbeat for flow runs that start in the block.
 
     Yields
     ------
     Callable
-        Makes of a flow's function one that gives them while it runs.
+        A decorator of a flow's function that sends the heartbeat while the function runs.
     """
     from prefect.settings import get_current_settings
 
-    every_s = get_current_settings().flows.heartbeat_frequency
+    interval_s = get_current_settings().flows.heartbeat_frequency
 
     def beating(fn: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fn)
         def run(*args: Any, **kwargs: Any) -> Any:
-            with _beats(every_s):
+            with _heartbeats(interval_s):
                 return fn(*args, **kwargs)
 
         return run
@@ -49,14 +49,14 @@ def taken_over() -> Iterator[Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 @contextlib.contextmanager
-def _beats(every_s: float | None) -> Iterator[None]:
-    if not every_s:
+def _heartbeats(interval_s: float | None) -> Iterator[None]:
+    if not interval_s:
         yield
         return
     over = threading.Event()
     threading.Thread(
         target=contextvars.copy_context().run,
-        args=(_beat, every_s, over),
+        args=(_send_heartbeats, interval_s, over),
         name="ctaflows-heartbeat",
         daemon=True,
     ).start()
@@ -66,7 +66,8 @@ def _beats(every_s: float | None) -> Iterator[None]:
         over.set()
 
 
-def _beat(every_s: float, over: threading.Event) -> None:
+def _send_heartbeats(interval_s: float, over: threading.Event) -> None:
+    """Send a heartbeat event of this flow run at once and every `interval_s`, until `over`."""
     from prefect.context import FlowRunContext
     from prefect.events import emit_event
 
@@ -87,7 +88,7 @@ def _beat(every_s: float, over: threading.Event) -> None:
     while True:
         try:
             emit_event("prefect.flow-run.heartbeat", resource, related=related)
-        except Exception as why:  # noqa: BLE001  whatever it is, the work goes on
-            log.debug("No sign of life was given: %s", why)
-        if over.wait(every_s):
+        except Exception as why:  # noqa: BLE001  no error of it ends the run
+            log.debug("The heartbeat could not be sent: %s", why)
+        if over.wait(interval_s):
             return

@@ -1,4 +1,4 @@
-"""Futures without Prefect: what `submit` and `map` give where nothing is tracked."""
+"""Futures without Prefect, which `submit` and `map` return where nothing is tracked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ctaflows.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Bounded, and yet no deadlock when tasks wait for tasks: see LocalFuture.result.
+# Bounded; tasks that wait for tasks don't deadlock all the same: see LocalFuture.wait.
 _threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="ctaflows")
 
 
 class LocalState:
-    """How far a call in a thread has come: the little of Prefect's ``State`` that makes sense.
+    """The state of a call in a thread: the part of Prefect's ``State`` that makes sense there.
 
     Parameters
     ----------
@@ -42,27 +42,27 @@ class LocalState:
         return "Completed" if self._future.exception() is None else "Failed"
 
     def is_pending(self) -> bool:
-        """Is the call still to begin?"""
+        """Return whether the call has not started."""
         return self.name == "Pending"
 
     def is_running(self) -> bool:
-        """Is the call going on?"""
+        """Return whether the call is running."""
         return self.name == "Running"
 
     def is_completed(self) -> bool:
-        """Has the call returned?"""
+        """Return whether the call has returned."""
         return self.name == "Completed"
 
     def is_failed(self) -> bool:
-        """Has the call raised?"""
+        """Return whether the call has raised an error."""
         return self.name == "Failed"
 
     def is_final(self) -> bool:
-        """Is the call over?"""
+        """Return whether the call has ended or was cancelled."""
         return self._future.done()
 
     def result(self, raise_on_failure: bool = True) -> Any:
-        """Give what the call returned, or raise (else return) what it raised."""
+        """Return the call's result; raise its error, or return it with `raise_on_failure` False."""
         error = self._future.exception()
         if error is None:
             return self._future.result()
@@ -75,15 +75,15 @@ class LocalState:
 
 
 class LocalFuture:
-    """A call in a thread of this process, untracked, with the context of who submitted it.
+    """An untracked call in a thread of this process, with the submitter's context variables.
 
     Parameters
     ----------
     call : Callable[[], Any]
-        The work.
+        The call.
     """
 
-    #: Has any been made? Until then no argument of a direct call needs to be looked at.
+    #: Was any created? Until then arguments of direct calls need not be searched for futures.
     any_made = False
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -102,21 +102,23 @@ class LocalFuture:
             value = self._context.run(_stoppable, self._call)
         except BaseException as error:
             self._future.set_exception(error)
-            if not isinstance(error, Exception):  # Ctrl-C stops also whoever only waits
+            if not isinstance(
+                error, Exception
+            ):  # Ctrl-C also stops a thread that waits for this call
                 raise
         else:
             self._future.set_result(value)
 
     @property
     def state(self) -> LocalState:
-        """How far the call has come."""
+        """The present state of the call."""
         return LocalState(self._future)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the end of the call, at most `timeout` seconds."""
         if timeout is None:
-            # A call that no thread has begun yet is made here: else tasks that wait for tasks
-            # could fill all threads and stand still.
+            # A call that has not started runs in this thread: else tasks that wait for tasks could
+            # occupy all threads and deadlock.
             self._run()
         try:
             concurrent.futures.wait([self._future], timeout)
@@ -126,20 +128,27 @@ class LocalFuture:
             raise
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
-        """Give what the call returned, or raise (else return) what it raised.
+        """Return the call's result when it has ended.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Longest wait, seconds; by default there is no limit.
+        raise_on_failure : bool
+            Raise the call's error; with False it is returned.
 
         Raises
         ------
         TimeoutError
-            The call is not over after `timeout` seconds.
+            The call has not ended after `timeout` seconds.
         """
         self.wait(timeout)
         if not self._future.done():
-            raise TimeoutError(f"the call is not over after {timeout} s")
+            raise TimeoutError(f"the call has not ended after {timeout} s")
         return self.state.result(raise_on_failure)
 
     def cancel(self) -> bool:
-        """Take the call back if it has not begun; say whether that succeeded."""
+        """Cancel the call if it has not started; return whether that succeeded."""
         if not self._claim.acquire(blocking=False):
             return False
         self._future.cancel()
@@ -147,19 +156,23 @@ class LocalFuture:
         return True
 
     def add_done_callback(self, callback: Callable[[LocalFuture], Any]) -> None:
-        """Call `callback` with this future when the call is over."""
+        """Call `callback` with this future when the call has ended."""
         self._future.add_done_callback(lambda _: callback(self))
 
 
 def _stoppable(call: Callable[[], Any]) -> Any:
-    """Make a call that is wholly over when all work was stopped once, whatever it does next."""
+    """Make a call with a stop event of its own.
+
+    `cancel.stop_all` concerns only work that has begun: with this event the rest of the call is
+    stopped too.
+    """
     stop = threading.Event()
     with cancel.link_child(stop), cancel.scope(stop):
         return call()
 
 
 class LocalFutureList(list[LocalFuture]):
-    """The futures of a `map`, in the order of what was mapped."""
+    """The futures of a `map`, in the order of the mapped values."""
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the end of all calls, at most `timeout` seconds; Ctrl-C cancels the rest."""
@@ -174,7 +187,7 @@ class LocalFutureList(list[LocalFuture]):
             raise
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
-        """Give what all calls returned; see `LocalFuture.result`."""
+        """Return the results of all calls; see `LocalFuture.result`."""
         self.wait(timeout)
         return [
             future.result(0 if timeout is not None else None, raise_on_failure) for future in self
@@ -182,14 +195,14 @@ class LocalFutureList(list[LocalFuture]):
 
 
 class Unmapped:
-    """A value that `map` hands to every call as it is."""
+    """A value that `map` passes to every call as it is."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 def settled(value: Any) -> Any:
-    """Put results in the place of local futures: of one, or of a list or tuple of them."""
+    """Return the result of a local future, or a list of those of several, else the value."""
     if isinstance(value, (LocalFuture, LocalFutureList)):
         return value.result()
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], LocalFuture):
@@ -200,7 +213,13 @@ def settled(value: Any) -> Any:
 def expand(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Make the arguments of each call of a `map`, by the rules of Prefect's task_runners.py."""
+    """Return the arguments of each call of a `map`, by the rules of Prefect's ``TaskRunner.map``.
+
+    Raises
+    ------
+    UsageError
+        No argument is iterable, or iterable ones differ in length.
+    """
     signature = inspect.signature(fn)
     given = dict(signature.bind(*args, **kwargs).arguments)
     spread = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
@@ -232,7 +251,10 @@ def expand(
 
 
 def _unwrap(value: Any) -> tuple[bool, Any]:
-    """Take off our and Prefect's annotations; say whether the value is not to be mapped over."""
+    """Return whether a value is marked as unmapped, and the value without its annotations.
+
+    Both our `Unmapped` and the annotations of Prefect are removed.
+    """
     if isinstance(value, Unmapped):
         return True, value.value
     theirs = sys.modules.get("prefect.utilities.annotations")

@@ -1,8 +1,8 @@
-"""Many things that Prefect takes for one.
+"""A sequence whose items Prefect does not visit.
 
-Prefect goes through all that is in the lists, tuples, dicts and dataclasses that a task is given or
-a flow returns, in search of futures (prefect 3.9.1, utilities/collections.py: visit_collection):
-0.1 ms for each file's record, twice for a batch, once more for a night.
+Prefect searches the lists, tuples, dicts and dataclasses among a task's arguments and a flow's
+results for futures, recursively (prefect 3.9.1, utilities/collections.py: visit_collection): 0.1 ms
+for each file's record, twice for a batch, once more for a night.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class OpaqueSequence(Sequence[T]):
-    """A sequence that is no list and no tuple, and is equal to those with the same items.
+    """An immutable sequence that is neither list nor tuple, but equal to those with the same items.
 
     Parameters
     ----------
     items : iterable
-        What it holds; read only.
+        The items; by default there are none.
     """
 
     __slots__ = ("_items",)

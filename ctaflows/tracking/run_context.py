@@ -1,4 +1,4 @@
-"""What a flow may ask about its own run, with and without Prefect."""
+"""Values of the current run, with and without Prefect: its scheduled time, its parameters."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ctaflows.tracking.tracked import in_run
 
 
 def moment() -> datetime:
-    """Give the time for which this run was meant; outside a run, the present.
+    """Return the time for which this run was scheduled, aware UTC; outside a run, the present time.
 
-    A run that waited for a worker until the next day still means the day it was scheduled for.
+    A run that waited for a worker until the next day is still about the day it was scheduled for.
     """
     now = datetime.now(UTC)
     if not in_run():
@@ -22,9 +22,9 @@ def moment() -> datetime:
 
 
 def parameters() -> dict[str, Any]:
-    """Give this run's parameters, for what makes its name; outside a run, none.
+    """Return this flow run's parameters, for functions that make its name; outside a run, none.
 
-    Those that have a default and were not given may be missing.
+    Parameters left at their default may be missing.
     """
     if not in_run():
         return {}
@@ -34,7 +34,7 @@ def parameters() -> dict[str, Any]:
 
 
 def task_parameters() -> dict[str, Any]:
-    """Give the parameters of this task run, for what makes its name."""
+    """Return this task run's parameters, for functions that make its name."""
     from prefect.runtime import task_run
 
     return dict(task_run.parameters)

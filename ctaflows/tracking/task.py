@@ -1,6 +1,6 @@
-"""The one decorator: an operation is a plain, typed function; a task is that function, tracked.
+"""Tasks that run with Prefect and without it: the `task` decorator.
 
-::
+An operation is a plain, typed function; a task is that function, tracked::
 
     @task(name="fetch-file", retries=2, retry_delay_seconds=10)
     def fetch_file(path: str, dest: Path) -> Transfer: ...
@@ -10,10 +10,10 @@
     fetch_file.submit(path, dest)        # at once in a thread; inside a flow by the task runner
     fetch_file.map(paths, unmapped(dest))
 
-Which one it is, ``CTAFLOWS_TRACK`` says at the time of the call (see
-`ctaflows.tracking.tracked.is_tracked`).
-A direct call does not retry: retries of requests live in the transport. Options are those of
-`prefect.task`; the type checker sees `prefect.Task[P, R]`.
+``CTAFLOWS_TRACK`` decides at the time of the call whether it is tracked (see
+`ctaflows.tracking.tracked.is_tracked`). A call that is not tracked does not use the task's retries;
+HTTP requests are retried in either case. Options are those of `prefect.task`; type checkers see
+`prefect.Task[P, R]`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class DualTask(Tracked):
-    """A plain function that is a Prefect task where it is tracked."""
+    """A plain function that runs as a Prefect task where it is tracked."""
 
     prefect_class = ("prefect.tasks", "Task")
 
@@ -46,22 +46,22 @@ class DualTask(Tracked):
         return prefect.task(self.fn, **self._options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function, or the task where it is tracked."""
+        """Run the function, or the Prefect task where it is tracked."""
         if is_tracked():
             return self.real(*args, **kwargs)
         if "return_state" in kwargs or "wait_for" in kwargs:
-            begun = self._submit_here(args, kwargs)
-            return begun.result() if isinstance(begun, LocalFuture) else begun
+            submitted = self._submit_to_thread(args, kwargs)
+            return submitted.result() if isinstance(submitted, LocalFuture) else submitted
         if not LocalFuture.any_made:
             return self.fn(*args, **kwargs)
         return self.fn(*map(settled, args), **{k: settled(v) for k, v in kwargs.items()})
 
     def with_options(self, **changes: Any) -> DualTask:
-        """Make a task of the same function with other options, as `prefect.Task.with_options`."""
+        """Return a task of the same function with other options, as `prefect.Task.with_options`."""
         return type(self)(self.fn, changes, self)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
-        """Begin a call and go on: by the flow's task runner where it is tracked, else in a thread.
+        """Start a call in the flow's task runner where it is tracked, else in a thread.
 
         Returns
         -------
@@ -69,13 +69,13 @@ class DualTask(Tracked):
             Both have ``result``, ``wait`` and ``state``.
         """
         if is_tracked() and _in_flow():
-            # self, not the real task: runners of processes and Dask pickle what they are given,
-            # and the two-faced object goes by reference, a real task with copies of its globals.
+            # self, not Prefect's task: task runners of processes and Dask pickle the task, which
+            # for this object is a reference, for Prefect's task a copy of its function's globals.
             with stopped_by_interruption():
                 return type(self.real).submit(self, *args, **kwargs)
-        return self._submit_here(args, kwargs)
+        return self._submit_to_thread(args, kwargs)
 
-    def _submit_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _submit_to_thread(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         wait_for = kwargs.pop("wait_for", None)
         return_state = kwargs.pop("return_state", False)
 
@@ -90,7 +90,7 @@ class DualTask(Tracked):
         return future.state
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
-        """Begin a call for each element of the iterable arguments, as `prefect.Task.map`.
+        """Start a call for each element of the iterable arguments, as `prefect.Task.map`.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class DualTask(Tracked):
         Raises
         ------
         UsageError
-            Untracked: nothing to map over, or iterables of different lengths.
+            Where it is not tracked: no argument is iterable, or iterable ones differ in length.
         """
         if kwargs.get("deferred") or (is_tracked() and _in_flow()):
             from prefect import unmapped as theirs
@@ -115,7 +115,7 @@ class DualTask(Tracked):
         kwargs.pop("deferred", None)
         wait_for, return_state = kwargs.pop("wait_for", None), kwargs.pop("return_state", False)
         futures = LocalFutureList(
-            self._submit_here(call_args, {**call_kwargs, "wait_for": wait_for})
+            self._submit_to_thread(call_args, {**call_kwargs, "wait_for": wait_for})
             for call_args, call_kwargs in expand(self.fn, args, kwargs)
         )
         if not return_state:
@@ -125,7 +125,7 @@ class DualTask(Tracked):
 
 
 def _in_flow() -> bool:
-    """Is there a flow run whose task runner can take a task?"""
+    """Return whether a flow run is going on, whose task runner can take a task."""
     context = sys.modules.get("prefect.context")
     return context is not None and context.FlowRunContext.get() is not None
 
@@ -139,14 +139,14 @@ if not TYPE_CHECKING:
         Parameters
         ----------
         fn : Callable, optional
-            The function, where the decorator stands without brackets.
+            The function, where the decorator is written without parentheses.
         **options : Any
-            Those of `prefect.task`.
+            Options of `prefect.task`.
 
         Returns
         -------
         DualTask
-            The function, which is a Prefect task where it is tracked.
+            The function, which runs as a Prefect task where it is tracked.
         """
         if fn is None:
             return lambda fn: DualTask(fn, options)
@@ -154,18 +154,18 @@ if not TYPE_CHECKING:
 
 
 def get_logger(name: str) -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Give the logger for an operation: the run's inside a run, else one of ``logging``.
+    """Return the logger of an operation: the run's logger inside a run, else one of ``logging``.
 
     Parameters
     ----------
     name : str
-        What the logger outside a run is called below ``ctaflows``.
+        Name below ``ctaflows`` of the logger outside a run.
     """
     if in_run():
         import prefect
 
         try:
             return prefect.get_run_logger()
-        except RuntimeError:  # MissingContextError: the run is only drawn, or not yet begun
+        except RuntimeError:  # MissingContextError: Flow.visualize, or a run that has not started
             pass
     return logging.getLogger(f"ctaflows.{name.removeprefix('ctaflows.')}")

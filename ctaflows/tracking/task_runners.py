@@ -1,20 +1,20 @@
-"""Task runners by a word: where a flow's tasks run is said when it runs, not in its code.
+"""Task runners by name: where a flow's tasks run is chosen when it runs, not in its code.
 
 ================  =================================================================
-``threads``       threads of the flow's own process, as without a word
-``dask``          processes on this machine, by a Dask cluster that lives as long as the run
-``dask:ADDRESS``  a Dask cluster that is there, such as ``dask:tcp://127.0.0.1:8786``
-``slurm``         Slurm jobs, as the workers of a Dask cluster that lives as long as the run
+``threads``       threads of the flow's own process; the default
+``dask``          processes on this machine: a Dask cluster that ends with the run
+``dask:ADDRESS``  an existing Dask cluster, such as ``dask:tcp://127.0.0.1:8786``
+``slurm``         Slurm jobs: the workers of a Dask cluster that ends with the run
 ================  =================================================================
 
-The word is that of ``ctaflows run FLOW --runner WORD``, or of ``CTAFLOWS_RUNNER`` in the
+The name is given by ``ctaflows run FLOW --runner``, or by ``CTAFLOWS_RUNNER`` in the
 environment of the process that runs the flow, such as ``job_variables.env`` of a deployment.
 
-What a Slurm job is, these say: ``CTAFLOWS_SLURM_QUEUE`` (partition), ``…_ACCOUNT``, ``…_CORES``
-(2), ``…_MEMORY`` (4GB), ``…_WALLTIME`` (04:00:00), ``…_JOBS`` (2, or 1-8 for as many as there is
-work for), ``…_INTERFACE`` (of the network between nodes), ``…_FOLDER`` (shared by all nodes, for
-logs and certificates, ``~/.cache/ctaflows/slurm``). The rest is dask-jobqueue's own configuration,
-``jobqueue.slurm`` in ``~/.config/dask``.
+Slurm jobs are described by these variables, with their defaults: ``CTAFLOWS_SLURM_QUEUE``
+(partition), ``…_ACCOUNT``, ``…_CORES`` (2), ``…_MEMORY`` (4GB), ``…_WALLTIME`` (04:00:00),
+``…_JOBS`` (2; 1-8 adapts to the work there is), ``…_INTERFACE`` (of the network between nodes),
+``…_FOLDER`` (shared by all nodes, for logs and certificates; ``~/.cache/ctaflows/slurm``). Other
+values come from dask-jobqueue's own configuration, ``jobqueue.slurm`` in ``~/.config/dask``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _INSTALL = "pip install 'ctaflows[dask]', where the flow runs and where its task
 
 @dataclass(frozen=True)
 class Choice:
-    """A word, understood.
+    """The parsed name of a task runner.
 
     Attributes
     ----------
     kind : str
         ``threads``, ``dask`` or ``slurm``.
     address : str or None
-        Of a Dask scheduler that is there.
+        Address of an existing Dask scheduler.
     """
 
     kind: str
@@ -52,22 +52,22 @@ class Choice:
 
     @property
     def needs_prefect(self) -> bool:
-        """Does it run tasks in other processes, which is Prefect's work?"""
+        """Whether tasks run in other processes, which needs a tracked flow run."""
         return self.kind != "threads"
 
     @property
     def is_elsewhere(self) -> bool:
-        """May tasks run on other machines?"""
+        """Whether tasks may run on other machines."""
         return self.kind == "slurm" or self.address is not None
 
 
 def parse(word: str) -> Choice:
-    """Understand a word.
+    """Parse the name of a task runner.
 
     Raises
     ------
     UsageError
-        It is none of those we know.
+        There is none of that name, or the scheduler's address has no host or port.
     """
     kind, _, address = word.strip().partition(":")
     if kind == "dask" and (address or ":" not in word):
@@ -78,7 +78,7 @@ def parse(word: str) -> Choice:
 
 
 def _complete(address: str, word: str) -> str:
-    """Give an address with its scheme: Dask takes one without for tcp."""
+    """Return a scheduler's address with its scheme, which is by default ``tcp`` as for Dask."""
     full = address if "://" in address else f"tcp://{address}"
     try:
         valid = bool(urlsplit(full).hostname) and bool(urlsplit(full).port)
@@ -93,17 +93,17 @@ def _complete(address: str, word: str) -> str:
 
 
 def from_environment() -> str | None:
-    """Give the word in ``CTAFLOWS_RUNNER``, None if there is none."""
+    """Return the value of ``CTAFLOWS_RUNNER``, or None."""
     return os.environ.get(VARIABLE) or None
 
 
 def make(word: str) -> TaskRunner[Any]:
-    """Make the task runner for a word; nothing is started yet.
+    """Return the task runner of a name; its cluster is not started yet.
 
     Raises
     ------
     UsageError
-        No such word, a setting that can't be one, or what it needs is not installed.
+        There is no task runner of that name, a setting is invalid, or packages are not installed.
     """
     choice = parse(word)
     if choice.kind == "threads":
@@ -114,7 +114,7 @@ def make(word: str) -> TaskRunner[Any]:
         from ctaflows.tracking.dask_runners import DaskRunner, SlurmRunner, is_in_worker
 
         if is_in_worker():
-            return make("threads")  # what a task submits, no cluster of its own takes
+            return make("threads")  # for tasks that a task submits
         if choice.address is not None:
             return DaskRunner(address=choice.address)
         if choice.kind == "dask":
@@ -129,14 +129,14 @@ def make(word: str) -> TaskRunner[Any]:
 
 
 def check(word: str) -> None:
-    """See whether a task runner could start here and now: before a run is made for nothing.
+    """Check, before a run is created, that a task runner can start on this machine.
 
     Raises
     ------
     NetworkError
         No scheduler answers at the address.
     UsageError
-        As for `make`; Slurm's commands are not here.
+        As for `make`; or ``sbatch`` is not installed.
     """
     choice = parse(word)
     if choice.address is not None:

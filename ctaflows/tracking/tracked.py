@@ -1,7 +1,7 @@
-"""What tasks and flows share: one object with two faces, and the rule that picks the face.
+"""The base class of tasks and flows, and the rule that decides whether a call is tracked.
 
-The first face is the plain function. The second is Prefect's object for it, made when it is first
-asked for, so that a program which tracks nothing never imports Prefect (1 s, 80 MB).
+A `Tracked` object is a plain function. It is also Prefect's object for that function, which is
+created at the first use: a program that tracks nothing never imports Prefect (1 s, 80 MB).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _mode: ContextVar[str | None] = ContextVar("ctaflows_track", default=None)
 
 @contextmanager
 def tracking(mode: str) -> Iterator[None]:
-    """Set what is tracked within a block, whatever ``CTAFLOWS_TRACK`` says.
+    """Override ``CTAFLOWS_TRACK`` within a block.
 
     Parameters
     ----------
     mode : str
-        ``auto``: track inside Prefect runs; ``always``; ``never``.
+        ``auto`` (track inside Prefect runs), ``always`` or ``never``.
     """
     token = _mode.set(mode)
     try:
@@ -41,7 +41,7 @@ def tracking(mode: str) -> Iterator[None]:
 
 
 def is_tracked() -> bool:
-    """Would a call of an operation be tracked by Prefect here and now?
+    """Return whether a call of an operation would be tracked by Prefect in this context.
 
     Raises
     ------
@@ -62,33 +62,33 @@ def is_tracked() -> bool:
 
 
 def in_run() -> bool:
-    """Is a Prefect flow run or task run (or the drawing of a flow) going on in this context?"""
-    # Who has not imported prefect.context is in no run.
+    """Return whether this is in a Prefect flow run or task run, or in ``Flow.visualize``."""
+    # in a run, prefect.context has been imported
     context = sys.modules.get("prefect.context")
     if context is None:
         return False
     for name in ("FlowRunContext", "TaskRunContext"):
-        # While another thread is still importing the module, the class may not be there yet.
+        # missing while another thread is still importing the module
         kind = getattr(context, name, None)
         if kind is not None and kind.get() is not None:
             return True
-    # Flow.visualize calls the function outside any run and trusts tasks not to run their bodies
-    # (prefect 3.9.1, flows.py: visualize).
-    drawing = sys.modules.get("prefect.utilities.visualization")
-    return drawing is not None and drawing.get_task_viz_tracker() is not None
+    # Flow.visualize calls the function outside any run, and relies on tasks not to run their
+    # functions (prefect 3.9.1, flows.py: visualize).
+    visualization = sys.modules.get("prefect.utilities.visualization")
+    return visualization is not None and visualization.get_task_viz_tracker() is not None
 
 
 class Tracked:
-    """A plain function that can also be Prefect's object for it.
+    """A plain function that is also Prefect's object for it, a task or a flow.
 
     Parameters
     ----------
     fn : Callable
         The function, synchronous and typed.
     options : dict
-        What Prefect's decorator takes; for a derived object, what its ``with_options`` takes.
+        Options of Prefect's decorator; of ``with_options`` where there is a `base`.
     base : Tracked, optional
-        The object this one is derived from.
+        The object from which ``with_options`` made this one.
 
     Raises
     ------
@@ -96,8 +96,8 @@ class Tracked:
         The function is asynchronous.
     """
 
-    # Not in __dict__: Prefect's Dask client copies that into a function it sends to the workers
-    # (prefect-dask 0.3.7, client.py: wraps), and a lock or the function's globals can't be sent.
+    # Not in __dict__: Prefect's Dask client copies that into the function it sends to workers
+    # (prefect-dask 0.3.7, client.py: wraps), and a lock or the function's globals can't be pickled.
     __slots__ = ("_base", "_lock", "_options", "_real", "fn")
 
     #: Module and name of Prefect's class.
@@ -116,12 +116,12 @@ class Tracked:
         functools.update_wrapper(cast("Callable[..., Any]", self), fn)
 
     def _build(self) -> Any:
-        """Make Prefect's object."""
+        """Create Prefect's object."""
         raise NotImplementedError
 
     @property
     def real(self) -> Any:
-        """Prefect's own object, made when first asked for (this imports Prefect)."""
+        """Prefect's own object, created at the first access, which imports Prefect."""
         if self._real is None:
             with self._lock:
                 if self._real is None:
@@ -130,7 +130,7 @@ class Tracked:
 
     @property
     def name(self) -> str:
-        """The name under which runs are tracked."""
+        """The name of the task or flow in Prefect."""
         if self._loaded_class() is not None:
             return str(self.real.name)
         own = self._options.get("name") or (self._base.name if self._base else None)
@@ -141,7 +141,7 @@ class Tracked:
 
     @classmethod
     def _loaded_class(cls) -> Any:
-        """Prefect's class, or None as long as nobody has imported it."""
+        """Return Prefect's class, or None as long as its module is not imported."""
         module, name = cls.prefect_class
         return getattr(sys.modules.get(module), name, None)
 
@@ -153,10 +153,10 @@ class Tracked:
             return self._loaded_class() or type(self)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute == "real":  # making it raised an AttributeError, of which this is the end
+        if attribute == "real":  # the property raised an AttributeError
             raise AttributeError(f"Prefect's object for {self.__qualname__} could not be made")
-        # Private names are asked for by Prefect's own code, or on the chance by IPython and the
-        # like: these must not make Prefect be imported.
+        # Private names are looked up by Prefect's own code, but also by IPython and the like, which
+        # must not import Prefect.
         if attribute.startswith("__") or (
             attribute.startswith("_") and self._loaded_class() is None
         ):
@@ -164,8 +164,8 @@ class Tracked:
         return getattr(self.real, attribute)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
-        # Prefect sets _storage and _entrypoint on flows, persist_result on tasks: that is for its
-        # own object.
+        # Prefect sets _storage and _entrypoint on flows, and persist_result on tasks: these belong
+        # to its own object.
         if attribute.startswith("__"):
             object.__setattr__(self, attribute, value)
         else:
@@ -182,13 +182,13 @@ class Tracked:
         return (type(self), (self.fn, self._options))
 
     def _importable(self) -> bool:
-        """Can another process find this object by its module and name?"""
+        """Return whether another process can import this object by its module and name."""
         module = sys.modules.get(self.__module__)
         if module is None or self.__module__ == "__main__":
             return False
         # A script that Prefect loads by its path is in sys.modules under a name that no other
-        # process can import; it shows by having a __path__ without being a package
-        # (prefect 3.9.1, utilities/importtools.py: load_script_as_module).
+        # process can import; it has a __path__ without being a package (prefect 3.9.1,
+        # utilities/importtools.py: load_script_as_module).
         file = getattr(module, "__file__", None)
         if file and hasattr(module, "__path__") and Path(file).name != "__init__.py":
             return False
@@ -199,12 +199,12 @@ class Tracked:
 
 
 def _derive(base: Tracked, options: dict[str, Any]) -> Tracked:
-    """Make an object derived from `base` again after pickling."""
+    """Return an object made by ``with_options`` from `base`, when it is unpickled."""
     return type(base)(base.fn, options, base)
 
 
 def _find(module: str, qualname: str) -> Any:
-    """Give the object of that name, for one that was pickled by reference."""
+    """Return the object of a module and name, when it is unpickled."""
     found: Any = __import__(module, fromlist=["_"])
     for part in qualname.split("."):
         found = getattr(found, part)

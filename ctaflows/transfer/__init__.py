@@ -1,1 +1,1 @@
-"""Moving files: planned by pure functions, carried out by thin ones, proven."""
+"""Transfers of files: what to do (decide), downloads, uploads, verification, manifests."""

@@ -1,4 +1,7 @@
-"""Remote, local, policy → actions. Pure: what is to be done, before anything is done."""
+"""Decisions before a transfer: which files to fetch, skip or compare, and which are extraneous.
+
+What decides is pure; the functions at the end read and change local folders.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry, Transfer
 
-#: Local file systems and HTTP dates keep whole seconds at least.
+#: Times that differ by less are equal: file systems and HTTP dates may keep whole seconds only.
 _SAME_TIME_S = 1.0
 
-
-#: What a file that is here must share with the one at the storage to be left alone: a proof in the
-#: manifest and the time, or else the checksum; the checksum, computed again; or the size alone.
+#: What is compared, beside the size, before a local file is left as it is: ``proof``, the time and
+#: the verified checksum in the manifest, else the checksum of the file; ``checksum``, the checksum
+#: of the file; ``size``, nothing more.
 Check = Literal["proof", "checksum", "size"]
 
 
 class Action(enum.Enum):
-    """What to do with one file."""
+    """What to do with one file, see `decide`."""
 
     FETCH = "fetch"
     COMPARE = "compare"
@@ -37,14 +40,14 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """A file that is here already.
+    """An existing local file.
 
     Attributes
     ----------
     size_bytes : int
         Its size.
     mtime : float
-        Its time of last change, seconds since 1970.
+        Time of the last modification, seconds since 1970.
     is_special : bool
         Is it a device, a pipe or a socket?
     """
@@ -56,48 +59,49 @@ class LocalState:
 
 def decide(
     entry: Entry,
-    here: LocalState | None,
-    proof: Transfer | None = None,
+    local: LocalState | None,
+    record: Transfer | None = None,
     *,
     check: Check = "proof",
 ) -> tuple[Action, str]:
-    """Decide what to do with a file, and say why.
+    """Return what to do with a remote file, and the reason.
 
     Parameters
     ----------
     entry : Entry
-        The file at the storage.
-    here : LocalState or None
-        The file here, if there is one.
-    proof : Transfer or None
-        What the manifest says of an earlier transfer to the same place.
+        The remote file.
+    local : LocalState or None
+        The local file, if there is one.
+    record : Transfer or None
+        The manifest's record of an earlier transfer to the same local file.
     check : {"proof", "checksum", "size"}
-        What a file that is here must share with the one there, see `Check`. The size alone is
-        quick, and blind to damage.
+        What is compared, see `Check`. The size alone is quick, but finds no damage.
 
     Returns
     -------
     action : Action
-        ``COMPARE`` means: compute the checksum of the file here, fetch if it differs. ``WRITE``
-        means: write the bytes into the device or pipe that is here.
+        ``COMPARE``: compute the local file's checksum, and fetch the file if it differs. ``WRITE``:
+        write the bytes into the device or pipe at the local path.
     why : str
-        For a dry run.
+        The reason, for a dry run.
     """
     if entry.error is not None:
         return Action.FETCH, f"it can't be described: {entry.error}"
-    if here is None:
+    if local is None:
         return Action.FETCH, "not here"
-    if here.is_special:
-        return Action.WRITE, "into what is no file"
-    if here.size_bytes != entry.size_bytes:
-        return Action.FETCH, f"size differs: {here.size_bytes} here, {entry.size_bytes} there"
+    if local.is_special:
+        return Action.WRITE, "into a device or pipe"
+    if local.size_bytes != entry.size_bytes:
+        return Action.FETCH, f"size differs: {local.size_bytes} here, {entry.size_bytes} there"
     if check == "size":
         return Action.SKIP, "same size"
-    same_time = entry.mtime is not None and abs(entry.mtime.timestamp() - here.mtime) < _SAME_TIME_S
+    same_time = (
+        entry.mtime is not None and abs(entry.mtime.timestamp() - local.mtime) < _SAME_TIME_S
+    )
     if entry.checksums:
-        proven = proof is not None and proof.verified and proof.checksum in entry.checksums
-        if proven and same_time and check == "proof":
-            return Action.SKIP, "proven by the manifest"
+        verified = record is not None and record.verified and record.checksum in entry.checksums
+        if verified and same_time and check == "proof":
+            return Action.SKIP, "verified, by its line in the manifest"
         return Action.COMPARE, "same size, checksum to be compared"
     if same_time:
         return Action.SKIP, "same size and time, no checksum to compare"
@@ -111,80 +115,84 @@ def batches(
     max_bytes: int = 8 << 30,
     max_batches: int = 85,
 ) -> list[list[Entry]]:
-    """Cut files into batches, in order: a task run for each batch, not for each file.
+    """Split files into batches, in order, for one task run each.
 
-    A Prefect server pays tens of milliseconds of CPU for a task run, and loses runs when thousands
-    come at once; a batch should be at least a second of work.
+    A task run costs a Prefect server tens of milliseconds of CPU, and a server loses runs when
+    thousands start at once (measured with Prefect 3.9.1); a batch should take at least a second.
 
     Parameters
     ----------
     entries : iterable of Entry
-        Files.
-    max_files, max_bytes : int
-        A batch ends before it would hold more; a single larger file is a batch of its own.
+        The files.
+    max_files : int
+        Greatest number of files of a batch.
+    max_bytes : int
+        Greatest size of a batch, 8 GiB by default; a larger file is a batch of its own.
     max_batches : int
-        Where more batches than this would come of it, all of them are made larger.
+        Greatest number of batches: where there would be more, both limits above are doubled until
+        there are not.
     """
     entries = list(entries)
-    cut = _cut(entries, max_files, max_bytes)
-    while len(cut) > max_batches:
+    parts = _split(entries, max_files, max_bytes)
+    while len(parts) > max_batches:
         max_files, max_bytes = 2 * max_files, 2 * max_bytes
-        cut = _cut(entries, max_files, max_bytes)
-    return cut
+        parts = _split(entries, max_files, max_bytes)
+    return parts
 
 
-def _cut(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entry]]:
-    done: list[list[Entry]] = []
+def _split(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[Entry]]:
+    parts: list[list[Entry]] = []
     size = 0
     for entry in entries:
         more = entry.size_bytes or 0
-        if not done or len(done[-1]) >= max_files or size + more > max_bytes:
-            done.append([])
+        if not parts or len(parts[-1]) >= max_files or size + more > max_bytes:
+            parts.append([])
             size = 0
-        done[-1].append(entry)
+        parts[-1].append(entry)
         size += more
-    return done
+    return parts
 
 
-# -- what is extraneous ----------------------------------------------------------------------------
+# -- extraneous files ------------------------------------------------------------------------------
 #
-# What a destination holds too much: decided purely, carried out on request only.
+# Files of a mirror that its source does not have. They are deleted on request only.
 
-#: What `dl1.report.inspection_cache` and `events` keep in a night's folder is not the source's.
+#: Files that ctaflows keeps in a mirror, also `dl1.report.inspection_cache` and `reporting.events`.
 _OURS = {NAME, "inspections.jsonl", ".complete"}
 
 
 def extraneous(
-    here: Iterable[str],
-    there: Collection[str],
-    empty: Collection[str],
+    mirror: Iterable[str],
+    source: Collection[str],
+    unseen: Collection[str],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> tuple[list[str], list[str]]:
-    """Say which files of a mirror its source does not have.
+    """Return the files of a mirror that its source does not have.
 
     Parameters
     ----------
-    here : iterable of str
+    mirror : iterable of str
         Files of the mirror, relative to it, with ``/``.
-    there : collection of str
-        Files of the source, likewise, whatever the patterns say of them.
-    empty : collection of str
-        Directories of the source that were shown empty, or not at all, likewise; "" is the source
-        itself. A dCache door shows one that it can't list like this, so nothing below it is
-        superfluous.
+    source : collection of str
+        All files of the source, relative to it, also those that the patterns do not select.
+    unseen : collection of str
+        Directories of the source, relative to it, whose listing was empty or failed; "" is the
+        source itself. A dCache door may show a directory that it can't list as empty, so no file
+        below one counts as extraneous.
     include, exclude : sequence of str
-        Files that are not selected are left alone.
+        Patterns; a file that they do not select is not extraneous.
 
     Returns
     -------
-    superfluous, protected : list of str
-        To be deleted; not to be deleted, since what the source has there can't be told.
+    extraneous, protected : list of str
+        Files to be deleted; and files that must stay since it is unknown whether the source has
+        them.
     """
-    known, unknown = set(there), set(empty)
+    known, unknown = set(source), set(unseen)
     extra: list[str] = []
     protected: list[str] = []
-    for name in here:
+    for name in mirror:
         if name in known or _is_ours(name) or not selected(name, include, exclude):
             continue
         (protected if _parents(name) & unknown else extra).append(name)
@@ -197,14 +205,17 @@ def _parents(name: str) -> set[str]:
 
 
 def _is_ours(name: str) -> bool:
-    """Is it a manifest, what else is kept beside it, or what a transfer left to go on from?"""
+    """Return whether ctaflows made the file: a manifest and the like, or an unfinished download."""
     last = name.rpartition("/")[2]
     is_part = last.startswith(".") and (last.endswith(".part") or ".part." in last)
     return last in _OURS or is_part
 
 
 def files_here(folder: Path) -> Iterator[str]:
-    """Give all files below a folder, relative to it; links are not followed."""
+    """Yield the paths of all files below a local folder, relative to it.
+
+    Links to folders are not followed; where there is no folder there are no files.
+    """
 
     def unreadable(why: OSError) -> None:
         raise local_error(why, folder) from why
@@ -216,34 +227,39 @@ def files_here(folder: Path) -> Iterator[str]:
 
 
 def unseen(walked: Sequence[tuple[str, list[str], list[str]]]) -> list[str]:
-    """Give the folders here of whose files nothing is seen: links, and those without any file.
+    """Return the local folders whose content is unknown: links to folders, and those without files.
 
-    An empty folder may be the place of a disk that is not mounted, and what is behind a link is not
-    uploaded: nothing may be deleted elsewhere because it is not seen there.
+    An empty folder may be the mount point of a disk that is not mounted, and what a link leads to
+    is not uploaded: that nothing is seen there is no reason to delete remote files.
 
     Parameters
     ----------
     walked : sequence of (str, list, list)
-        What `os.walk` gave, from the top down; "" stands for the first folder.
+        The items of `os.walk`, from the top down.
+
+    Returns
+    -------
+    list of str
+        Relative to the first folder, which is "".
     """
-    found: list[str] = []
+    folders_unseen: list[str] = []
     has_files: set[str] = set()
     for where, folders, names in reversed(walked):
         inside = [os.path.join(where, name) for name in folders]  # noqa: PTH118
         linked = {path for path in inside if os.path.islink(path)}  # noqa: PTH114
         if names or any(path in has_files for path in inside if path not in linked):
             has_files.add(where)
-            found += linked
+            folders_unseen += linked
         else:
-            found.append(where)
+            folders_unseen.append(where)
     top = walked[0][0] if walked else ""
     if os.path.islink(top):  # noqa: PTH114
-        found.append(top)
-    return ["" if path == top else os.path.relpath(path, top) for path in found]
+        folders_unseen.append(top)
+    return ["" if path == top else os.path.relpath(path, top) for path in folders_unseen]
 
 
 def remove_here(folder: Path, names: Iterable[str]) -> None:
-    """Delete files below a folder, and the folders that become empty by it."""
+    """Delete files below a local folder, and the folders in it that become empty."""
     try:
         for name in names:
             file = folder / name

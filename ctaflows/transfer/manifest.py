@@ -1,4 +1,4 @@
-"""manifest.jsonl: the proof of each file, one JSON line a file, appended as files finish."""
+"""``manifest.jsonl``: the record of each file's transfer, a JSON line appended when it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "manifest.jsonl"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-# a line begins so; one whose path needs escapes is read to its end
+# the start of a line; one whose path is escaped in JSON does not match, and is parsed as a whole
 _PATH = re.compile(rb'\{"path": "([^"\\]*)"')
 
 
@@ -30,15 +30,20 @@ class Manifest:
     Parameters
     ----------
     file : Path
-        Where it lies; made with the first line.
+        Its path; the file is created with the first line.
     of : iterable of str, optional
-        Remote paths of which alone the proofs are wanted: to pass over the others takes a tenth of
-        the time, and each batch of a large night would read them all.
+        The remote paths whose records are wanted; by default all. To skip a line takes a tenth of
+        the time of reading it, which counts where each batch of a large night reads the manifest.
 
     Attributes
     ----------
     proofs : dict of str to Transfer
-        Remote path to what the manifest says of it. The last line of a path counts.
+        The record of each remote path: the last line of that path.
+
+    Raises
+    ------
+    CtaflowsError
+        The file exists but can't be read, see `part_file.local_error`.
     """
 
     def __init__(self, file: Path, *, of: Iterable[str] | None = None) -> None:
@@ -51,9 +56,9 @@ class Manifest:
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Keep the file open from the first line on: thousands of them cost a third less.
+        """Keep the file open from the first line to the block's end: a third faster for thousands.
 
-        It belongs to one caller at a time, as its lines do.
+        Only one block at a time may do so.
         """
         self._keeps = True
         try:
@@ -65,17 +70,16 @@ class Manifest:
                 os.close(kept)
 
     def record(self, done: Transfer) -> None:
-        """Append the line of a file that has finished, if it says anything new.
+        """Append the record of a file, unless the manifest has it already.
 
-        A file that was left as it is has nothing new to say where its last line says the same: that
-        it is verified, or is not; that it failed, or did not; and its checksum, where nothing has
-        verified it.
+        A transfer is always recorded. A file that was skipped is recorded only if its last record
+        differs in ``verified`` or ``error``, or, where it is not verified, in the checksum.
         """
         if self._is_news(done):
             self.append(done)
 
     def note(self, done: Transfer) -> None:
-        """Take in what another process has recorded."""
+        """Take over into `proofs` what another process has written to the file."""
         if self._is_news(done):
             self.proofs[done.path] = done
 
@@ -88,7 +92,7 @@ class Manifest:
         return not known.verified and done.checksum not in (None, known.checksum)
 
     def append(self, transfer: Transfer) -> None:
-        """Append the line of a file that has finished."""
+        """Append the record of a file."""
         values = transfer.to_dict()
         values["local"] = self._relative(transfer.local)
         line = _encode(values) + "\n"
@@ -97,9 +101,10 @@ class Manifest:
         self.proofs[transfer.path] = transfer
 
     def _relative(self, local: str) -> str:
-        """Write a path below the manifest's folder relative to it: folders are moved about.
+        """Return a path relative to the manifest's folder, which may be moved with its files.
 
-        Any other is written whole, since it is read as seen from there.
+        A path outside that folder is returned absolute, since the reader takes relative ones to be
+        below it.
         """
         if not self._folder or (self._folder != "/" and local.startswith(self._folder)):
             return local.removeprefix(self._folder)
@@ -124,28 +129,28 @@ class Manifest:
 
     def _opened(self) -> int:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        # one write to a file opened for appending: lines of several threads don't mix
+        # O_APPEND and one write a line: lines of several processes don't mix
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        if self.file.name != NAME:  # a person has chosen it, perhaps a link or a device
+        if self.file.name != NAME:  # chosen by the user: may be a link or a device
             return os.open(self.file, flags | os.O_CLOEXEC, 0o666)
         return open_ours(self.file, flags, may_be_linked=True)
 
 
 def _content(file: Path) -> bytes:
-    """Read a file that a person has chosen; what is no file tells nothing."""
+    """Return the content of a manifest that the user has chosen; empty for a device or pipe."""
     return b"" if is_special(file) else file.read_bytes()
 
 
 def _prefix(file: Path) -> str:
-    """Give what the paths below a manifest's folder begin with."""
+    """Return the prefix of the paths below a manifest's folder."""
     folder = os.fspath(file.parent)
     return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def _read(file: Path, of: Iterable[str] | None = None) -> tuple[dict[str, Transfer], bool]:
-    """Read what is there, and tell whether the last line was cut short, as by a kill.
+    """Return the records by path, and whether the last line is incomplete, as after a kill.
 
-    What is no proof is passed over.
+    Lines that are no records are skipped.
     """
     found: dict[str, Transfer] = {}
     try:

@@ -1,7 +1,8 @@
-"""A file that is not whole yet: its bytes so far, and what a later run needs to go on.
+"""Part files: the bytes of an unfinished download, and what a later run needs to resume it.
 
-``.NAME.part`` lies beside the target, ``.NAME.part.json`` tells what source it belongs to. A file
-that comes in several ranges has ``.NAME.part.ranges`` too, which tells what is there of each.
+For the target ``NAME`` there are, in the same folder, ``.NAME.part`` with the bytes,
+``.NAME.part.json`` with the identity of the remote file (size, checksums, ETag, time), and, for a
+download in several ranges, ``.NAME.part.ranges`` with what has been written of each.
 """
 
 from __future__ import annotations
@@ -39,46 +40,48 @@ if TYPE_CHECKING:
     Rest = Sequence[bytes | memoryview]
 
 _READ_BYTES = 1 << 20
-_GLANCE_S = 0.05
-_VERSIONS = "answers"  # in the journal; left out until the first answer, as 0.1.0 always does
-_MAX_PIECES = 1024  # of one call, IOV_MAX of Linux
-#: What lies beside a part, by the end of its name.
+_POLL_S = 0.05
+_VERSIONS = "answers"  # key in the journal; missing before the first answer, and in 0.1.0
+_MAX_PIECES = 1024  # buffers of one call: IOV_MAX of Linux
+#: Endings of the names of the files beside a part file.
 BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
 _MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
 
 
 class NobodyReads(UsageError):
-    """The reader of a pipe has gone away."""
+    """The reader of a pipe has closed it."""
 
 
 class Part:
-    """The unfinished file of one target, held by one process at a time.
+    """The part file of one target, locked by one process at a time.
 
     Parameters
     ----------
     target : Path
-        The final name. Its folder is made.
+        The final path. Its folder is created.
     entry : Entry
-        The source. Bytes that belong to another source are thrown away.
+        The remote file. Bytes of another version of it are discarded.
     stop : threading.Event, optional
-        Ends the waiting for another process that holds the part.
+        Ends the wait for another process that holds the part file.
 
     Attributes
     ----------
     waited : bool
-        Was another process at the same file?
+        Did another process hold it?
     size_bytes : int
-        Bytes that are there and belong to the source.
+        Number of bytes from the start that are of this version of the remote file.
     versions : dict
-        ETag and Last-Modified of the answers that the bytes are from, by server; an earlier run's
-        count too.
+        ETag and Last-Modified of the responses that the bytes are from, by server, including those
+        of earlier runs.
 
     Raises
     ------
     UsageError
-        No right to write there.
+        The file can't be written.
     NoSpace
         The disk is full.
+    Stopped
+        The event was set while another process held the part file.
     """
 
     def __init__(self, target: Path, entry: Entry, stop: threading.Event | None = None) -> None:
@@ -96,7 +99,7 @@ class Part:
         except OSError as why:
             raise local_error(why, target) from why
         try:
-            self._adopt(entry)
+            self._resume_or_restart(entry)
         except OSError as why:
             self._stream.close()
             raise local_error(why, target) from why
@@ -107,8 +110,8 @@ class Part:
     def __exit__(self, *exc: object) -> None:
         self._stream.close()
 
-    def _adopt(self, entry: Entry) -> None:
-        # without a sum, a tag or a time nobody can tell whether the source is still the same
+    def _resume_or_restart(self, entry: Entry) -> None:
+        # without checksum, ETag or time it is unknown whether the remote file is still the same
         is_known = bool(entry.checksums or entry.etag or entry.mtime)
         source, versions = _read_journal(self._journal)
         if is_known and source == self._source:
@@ -127,22 +130,23 @@ class Part:
     def check_version(
         self, head: Head, entry: Entry, *, is_sized: bool = True, is_proven: bool = False
     ) -> None:
-        """Note the version of an answer whose bytes are about to come.
+        """Check and record the version of a response before its body is written.
 
         Parameters
         ----------
         head, entry
             As for `answers.check_version`.
         is_sized : bool
-            Without a length only the whole counts, so that no later run may go on from its bytes.
+            Does the response give its length? A body without one can't be checked for truncation,
+            so the journal is removed, and no later run resumes from its bytes.
         is_proven : bool
-            Will the whole be compared with a checksum? It tells more than versions, of which the
-            servers behind one name may write several.
+            Will the complete file be compared with a checksum? Versions are not compared then: the
+            servers behind one name may write different ETags for the same file.
 
         Raises
         ------
         SourceChanged
-            Those before it were of another one.
+            Earlier bytes are from another version.
         """
         n_before = len(self.versions)
         if not is_proven:
@@ -156,7 +160,7 @@ class Part:
             raise local_error(why, self.target) from why
 
     def cut(self, size_bytes: int) -> None:
-        """Throw away what comes after so many bytes; a later run may go on from there."""
+        """Truncate the file to a size from which a later run may resume."""
         try:
             self._stream.truncate(size_bytes)
             self._stream.seek(size_bytes)
@@ -166,7 +170,7 @@ class Part:
             raise local_error(why, self.target) from why
 
     def restart(self) -> None:
-        """Throw the bytes away."""
+        """Discard all bytes."""
         self.versions = {}
         self.ranges_path.unlink(missing_ok=True)
         self._stream.seek(0)
@@ -174,22 +178,30 @@ class Part:
         self.size_bytes = 0
 
     def read_back(self) -> Iterator[bytes]:
-        """Give the bytes that are there, block by block, and stand at their end."""
+        """Yield the bytes so far in blocks; the next `write` appends to them."""
         self._stream.seek(0)
         while block := self._stream.read(_READ_BYTES):
             yield block
 
     def read_at(self, start: int, end: int, block_bytes: int = _READ_BYTES) -> Iterator[bytes]:
-        """Give the bytes of a range, block by block."""
+        """Yield the bytes of a range in blocks.
+
+        Raises
+        ------
+        Truncated
+            The file ends before the range does.
+        """
         while start < end:
             block = os.pread(self._stream.fileno(), min(block_bytes, end - start), start)
             if not block:
-                raise Truncated("The part file was cut by somebody else", where=str(self.path))
+                raise Truncated(
+                    "The part file was truncated by another program", where=str(self.path)
+                )
             yield block
             start += len(block)
 
     def write_at(self, pieces: list[bytes], where: int) -> None:
-        """Put bytes anywhere; for many threads at once."""
+        """Write bytes at an offset; may be called from many threads at once."""
         descriptor = self._stream.fileno()
 
         def put(rest: Rest, n_done: int) -> int:
@@ -201,7 +213,7 @@ class Part:
             raise local_error(why, self.target) from why
 
     def write(self, pieces: list[bytes]) -> None:
-        """Append bytes. They are the system's at once: a kill of this process loses none."""
+        """Append bytes by unbuffered system calls, so that a kill of this process loses none."""
         descriptor = self._stream.fileno()
 
         def append(rest: Rest, _: int) -> int:
@@ -215,13 +227,19 @@ class Part:
             raise local_error(why, self.target) from why
 
     def finish(self, mtime: float | None) -> None:
-        """Give the file its final name, after its bytes have reached the disk."""
+        """Sync the bytes to disk, then move the file to its final path.
+
+        Parameters
+        ----------
+        mtime : float or None
+            Modification time to set, seconds since 1970.
+        """
         try:
             if mtime is not None:
                 os.utime(self._stream.fileno(), (mtime, mtime))
             os.fsync(self._stream.fileno())
             if os.fstat(self._stream.fileno()).st_ino != self.path.stat().st_ino:
-                # a file whose own name is that of our part
+                # such as the target of another download, whose name is that of this part file
                 raise FileExistsError(errno.EEXIST, "another file took the part's place")
             self.path.replace(self.target)
             self.ranges_path.unlink(missing_ok=True)
@@ -231,28 +249,30 @@ class Part:
             raise local_error(why, self.target) from why
 
     def discard(self) -> None:
-        """Remove the bytes and the journal."""
+        """Remove the part file and the files beside it."""
         self.path.unlink(missing_ok=True)
         self.ranges_path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
 
 
 class Pipe:
-    """What bytes are written into in order, and can't be taken back from; stands for a `Part`.
+    """A device, pipe or stream to download into, with the methods of `Part`.
+
+    Bytes are written in order, and can't be read back or discarded.
 
     Parameters
     ----------
     descriptor : int
-        A device, a pipe or a stream.
+        Open file descriptor of the device, pipe or stream.
     name : str
-        What it is called.
+        Its name, for messages.
 
     Attributes
     ----------
     size_bytes : int
-        Bytes that were written.
+        Number of bytes written.
     versions : dict
-        As of `Part`.
+        As for `Part`.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -261,7 +281,7 @@ class Pipe:
         self.versions: Versions = {}
 
     def write(self, pieces: list[bytes]) -> None:
-        """Write bytes, waiting for who reads them."""
+        """Write bytes, as fast as the reader takes them."""
         try:
             for piece in pieces:
                 rest = memoryview(piece)
@@ -275,12 +295,18 @@ class Pipe:
     def check_version(
         self, head: Head, entry: Entry, *, is_sized: bool = True, is_proven: bool = False
     ) -> None:
-        """Do as `Part.check_version`; nothing is kept for a later run."""
+        """Check the version of a response as `Part.check_version` does; nothing is stored."""
         if not is_proven:
             check_version(head, entry, self.versions)
 
     def restart(self) -> None:
-        """Begin anew, which can be done before the first byte alone."""
+        """Restart the download, which is possible only before the first byte.
+
+        Raises
+        ------
+        StorageError
+            Bytes have been written.
+        """
         if self.size_bytes:
             raise StorageError(
                 "The transfer can't go on: some bytes were written, and the server has no ranges",
@@ -290,22 +316,25 @@ class Pipe:
         self.versions = {}
 
     def cut(self, size_bytes: int) -> None:
-        """Refuse to take bytes back."""
+        """Restart the download: written bytes can't be truncated, see `restart`."""
         self.restart()
 
     def read_back(self) -> Iterator[bytes]:
-        """Give none of the bytes; they are gone."""
+        """Restart the download: written bytes can't be read back, see `restart`."""
         self.restart()
         return iter(())
 
     def discard(self) -> None:
-        """Do nothing: nothing can be taken back."""
+        """Do nothing: written bytes can't be removed."""
 
 
 def tidy(target: str) -> None:
-    """Remove what a kill left beside a file that is in place, unless somebody is at it."""
+    """Remove the part files that a killed process left beside a complete file.
+
+    Part files that another process holds stay.
+    """
     part = part_name(target)
-    # of what a fetch leaves, its journal goes last
+    # `Part.finish` removes the journal last
     if not os.path.lexists(part + ".json") and not os.path.lexists(part):
         return
     with contextlib.suppress(OSError, UsageError):
@@ -313,8 +342,8 @@ def tidy(target: str) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino != os.lstat(part).st_ino:
-                return  # another process has begun meanwhile
-            for ending in (*BESIDE_ENDINGS, ""):  # who finds the part leaves the others alone
+                return  # another process has started a download meanwhile
+            for ending in (*BESIDE_ENDINGS, ""):  # the part file last: it is the lock
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(part + ending)  # noqa: PTH108
         finally:
@@ -322,7 +351,7 @@ def tidy(target: str) -> None:
 
 
 def _write_all(put: Callable[[Rest, int], int], pieces: list[bytes]) -> None:
-    """Write pieces by a function that gets them, and how many bytes it has written before."""
+    """Write all pieces by a function of the rest and of the number of bytes written before it."""
     n_bytes = sum(map(len, pieces))
     n_done = put(pieces if len(pieces) <= _MAX_PIECES else [b"".join(pieces)], 0)
     while n_done < n_bytes:  # the disk is full, or a signal came
@@ -336,18 +365,31 @@ def _pwritev(descriptor: int, rest: Rest, where: int) -> int:
 
 
 def part_path(target: Path) -> Path:
-    """Say where the bytes of a target lie as long as it is not whole."""
+    """Return the path of a target's part file."""
     return target.with_name(part_name(target.name))
 
 
 def part_name(target: str) -> str:
-    """Say the same of a path as text."""
+    """Return the path of a target's part file, both paths as text."""
     folder, slash, name = target.rpartition("/")
     return f"{folder}{slash}.{_short(name)}.part"
 
 
 def local_error(why: OSError, where: Path) -> CtaflowsError:
-    """Turn a fault of the local file system into our error."""
+    """Return our error for an error of the local file system.
+
+    Parameters
+    ----------
+    why : OSError
+        The error.
+    where : Path
+        The file, for the message.
+
+    Returns
+    -------
+    CtaflowsError
+        `NobodyReads` for a closed pipe, NoSpace for a full disk or quota, else UsageError.
+    """
     said = why.strerror or str(why)
     if why.errno == errno.EPIPE:
         return NobodyReads("Nobody reads the pipe any more", where=str(where), said=said)
@@ -377,7 +419,7 @@ def _identity(entry: Entry) -> dict[str, Any]:
 
 
 def _read_journal(file: Path) -> tuple[object, Versions]:
-    """Read what source a part belongs to, and the versions of the answers it is from."""
+    """Return a journal's identity of the remote file and its versions; None where it has none."""
     try:
         values = json.loads(read_ours(file))
         versions = values.pop(_VERSIONS, {})
@@ -387,7 +429,7 @@ def _read_journal(file: Path) -> tuple[object, Versions]:
 
 
 def _short(name: str) -> str:
-    """Give a name that leaves room for what is put around it: file systems take 255 bytes."""
+    """Shorten a name so that its part files' names have at most 255 bytes, the usual limit."""
     raw = os.fsencode(name)
     if len(raw) <= _MAX_NAME_BYTES:
         return name
@@ -396,7 +438,7 @@ def _short(name: str) -> str:
 
 
 def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
-    """Open a part file and hold it; another process that fetches the same file is waited for."""
+    """Open and lock a part file; return it, and whether another process had to be waited for."""
     waited = False
     while True:
         stream = FileIO(open_ours(path, os.O_RDWR | os.O_CREAT), "r+b")
@@ -405,8 +447,8 @@ def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
             if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
                 return stream, waited
         except (BlockingIOError, FileNotFoundError):
-            pass  # held, or finished or thrown away just now
+            pass  # held by another process, or just renamed or removed by it
         stream.close()
         waited = True
-        if stop.wait(_GLANCE_S):
+        if stop.wait(_POLL_S):
             raise Stopped("Stopped while another process fetches this file", where=str(path))

@@ -1,4 +1,4 @@
-"""Where moving files tell how far they are; who shows it is decided elsewhere."""
+"""What is shared by the transfers of a context: progress reports, transfer slots, a rate limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Hears of transfers, and does nothing: the base of those that show something.
+    """The receiver of progress reports. This base class ignores them; others display them.
 
     All methods may be called from many threads at once.
     """
@@ -31,26 +31,26 @@ class Progress:
         """End it."""
 
     def expect(self, n_files: int, n_bytes: int) -> None:
-        """More files are going to be moved."""
+        """Announce further files, and their total size."""
 
     def advance(self, n_bytes: int) -> None:
-        """Bytes have come (or, negative, turned out to be useless)."""
+        """Report transferred bytes; a negative number takes back bytes that must be sent again."""
 
     def finished(self, transfer: Transfer) -> None:
-        """One file has ended, well or not."""
+        """Report that the transfer of one file has ended, with success or with an error."""
 
 
 _current: ContextVar[Progress] = ContextVar("ctaflows_progress", default=Progress())  # noqa: B039
 
 
 def current() -> Progress:
-    """Give the listener of this context."""
+    """Return the receiver of this context's reports."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def reported_to(progress: Progress | None) -> Iterator[None]:
-    """Report all transfers within to a listener; None leaves the present one."""
+    """Send the reports of all transfers within the block to a receiver; None keeps the present one."""
     if progress is None:
         yield
         return
@@ -62,14 +62,27 @@ def reported_to(progress: Progress | None) -> Iterator[None]:
             _current.reset(token)
 
 
-# -- concurrent listings ---------------------------------------------------------------------------
+# -- transfer slots --------------------------------------------------------------------------------
 #
-# The transfer slots of a door, for one thread that moves many files.
+# A storage's semaphore for transfers, for a thread that transfers many files concurrently.
 
 
 @contextlib.contextmanager
 def held(door: Storage, stop: threading.Event) -> Iterator[int]:
-    """Hold one transfer slot, and those that are free besides."""
+    """Hold a transfer slot, and further ones as far as they are free; yield their number.
+
+    Parameters
+    ----------
+    door : Storage
+        The storage, whose setting ``transfers`` is the limit.
+    stop : threading.Event
+        Ends the wait for the first slot.
+
+    Raises
+    ------
+    Stopped
+        The event was set before a slot was free.
+    """
     slots, n = door.transfer_slots, 1
     while not slots.acquire(timeout=cancel.GLANCE_S):
         cancel.raise_if_cancelled(stop)
@@ -84,18 +97,18 @@ def held(door: Storage, stop: threading.Event) -> Iterator[int]:
 
 # -- rate limit ------------------------------------------------------------------------------------
 #
-# A limit on bytes per second, shared by all that moves in a context.
+# A limit on bytes per second, shared by all transfers of a context.
 
-_LONGEST_NAP_S = 0.5
+_MAX_BURST_S = 0.5
 
 
 class RateLimiter:
-    """Lets bytes pass at a rate; a faster stream waits.
+    """A limit on the transfer rate that several threads share.
 
     Parameters
     ----------
     bytes_per_s : float, optional
-        None lets all pass.
+        The limit; by default there is none.
     """
 
     def __init__(self, bytes_per_s: float | None = None) -> None:
@@ -104,12 +117,15 @@ class RateLimiter:
         self._free_at = time.monotonic()
 
     def consume(self, n_bytes: int) -> None:
-        """Wait until the bytes that have come were due, or the work is to end."""
+        """Wait as long as bytes that have been transferred exceed the rate, or until cancelled.
+
+        Unused time is credited up to half a second.
+        """
         if self._rate is None:
             return
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - _LONGEST_NAP_S) + n_bytes / self._rate
+            self._free_at = max(self._free_at, now - _MAX_BURST_S) + n_bytes / self._rate
             wait_s = self._free_at - now
         if wait_s > 0:
             cancel.wait(wait_s, cancel.current())
@@ -119,13 +135,13 @@ _rate_limiter: ContextVar[RateLimiter] = ContextVar("ctaflows_throttle", default
 
 
 def rate_limiter() -> RateLimiter:
-    """Give the limit of this context."""
+    """Return the rate limiter of this context."""
     return _rate_limiter.get()
 
 
 @contextlib.contextmanager
 def limited_to(bytes_per_s: float | None) -> Iterator[None]:
-    """Let all transfers within share a limit."""
+    """Let all transfers within the block share a limit, in bytes per second; None lifts it."""
     token = _rate_limiter.set(RateLimiter(bytes_per_s))
     try:
         yield

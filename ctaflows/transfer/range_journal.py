@@ -1,4 +1,4 @@
-"""What is there of a file that comes in several ranges, kept so that a kill loses nothing."""
+"""The ranges of a download, and a journal on disk of how much of each has been written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ctaflows.transfer.part_file import local_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Below this a file comes in one piece: another request costs more than it brings.
+#: Smaller files are fetched by one request: further ones cost more than they gain.
 RANGES_FROM_BYTES = 64 << 20
 _MIB = 1 << 20
 _MIN_RANGE_BYTES = 4 * _MIB
 _MAX_RANGE_BYTES = 64 * _MIB
-#: So many ranges in a row are of one length: as many as come at once over a network.
-_AT_ONCE = 8
-_WIDTH = 20  # digits of a byte's number, one a line: a line is overwritten in place
+#: This many ranges in a row have the same length: as many as are fetched concurrently.
+_N_CONCURRENT = 8
+_N_DIGITS = 20  # of each line's number; of one length, since lines are overwritten in place
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class Range:
     Attributes
     ----------
     index : int
-        Its place among the ranges.
+        Its index among the file's ranges.
     start, end : int
-        First byte, and first byte that belongs to it no longer.
+        Offset of the first byte, and of the first byte after the range.
     next : int
-        First byte that is not here yet.
+        Offset of the first byte that has not been written yet.
     """
 
     index: int
@@ -43,33 +43,32 @@ class Range:
 
     @property
     def is_complete(self) -> bool:
-        """Is all of it here?"""
+        """Whether all bytes of the range have been written."""
         return self.next == self.end
 
 
 def split(size_bytes: int, here_bytes: int = 0) -> list[Range]:
-    """Cut a file into ranges, shorter and shorter: so all connections end at nearly the same time.
+    """Split a file into ranges that become shorter, so that all connections end at about one time.
 
-    What is noted of an unfinished file is read back by the same cut, so it depends on the size
-    alone.
+    The ranges depend on the size alone, since a journal has no offsets of their ends.
 
     Parameters
     ----------
     size_bytes : int
         Size of the file.
     here_bytes : int
-        So many of its first bytes are here already.
+        Number of bytes from the start that have been written already.
 
     Returns
     -------
     list of Range
-        Without gaps, in order, some 4 to 64 MiB each.
+        In order and without gaps, of 4 to 64 MiB; the last may be shorter.
     """
     ranges: list[Range] = []
     start = 0
     while start < size_bytes:
         length = _length(size_bytes - start)
-        for _ in range(_AT_ONCE):
+        for _ in range(_N_CONCURRENT):
             end = min(start + length, size_bytes)
             ranges.append(Range(len(ranges), start, end, min(max(here_bytes, start), end)))
             start = end
@@ -79,38 +78,44 @@ def split(size_bytes: int, here_bytes: int = 0) -> list[Range]:
 
 
 def _length(left_bytes: int) -> int:
-    """Say how long the next ranges are: together most of what is left, at the end all of it.
+    """Return the length of the next 8 ranges: together 3/4 of what is left, at the end all of it.
 
-    Each further range costs its connection a round trip.
+    Shorter ones would cost more round trips.
     """
-    one_each = -(-left_bytes // _AT_ONCE)
+    one_each = -(-left_bytes // _N_CONCURRENT)
     length = one_each if one_each <= 2 * _MIN_RANGE_BYTES else one_each * 3 // 4
     whole_mib = -(-length // _MIB) * _MIB
     return min(max(whole_mib, _MIN_RANGE_BYTES), _MAX_RANGE_BYTES)
 
 
 class RangeJournal:
-    """The file that tells what is here of each range: a line a range, the number of its next byte.
+    """The journal of a download in ranges: a line for each range with its `Range.next`.
 
-    Each line is as long as any other and is overwritten in place, by one write that the system has
-    taken before the next byte is asked for: a kill finds it old or new. After a crash of the system
-    it may promise more than reached the disk; the whole file's checksum finds that.
+    All lines have the same length and are overwritten in place by one system call, so that a kill
+    leaves the old line or the new one. After a crash of the operating system the journal may be
+    ahead of the bytes on the disk; the checksum of the complete file finds that.
 
     Parameters
     ----------
     file : Path
-        Where it lies. Made if it is not there, or is not of a file of this size.
+        Path of the journal. It is created where there is none, or none for a file of this size.
     size_bytes : int
-        Size of the file.
+        Size of the downloaded file.
     here_bytes : int
-        How many first bytes are here, where there is no journal yet.
+        Number of bytes from the start that have been written, where there is no journal yet; the
+        size of the part file, beyond which a journal is not believed.
+
+    Attributes
+    ----------
+    ranges : list of Range
+        The ranges, as far as the journal says they are written.
     """
 
     def __init__(self, file: Path, size_bytes: int, here_bytes: int) -> None:
         self._file = file
         try:
-            there = self._read(size_bytes, here_bytes)
-            self.ranges = self._made(size_bytes, here_bytes) if there is None else there
+            found = self._read(size_bytes, here_bytes)
+            self.ranges = self._create(size_bytes, here_bytes) if found is None else found
             self._descriptor = open_ours(file, os.O_WRONLY)
         except OSError as why:
             raise local_error(why, file) from why
@@ -122,15 +127,18 @@ class RangeJournal:
         os.close(self._descriptor)
 
     def note(self, part: Range) -> None:
-        """Write down how far a range has come."""
-        line = f"{part.next:0{_WIDTH}d}\n".encode()
+        """Write how much of a range has been written to its line."""
+        line = f"{part.next:0{_N_DIGITS}d}\n".encode()
         try:
             os.pwrite(self._descriptor, line, part.index * len(line))
         except OSError as why:
             raise local_error(why, self._file) from why
 
     def _read(self, size_bytes: int, here_bytes: int) -> list[Range] | None:
-        """Read a journal; None where there is none. One that does not fit promises nothing."""
+        """Return the journal's ranges, None where there is no journal.
+
+        A journal that does not fit is replaced by one without any bytes.
+        """
         try:
             numbers = [int(line) for line in read_ours(self._file).split()]
         except FileNotFoundError:
@@ -143,13 +151,13 @@ class RangeJournal:
             r.start <= n <= max(r.start, min(r.end, here_bytes))
             for r, n in zip(ranges, numbers, strict=True)
         ):
-            return self._made(size_bytes, 0)
+            return self._create(size_bytes, 0)
         for part, number in zip(ranges, numbers, strict=True):
             part.next = number
         return ranges
 
-    def _made(self, size_bytes: int, here_bytes: int) -> list[Range]:
+    def _create(self, size_bytes: int, here_bytes: int) -> list[Range]:
         ranges = split(size_bytes, here_bytes)
-        text = "".join(f"{r.next:0{_WIDTH}d}\n" for r in ranges)
+        text = "".join(f"{r.next:0{_N_DIGITS}d}\n" for r in ranges)
         replace_ours(self._file, text.encode("ascii"))
         return ranges

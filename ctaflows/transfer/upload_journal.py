@@ -1,10 +1,10 @@
-"""Temporary names at doors: each is given once, and kept on disk until the file has its own name.
+"""Temporary names of uploads, and a journal of those that are in use.
 
-A process that is killed leaves its files at the door, under names that nobody can guess. So while
-it uploads it holds a journal, ``uploads/HOST.PID.RANDOM`` in ctaflows' folder, locked by `flock`:
-the door's URL, and then a line for each temporary name begun (``+``) and ended (``-``). Who uploads
-to the same door later removes what is named by journals that nobody holds. Where no journal can be
-kept, uploads go on without.
+A process that is killed leaves its files at the storage under temporary names, which are random. So
+a process that uploads has a journal, the file ``uploads/HOST.PID.RANDOM`` in ctaflows' folder,
+locked by `flock`: the storage's URL, then a line for each temporary name that it begins (``+``) or
+ends (``-``) to use. A later upload to the same storage removes what the journals without a lock
+name. Where no journal can be written, uploads go on without one.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ _ERRORS = "surrogateescape"
 _TEMPORARY = re.compile(r"/\.[^/]*\.[0-9a-f]{12}\.part")
 _TRIES = 10
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: What a killed process has sent may still arrive so long after its last line.
+#: A request of a killed process may still take effect this long after its last line, seconds.
 _ARRIVES_WITHIN_S = 60.0
-#: A lock of another machine may not be seen here (NFS ``local_lock``, Lustre ``localflock``). This
-#: long after its last line its process is gone, and what the door still can't remove is left.
+#: Locks of other machines may be invisible (NFS ``local_lock``, Lustre ``localflock``). This long
+#: after a journal's last line, seconds, its process counts as ended on whatever machine it ran, and
+#: the journal is removed even if the storage still refuses to remove a file that it names.
 _FORGOTTEN_AFTER_S = 7 * 86400.0
 
 
 class Journal:
-    """The temporary names that this process has begun at a door and not ended.
+    """The temporary names that this process uses at a storage, in memory and in a file.
 
-    Its file is made with the first of them. For many threads at once.
+    The file is created with the first name. All methods may be called from many threads at once.
 
     Parameters
     ----------
     folder : Path
-        Where its file goes.
+        Folder of the file.
     door_url : str
-        The door.
+        Base URL of the storage.
     """
 
     def __init__(self, folder: Path, door_url: str) -> None:
@@ -66,14 +67,14 @@ class Journal:
         self._file: Path | None = None
         self._descriptor: int | None = None
         self._lines = ""  # to be written
-        self._is_lost = False  # can't be kept
+        self._is_lost = False  # the file can't be written
         self.n_users = 0
 
     def begin(self, target: str) -> str:
-        """Give a temporary name for a file: one that no process, thread or machine has besides.
+        """Return a temporary path beside a remote file that no other upload uses.
 
-        Chimera, dCache's name space, takes a name that begins with ``.(`` for a command
-        (JdbcFs.inodeOf).
+        No name begins with ``.(``: Chimera, dCache's name space, takes that for a command (dCache
+        source, JdbcFs.inodeOf).
         """
         folder, _, name = target.rpartition("/")
         short = name.encode("utf-8", _ERRORS)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
@@ -85,14 +86,14 @@ class Journal:
         return temporary
 
     def end(self, temporary: str) -> None:
-        """Note that nothing is there any more under a temporary name; written with the next one."""
+        """Note that a temporary path no longer exists; written together with the next `begin`."""
         with self._lock:
             if temporary in self._begun:
                 self._begun.remove(temporary)
                 self._note("-", temporary)
 
     def _note(self, sign: str, path: str) -> None:
-        """Make a line; it begins with the newline, lest one that was cut short spoil the next."""
+        """Add a line, newline first: one that was cut short by a kill does not spoil the next."""
         if not self._is_lost:
             self._lines += f"\n{sign} {quote(path, errors=_ERRORS)}"
 
@@ -104,7 +105,7 @@ class Journal:
             if self._descriptor is None:
                 self._open()
             assert self._descriptor is not None  # noqa: S101
-            os.write(self._descriptor, lines.encode())  # a kill loses nothing that was written
+            os.write(self._descriptor, lines.encode())  # unbuffered: a kill loses nothing
         except (OSError, CtaflowsError) as why:
             log.debug("No journal of uploads: %s", why)
             self._is_lost = self._descriptor is None
@@ -115,7 +116,7 @@ class Journal:
             file = self._folder / f"{_host()}.{os.getpid()}.{os.urandom(4).hex()}"
             descriptor = os.open(file, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                if _holds(descriptor):  # else another process took it for one that nobody holds
+                if _lock(descriptor):  # else another process took it for that of a killed one
                     os.write(descriptor, self._door_url.encode())
                     self._file, self._descriptor = file, descriptor
                     return
@@ -125,10 +126,10 @@ class Journal:
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
-        raise OSError(errno.EBUSY, "Others hold it")
+        raise OSError(errno.EBUSY, "Other processes hold it")
 
     def close(self) -> None:
-        """Let go of the file; it stays where something is left at the door, for later uploads."""
+        """Close the file, and remove it unless a temporary name is still in use at the storage."""
         with self._lock:
             if self._begun:
                 self._write()
@@ -138,11 +139,11 @@ class Journal:
         self.disown()
 
     def disown(self) -> None:
-        """Let go of the file in this process: a lock ends with the last one that has it open."""
+        """Close the file in this process; after a fork the lock stays with the other process."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._file, self._is_lost = None, None, True
-        self._lock = threading.Lock()  # in a fork: a thread that is not there may hold the other
+        self._lock = threading.Lock()  # in a fork the old one may be held by a thread of the parent
 
 
 _kept: dict[tuple[Path, str], Journal] = {}
@@ -150,7 +151,7 @@ _keeping = threading.Lock()
 
 
 def _forget() -> None:
-    """Leave the journals to the first process: a fork has its own."""
+    """Leave the journals to the parent process after a fork."""
     global _keeping
     _keeping = threading.Lock()
     for journal in _kept.values():
@@ -163,16 +164,17 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextlib.contextmanager
 def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[Journal]:
-    """Keep a journal of what goes up to a door as long as the block lasts.
+    """Keep a journal of the uploads to a storage as long as the block lasts.
 
-    Blocks of one process share it, and the first removes what killed processes have left.
+    Concurrent blocks of one process share a journal. The first block removes at the storage what
+    killed processes have left there.
 
     Parameters
     ----------
     door : WebDAVStorage
-        The door. Its settings tell where journals are kept.
+        The storage; journals are in ``uploads`` below its setting ``config_dir``.
     stop : threading.Event, optional
-        Ends the removing soon after it is set.
+        Ends that removal when it is set.
     """
     folder = door.settings.config_dir / "uploads"
     key = folder, door.settings.door_url
@@ -189,15 +191,15 @@ def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[J
         with _keeping:
             journal.n_users -= 1
             if journal.n_users == 0:
-                if _kept.get(key) is journal:  # else this is a fork
+                if _kept.get(key) is journal:  # not in a fork
                     del _kept[key]
                 journal.close()
 
 
 def _sweep(door: WebDAVStorage, folder: Path) -> None:
-    """Remove what is named by journals that nobody holds, and those of which nothing is left."""
+    """Remove at the storage what journals of ended processes name, then these journals."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  seldom one, and no need of a Path
+        names = sorted(os.listdir(folder))  # noqa: PTH208  usually empty: names will do
     except OSError:
         return
     for name in names:
@@ -206,41 +208,42 @@ def _sweep(door: WebDAVStorage, folder: Path) -> None:
         except OSError:
             continue
         try:
-            _go_through(door, folder / name, descriptor)
+            _clean_up(door, folder / name, descriptor)
         except OSError as why:
             log.debug("A journal of uploads can't be read: %s", why)
         except Stopped:
             raise
         except CtaflowsError as why:
-            log.info("What killed uploads left at the door stays there for now: %s", why)
+            log.info("Files that killed uploads left at the storage stay there for now: %s", why)
             return
         finally:
             os.close(descriptor)
 
 
-def _go_through(door: WebDAVStorage, file: Path, descriptor: int) -> None:
+def _clean_up(door: WebDAVStorage, file: Path, descriptor: int) -> None:
+    """Remove what one journal names, if its process has ended, and then the journal."""
     about = os.fstat(descriptor)
-    silent_s = time.time() - about.st_mtime
-    is_forgotten = silent_s > _FORGOTTEN_AFTER_S
-    is_from_here = file.name.rsplit(".", 2)[0] == _host()
-    if not stat.S_ISREG(about.st_mode) or not (is_from_here or is_forgotten):
+    unchanged_s = time.time() - about.st_mtime
+    is_forgotten = unchanged_s > _FORGOTTEN_AFTER_S
+    is_local = file.name.rsplit(".", 2)[0] == _host()
+    if not stat.S_ISREG(about.st_mode) or not (is_local or is_forgotten):
         return
-    if not _holds(descriptor):
+    if not _lock(descriptor):
         return
     with open(descriptor, "rb", closefd=False) as stream:
         first = stream.readline().rstrip(b"\n")
-        is_empty = os.fstat(descriptor).st_size == 0  # killed before it wrote a word
+        is_empty = os.fstat(descriptor).st_size == 0  # killed before its first line
         if first != door.settings.door_url.encode() and not is_empty:
             return
         left = _begun(stream)
     are_gone = [_is_removed(door, path) for path in left]
     is_over = all(are_gone) or is_forgotten
-    if is_over and (silent_s > _ARRIVES_WITHIN_S or not left):
+    if is_over and (unchanged_s > _ARRIVES_WITHIN_S or not left):
         file.unlink(missing_ok=True)
 
 
 def _begun(lines: Iterable[bytes]) -> list[str]:
-    """Give what was begun and not ended; what does not look like a temporary name is left out."""
+    """Return the paths that were begun and not ended, without what is no temporary path of ours."""
     begun: dict[str, None] = {}
     for line in lines:
         path = unquote(line[2:].rstrip(b"\n").decode("ascii", "replace"), errors=_ERRORS)
@@ -256,16 +259,16 @@ def _is_temporary(path: str) -> bool:
 
 
 def _is_removed(door: WebDAVStorage, path: str) -> bool:
-    """Remove what a killed upload left; False where that may go well another time.
+    """Remove a temporary file; return False if it stays and may be removable later.
 
     Raises
     ------
     NetworkError, AuthError
-        Nothing can be removed now.
+        No file can be removed now.
     """
     try:
         door.remove(path)
-        log.info("Removed %s, which a killed upload left at the door", path)
+        log.info("Removed %s, which a killed upload left at the storage", path)
     except NotFound:
         pass
     except Stopped:
@@ -273,13 +276,13 @@ def _is_removed(door: WebDAVStorage, path: str) -> bool:
     except CtaflowsError as why:
         if isinstance(why, NetworkError | AuthError) and not isinstance(why, Refused):
             raise
-        log.warning("%s stays at the door: %s", path, why)
-        return False  # such as another login's
+        log.warning("%s stays at the storage: %s", path, why)
+        return False  # such as a file of another login
     return True
 
 
-def _holds(descriptor: int) -> bool:
-    """Lock a journal, and say whether that was possible and its file still has its name."""
+def _lock(descriptor: int) -> bool:
+    """Lock a journal; return False if another process holds it, or has removed it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -289,7 +292,7 @@ def _holds(descriptor: int) -> bool:
 
 @functools.cache
 def _host() -> str:
-    """Name this machine, and this run of it: two may have one name, and one home."""
+    """Return this machine's name with its boot id: machines that share a home may have one name."""
     name = re.sub(r"[^\w.-]", "-", os.uname().nodename)
     with contextlib.suppress(OSError):
         return f"{name}-{Path('/proc/sys/kernel/random/boot_id').read_text('ascii')[:8]}"

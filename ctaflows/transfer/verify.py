@@ -1,4 +1,4 @@
-"""A folder against its manifest: is each file still what was proven when it came?"""
+"""Verification of a local folder against the sizes and checksums in its manifests."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Record):
-    """What became of one file since its transfer.
+    """The state of a transferred file, compared with its record in a manifest.
 
     Attributes
     ----------
     local : str
-        The file here.
+        The local file.
     path : str
-        Where it came from, or went to.
+        The remote path that it was fetched from or uploaded to.
     verdict : str
-        ``intact``; ``damaged`` (another size or checksum), ``missing``, ``unreadable``, or
-        ``failed`` (its transfer did not come about in the first place).
+        ``intact``, ``damaged`` (its size or checksum differs), ``missing``, ``unreadable``, or
+        ``failed`` (the manifest records that the transfer failed).
     checksum : str or None
-        That of the manifest, with which the file was compared.
+        The checksum in the manifest, with which the file was compared.
     said : str or None
-        What is wrong.
+        What differs, or the error; for an intact file, that there was no checksum to compare.
     """
 
     local: str
@@ -47,34 +47,35 @@ class Verdict(Record):
 
     @property
     def ok(self) -> bool:
-        """Is the file intact?"""
+        """Whether the file is intact."""
         return self.verdict == "intact"
 
     @property
     def is_damaged(self) -> bool:
-        """Is the file there, but not what it was?"""
+        """Whether the size or the checksum differs."""
         return self.verdict == "damaged"
 
 
 def verify(where: Path) -> list[Verdict]:
-    """Compare all files that the manifests in a folder tell of with what they tell.
+    """Check every file listed in a folder's manifests against its recorded size and checksum.
 
-    What is damaged is noted in its manifest, so that the next fetch, or ``get --retry``, mends it.
+    Damaged files are recorded as such in their manifest, so that the next fetch, or
+    ``get --retry``, fetches them again.
 
     Parameters
     ----------
     where : Path
-        A folder with a ``manifest.jsonl`` in it or below, or a manifest.
+        A folder with a ``manifest.jsonl`` in it or below, or the path of a manifest.
 
     Returns
     -------
     list of Verdict
-        In the manifests' order.
+        In the order of the manifests.
 
     Raises
     ------
     NotFound
-        No manifest there.
+        There is no manifest.
     """
     files = [where] if where.is_file() else sorted(where.rglob(NAME))
     if not files:
@@ -84,44 +85,46 @@ def verify(where: Path) -> list[Verdict]:
             hint="`ctaflows get -r` and fetch-dl1 write one into the folder they fetch to.",
         )
     manifests = [Manifest(file) for file in files]
-    proofs = [proof for manifest in manifests for proof in manifest.proofs.values()]
-    progress.current().expect(len(proofs), sum(p.size_bytes or 0 for p in proofs))
-    verdicts = run_concurrently(_look, proofs, os.cpu_count() or 1, threading.Event())
+    records = [record for manifest in manifests for record in manifest.proofs.values()]
+    progress.current().expect(len(records), sum(r.size_bytes or 0 for r in records))
+    verdicts = run_concurrently(_check, records, os.cpu_count() or 1, threading.Event())
     damaged = {v.path: f"{ChecksumMismatch.__name__}: {v.said}" for v in verdicts if v.is_damaged}
     for manifest in manifests:
-        _note(manifest, damaged)
+        _record_damage(manifest, damaged)
     return verdicts
 
 
-def _note(manifest: Manifest, damaged: dict[str, str]) -> None:
-    """Write down what is damaged: else its proof and unchanged time would spare it a new fetch."""
-    for path, proof in list(manifest.proofs.items()):
-        if path in damaged and not proof.error:
-            with contextlib.suppress(CtaflowsError):  # a folder that can't be written can be read
-                manifest.record(replace(proof, verified=False, error=damaged[path]))
+def _record_damage(manifest: Manifest, damaged: dict[str, str]) -> None:
+    """Record damaged files as such: a fetch would skip a verified record with an equal time."""
+    for path, record in list(manifest.proofs.items()):
+        if path in damaged and not record.error:
+            with contextlib.suppress(CtaflowsError):  # a folder may be readable only
+                manifest.record(replace(record, verified=False, error=damaged[path]))
 
 
-def _look(proof: Transfer) -> Verdict:
-    checksum = str(proof.checksum) if proof.checksum else None
+def _check(record: Transfer) -> Verdict:
+    checksum = str(record.checksum) if record.checksum else None
 
     def verdict(word: str, said: str | None = None) -> Verdict:
-        return Verdict(proof.local, proof.path, word, checksum, said)
+        return Verdict(record.local, record.path, word, checksum, said)
 
-    if proof.error and proof.checksum is None:  # one that has a checksum was whole once
-        return verdict("failed", proof.error)
+    if record.error and record.checksum is None:  # with a checksum the file was complete once
+        return verdict("failed", record.error)
     try:
-        size_bytes = Path(proof.local).stat().st_size
-        if size_bytes != proof.size_bytes:
-            return verdict("damaged", f"{size_bytes} bytes, {proof.size_bytes} in the manifest")
-        if proof.checksum is not None:
-            ours = sums.of_file(Path(proof.local), proof.checksum.algorithm)
-            if ours != proof.checksum:
-                return verdict("damaged", f"{ours} here, {proof.checksum.value} in the manifest")
+        size_bytes = Path(record.local).stat().st_size
+        if size_bytes != record.size_bytes:
+            return verdict("damaged", f"{size_bytes} bytes, {record.size_bytes} in the manifest")
+        if record.checksum is not None:
+            computed = sums.of_file(Path(record.local), record.checksum.algorithm)
+            if computed != record.checksum:
+                return verdict(
+                    "damaged", f"{computed} here, {record.checksum.value} in the manifest"
+                )
     except FileNotFoundError:
         return verdict("missing", "there is no such file")
     except OSError as why:
         return verdict("unreadable", why.strerror)
     finally:
-        progress.current().advance(proof.size_bytes or 0)
-        progress.current().finished(proof)
-    return verdict("intact", None if proof.checksum else "the manifest holds no checksum")
+        progress.current().advance(record.size_bytes or 0)
+        progress.current().finished(record)
+    return verdict("intact", None if record.checksum else "the manifest holds no checksum")

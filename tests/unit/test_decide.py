@@ -72,7 +72,7 @@ def test_what_is_not_here_is_fetched(sums, proof):
 @pytest.mark.parametrize(
     ("size", "time", "sums", "proof", "action", "words"),
     [
-        ("same", "equal", "one", "agrees", Action.SKIP, "proven by the manifest"),
+        ("same", "equal", "one", "agrees", Action.SKIP, "verified, by its line in the manifest"),
         ("same", "equal", "one", "none", Action.COMPARE, "checksum to be compared"),
         ("same", "a year", "one", "agrees", Action.COMPARE, "checksum to be compared"),
         ("same", "equal", "none", "none", Action.SKIP, "no checksum"),

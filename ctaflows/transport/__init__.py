@@ -1,6 +1,6 @@
-"""The one seam to HTTP: TLS, timeouts, redirects by hand, retries.
+"""HTTP requests: TLS, timeouts, redirects, bearer tokens, retries. No other package sends any.
 
-It takes a token source and knows nothing of where tokens come from.
+Tokens come from a `TokenSource`; how it gets them is not known in this package.
 """
 
 from ctaflows.transport.client import Stream, Transport

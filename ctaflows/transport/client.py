@@ -1,6 +1,7 @@
-"""HTTP as ctaflows speaks it: retries, redirects by hand, a token that stays at its own origin.
+"""The HTTP client: one policy of redirects, bearer tokens and retries over two libraries.
 
-Control requests go over httpx, the bytes of files over libcurl; the rules are the same, and here.
+Control requests are sent by httpx, requests with a file's bytes by libcurl. Redirects are followed
+here, not by the libraries, so that the token is sent to the service's own origin only.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _MAX_BODY_BYTES = 64 << 20
 _MAX_SAID = 300
 _HEADERS = {
     "User-Agent": "ctaflows",
-    # text/html would bring a page without the reason (dCache 12.1, DcacheHtmlResponseHandler.java)
+    # for text/html a door answers with a page that lacks the reason of an error (dCache 12.1,
+    # DcacheHtmlResponseHandler.java)
     "Accept": "text/plain, application/xml;q=0.9, */*;q=0.5",
     "Accept-Encoding": "identity",
 }
@@ -46,12 +48,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer whose body is still to be read.
+    """A response whose body has not been read yet.
 
     Attributes
     ----------
     status, url, headers, retries
-        As in `Head`.
+        As for `Head`.
     """
 
     status: int
@@ -61,27 +63,27 @@ class Stream:
     _reply: HttpxReply = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the bytes as they come.
+        """Yield the body as it is received.
 
         Raises
         ------
         NetworkError
-            The connection broke, stalled, or ended before the promised length.
+            The connection broke, stalled, or ended before the announced length.
         """
         return self._reply.chunks()
 
 
 class Transport:
-    """Requests to one service.
+    """A client of one HTTP service, which may be used by many threads at once.
 
     Parameters
     ----------
     settings : Settings
-        CA, timeouts, number of tries; ``fast_bytes`` False leaves everything to httpx.
+        CA, timeouts, number of tries. With ``fast_bytes`` False all requests are sent by httpx.
     home : str
-        URL whose origin alone may see the token.
+        URL of the service: the token is sent to its origin only.
     tokens : TokenSource, optional
-        None for a service that wants no bearer token.
+        Source of bearer tokens; None for a service without them.
     """
 
     def __init__(self, settings: Settings, home: str, tokens: TokenSource | None = None) -> None:
@@ -95,7 +97,7 @@ class Transport:
         self._curl_lock = threading.Lock()
 
     def close(self) -> None:
-        """Close all connections; requests that wait to be repeated give up."""
+        """Close all connections; requests that wait for their next try fail."""
         self._closing.set()
         self._httpx.close()
         if self._curl is not None:
@@ -116,23 +118,24 @@ class Transport:
         content: bytes | Iterable[bytes] | None = None,
         expect: tuple[int, ...] = (),
     ) -> Answer:
-        """Send a control request and read the answer whole.
+        """Send a control request and return the response with its body.
 
         Parameters
         ----------
         method, url : str
             The request.
         headers : Mapping, optional
-            Further headers. A body that is no bytes needs its Content-Length here.
+            Further headers. A body that is not bytes needs its Content-Length here.
         content : bytes or iterable of bytes, optional
-            The body. One that can be iterated once only is never sent twice.
+            The body. An iterable that can be iterated only once is never sent again.
         expect : tuple of int
             Statuses beside 2xx that are no error for the caller.
 
         Raises
         ------
         CtaflowsError
-            See `policy.error_for`; NetworkError where no answer came.
+            For a status, as `policy.error_for` says; NetworkError where there was no response;
+            ProtocolSurprise for a body of more than 64 MiB.
         """
         with self.stream(method, url, headers=headers, content=content, expect=expect) as stream:
             body = bytearray()
@@ -154,14 +157,14 @@ class Transport:
         redirects: bool = True,
         wait_s: float | None = None,
     ) -> Iterator[Stream]:
-        """Send a request and give its answer once the headers are there.
+        """Send a request and yield the response when its headers have been received.
 
         Parameters
         ----------
         redirects : bool
-            Follow redirects; with False a redirect is given to the caller as any other answer.
+            Follow redirects; with False a redirect is returned like any other response.
         wait_s : float, optional
-            Longest wait for the next bytes, if not ``stall_timeout_s``.
+            Longest wait for the next bytes, seconds; by default the setting ``stall_timeout_s``.
         method, url, headers, content, expect
             As for `request`.
         """
@@ -182,14 +185,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         stop: threading.Event | None = None,
     ) -> Head:
-        """Read a body into a sink, the fastest way there is.
+        """GET a body into a sink, by libcurl where that is available.
 
         Parameters
         ----------
         url : str
-            What to GET.
+            The URL to GET.
         sink : Sink
-            Its ``begin`` is called once the headers of a good answer are there.
+            Gets the headers of a successful response, then its body.
         headers : Mapping, optional
             Further headers.
         stop : threading.Event, optional
@@ -198,7 +201,7 @@ class Transport:
         Raises
         ------
         CtaflowsError
-            As for `request`. Nothing is repeated once the sink has begun.
+            As for `request`. The request is not repeated once ``sink.begin`` was called.
         """
         curl = self._fast()
         if curl is None:
@@ -223,24 +226,24 @@ class Transport:
         at_once: int,
         stop: threading.Event,
     ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """GET many small files in this thread, see `crowd.Crowd.received`.
+        """GET many small files concurrently in this thread, see `crowd.Crowd.received`.
 
         Parameters
         ----------
         wanted : iterator of (str, object)
-            URL, and a tag by which the caller knows it.
+            URL, and a tag by which the caller identifies it.
         headers : Mapping
             Further headers.
         at_once : int
-            How many may be on their way.
+            Greatest number of concurrent requests.
         stop : threading.Event
-            Ends all soon after it is set.
+            Ends all requests soon after it is set.
 
         Yields
         ------
         tag, head, body
-            Those without a head, and those that do not come back since there is no fast way here
-            or too much went wrong, are to be asked for by `receive`.
+            The caller must use `receive` for those without a head, and for those that are not
+            yielded, since libcurl is not available or too many requests failed.
         """
         curl = self._fast()
         if curl is None or not curl.has_many:
@@ -253,9 +256,9 @@ class Transport:
 
     @contextlib.contextmanager
     def convoy(self) -> Iterator[Convoy | None]:
-        """Lend the way for small requests that follow from each other, all in this thread.
+        """Yield a driver of many small, dependent requests in this thread.
 
-        None where there is no fast way here.
+        None where libcurl is not available.
         """
         curl = self._fast()
         if curl is None or not curl.has_many:
@@ -280,20 +283,20 @@ class Transport:
         redirects: bool = True,
         stop: threading.Event | None = None,
     ) -> Head:
-        """Send a request that goes with a file's bytes (PUT, HEAD, MOVE), the fastest way there is.
+        """Send a request of a file's transfer (PUT, HEAD, MOVE), by libcurl where available.
 
         Parameters
         ----------
         content : bytes or Source, optional
-            The body. A `Source` is sent again only where the server has surely done nothing, as
-            after a 401.
+            The body. A `Source` is sent again only where the server has certainly done nothing,
+            such as after a 401.
         method, url, headers, expect, redirects, stop
             As for `stream` and `receive`.
 
         Returns
         -------
         Head
-            The answer; its body is not kept.
+            The response without its body, which is discarded.
         """
         curl = self._fast()
         further = dict(headers or {})
@@ -311,11 +314,11 @@ class Transport:
         return Head(reply.status, reply.url, reply.headers, retries)
 
     def redirect(self, method: str, here: str, location: str | None) -> str:
-        """Say where a redirect leads, or refuse it; see `policy.next_hop`."""
+        """Return the URL that a redirect leads to, or raise; see `policy.next_hop`."""
         return policy.next_hop(method, here, location, allow_http=self._settings.allow_http_pools)
 
     def _fast(self) -> CurlWire | None:
-        """Give the fast way, made on first use; None where it is switched off or not installed."""
+        """Return the libcurl backend, None where it is switched off or pycurl is not installed."""
         if not self._settings.fast_bytes:
             return None
         with self._curl_lock:
@@ -323,7 +326,7 @@ class Transport:
                 try:
                     from ctaflows.transport.curl_backend import CurlWire
                 except ImportError as why:
-                    log.warning("Bytes go over httpx, which is slower: %s", why)
+                    log.warning("Files are transferred by httpx, which is slower: %s", why)
                     self._settings = replace(self._settings, fast_bytes=False)
                     return None
                 self._curl = CurlWire(self._settings, _HEADERS, self._closing)
@@ -339,7 +342,7 @@ class Transport:
         stop, work = stop or cancel.current(), cancel.current()
         retries = Retries(self._settings)
         while True:
-            if request.idempotent:  # what changes something may be what is tidied up
+            if request.idempotent:  # others, such as a DELETE that cleans up, are sent
                 cancel.raise_if_cancelled(stop, url)
                 cancel.raise_if_cancelled(work, url)
             try:
@@ -347,7 +350,7 @@ class Transport:
             except CtaflowsError as error:
                 repeatable = request.idempotent or _had_no_effect(error)
                 if error.in_body:
-                    repeatable = False  # the caller has its first bytes, and goes on from there
+                    repeatable = False  # the caller has the first bytes, and resumes after them
                 pause = retries.pause_s(error) if repeatable else None
                 if pause is None:
                     raise
@@ -381,7 +384,10 @@ class Transport:
     def _authorised(
         self, url: str, request: Request, send: Callable[[str, Request, str | None], R]
     ) -> R:
-        """Send once; after a 401 renew the token once, then stop (three 401s block an address)."""
+        """Send a request; after a 401 renew the token and send once more, but no third time.
+
+        Three 401s block an IP address for 20 s by default (dCache 12.1, webdav.properties).
+        """
         token = self._token_for(url)
         reply = send(url, request, token)
         if token is None or reply.status != 401 or not request.repeatable_body:
@@ -394,32 +400,32 @@ class Transport:
         return send(url, request, newer)
 
     def _token_for(self, url: str) -> str | None:
-        """Give the token that may be sent to an address: only those at home may see it."""
+        """Return the token for requests to a URL: None unless it has the origin of `home`."""
         is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
         return self._tokens.token() if self._tokens is not None and is_home else None
 
 
 def _cancellable(request: Request) -> contextlib.AbstractContextManager[None]:
-    """Let a wait for an answer end with the work it belongs to, if nothing is changed by it.
+    """Return a context in which only an idempotent request can be cancelled.
 
-    An answer that is not heard may hold what is lost with it, such as the next refresh token.
+    The response to any other may have what would be lost with it, such as the next refresh token.
     """
     return contextlib.nullcontext() if request.idempotent else cancel.uncancellable()
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:
-    """Is it certain that the server did nothing?"""
+    """Return whether the server certainly did nothing."""
     return error.status == 429 or isinstance(error, NotSent)
 
 
 def _prefix(home: str) -> str:
-    """Give the text that an address at home begins with, if it is written as home is."""
+    """Return the origin as the URL writes it: a quick test for other URLs of that origin."""
     parts = urlsplit(home)
     return f"{parts.scheme}://{parts.netloc}/"
 
 
 def _failure(reply: Reply, method: str) -> CtaflowsError:
-    """Read what a failed answer says and close it."""
+    """Return the error for a response, with the reason the server gives; close the response."""
     said = reply.reason
     first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):

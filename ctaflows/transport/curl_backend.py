@@ -1,7 +1,7 @@
-"""The bytes of files over libcurl: the only module that knows pycurl.
+"""The libcurl backend: transfers of files' bytes.
 
-httpx pays some 45 Python calls for each 16 KB that TLS yields; here it is none: libcurl puts the
-pieces into a list, and Python looks at it once for some ten of them.
+httpx makes some 45 Python calls for each TLS record of 16 KB. Here there are none: libcurl appends
+the pieces to a list, which Python code looks at once for about ten of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ctaflows.transport")
 
 _END = b"\r\n"
-#: libcurl reads so much at once from what it sends (its own default is 64 KiB).
+#: Size of libcurl's upload buffer, bytes; its default is 64 KiB.
 _SEND_BYTES = 1 << 19
 _NOT_SENT = {
     pycurl.E_COULDNT_RESOLVE_PROXY,
@@ -41,14 +41,14 @@ _NOT_SENT = {
 
 
 class CurlWire:
-    """Sends one request and takes its answer in, by many threads at once.
+    """An HTTP client over libcurl that sends each request once, for many threads at once.
 
     Parameters
     ----------
     settings : Settings
         CA and timeouts.
     headers : Mapping
-        Sent with each request.
+        Headers of all requests.
     closing : threading.Event
         Ends all transfers when it is set.
     """
@@ -59,16 +59,16 @@ class CurlWire:
         self._settings = settings
         self._headers = [header_line(f"{name}: {value}") for name, value in headers.items()]
         self._closing = closing
-        self._idle: list[pycurl.Curl] = []  # each keeps its connections; last in, first out
+        self._idle: list[pycurl.Curl] = []  # each has its own connections; last in, first out
         self._idle_many: list[CurlMany] = []
 
     @property
     def has_many(self) -> bool:
-        """Can many small bodies come in one thread? See `curl_many.is_able`."""
+        """Whether one thread can run many requests, see `curl_many.is_able`."""
         return is_able()
 
     def close(self) -> None:
-        """Close the connections that are idle; those in use close when they are given back."""
+        """Close idle connections; those in use are closed at the end of their request."""
         while self._idle:
             self._idle.pop().close()
         while self._idle_many:
@@ -76,7 +76,7 @@ class CurlWire:
 
     @contextlib.contextmanager
     def many(self) -> Iterator[CurlMany]:
-        """Lend connections for small bodies, all in one thread; see `curl_many`."""
+        """Yield a driver of many small requests in one thread, see `curl_many`."""
         many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
         try:
             yield many
@@ -95,14 +95,18 @@ class CurlWire:
         sink: Sink | None = None,
         stop: threading.Event | None = None,
     ) -> CurlReply:
-        """Send a request and take in the whole answer.
+        """Send a request and receive the response to its end.
 
         Parameters
         ----------
-        url, request, token
-            What to send. A body is bytes or a `Source`.
+        url : str
+            The URL.
+        request : Request
+            The request; its body is bytes or a `Source`.
+        token : str or None
+            Bearer token.
         sink : Sink, optional
-            Where the body goes if the request accepts the answer's status; else the begin of it is
+            Receives the body if the request accepts the status; of any other body the start is
             kept in the reply.
         stop : threading.Event, optional
             Ends the transfer within about a second.
@@ -110,7 +114,8 @@ class CurlWire:
         Raises
         ------
         CtaflowsError
-            The network failed; ``in_body`` says that the sink has begun. Or what the sink raised.
+            The network failed, where ``in_body`` is set if ``sink.begin`` was called; or whatever
+            the sink raised.
         """
         handle = self._idle.pop() if self._idle else self._new()
         exchange = _Exchange(url, request, sink, self._settings.stall_timeout_s)
@@ -131,7 +136,8 @@ class CurlWire:
         handle = pycurl.Curl()
         setopt = handle.setopt
         ca_file, ca_dirs = ca_paths(self._settings)
-        # libcurl brings no CAs of its own; it splits several folders at the colon, as OpenSSL does
+        # libcurl has no CAs of its own; CAPATH may name several folders, joined by ":", which
+        # OpenSSL splits
         setopt(pycurl.CAINFO, ca_file) if ca_file else handle.unsetopt(pycurl.CAINFO)
         setopt(pycurl.CAPATH, ":".join(ca_dirs)) if ca_dirs else handle.unsetopt(pycurl.CAPATH)
         setopt(pycurl.SSL_VERIFYPEER, 1)
@@ -164,7 +170,7 @@ class CurlWire:
                 setopt(pycurl.NOBODY, 1)
         else:
             source = _Bytes(body) if isinstance(body, bytes) else body
-            source.rewind()  # type: ignore[union-attr]  # an iterable goes over httpx
+            source.rewind()  # type: ignore[union-attr]  # an iterable is sent by httpx
             exchange.source = source  # type: ignore[assignment]
             setopt(pycurl.UPLOAD, 1)
             setopt(pycurl.INFILESIZE_LARGE, exchange.source.size_bytes)
@@ -181,7 +187,7 @@ class CurlWire:
         setopt(pycurl.XFERINFOFUNCTION, exchange.progress)
 
     def _give_back(self, handle: pycurl.Curl, exchange: _Exchange) -> None:
-        # what was moved is not kept alive by an idle handle
+        # an idle handle must not keep the transfer's objects alive
         for option in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION, pycurl.XFERINFOFUNCTION):
             handle.setopt(option, _nothing)
         if self._closing.is_set():
@@ -191,7 +197,7 @@ class CurlWire:
 
 
 class CurlReply:
-    """An answer that has been taken in."""
+    """A response that has been received to its end."""
 
     def __init__(self, exchange: _Exchange) -> None:
         self._kept = bytes(exchange.kept)
@@ -199,15 +205,15 @@ class CurlReply:
         self.status, self.reason, self.headers = exchange.status, exchange.reason, exchange.headers
 
     def drain(self) -> bytes:
-        """Give the begin of a body that went into no sink."""
+        """Return the start of a body that no sink has received."""
         return self._kept
 
     def close(self) -> None:
-        """Do nothing: all is done."""
+        """Do nothing: the connection has been released."""
 
 
 class _Exchange:
-    """One request on its way, as libcurl's callbacks see it."""
+    """One running request, with libcurl's callbacks."""
 
     def __init__(
         self, url: str, request: Request, sink: Sink | None, stall_timeout_s: float
@@ -215,7 +221,7 @@ class _Exchange:
         self.url = url
         self.request = request
         self.lines: list[bytes] = []
-        self.pieces: list[bytes] = []  # libcurl puts them here, `_hand_on` takes them
+        self.pieces: list[bytes] = []  # appended by libcurl, removed by `_hand_on`
         self.kept = bytearray()
         self.failure: BaseException | None = None
         self.stops: tuple[threading.Event, ...] = ()
@@ -224,7 +230,7 @@ class _Exchange:
         self.reason = ""
         self.headers: Mapping[str, str] = {}
         self.begun = False
-        self.has_enough = False  # of a body that is no file's
+        self.has_enough = False  # of a body that no sink receives
         self._sink = sink
         self._take: Callable[[list[bytes]], Any] | None = None
         self._stall_timeout_s = stall_timeout_s
@@ -232,7 +238,7 @@ class _Exchange:
         self._seen_at = time.monotonic()
 
     def _hand_on(self) -> None:
-        """Give the pieces that have come to whom they are for."""
+        """Pass the pieces received so far to the sink, or keep them."""
         if self._take is None:
             self._begin()
         pieces = self.pieces.copy()
@@ -240,18 +246,18 @@ class _Exchange:
         self._take(pieces)  # type: ignore[misc]
 
     def ended(self) -> None:
-        """Say that the answer is complete; one without a body begins here."""
+        """Pass on the last pieces when the response is complete."""
         if self.pieces:
             self._hand_on()
         elif self._take is None:
             self._begin()
 
     def broke_off(self) -> None:
-        """Hand on what came before the end: it need not come again."""
+        """Pass on the pieces received before an error, so that a resumed transfer has them."""
         if self.pieces and self.failure is None:
             try:
                 self._hand_on()
-            except BaseException as why:  # noqa: BLE001  it comes before libcurl's own error
+            except BaseException as why:  # noqa: BLE001  raised in place of libcurl's error
                 self.failure = why
 
     def _begin(self) -> None:
@@ -271,7 +277,7 @@ class _Exchange:
             raise ProtocolSurprise("Nobody reads on", where=self.url)
 
     def read(self, n_bytes: int) -> bytes | int:
-        """Give libcurl the next bytes to send."""
+        """Return the next bytes to send."""
         try:
             return self.source.read(n_bytes)
         except BaseException as why:  # noqa: BLE001  raised again where perform() returns
@@ -279,7 +285,7 @@ class _Exchange:
             return int(pycurl.READFUNC_ABORT)
 
     def seek(self, _offset: int, _origin: int) -> int:
-        """Begin the body anew: libcurl found a kept connection dead."""
+        """Rewind the body: libcurl found a kept connection dead, and sends it again."""
         try:
             self.source.rewind()
         except BaseException as why:  # noqa: BLE001  raised again where perform() returns
@@ -288,10 +294,10 @@ class _Exchange:
         return int(pycurl.SEEKFUNC_OK)
 
     def progress(self, *seen: Any) -> int:
-        """Hear of progress, at least once a second; anything but 0 ends the transfer.
+        """Pass on the pieces, and check whether to stop; anything but 0 ends the transfer.
 
-        libcurl 8.23 calls this after ten reads, or sooner where no more has come yet: so no byte
-        lies in `pieces` while it waits for the next.
+        libcurl calls this at least once a second. libcurl 8.23 does so after ten reads, or sooner
+        if there is nothing more to read: no bytes are left in `pieces` while it waits.
         """
         if self.pieces:
             try:
@@ -328,7 +334,7 @@ class _Bytes:
 
 
 class _Headers(Mapping[str, str]):
-    """Headers by their names in lower case; asked for in any."""
+    """Response headers; names are case-insensitive, values of repeated ones joined by commas."""
 
     def __init__(self, lines: list[bytes]) -> None:
         values: dict[bytes, bytes] = {}
@@ -354,7 +360,7 @@ class _Headers(Mapping[str, str]):
 
 
 def _text(value: bytes) -> str:
-    """Read a header: UTF-8 as XRootD 5.5 writes a path in its Location, else what HTTP says."""
+    """Decode a header: as UTF-8, in which XRootD 5.5 writes Location, else as ISO 8859-1."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
@@ -362,11 +368,22 @@ def _text(value: bytes) -> str:
 
 
 def read_head(lines: list[bytes]) -> tuple[int, str, Mapping[str, str]]:
-    """Read the last head of an answer: before it may come those of 1xx."""
+    """Parse the head of the final response; those of 1xx responses may come before it.
+
+    Parameters
+    ----------
+    lines : list of bytes
+        All header lines of a request's responses, each with its line end.
+
+    Returns
+    -------
+    status, reason, headers : int, str, Mapping
+        Status, reason phrase and headers.
+    """
     first = 0
     while (
         lines.count(_END) > 1 and _END in lines[first:-1]
-    ):  # trailers, or the head that follows one of 1xx
+    ):  # trailers follow, or the head after a 1xx response
         after = lines.index(_END, first) + 1
         if not lines[after].startswith(b"HTTP/"):
             break
@@ -378,12 +395,12 @@ def read_head(lines: list[bytes]) -> tuple[int, str, Mapping[str, str]]:
 
 
 def header_line(line: str) -> bytes:
-    """Make a header that can be sent.
+    """Encode a header for libcurl.
 
     Raises
     ------
     ProtocolSurprise
-        It would be several.
+        It has a line break or NUL.
     """
     if "\r" in line or "\n" in line or "\0" in line:
         raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
@@ -391,7 +408,7 @@ def header_line(line: str) -> bytes:
 
 
 def _quoted(url: str) -> str:
-    """Encode what no address may hold: XRootD 5.5 writes its Locations unencoded."""
+    """Percent-encode what no URL may contain: XRootD 5.5 does not encode its Locations."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
     return "".join(c if "!" <= c <= "~" else _percent(c) for c in url)
@@ -402,11 +419,11 @@ def _percent(character: str) -> str:
 
 
 def _nothing(*_: Any) -> None:
-    """Stand where a callback was."""
+    """Do nothing; the callback of an idle handle."""
 
 
 def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> CtaflowsError:
-    """Turn libcurl's error into ours."""
+    """Return our error for libcurl's."""
     code, said = why.args[0], redact(str(why.args[1]))
     url = exchange.url
     if code == pycurl.E_SSL_CACERT:

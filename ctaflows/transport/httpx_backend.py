@@ -1,7 +1,4 @@
-"""Control requests over httpx: the only module that knows that library.
-
-Its exceptions turn into ours here and nowhere else.
-"""
+"""The httpx backend: control requests. No other module imports httpx or sees its exceptions."""
 
 from __future__ import annotations
 
@@ -24,12 +21,10 @@ if TYPE_CHECKING:
 
 # -- imports that httpx does not need --------------------------------------------------------------
 #
-# httpx without what a process of ours never asks of it.
-#
-# httpx 0.28 imports its own command line with itself, and with it rich and pygments; httpcore 1.0
-# imports h2 where that is installed, though HTTP/2 is off: together a third of the time that
-# `ctaflows ls` needs to begin. Who wants HTTP/2 in the same process (Prefect's client may) still
-# gets it: httpcore imports that module again when a connection speaks it.
+# httpx 0.28 imports its own command line, and with it rich and pygments; httpcore 1.0 imports h2
+# where that is installed, though HTTP/2 is off: together a third of the start-up time of
+# `ctaflows ls`. HTTP/2 still works for others in this process, such as Prefect's client: httpcore
+# imports its modules again when a connection uses it.
 
 
 def _no_command_line() -> None:
@@ -56,7 +51,7 @@ finally:
         if not hasattr(sys.modules.get(_module), "__file__"):
             sys.modules.pop(_module, None)
 
-import httpx  # noqa: E402  after what keeps its other parts out
+import httpx  # noqa: E402  after the modules above have been replaced
 
 # -- one request -----------------------------------------------------------------------------------
 
@@ -64,14 +59,14 @@ _BLOCK_BYTES = 1 << 20
 
 
 class HttpxWire:
-    """Sends one request and gives its answer, whatever it is.
+    """An HTTP client over httpx that sends each request once, and returns any response.
 
     Parameters
     ----------
     settings : Settings
         CA and timeouts.
     headers : Mapping
-        Sent with each request.
+        Headers of all requests.
     """
 
     def __init__(self, settings: Settings, headers: Mapping[str, str]) -> None:
@@ -94,7 +89,22 @@ class HttpxWire:
         return httpx.Timeout(wait_s, connect=connect_s, pool=None)
 
     def send(self, url: str, request: Request, token: str | None) -> HttpxReply:
-        """Send a request; the answer's body is still to be read."""
+        """Send a request; return the response, whose body has not been read.
+
+        Parameters
+        ----------
+        url : str
+            The URL.
+        request : Request
+            The request.
+        token : str or None
+            Bearer token.
+
+        Raises
+        ------
+        NetworkError
+            There was no response.
+        """
         headers = dict(request.headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -105,12 +115,12 @@ class HttpxWire:
             )  # fmt: skip
             with receiving_head():
                 response = self._client.send(built, stream=True)
-            self._client.cookies.clear()  # a port is no part of a cookie's origin: a pool's is not
+            self._client.cookies.clear()  # cookies are sent to all ports of a host (RFC 6265 §8.5)
             return HttpxReply(response)
 
 
 class HttpxReply:
-    """An answer whose body comes while it is read."""
+    """A response whose body is received while it is read."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -120,7 +130,7 @@ class HttpxReply:
         self.headers: Mapping[str, str] = response.headers
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the bytes as they come; a NetworkError says that it broke in the body."""
+        """Yield the body as it is received; a NetworkError has ``in_body`` set."""
         try:
             with translated(self.url):
                 yield from self._response.iter_raw()
@@ -129,7 +139,7 @@ class HttpxReply:
             raise
 
     def drain(self) -> bytes:
-        """Give the begin of a body that should be short."""
+        """Return up to about 16 KiB of the body, and close the response."""
         text = bytearray()
         try:
             for chunk in self._response.iter_raw():
@@ -137,13 +147,13 @@ class HttpxReply:
                 if len(text) > MAX_DRAINED_BYTES:
                     break
         except httpx.HTTPError:
-            pass  # what came has to do
+            pass  # the part received will do
         finally:
             self.close()
         return bytes(text)
 
     def close(self) -> None:
-        """Give the connection back; it is lost if the body was not read."""
+        """Return the connection to the pool; it is closed if the body was not read."""
         self._response.close()
 
 
@@ -161,7 +171,7 @@ def _blocks(source: Source) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn httpx's exceptions into ours."""
+    """Translate httpx's exceptions, raised in the block, into ours."""
     try:
         yield
     except httpx.HTTPError as why:
@@ -186,10 +196,8 @@ def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
 
 # -- logs of httpx ---------------------------------------------------------------------------------
 #
-# The HTTP library's own log lines, without secrets.
-#
-# httpx 0.28 logs each URL at INFO, and a pool's URL is a right in itself; httpcore 1.0 logs
-# answers' headers, Location among them, at DEBUG.
+# httpx 0.28 logs each URL at INFO, and a pool's URL grants access by itself; httpcore 1.0 logs
+# response headers, also Location, at DEBUG.
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
 
@@ -204,6 +212,6 @@ _filter = _Redacted()
 
 
 def redact_logs() -> None:
-    """Take secrets out of what the HTTP library logs, in this process; again is no harm."""
+    """Redact what httpx and httpcore log in this process. May be called again."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_filter)

@@ -1,4 +1,4 @@
-"""What goes over the wire and what comes back, whichever library carries it."""
+"""Requests, responses, bodies and network errors, common to both HTTP libraries."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ if TYPE_CHECKING:
 
 
 class TokenSource(Protocol):
-    """Gives bearer tokens; may renew one that a server rejected."""
+    """A source of bearer tokens, which can renew one that a server rejected."""
 
     def token(self) -> str:
-        """Give a token that is valid now."""
+        """Return a token that is valid now."""
 
     def renew(self, rejected: str) -> str | None:
-        """Give a newer token than the rejected one, or None where there is none to be had."""
+        """Return a newer token than the rejected one, or None where there is none."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A body to be sent."""
+    """A request body that is read in blocks, and can be read again."""
 
     size_bytes: int
 
     def read(self, n_bytes: int) -> bytes:
-        """Give the next bytes, at most so many; none at the end."""
+        """Return the next bytes, at most `n_bytes`; none at the end."""
 
     def rewind(self) -> None:
-        """Begin anew."""
+        """Start again with the first byte."""
 
 
 class Sink(Protocol):
-    """Where the body of a good answer goes."""
+    """The receiver of a successful response's body."""
 
     def begin(self, head: Head) -> None:
-        """Look at the answer before its first byte; an error raised here ends the transfer."""
+        """Receive the headers, before the body; an error raised here ends the transfer."""
 
     def take(self, pieces: list[bytes]) -> None:
-        """Take in the next bytes, as pieces of some KiB; the list is the sink's to keep."""
+        """Receive the next bytes, in pieces of some KiB; the list may be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An answer without its body.
+    """A response without its body.
 
     Attributes
     ----------
     status : int
         HTTP status.
     url : str
-        Where the answer came from, after redirects.
+        URL that answered, after redirects.
     headers : Mapping
-        Caseless.
+        Headers; names are case-insensitive.
     retries : int
-        How often the request was repeated.
+        Number of times the request was repeated.
     """
 
     status: int
@@ -69,7 +69,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Head):
-    """An answer whose body was read whole.
+    """A response with its body.
 
     Attributes
     ----------
@@ -82,22 +82,23 @@ class Answer(Head):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, wherever redirects may lead it.
+    """A request without its URL, which redirects change.
 
     Attributes
     ----------
     method : str
         HTTP method.
     headers : dict
-        All but ``Authorization``.
+        Headers without ``Authorization``.
     content : bytes, Source or iterable of bytes, optional
-        The body. An iterable that can be iterated once only is never sent twice.
+        The body. An iterable that is neither bytes nor a `Source` is never sent again.
     expect : tuple of int
         Statuses beside 2xx that are no error for the caller.
     redirects : bool
-        Follow redirects; with False a redirect is an answer as any other.
+        Follow redirects; with False a redirect is a response like any other.
     wait_s : float or None
-        Longest wait for the next bytes of the answer, if not the usual one; httpx alone heeds it.
+        Longest wait for the next bytes of the response, seconds; None for the setting
+        ``stall_timeout_s``. Only the httpx backend uses it.
     """
 
     method: str
@@ -109,25 +110,25 @@ class Request:
 
     @property
     def repeatable_body(self) -> bool:
-        """Can the body be sent again? A `Source` is begun anew by either wire."""
+        """Whether the body can be sent again; a `Source` is rewound by both backends."""
         return self.content is None or isinstance(self.content, bytes | Source)
 
     @property
     def idempotent(self) -> bool:
-        """May the request be sent again, whatever became of it?"""
+        """Whether the request may be sent again, even if the server has acted on it."""
         return self.method in policy.IDEMPOTENT and self.repeatable_body
 
     def accepts(self, status: int) -> bool:
-        """Is an answer of this status what was hoped for?"""
+        """Return whether a status is a success: 2xx or expected."""
         return 200 <= status < 300 or status in self.expect
 
     def leads_on(self, status: int) -> bool:
-        """Is an answer of this status a redirect to be followed?"""
+        """Return whether a status is a redirect to be followed."""
         return self.redirects and status in policy.REDIRECTS
 
 
 class Reply(Protocol):
-    """An answer as a wire library gives it."""
+    """A response as a backend returns it."""
 
     @property
     def status(self) -> int:
@@ -135,40 +136,40 @@ class Reply(Protocol):
 
     @property
     def reason(self) -> str:
-        """The status line's words."""
+        """Reason phrase of the status line."""
 
     @property
     def url(self) -> str:
-        """What was asked."""
+        """URL that was requested."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Caseless."""
+        """Headers; names are case-insensitive."""
 
     def drain(self) -> bytes:
-        """Give the body's begin and be done: a connection whose body is left is lost."""
+        """Return the start of the body, and close: an unread body makes a connection useless."""
 
     def close(self) -> None:
-        """Be done."""
+        """Release the connection."""
 
 
-#: Of a body that nobody asked for, as much is read.
+#: Bytes that are read of a body that is not wanted, such as that of an error.
 MAX_DRAINED_BYTES = 1 << 14
-#: A body up to this size is small: it is held in memory.
+#: Greatest size of a small body, which is held in memory, bytes.
 MAX_SMALL_BYTES = 1 << 16
 
 
 # -- network errors --------------------------------------------------------------------------------
 #
-# Faults of the network, said in the same words whichever library met them.
+# The same errors with the same words for both libraries.
 
 
 class NotSent(NetworkError):
-    """No connection came about, so nothing was sent."""
+    """No connection was established, so the request was not sent."""
 
 
 def unreachable(url: str, said: str) -> NetworkError:
-    """Say that no connection came about."""
+    """Return the error for a connection that was not established."""
     return NotSent(
         "The server can't be reached",
         where=url,
@@ -178,7 +179,7 @@ def unreachable(url: str, said: str) -> NetworkError:
 
 
 def untrusted(url: str, said: str) -> NetworkError:
-    """Say that the server's certificate was refused; trying again is no use."""
+    """Return the error for a certificate that is not trusted, which is not retried."""
     error = NetworkError(
         "The server's certificate is not one we trust",
         where=url,
@@ -190,5 +191,5 @@ def untrusted(url: str, said: str) -> NetworkError:
 
 
 def silent(url: str, said: str) -> NetworkError:
-    """Say that no byte came for too long."""
+    """Return the error for a server that has sent no byte for too long."""
     return NetworkError("The server went silent", where=url, said=said)

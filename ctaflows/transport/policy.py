@@ -1,4 +1,4 @@
-"""Decisions about HTTP, all pure: which error, which next hop, how long to wait."""
+"""Decisions about HTTP without I/O: errors of statuses, targets of redirects, waiting times."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 5
-#: Repeating these changes nothing at the server.
+#: Methods that may be repeated: safe ones (RFC 9110 §9.2.1), and PROPFIND (RFC 4918 §9.1).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
-#: Only these are sent on to pools by a dCache door (DcacheResourceFactory.java, dCache 12.1).
+#: Methods that a dCache door redirects to a pool (dCache 12.1, DcacheResourceFactory.java).
 _MAY_LEAVE_HOME = frozenset({"GET", "PUT"})
 _PORTS = {"http": 80, "https": 443}
 
@@ -34,7 +34,10 @@ Origin = tuple[str, str, int]
 
 
 def origin(url: str) -> Origin:
-    """Give scheme, host and port: what two URLs must share for one to see the other's token."""
+    """Return a URL's origin: scheme, host and port (RFC 6454 §4).
+
+    A token for a URL is sent only to URLs of the same origin.
+    """
     parts = urlsplit(url)
     return (parts.scheme.lower(), (parts.hostname or "").lower(), _port(parts))
 
@@ -44,14 +47,14 @@ def _port(parts: SplitResult) -> int:
 
 
 def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) -> str:
-    """Decide where a redirect leads, or refuse it.
+    """Return the URL that a redirect leads to, or refuse it.
 
     Parameters
     ----------
     method : str
         HTTP method of the request that was redirected.
     here : str
-        URL that answered with the redirect.
+        URL that was requested.
     location : str or None
         Its ``Location`` header.
     allow_http : bool
@@ -60,13 +63,13 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
     Returns
     -------
     str
-        Absolute URL to ask next.
+        Absolute URL of the next request.
 
     Raises
     ------
     ProtocolSurprise
-        No location, another scheme, user and password in it, a downgrade, or a method that has no
-        reason to leave its server.
+        There is no location; it is no http(s) URL, has a user and password, or leads from https to
+        http; or it leads to another origin for a method that dCache does not redirect to pools.
     """
     if not location:
         raise ProtocolSurprise("A redirect without a location", where=here)
@@ -93,10 +96,10 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
 
 
 def _as_written(here: str, location: str) -> str:
-    """Encode the path in a Location as it was in the request, where the server decoded it.
+    """Return a Location whose path is encoded as in the request, where the server decoded it.
 
-    XRootD 5.5 writes the path into Location as it is on disk: of ``/%2541`` it makes ``/%41``,
-    which is another file, and what follows a ``#`` would be lost.
+    XRootD 5.5 writes the path into Location as it is on disk: ``/%2541`` becomes ``/%41``, which is
+    another file, and what follows a ``#`` would be lost.
     """
     asked = urlsplit(here).path
     raw = unquote(asked, errors="surrogateescape")
@@ -111,7 +114,20 @@ def _as_written(here: str, location: str) -> str:
 
 
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
-    """Read a Retry-After header (RFC 9110 §10.2.3: seconds or a date) as seconds from now."""
+    """Return the value of a Retry-After header (RFC 9110 §10.2.3) in seconds from now.
+
+    Parameters
+    ----------
+    value : str or None
+        The header: seconds or a date.
+    now : datetime, optional
+        Current time, aware; for tests.
+
+    Returns
+    -------
+    float or None
+        Seconds, not negative; None for a missing or invalid value.
+    """
     if not value:
         return None
     value = value.strip()
@@ -129,19 +145,26 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
 def error_for(
     status: int, headers: Mapping[str, str], said: str, *, method: str, where: str
 ) -> CtaflowsError:
-    """Turn an HTTP status that was not hoped for into our error.
+    """Return the error for an HTTP status that is no success.
 
     Parameters
     ----------
     status : int
         HTTP status.
     headers : Mapping
-        Headers of the answer, keys in lower case or caseless.
+        Headers of the response; names in lower case or case-insensitive.
     said : str
-        Reason the server gave: a dCache door says it in the plain-text body, its 401 and a pool's
-        400 in the status line (dCache 12.1, AuthenticationHandler.java, HttpRequestHandler.java).
+        Reason from the server: a dCache door writes it into the plain-text body, but for a 401,
+        as a pool for a 400, into the status line (dCache 12.1, AuthenticationHandler.java,
+        HttpRequestHandler.java).
     method, where : str
-        The request.
+        Method and URL of the request.
+
+    Returns
+    -------
+    CtaflowsError
+        Its class depends on the status; ``ProtocolSurprise`` for one without a known meaning.
+        ``retry_after_s`` is set for an error that is retryable.
     """
     kind, what, hint = _MEANING.get(
         status, (ProtocolSurprise, "Unexpected answer to {method}", None)
@@ -186,12 +209,12 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
     502: _BUSY,
     503: _BUSY,
     504: _BUSY,
-    # dCache 12.1, webdav.properties: after three 401s an address is blocked, 20 s by default
     416: (
         SourceChanged,
         "The file has become shorter since it was looked at",
         "The same command again takes the new one.",
     ),
+    # dCache 12.1, webdav.properties: after three 401s a client's IP gets 429, 20 s by default
     429: (
         RateLimited,
         "The server asks to slow down",

@@ -1,4 +1,4 @@
-"""TLS: always verified, against the system's CAs or those the settings name."""
+"""TLS: certificates are always verified, against the system's CAs or those of the settings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 
     from ctaflows.settings import Settings
 
-#: Where grid sites keep the CAs of IGTF, in OpenSSL's hashed form.
+#: Where grid sites install the CA certificates of IGTF, as a hashed directory of OpenSSL.
 GRID_CA_DIR = Path("/etc/grid-security/certificates")
 
 
 def ca_paths(settings: Settings) -> tuple[str | None, list[str]]:
-    """Say which bundle and which hashed folders hold the CAs, for libraries that read them.
+    """Return the files of the CAs that `ssl_context` trusts, for libraries with a TLS of their own.
 
     Parameters
     ----------
     settings : Settings
-        As for `ssl_context`, which trusts the same CAs.
+        As for `ssl_context`.
+
+    Returns
+    -------
+    bundle : str or None
+        PEM file.
+    folders : list of str
+        Hashed directories.
     """
     ca = settings.ca_file
     if ca is not None:
@@ -38,12 +45,13 @@ def ca_paths(settings: Settings) -> tuple[str | None, list[str]]:
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext:
-    """Make the context in which every connection is verified.
+    """Return a context that verifies certificates and host names, with TLS 1.2 or later.
 
     Parameters
     ----------
     settings : Settings
-        ``ca_file`` names a PEM bundle or a hashed directory that stands in for the system's CAs.
+        ``ca_file`` names a PEM bundle or a hashed directory that replaces the system's CAs and
+        those in ``/etc/grid-security/certificates``.
 
     Raises
     ------
@@ -73,13 +81,13 @@ def ssl_context(settings: Settings) -> ssl.SSLContext:
 
 
 _head = threading.local()
-#: h11 0.16 limits one head to 100 KiB, but takes any number of those of 1xx before it.
+#: h11 0.16 limits the head of one response to 100 KiB, but not the number of 1xx responses.
 _MAX_HEAD_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def receiving_head() -> Iterator[None]:
-    """Let what this thread receives within be the head of an answer, which has to end."""
+    """Limit what this thread receives within the block, the head of a response, to 1 MiB."""
     _head.left_bytes = _MAX_HEAD_BYTES
     try:
         yield
@@ -88,10 +96,18 @@ def receiving_head() -> Iterator[None]:
 
 
 class _Socket(ssl.SSLSocket):
-    """Waits for bytes no longer than its thread's work may go on, see `cancel`."""
+    """A TLS socket whose receiving ends when the work of its thread is cancelled, see `cancel`."""
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """Receive; a head that does not end is refused."""
+        """Receive bytes.
+
+        Raises
+        ------
+        ProtocolSurprise
+            The head of a response is longer than 1 MiB.
+        Stopped
+            The work was cancelled.
+        """
         data = self._received(buflen, flags)
         left_bytes = getattr(_head, "left_bytes", None)
         if left_bytes is not None:

@@ -1,4 +1,4 @@
-"""CTAO and LST-1 data, fetched, proven and inspected: from a notebook, a shell or Prefect flows.
+"""CTAO and LST-1 data, fetched, verified and inspected: from notebooks, shells or Prefect flows.
 
 ::
 
@@ -7,7 +7,7 @@
     for entry in list_dir("cta/DL1/20241114"):
         print(entry.name, entry.size_bytes)
 
-Each name is loaded when it is first used: ``import ctaflows`` loads neither prefect nor h5py.
+Each name is imported at its first use: ``import ctaflows`` imports neither prefect nor h5py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ctaflows.tasks.token import *
     from ctaflows.tasks.transfers import *
 
-#: Of no use outside flows: they share work or a token between runs.
+#: Operations for flows only: they share work or a token between runs.
 _FOR_FLOWS = {"plan_fetch", "share_token"}
 _HOMES = {
     **{name: "tasks" for name in tasks.__all__ if name not in _FOR_FLOWS},

@@ -1,4 +1,4 @@
-"""`python -m ctaflows` is `ctaflows`."""
+"""The command line as a module: ``python -m ctaflows`` is ``ctaflows``."""
 
 from ctaflows.cli import main
 

@@ -1,6 +1,6 @@
-"""Modules by the names that the documentation of 0.1 taught, found where they are now.
+"""Modules under the names that the documentation of 0.1 gave, found under their present names.
 
-Whoever imports one gets a `DeprecationWarning` that says the new name.
+Importing an old name issues a `DeprecationWarning` with the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Old name to new name, and names in it that have changed.
+#: Old module name to new module name, and old to new names in the module.
 MOVED: dict[str, tuple[str, dict[str, str]]] = {
     "ctaflows.artifacts": ("ctaflows.reporting.artifacts", {}),
     "ctaflows.dl1.checks": ("ctaflows.dl1.quality.checks", {}),
@@ -28,7 +28,7 @@ MOVED: dict[str, tuple[str, dict[str, str]]] = {
 
 
 class _Finder:
-    """Finds modules by their old names; asked last, after all that finds modules on disk."""
+    """A meta path finder (and loader) of the old names, after the finders of modules on disk."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> ModuleSpec | None:
@@ -36,7 +36,7 @@ class _Finder:
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> None:
-        """Leave it to Python."""
+        """Return None: Python creates the module."""
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
@@ -44,17 +44,17 @@ class _Finder:
         renamed = "".join(f", and {old} in it {name}" for old, name in names.items())
         message = f"{module.__name__} is {new} now{renamed}"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-        there = importlib.import_module(new)
+        moved = importlib.import_module(new)
 
         def get(name: str) -> Any:
-            return getattr(there, names.get(name, name))
+            return getattr(moved, names.get(name, name))
 
-        known = [*dir(there), *names]
+        known = [*dir(moved), *names]
         public = [name for name in known if not name.startswith("_")]
         vars(module).update(__getattr__=get, __dir__=lambda: known, __all__=public)
 
 
 def install() -> None:
-    """Let the old names be found, once."""
+    """Make the old names importable. May be called again."""
     if _Finder not in sys.meta_path:
         sys.meta_path.append(_Finder)

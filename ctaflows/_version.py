@@ -1,3 +1,3 @@
-"""The version: in a module of its own, for modules that the root itself loads."""
+"""The version, in a module of its own that `ctaflows` and its modules can import."""
 
 __version__ = "0.1.1"

@@ -1,7 +1,7 @@
-"""Files that are made or replaced, in folders that others may write to.
+"""Local files that are replaced atomically, private files, and locks.
 
-Names that others can predict are opened without following links, and what is no regular file is
-never replaced by one.
+In folders that other users may write to, files with predictable names are opened without following
+links, and anything but a regular file is never replaced by one.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ _NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EMLINK)  # EMLINK: a link on FreeBS
 def open_ours(
     path: str | os.PathLike[str], flags: int, mode: int = 0o666, *, may_be_linked: bool = False
 ) -> int:
-    """Return a descriptor of a regular file whose name others can predict.
+    """Open a regular file whose name others can predict, and return its descriptor.
 
-    Somebody else may have put something of that name there, so that what is written would go
-    elsewhere: a symbolic link, a hard link to a file of ours, a device, a pipe.
+    Another user may have put something else there, so that bytes would be written elsewhere: a
+    symbolic link, a hard link to a file of this user, a device, a pipe.
 
     Parameters
     ----------
     path : path
         The file.
     flags : int
-        As for `os.open`.
+        As for `os.open`; links are never followed.
     mode : int
-        Of a file that is made, less the umask.
+        Permissions of a new file, before the umask; by default 0o666.
     may_be_linked : bool
-        May the file have other names, as in a tree that was copied by ``cp -al``?
+        May the file have other hard links, as in a tree copied by ``cp -al``?
 
     Raises
     ------
     UsageError
-        What is there is no regular file of one name; it is left as it is.
+        There is something else than a regular file, or one with other hard links; it is unchanged.
     OSError
-        As of `os.open`.
+        As for `os.open`.
     """
     try:
-        # non-blocking: to open a pipe would wait for its other end
+        # non-blocking: opening a pipe would wait for its other end
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as why:
         if why.errno in _NOT_OURS:
@@ -67,28 +67,28 @@ def open_ours(
 
 
 def read_ours(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file as `open_ours` opens it."""
+    """Return the content of a file, opened by `open_ours`; it may have other hard links."""
     with os.fdopen(open_ours(path, os.O_RDONLY, may_be_linked=True), "rb") as stream:
         return stream.read()
 
 
 def replace_ours(path: Path, data: bytes) -> None:
-    """Replace a file in one step, by way of ``PATH.new``; for one process at a time.
+    """Replace a file atomically, by way of ``PATH.new``; for one process at a time.
 
     Parameters
     ----------
     path : Path
         The file.
     data : bytes
-        All of its content.
+        Its new content.
 
     Raises
     ------
     OSError
-        It can't be written; the old file stands.
+        It can't be written; the old file is unchanged.
     """
     temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)  # as a kill left it, or anything else
+    temporary.unlink(missing_ok=True)  # left by a killed process, or not ours
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, 0o666), "wb") as stream:
         stream.write(data)
@@ -96,17 +96,17 @@ def replace_ours(path: Path, data: bytes) -> None:
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a device, a pipe or a socket stands at a path: to be written into, or refused.
+    """Return whether a path is a device, a pipe or a socket, which must not be replaced by a file.
 
-    Names of open files, such as ``/dev/stderr``, are special, too.
+    Names of open files, such as ``/dev/stderr``, count too.
 
     Raises
     ------
     OSError
-        As of `os.stat`; not where nothing is there.
+        As for `os.stat`, except that False is returned where there is nothing.
     """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  the cheapest
+        mode = os.stat(path).st_mode  # noqa: PTH116  called for each file
         if stat.S_ISREG(mode):
             return os.path.islink(path) and "/proc/" in os.readlink(path)  # noqa: PTH114, PTH115
     except (FileNotFoundError, NotADirectoryError):
@@ -115,19 +115,19 @@ def is_special(path: str | os.PathLike[str]) -> bool:
 
 
 def open_special(path: str | os.PathLike[str]) -> int:
-    """Return a descriptor to write into a character device or a pipe.
+    """Open a character device or a pipe for writing, and return its descriptor.
 
     Raises
     ------
     UsageError
-        It is a disk or a socket, or nobody reads from the pipe.
+        It is a block device or a socket, or the pipe has no reader.
     OSError
-        As of `os.open`.
+        As for `os.open`.
     """
     mode = os.stat(path).st_mode  # noqa: PTH116
     if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         try:
-            # non-blocking: to open a pipe would wait until somebody reads
+            # non-blocking: opening a pipe would wait for a reader
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as why:
             if why.errno != errno.ENXIO:
@@ -153,18 +153,18 @@ def _refusal(path: str | os.PathLike[str]) -> UsageError:
 
 # -- private files ---------------------------------------------------------------------------------
 #
-# Files that are ours alone: 0600 in a 0700 folder from the first byte, replaced in one step.
+# Files that only this user can read: mode 0600 in a 0700 folder, from the first byte.
 
-_GLANCE_S = 0.01
+_POLL_S = 0.01
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that is ours alone, and so all above it that are missing, lest it be exchanged.
+    """Create a folder with mode 0700, and so its missing parents, lest another user replace it.
 
     Raises
     ------
     UsageError
-        It can't be made.
+        It can't be created.
     """
     try:
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
@@ -176,35 +176,37 @@ def make_folder(folder: Path) -> None:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replace a private file in one step: a reader sees the old text or the new one.
+    """Replace a private file atomically.
 
     Parameters
     ----------
     file : Path
-        The file. Its folder is made, for us alone.
+        The file. Its folder is created with mode 0700.
     text : str
-        All of its new text.
+        Its new content.
 
     Raises
     ------
     UsageError
-        It can't be written; the old text stands.
+        It can't be written; the old file is unchanged.
     """
     with Room(file) as room:
         room.fill(text)
 
 
 class Room:
-    """A private file's next text before it has its name; as a context it is removed at the end.
+    """A temporary file that will replace a private file, with reserved disk space.
 
-    Its temporary file is locked as long as it is in use: what nobody locks, a killed process left.
+    As a context manager it removes the temporary file at the end. That file is locked as long as it
+    is in use: one without a lock was left by a killed process.
 
     Parameters
     ----------
     file : Path
-        The file. Its folder is made, for us alone.
+        The private file. Its folder is created with mode 0700.
     n_bytes : int
-        So much is really written, for a text that is not known yet but must not be lost then.
+        Space to reserve, by writing as many bytes, for a content that is not known yet but must
+        not be lost.
 
     Raises
     ------
@@ -223,30 +225,30 @@ class Room:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if n_bytes:
-                self._write(os.urandom(n_bytes))  # what file systems can't make smaller
+                self._write(os.urandom(n_bytes))  # random: file systems may compress
         except OSError as why:
             self.close()
             raise _private_error(why, file) from why
 
     def fill(self, text: str) -> None:
-        """Replace the file by this text, in one step.
+        """Write the content, and replace the private file atomically.
 
         Raises
         ------
         UsageError
-            It can't be written; the old text stands.
+            It can't be written; the old file is unchanged.
         """
         try:
             self._write(text.encode())
             try:
                 self._temporary.replace(self._file)
-            except FileNotFoundError:  # removed by a machine that does not share our locks
+            except FileNotFoundError:  # removed by another machine, which does not see our lock
                 write_private(self._file, text)
         except OSError as why:
             raise _private_error(why, self._file) from why
 
     def close(self) -> None:
-        """Remove what was not given its name."""
+        """Remove the temporary file, if it has not replaced the private file."""
         with contextlib.suppress(OSError):
             self._temporary.unlink()
         os.close(self._descriptor)
@@ -258,7 +260,7 @@ class Room:
         self.close()
 
     def _write(self, data: bytes) -> None:
-        # over what is there, which needs no room but what is lacking
+        # overwrites the reserved space in place
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         left = memoryview(data)
         while left:
@@ -268,25 +270,26 @@ class Room:
 
 
 class LockTimeout(AuthError):
-    """Another process holds what we need, and does not let go."""
+    """Another process holds a lock for longer than the time to wait for it."""
 
 
 @contextlib.contextmanager
 def locked(file: Path, wait_s: float) -> Iterator[None]:
-    """Hold a lock file against all other processes, and threads, of this home.
+    """Hold a lock file against all other processes and threads, by `flock`.
 
     Parameters
     ----------
     file : Path
-        The lock file.
+        The lock file, which is created and stays.
     wait_s : float
-        How long to wait for another one that holds it; a process that was stopped holds it for
-        ever.
+        How long to wait for another holder, seconds; a suspended process may hold it for ever.
 
     Raises
     ------
-    Busy
-        It is held longer.
+    LockTimeout
+        Another process or thread holds it longer than that.
+    UsageError
+        The lock file can't be created.
     """
     make_folder(file.parent)
     try:
@@ -304,7 +307,7 @@ def locked(file: Path, wait_s: float) -> Iterator[None]:
                     raise LockTimeout(
                         "Another process is renewing the token and does not end", where=str(file)
                     ) from None
-            time.sleep(_GLANCE_S)
+            time.sleep(_POLL_S)
         yield
 
 
@@ -319,13 +322,13 @@ def _private_error(why: OSError, where: Path) -> UsageError:
 
 
 def remove_private(file: Path) -> None:
-    """Remove a private file, and what a killed process may have left of it."""
+    """Remove a private file, and temporary files of it that killed processes left."""
     file.unlink(missing_ok=True)
     remove_left(file)
 
 
 def remove_left(file: Path) -> None:
-    """Remove what killed processes left beside a private file: it may hold a secret."""
+    """Remove temporary files that killed processes left of a private file: secrets, perhaps."""
     for left in file.parent.glob(f".{glob.escape(file.name)}.[0-9]*"):
         with contextlib.suppress(OSError):
             descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
@@ -337,29 +340,26 @@ def remove_left(file: Path) -> None:
 
 
 def read_private(file: Path) -> str | None:
-    """Give a small file's text without white space around it; None where there is none."""
+    """Return a small file's text without surrounding white space; None if empty or not readable."""
     try:
         return file.read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
         return None
 
 
-# -- whole files -----------------------------------------------------------------------------------
-#
-# A file that is there as a whole, or as it was before.
+# -- files written as streams ----------------------------------------------------------------------
 
 
 @contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Give a stream whose bytes take the file's place in one step, once the block is through.
+    """Yield a binary stream whose content replaces a file atomically at the end of the block.
 
-    Folders are made if need be. After an error the file is as it was. Into a device or a pipe the
-    bytes are written as they come.
+    After an error the file is unchanged. A device or a pipe is written to directly.
 
     Parameters
     ----------
     path : path
-        The file.
+        The file. Its folder is created if need be.
 
     Raises
     ------
@@ -393,18 +393,18 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 # -- folders ---------------------------------------------------------------------------------------
 #
-# Folders that files come into: made when need be, and brought to disk once for many files.
+# A new file's name is on disk only when its folder has been synced: once for many files.
 
 _changed_folders: ContextVar[set[str] | None] = ContextVar("ctaflows_folders", default=None)
 
 
 def make_folders(folder: str) -> None:
-    """Make a folder and those above it."""
+    """Create a folder and its parents."""
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def note_changed(folder: str) -> None:
-    """Say that a file got its name in a folder: the name must reach the disk too."""
+    """Sync a folder in which a file was renamed, or leave that to `fsync_folders_once`."""
     waiting = _changed_folders.get()
     if waiting is None:
         _fsync_folder(folder)
@@ -414,7 +414,7 @@ def note_changed(folder: str) -> None:
 
 @contextlib.contextmanager
 def fsync_folders_once() -> Iterator[None]:
-    """Bring each folder that changes within to disk once, at the end."""
+    """Sync each folder noted in the block once, at the end of the block."""
     folders: set[str] = set()
     token = _changed_folders.set(folders)
     try:

@@ -1,7 +1,7 @@
-"""Profiles that Prefect keeps: ``block:NAME``, read when they are used.
+"""Prefect blocks as profiles, by the name ``block:NAME``; read when they are used.
 
-A flow takes the name of a block as its ``profile``, never what is in it. Prefect is imported only
-when such a name is met; it finds the block's class by the entry point ``prefect.collections``.
+A flow's ``profile`` is the name of a block, never its content. Prefect is imported only for such a
+name; it finds the block's class by the entry point ``prefect.collections``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("ctaflows.settings")
 
 STORAGE = "cta-storage"
 CREDENTIALS = "cta-credentials"
-#: What is known of a block holds for this time, seconds; asking takes some 40 ms.
+#: A block is read again after this time, seconds; a request takes some 40 ms.
 TRUST_S = 60.0
 _WORD = re.compile(rf"block:(?:({STORAGE}|{CREDENTIALS})/)?([a-z0-9-]+)(@\d+)?")
 
@@ -37,19 +37,19 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class BlockProfile:
-    """What a block says of the settings.
+    """The settings in a block.
 
     Attributes
     ----------
     base : str or None
-        Profile that all other values come from; None means the default one.
+        Profile of all other values; None means the default profile.
     values : mapping
-        Values as in a profile of config.toml: the environment wins over them.
+        Values like those of a profile in config.toml, over which the environment takes precedence.
     identity : mapping
-        Who we are, and at which issuer. It goes together, so that it wins over the environment: a
-        secret must not go to another issuer. A None unsets a value.
+        Issuer, client and secret. They belong together, so they take precedence over the
+        environment: a secret must not be sent to another issuer. None unsets a value.
     credentials : str or None
-        Name of the CTACredentials block that holds the login.
+        Name of the CTACredentials block with the login.
     """
 
     base: str | None = None
@@ -59,19 +59,19 @@ class BlockProfile:
 
 
 class Source(Protocol):
-    """A block that can stand as a profile."""
+    """A block that can be used as a profile."""
 
     def as_profile(self) -> BlockProfile:
-        """Give what it says of the settings."""
+        """Return the settings in the block."""
 
 
 def is_block(profile: str) -> bool:
-    """Is this the name of a block rather than of a profile in config.toml?"""
+    """Return whether a profile's name is that of a block, ``block:…``."""
     return profile.startswith("block:")
 
 
 def read(profile: str) -> BlockProfile:
-    """Give what a block says, asked of the Prefect server if it was not just asked.
+    """Return a block's settings, read from the Prefect server at most once a minute.
 
     Parameters
     ----------
@@ -83,39 +83,44 @@ def read(profile: str) -> BlockProfile:
     UsageError
         There is no such block.
     NetworkError
-        The Prefect server does not answer, and the block was not known before.
+        The Prefect server does not answer, and the block was not read before.
     """
-    here = _at_hand.get(profile)
-    if here is not None:
-        return here.as_profile()
+    block = _at_hand.get(profile)
+    if block is not None:
+        return block.as_profile()
     slug = _slug(profile)
     key = (_server(), slug)
     with _lock:
         found, until = _known.get(key, (None, 0.0))
         if found is None or time.monotonic() > until:
-            found = _asked(slug, found)
+            found = _load(slug, found)
             until = time.monotonic() + TRUST_S
             _known[key] = (found, until)
         return found
 
 
 def forget() -> None:
-    """Ask for all blocks again when they are used next."""
+    """Forget all blocks that were read: the next use reads them again."""
     with _lock:
         _known.clear()
 
 
 def word_for(block: Source, slug: str, known: str | None) -> str:
-    """Give a profile's name for a block as it is in this process, saved or not.
+    """Return a profile name for a block object of this process, whether it is saved or not.
 
     Parameters
     ----------
     block : Source
-        The block; its values count at the time of each use.
+        The block; its values are read at each use of the name.
     slug : str
         ``TYPE/NAME``.
     known : str, optional
-        The word that an earlier call gave for it, or for what it was copied from.
+        Name from an earlier call, for this block or the one it was copied from.
+
+    Returns
+    -------
+    str
+        ``block:TYPE/NAME@NUMBER``, valid in this process as long as the block exists.
     """
     if known is not None and _at_hand.get(known) is block:
         return known
@@ -145,12 +150,12 @@ def _server() -> str:
     return str(settings.PREFECT_API_URL.value()) if settings is not None else ""
 
 
-def _asked(slug: str, before: BlockProfile | None) -> BlockProfile:
+def _load(slug: str, before: BlockProfile | None) -> BlockProfile:
     from prefect.blocks.core import Block, UnknownBlockType
 
     load: Any = Block.load
     try:
-        # _sync: within an asynchronous flow it would give a coroutine (Prefect 3.9.1)
+        # without _sync it returns a coroutine within an asynchronous flow (Prefect 3.9.1)
         found: BlockProfile = load(slug, _sync=True).as_profile()
     except CtaflowsError:
         raise
@@ -174,6 +179,9 @@ def _asked(slug: str, before: BlockProfile | None) -> BlockProfile:
 
 
 def failure(why: BaseException) -> str:
-    """Name an error of Prefect's without its text, which may repeat what was sent to the server."""
+    """Return the class of a Prefect error, and its HTTP status if it has one.
+
+    Its text is left out, since it may repeat secrets that were sent to the server.
+    """
     status = getattr(getattr(why, "response", None), "status_code", None)
     return f"{type(why).__name__} {status}" if status else type(why).__name__

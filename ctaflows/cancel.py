@@ -1,7 +1,8 @@
-"""Cooperative cancellation: events that ask work in many threads to end before it is done.
+"""Cooperative cancellation: events that ask work in many threads to end early.
 
-Ctrl-C and SIGTERM reach the main thread only, which may be waiting for another thread that waits
-for ours: so all work that can be stopped is known here. What stops keeps what has come.
+Ctrl-C and SIGTERM reach only the main thread, which may be waiting for another thread that waits
+for one of ours: so the stop events of all work are registered here. Work that is stopped keeps the
+bytes received so far.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: A wait for more than one thing looks at the others so often, in seconds.
+#: A wait for several events looks at all but the first this often, seconds.
 GLANCE_S = 0.2
 
-# Plain dictionaries and no locks: `stop_all` is called by signal handlers, at any moment.
-_linked: dict[object, tuple[threading.Event, threading.Event]] = {}  # work it is part of, its own
+# Plain dictionaries and no locks, since signal handlers call `stop_all` at any moment.
+_linked: dict[
+    object, tuple[threading.Event, threading.Event]
+] = {}  # event of the work it is part of, its own
 _scope: ContextVar[threading.Event | None] = ContextVar("ctaflows_cancel", default=None)
-_rest = threading.Event()  # of all that belongs to no scope
+_rest = threading.Event()  # of all work outside a scope
 
 
 def stop_all() -> None:
-    """Let all work that goes on in this process end soon; what begins later is not concerned."""
+    """Stop all work under way in this process; work that begins later is not affected."""
     global _rest
     rest, _rest = _rest, threading.Event()
     for stop in [rest, *(own for _, own in _linked.copy().values())]:
@@ -36,28 +39,28 @@ def stop_all() -> None:
 
 
 def stop_within(scope: threading.Event) -> None:
-    """Set the event of some work, and those of all that is part of it."""
+    """Set an event, and the events of all work that is part of its work."""
     scope.set()
-    for whole, own in _linked.copy().values():
-        if whole is scope and not own.is_set():
+    for parent, own in _linked.copy().values():
+        if parent is scope and not own.is_set():
             stop_within(own)
 
 
 def current() -> threading.Event:
-    """Give the event that tells the work of this context to end, once it is set."""
+    """Return the event that stops the work of this context when it is set."""
     return _scope.get() or _rest
 
 
 @contextlib.contextmanager
 def link_child(stop: threading.Event) -> Iterator[None]:
-    """Let who stops this work, or all, set an event too, as long as the block lasts.
+    """Set an event too when the work of this context is stopped, or all work, within the block.
 
-    It is set at once where the work that the block belongs to is to end already.
+    It is set at once where that work has been stopped already.
     """
-    key, whole = object(), current()
-    _linked[key] = whole, stop
+    key, parent = object(), current()
+    _linked[key] = parent, stop
     try:
-        if whole.is_set():
+        if parent.is_set():
             stop.set()
         yield
     finally:
@@ -66,7 +69,7 @@ def link_child(stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scope(stop: threading.Event) -> Iterator[None]:
-    """Let all work in the block, and in threads that get its context, end with an event."""
+    """Make an event the one that stops all work in the block, and in threads with its context."""
     token = _scope.set(stop)
     try:
         yield
@@ -75,12 +78,12 @@ def scope(stop: threading.Event) -> Iterator[None]:
 
 
 def uncancellable() -> contextlib.AbstractContextManager[None]:
-    """Let the block go to its end: what must be tidied up, or what is done already but unsaid."""
+    """Return a context in which work is not stopped, such as cleaning up or reporting a result."""
     return scope(threading.Event())
 
 
 def wait(seconds: float, *stops: threading.Event) -> bool:
-    """Wait until the time is over or one of the events is set; say whether one is."""
+    """Wait until one of the events is set or the time is over; return whether one is set."""
     first, *others = stops
     deadline = time.monotonic() + seconds
     while not any(stop.is_set() for stop in stops):
@@ -92,18 +95,18 @@ def wait(seconds: float, *stops: threading.Event) -> bool:
 
 
 def raise_if_cancelled(stop: threading.Event, where: str | None = None) -> None:
-    """Raise `Stopped` if an event is set."""
+    """Raise `Stopped` if the event is set; `where` is for its message."""
     if stop.is_set():
         raise Stopped("Stopped", where=where)
 
 
 def pause(seconds: float) -> None:
-    """Wait, unless the work is asked to stop.
+    """Wait some seconds, unless the work of this context is stopped.
 
     Raises
     ------
     Stopped
-        It is.
+        The work was stopped.
     """
     stop = threading.Event()
     with link_child(stop):

@@ -1,4 +1,4 @@
-"""The error tree: what went wrong, where, what the server said, what to do next.
+"""The exceptions of ctaflows: what went wrong, where, what the server said, what to do next.
 
 ::
 
@@ -13,7 +13,7 @@
     └─ Stopped 130
 
 The number is the exit code of the command line. Every error can be pickled (Prefect and Dask send
-them between processes) and passes its text through `redact`, so that none holds a secret.
+them between processes), and its text passes through `redact`, so that it has no secret.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from ctaflows.model import Report
 
-# A pool URL's dcache-http-uuid is a bearer capability (dCache #3736), `authz` a token in a URL.
+# A pool URL's dcache-http-uuid grants access by itself (dCache #3736), and authz is a token.
 _SECRET_QUERY = re.compile(
     r"(?i)\b(authz|dcache-http-uuid|access_token|refresh_token|client_secret)=[^&\s\"'<>]+"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
-# urllib takes all up to the last @ for user and password
+# user and password end at the last @, as for urllib
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s]*@")
 
 
 def printable(text: str) -> str:
-    """Replace control characters: what a server or a file's name says must not steer a terminal."""
+    """Replace a text's control characters, by which a server could control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def redact(text: str) -> str:
-    """Take tokens, secrets and pool capabilities out of a text.
+    """Return a text without tokens, client secrets, passwords and the access keys of pool URLs.
 
     Parameters
     ----------
     text : str
-        Any text that may end in a message, a log or a report.
+        Any text for a message, a log or a report.
 
     Returns
     -------
     str
-        The same text with each secret replaced by ``[redacted]``.
+        The text with each secret replaced by ``[redacted]``.
     """
     text = _SECRET_QUERY.sub(r"\1=[redacted]", text)
     text = _BEARER.sub(r"\1 [redacted]", text)
@@ -61,7 +61,7 @@ def redact(text: str) -> str:
 
 
 class CtaflowsError(Exception):
-    """Base of all errors that ctaflows raises on purpose.
+    """Base of all errors that ctaflows raises.
 
     Parameters
     ----------
@@ -70,19 +70,19 @@ class CtaflowsError(Exception):
     where : str, optional
         The path or URL concerned.
     said : str, optional
-        What the server (or the system) said about it.
+        The reason that the server or the operating system gave.
     hint : str, optional
-        What to do next, a whole sentence.
+        What to do next, a whole sentence; by default the class's `default_hint`.
     status : int, optional
         HTTP status, where there was one.
     retry_after_s : float, optional
-        Seconds the server asked to wait.
+        Pause that the server asked for by Retry-After, seconds.
     """
 
     exit_code = 1
-    #: May the same call succeed later without anybody doing anything?
+    #: May the same request succeed later without any change?
     retryable = False
-    #: Did it happen when the headers of an answer had come? Then its reader decides what follows.
+    #: Was it raised after a response's headers? The reader of the body decides then what to do.
     in_body = False
     default_hint: str | None = None
 
@@ -117,12 +117,12 @@ class CtaflowsError(Exception):
 
 
 def error_text(error: BaseException) -> str:
-    """Write an error as it stands in reports: ``ErrorClass: message``."""
+    """Return an error's text for reports and manifests: ``ErrorClass: message``."""
     return f"{type(error).__name__}: {redact(str(error))}"
 
 
 def _rebuild(kind: type[CtaflowsError], state: dict[str, Any]) -> CtaflowsError:
-    """Make an error again after pickling, whatever its class's own arguments are."""
+    """Return an unpickled error, without a call of its class, whose arguments may differ."""
     error = kind.__new__(kind)
     error.__dict__.update(state)
     error.args = (str(error),)
@@ -130,53 +130,53 @@ def _rebuild(kind: type[CtaflowsError], state: dict[str, Any]) -> CtaflowsError:
 
 
 class UsageError(CtaflowsError):
-    """The call itself is wrong: an argument, an option, a setting."""
+    """An argument, an option or a setting is wrong, or a local file can't be used."""
 
     exit_code = 2
 
 
 class NotFound(CtaflowsError):
-    """There is nothing at that path."""
+    """There is nothing at the path."""
 
     exit_code = 3
 
 
 class AlreadyExists(CtaflowsError):
-    """There is something at that path, and it was not to be replaced."""
+    """There is something at the path, and it was not to be replaced."""
 
     exit_code = 4
 
 
 class AuthError(CtaflowsError):
-    """Who we are, or what we may do, was not accepted."""
+    """The authentication or the authorization failed."""
 
     exit_code = 5
 
 
 class TokenMissing(AuthError):
-    """No token was found in any of the places where one is looked for."""
+    """No token was found."""
 
     default_hint = "Log in: ctaflows token login. Or set BEARER_TOKEN or BEARER_TOKEN_FILE."
 
 
 class TokenExpired(AuthError):
-    """The token's life is over and it could not be renewed."""
+    """The token has expired and can't be renewed."""
 
     default_hint = "Log in again: ctaflows token login."
 
 
 class LoginNeeded(AuthError):
-    """The issuer refuses to renew the token: only a person can log in again."""
+    """The issuer does not renew the token: a person must log in again."""
 
     default_hint = "Log in again: ctaflows token login."
 
 
 class Refused(AuthError):
-    """The server knows who we are and says no."""
+    """Access is denied: the token is not accepted (401) or lacks the right (403)."""
 
 
 class FileOffline(CtaflowsError):
-    """The file is known but its bytes are not on disk now."""
+    """The file exists, but its bytes are not on disk now."""
 
     exit_code = 6
 
@@ -186,103 +186,103 @@ class Nearline(FileOffline):
 
 
 class Staging(FileOffline):
-    """The storage is still bringing the file to disk (202)."""
+    """The storage is staging the file from tape to disk (202)."""
 
     retryable = True
     in_body = True
 
 
 class Lost(FileOffline):
-    """The storage says that the file's bytes are lost or unavailable."""
+    """The storage reports that the file's bytes are lost or unavailable."""
 
 
 class IntegrityError(CtaflowsError):
-    """The bytes are not those that were promised."""
+    """The bytes differ from what the storage announced."""
 
     exit_code = 7
 
 
 class SizeMismatch(IntegrityError):
-    """More or fewer bytes than promised."""
+    """The number of bytes differs from the announced size."""
 
 
 class ChecksumMismatch(IntegrityError):
-    """The checksum of the whole file differs from the storage's own."""
+    """The checksum of the file differs from the storage's."""
 
 
 class Truncated(IntegrityError):
-    """The file (or the answer) ends before its end."""
+    """The file or the response ends before its announced length."""
 
 
 class SourceChanged(IntegrityError):
-    """The file at the storage was replaced while it was read."""
+    """The remote file was replaced while it was read."""
 
 
 class NotHDF5(IntegrityError):
-    """The file's name says HDF5, its first bytes say something else."""
+    """The file has the name of an HDF5 file, but not its first bytes."""
 
 
 class StorageError(CtaflowsError):
-    """The storage could not do it."""
+    """The storage could not carry out the request."""
 
     exit_code = 8
 
 
 class DoorBusy(StorageError):
-    """The door is overloaded or failing for now (408, 500, 502 to 504)."""
+    """The server is overloaded or failing for now (408, 500, 502 to 504)."""
 
     retryable = True
 
 
 class RateLimited(StorageError):
-    """The door asks to come back later (429)."""
+    """The server asks for fewer requests (429)."""
 
     retryable = True
 
 
 class NoSpace(StorageError):
-    """No space or no quota is left, there (507) or here (ENOSPC)."""
+    """No space or quota is left, at the storage (507) or locally (ENOSPC, EDQUOT)."""
 
 
 class ListingUnreadable(StorageError):
-    """The listing can't be trusted: the door shows an unreadable directory as an empty one."""
+    """The listing may be incomplete: a dCache door shows an unreadable directory as empty."""
 
 
 class ProtocolSurprise(StorageError):
-    """The server did something that no rule allows for."""
+    """The server's response breaks the protocol, or is not supported."""
 
 
 class NoRanges(ProtocolSurprise):
-    """The server answers a request for a range with the whole file."""
+    """The server answers a range request with the whole file."""
 
 
 class NotTheFile(ProtocolSurprise):
-    """An answer holds something else than the file, or the part of it, that was asked for."""
+    """A response has something else than the requested file, or range of it."""
 
     retryable = True
     in_body = True
 
 
 class NetworkError(CtaflowsError):
-    """The server could not be reached, or the connection broke."""
+    """The server can't be reached, or the connection broke."""
 
     exit_code = 9
     retryable = True
 
 
 class Stopped(CtaflowsError):
-    """The work was asked to stop, as by Ctrl-C; what came so far is kept."""
+    """The work was stopped, such as by Ctrl-C; bytes received so far are kept."""
 
     exit_code = 130
 
 
 class PartialFailure(CtaflowsError):
-    """Some files of many failed; the rest is done.
+    """Some files of several failed; the others succeeded.
 
     Parameters
     ----------
     what : str
-        What went wrong, with figures.
+        What went wrong, with numbers.
     report : Report or NightReport
         The result of each file.
     **where_and_hint : Any
@@ -297,7 +297,7 @@ class PartialFailure(CtaflowsError):
 
     @classmethod
     def of(cls, report: Report, *, hint: str | None = None) -> Self:
-        """Make the error that tells how many of a report's files failed."""
+        """Return the error for a report with failed files: their number, and the first."""
         n_failed, n_all = len(report.failed), len(report.transfers)
         first = report.failed[0]
         return cls(

@@ -1,11 +1,11 @@
-"""The door as an fsspec filesystem, ``cta://``: what pandas, dask and others read by.
+"""The storage as an fsspec filesystem, ``cta://``, for pandas, dask and others.
 
 ::
 
     fsspec.open("cta://lst/DL1/20241114/v0.10/tailcut84/dl1_LST-1.Run11111.0000.h5")
     pandas.read_csv("cta://lst/users/me/table.csv", storage_options={"profile": "cscs-dev"})
 
-It reads, and refuses to write: `ctaflows.upload_file` writes and proves it.
+It is read-only: `ctaflows.upload_file` uploads a file and verifies it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 
 class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """Files at the door of a profile, read-only.
+    """The files at the storage of a profile, read-only.
 
     Parameters
     ----------
     profile : str, optional
-        Settings to use, see `ctaflows.settings.load`.
+        Profile of the settings, see `ctaflows.settings.load`.
     cache_bytes : int, optional
-        How much is kept of each open file.
+        Size of the cache of each open file.
     **options : Any
-        fsspec's own, such as ``skip_instance_cache``.
+        Options of fsspec, such as ``skip_instance_cache``.
     """
 
     protocol = "cta"
@@ -57,7 +57,7 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     @property
     def fsid(self) -> str:
-        """What tells this door from others."""
+        """Identifier of the storage: its URL."""
         return f"cta_{self._door.settings.door_url}"
 
     @property
@@ -66,7 +66,7 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        """Give the path from the door's root; the first part after ``cta://`` is no host."""
+        """Return the path from the storage's root; the first part after ``cta://`` is no host."""
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
         return "/" + super()._strip_protocol(path).strip("/")
@@ -74,19 +74,21 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     # -- reading -------------------------------------------------------------------------------
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """List a directory; a file gives itself.
+        """Return the entries of a directory; for a file, the file itself.
 
         Parameters
         ----------
         path : str
-            With or without ``cta://``.
+            Path, with or without ``cta://``.
         detail : bool
-            Give what `info` gives of each, else the paths.
+            Return for each entry what `info` returns; with False its path.
 
         Raises
         ------
         StorageError
-            The door names something that it can't describe; `find` and `glob` would pass over it.
+            The storage can't describe an entry, which `find` and `glob` would leave out.
+        FileNotFoundError, PermissionError
+            There is nothing at that path, or it is not readable.
         """
         with _as_os_errors(path):
             entries = list(self._door.list(self._strip_protocol(path)))
@@ -101,20 +103,26 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         return found if detail else [entry["name"] for entry in found]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """Describe one file or directory: name, size, type, mtime, etag, checksums, locality."""
+        """Return name, size, type, mtime, etag, checksums and locality of a file or directory.
+
+        The size is in bytes, mtime an aware UTC time, and checksums a dict by algorithm.
+        """
         with _as_os_errors(path):
             return _details(self._door.stat(self._strip_protocol(path)))
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Is there anything at a path? What can't be asked is an error: fsspec would say no."""
+        """Return whether there is anything at a path.
+
+        Any error but FileNotFoundError is raised, where fsspec would return False.
+        """
         return self._type(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """Is there a file at a path? As for `exists`."""
+        """Return whether there is a file at a path; errors as for `exists`."""
         return self._type(path) == "file"
 
     def isdir(self, path: str) -> bool:
-        """Is there a directory at a path? As for `exists`."""
+        """Return whether there is a directory at a path; errors as for `exists`."""
         return self._type(path) == "directory"
 
     def _type(self, path: str) -> str | None:
@@ -124,12 +132,12 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             return None
 
     def modified(self, path: str) -> datetime | None:
-        """Give the time of the last change, aware."""
+        """Return the time of the last modification, aware UTC; None where it is not known."""
         found: datetime | None = self.info(path)["mtime"]
         return found
 
     def ukey(self, path: str) -> str:
-        """Give what changes when the file is written again."""
+        """Return a key that changes when the file is written again."""
         about = self.info(path)
         return repr((about["name"], about["size"], about["mtime"], about["etag"]))
 
@@ -143,7 +151,7 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **options: Any
     ) -> bytes:
-        """Give a file's bytes, or a part of them; negative places count from the end."""
+        """Return a file's bytes from `start` to `end`; negative offsets count from the end."""
         with _as_os_errors(path):
             data: bytes = super().cat_file(path, start, end, **options)
         return data
@@ -161,9 +169,9 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         Parameters
         ----------
         rpath, lpath : str
-            From and to; a file object takes the bytes as they come.
+            Remote and local path. Into a file object bytes are written without either.
         callback, outfile, **options
-            As in fsspec.
+            As for fsspec.
         """
         from ctaflows.transfer.fetch import Job, fetch
 
@@ -181,7 +189,9 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _refuse(self, path: Any, *_: Any, **__: Any) -> NoReturn:
         raise OSError(
-            errno.EROFS, "cta:// is read-only; `ctaflows put` writes and proves it", str(path)
+            errno.EROFS,
+            "cta:// is read-only; `ctaflows put` uploads files and verifies them",
+            str(path),
         )
 
     mkdir = makedirs = rmdir = touch = cp_file = _rm = rm_file = rm = mv = _refuse
@@ -202,7 +212,7 @@ def _details(entry: Entry) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _as_os_errors(path: str) -> Iterator[None]:
-    """Say in the words that users of file systems catch what is not there or not allowed."""
+    """Translate our errors into the OSErrors that users of filesystems expect."""
     try:
         yield
     except NotFound as why:

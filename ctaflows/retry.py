@@ -1,7 +1,7 @@
-"""Repeating what failed: how often, after which pause, and when no more.
+"""The retry policy: how often a failed operation is tried again, and after which pause.
 
-What repeats asks here, with one `Retries` for each piece of work; downloads, which go on with what
-has come, count for themselves and share `MAX_RETRY_AFTER_S`.
+There is one `Retries` for each operation. Downloads, which resume after the bytes received, count
+their tries themselves and share `MAX_RETRY_AFTER_S`.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.settings import Settings
 
-#: A server that asks for a longer pause, in seconds, is not waited for.
+#: Longest pause that a server may ask for by Retry-After, seconds; a longer one is an error.
 MAX_RETRY_AFTER_S = 600.0
 _MAX_BACKOFF_S = 60.0
 
 
 class Retries:
-    """The tries of one piece of work: counts those that failed, and gives the pauses between them.
+    """The failed tries of one operation, and the pauses between them.
 
     Parameters
     ----------
     settings : Settings
-        ``attempts`` tries in a row may fail; ``backoff_s`` is the first pause, which doubles;
-        ``busy_s`` the least after a 429.
+        After ``attempts`` failures in a row there is no further try; ``backoff_s`` is the first
+        pause, which doubles up to 60 s; ``busy_s`` is the shortest after a 429.
     also : tuple of type
-        Errors that may pass here, although elsewhere they don't.
+        Errors that are retried too, although they are not ``retryable``.
 
     Attributes
     ----------
     n_failed : int
-        Tries that have failed so far.
+        Number of failed tries so far.
     """
 
     def __init__(self, settings: Settings, *, also: tuple[type[CtaflowsError], ...] = ()) -> None:
@@ -43,14 +43,20 @@ class Retries:
         self.n_failed = 0
 
     def pause_s(self, error: CtaflowsError, *, progress: bool = False) -> float | None:
-        """Count a try that failed, and return the pause before the next; None means give up.
+        """Count a failed try, and return the pause before the next.
 
         Parameters
         ----------
         error : CtaflowsError
-            What happened. Where it asks for too long a pause, its hint says so.
+            Why it failed. Its hint is replaced where it asks for too long a pause.
         progress : bool
-            Did the try bring something? Then it is the first one in a row.
+            Did the try make progress? Then the failures in a row are counted from it.
+
+        Returns
+        -------
+        float or None
+            Seconds, with a jitter of a quarter; never less than the server asked for, which gets a
+            tenth more at most. None where there is to be no further try.
         """
         self.n_failed += 1
         self._n_in_a_row = 1 if progress else self._n_in_a_row + 1
@@ -60,14 +66,14 @@ class Retries:
         asked = error.retry_after_s
         if asked is not None and asked > MAX_RETRY_AFTER_S:
             error.hint = (
-                f"It asks for a pause of {asked:.0f} s, and {MAX_RETRY_AFTER_S:.0f} s are the "
-                "longest that is waited. Run the same command again after it."
+                f"The server asks for a pause of {asked:.0f} s; the longest is "
+                f"{MAX_RETRY_AFTER_S:.0f} s. Run the same command again after it."
             )
             return None
         return _pause_s(error, self._n_in_a_row, self._settings)
 
     def pause_or_raise(self, error: CtaflowsError, *, progress: bool = False) -> float:
-        """Return the pause before the next try, or raise the error where there is none."""
+        """Return the pause of `pause_s`, or raise the error where there is to be no further try."""
         pause = self.pause_s(error, progress=progress)
         if pause is None:
             raise error
@@ -75,7 +81,7 @@ class Retries:
 
 
 def _pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float:
-    """Return seconds, with jitter: never less than a server has asked for."""
+    """Return the pause before a try, in seconds with jitter."""
     asked = error.retry_after_s
     if asked is not None:
         return asked + random.uniform(0, 0.1 * asked)

@@ -1,6 +1,6 @@
 """Settings: flags > environment > block or profile in config.toml > built-in profile > default.
 
-Nothing is read when this module is imported; `load` reads the environment and the file.
+Environment and files are read by `load`, not when this module is imported.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE = "cscs"
 
-#: Services of the JupyterHub platform, those that ctadata speaks to.
+#: Services of the JupyterHub platform, which ctadata uses.
 PLATFORM_URL = "https://platform.cta.cscs.ch/services/"
-#: Where these docs are published: a name that is nobody's (RFC 2606), until they have an address.
+#: Where the documentation is published; a reserved name (RFC 2606) until it has an address.
 DOCS_URL = "https://ctaflows.example"
 
 #: Built-in profiles: the production and the development instance of the Swiss data centre.
@@ -37,60 +37,62 @@ PROFILES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """All that can be set, with the values that hold here and now.
+    """The values of all settings.
 
     Attributes
     ----------
     profile : str
-        Name of the profile the values come from.
+        Name of the profile.
     config_dir : Path
         Folder of config.toml, of stored tokens and of journals.
     door_url : str
-        WebDAV door, scheme and host and port, without a trailing slash.
+        URL of the WebDAV door: scheme, host and port, without a trailing slash.
     issuer_url : str
-        OpenID Connect issuer, without a trailing slash.
+        URL of the OpenID Connect issuer, without a trailing slash.
     client_id : str
         OAuth 2.0 client.
     audience : str or None
-        Whom tokens are asked for, where the issuer wants to be told (WLCG profile, ``audience``).
+        Audience to request tokens for, where the issuer needs it (WLCG profile, ``audience``).
     client_secret, client_secret_file : str or None, Path or None
-        The client's secret, or the file that holds it. Never shown.
+        The client's secret, or the file that has it. The secret is not shown by ``repr``.
     ca_file : Path or None
         CA bundle (file) or hashed directory; None means the system's.
     night_path : str
-        Where a night lies; ``{date}`` and ``{version}`` are filled in.
+        Remote path of a night, with ``{date}`` and ``{version}`` to be filled in.
     transfers : int
-        Files moved at once.
+        Greatest number of files transferred concurrently.
     listings : int
-        Directories listed at once: for a door each is work in its name space and memory.
+        Greatest number of directories listed concurrently: each takes time in a door's name space,
+        and memory.
     attempts : int
-        How often an idempotent request is tried in all.
+        Number of tries of an idempotent request, including the first.
     backoff_s : float
-        First pause between tries in seconds; it doubles each time, with jitter.
+        First pause between tries, seconds; it doubles each time, with jitter.
     busy_s : float
-        Pause after a 429 without Retry-After, in seconds: a dCache door blocks an address for 20 s
+        Pause after a 429 without Retry-After, seconds: a dCache door blocks a client's IP for 20 s
         (webdav.properties, limits.rate.*, dCache 11).
     connect_timeout_s : float
-        Longest wait for a connection, in seconds.
+        Longest wait for a connection, seconds.
     stall_timeout_s : float
-        Longest wait for the next bytes, in seconds. The length of a whole transfer has no limit.
+        Longest wait for the next bytes, seconds. A whole transfer has no time limit.
     listing_timeout_s : float
-        The same for a listing: a dCache door makes it whole before it sends the first byte
-        (DefaultWebDavResponseHandler.java, Milton 2.7.3).
+        Longest wait for the next bytes of a listing, seconds: a dCache door completes it before it
+        sends the first byte (DefaultWebDavResponseHandler.java, Milton 2.7.3).
     token_source : str
-        Where tokens are looked for: ``auto`` (WLCG order, then our store, then ctadata's files and
-        JupyterHub's variable), ``environment`` (WLCG order alone), ``store`` (our store alone), or
-        ``block:NAME`` (a Prefect Secret block that `maintain-token` fills).
+        Where tokens are looked for: ``auto`` (WLCG token discovery, then our store, then ctadata's
+        files and JupyterHub's variable), ``environment`` (only WLCG token discovery), ``store``
+        (only our store), or ``block:NAME`` (a Prefect Secret block that `maintain-token` writes).
     fast_bytes : bool
-        Move the bytes of files over libcurl; False leaves them to httpx, which is slower.
+        Transfer files by libcurl; False uses httpx, which is slower.
     allow_http_pools : bool
-        Follow a redirect from https to http (bytes then travel in clear; sums are still compared).
+        Follow redirects from https to http: bytes are then sent unencrypted; their checksum is
+        compared all the same.
     credentials : str or None
-        CTACredentials block that holds the login; said by a profile that is a block, and by nothing
-        else, since the login belongs to that block's issuer and client.
+        CTACredentials block with the login. It is set only by a profile that is a block, since the
+        login belongs to that block's issuer and client.
     origins : dict
-        Name of a value to where it came from: ``flag``, ``environment``, ``block``, ``config``,
-        ``profile`` or ``default``.
+        For each setting where its value came from: ``flag``, ``environment``, ``block``,
+        ``config``, ``profile`` or ``default``.
     """
 
     profile: str = DEFAULT_PROFILE
@@ -118,7 +120,7 @@ class Settings:
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def replace(self, **changes: Any) -> Settings:
-        """Give a copy with some values changed."""
+        """Return a copy with some values changed."""
         return dataclasses.replace(self, **changes)
 
 
@@ -161,15 +163,15 @@ def _with(values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(profile: str | None = None, **flags: Any) -> Settings:
-    """Put the settings together from flags, environment and files.
+    """Return the settings, from flags, environment and files.
 
     Parameters
     ----------
     profile : str, optional
-        Profile to use; None means ``CTAFLOWS_PROFILE``, then ``default_profile`` of config.toml,
-        then ``cscs``. ``block:NAME`` is a CTAStorage block of Prefect's, see `block_profiles`.
+        Profile to use; by default ``CTAFLOWS_PROFILE``, then ``default_profile`` of config.toml,
+        then ``cscs``. ``block:NAME`` is a CTAStorage block of Prefect, see `block_profiles`.
     **flags : Any
-        Values that win over everything; those that are None do not count.
+        Values that take precedence over all others; None is ignored.
 
     Returns
     -------
@@ -179,9 +181,9 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     Raises
     ------
     UsageError
-        A profile that does not exist, a value that can't be one, a config.toml that can't be read.
+        The profile does not exist, a value is invalid, or config.toml can't be read.
     NetworkError
-        The Prefect server that has the profile's block does not answer.
+        The profile is a block, and the Prefect server does not answer.
     """
     env = os.environ
     flags = _with(_overrides.get(), flags)
@@ -193,7 +195,7 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     )
     block = None
     if name.startswith("block:"):
-        from ctaflows import block_profiles  # seldom met, and dear
+        from ctaflows import block_profiles  # rarely used
 
         block = block_profiles.read(name)
         name = block.base or config.get("default_profile") or DEFAULT_PROFILE
@@ -208,7 +210,8 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     ]
     values, origins = _merged(layers)
     values["config_dir"], origins["config_dir"] = config_dir, said_by
-    # kept tokens and secrets go by the profile's name: the base profile's are another login's
+    # stored tokens and secrets are named after the profile: those of the base profile are of
+    # another login
     credentials = block.credentials if block else None
     if credentials:
         name = f"credentials:{credentials}"
@@ -216,12 +219,12 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
 
 
 def check(key: str, value: Any) -> Any:
-    """Give a setting's value in its own type.
+    """Return a setting's value, converted to the setting's type.
 
     Raises
     ------
     UsageError
-        It can't be one.
+        There is no such setting, or the value is invalid.
     """
     return _converted(key, value, "given")
 
@@ -229,7 +232,7 @@ def check(key: str, value: Any) -> Any:
 def _merged(
     layers: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Put layers over each other; a None takes a value out again."""
+    """Return the values of the last layer that has each, with their origins; None unsets one."""
     values: dict[str, Any] = {}
     origins = dict.fromkeys(_FIELDS, "default")
     for origin, layer in layers:
@@ -243,7 +246,7 @@ def _merged(
 
 
 def _config_dir(flags: dict[str, Any], env: os._Environ[str]) -> tuple[Any, str]:
-    """Say which folder it is, and where that is said."""
+    """Return the configuration's folder, and the origin of that value."""
     if flags.get("config_dir"):
         return flags["config_dir"], "flag"
     if env.get("CTAFLOWS_CONFIG_DIR"):
@@ -290,13 +293,13 @@ def _from_environment(env: os._Environ[str]) -> dict[str, str]:
 
 
 def _general_ca(env: os._Environ[str]) -> dict[str, str]:
-    """Give the CAs that are set for all programs: what a profile says of its own CA is nearer."""
+    """Return the CAs that are set for all programs, with less precedence than a profile's."""
     named = env.get("SSL_CERT_FILE") or env.get("X509_CERT_DIR")
     return {"ca_file": named} if named else {}
 
 
 def _converted(key: str, value: Any, origin: str) -> Any:
-    """Turn a value from text into the type of its field, or say what is wrong with it."""
+    """Return a value converted to the setting's type, or raise UsageError."""
     shown = f"CTAFLOWS_{key.upper()}" if origin == "environment" else key
     if key not in _FIELDS:
         known = ", ".join(sorted(_FIELDS))
@@ -331,7 +334,7 @@ def _number(value: Any, kind: type[Any], least: float) -> Any:
     try:
         number = None if isinstance(value, bool) else kind(value)
         if number is not None and not isinstance(value, str) and number != value:
-            number = None  # a whole number is not made by cutting off
+            number = None  # fractions are not cut off
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not number >= least or number == float("inf"):

@@ -1,4 +1,4 @@
-"""Numbers and lists as people read them."""
+"""Sizes and lists as text for people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def shortened(items: Iterable[str], most: int = 8) -> str:
-    """Name the first few of many."""
+    """Return the first `most` items, separated by commas, and the number of the others."""
     items = list(items)
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
 
 def human_bytes(n_bytes: float) -> str:
-    """Write a size for people: powers of 1000, three digits."""
+    """Return a size with its unit: powers of 1000, three digits, such as ``1.23 GB``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if n_bytes < 999.5 or unit == "TB":
             break

@@ -1,4 +1,4 @@
-"""Many calls at once in threads, that end cleanly on Ctrl-C."""
+"""Concurrent calls in threads, which end cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ R = TypeVar("R")
 
 
 POLL_S = 0.02
-#: So many threads begin; more are for where the network is the limit.
+#: Number of threads at the start; more are added where the network is the limit.
 FIRST = 2
-#: Threads this busy (CPU seconds per second) gain nothing from more: they only wait for each other.
+#: Above this CPU use of all threads together, CPU seconds per second, more threads gain nothing:
+#: they only wait for each other.
 _BUSY = 0.6
-#: Those that do next to nothing wait for the network.
+#: Below this CPU use the threads are waiting for the network.
 _IDLE = 0.2
 _LONGEST_WINDOW_S = 0.64
 
 
 class ConcurrencyController:
-    """Decides how many threads are worth having: few where the CPU is the limit, more on a network.
+    """Decides on the number of threads: few where the CPU is the limit, more on a network.
 
-    What its caller's own thread does is no work of theirs and does not count.
+    The CPU time of the thread that calls it does not count.
 
     Parameters
     ----------
     most : int
-        Never more than these.
+        Greatest number of threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,23 +45,28 @@ class ConcurrencyController:
         self._window_s = 0.0
 
     def n_wanted(self, n_now: int) -> int:
-        """Say how many there should be, from how busy these were since it was last judged.
+        """Return the wanted number of threads, given their CPU time since the last decision.
 
-        Each time that it was busy the next judgement takes twice as long: on a loaded machine a
-        short look finds it idle sooner or later, and threads never end.
+        Each time they were busy, the time to the next decision doubles, up to 0.64 s: on a loaded
+        machine short measurements find them idle sooner or later, and added threads stay.
+
+        Parameters
+        ----------
+        n_now : int
+            The present number of threads.
         """
         cpu_s, at = _others_cpu_s(), time.monotonic()
         if n_now == 0:
             self._cpu_s, self._at = cpu_s, at
             return min(FIRST, self._most)
-        past_s = at - self._at
-        if past_s < self._window_s:
+        elapsed_s = at - self._at
+        if elapsed_s < self._window_s:
             return n_now
         busy_s = cpu_s - self._cpu_s
         self._cpu_s, self._at = cpu_s, at
-        if busy_s < _IDLE * past_s:
+        if busy_s < _IDLE * elapsed_s:
             return self._most
-        if busy_s <= _BUSY * past_s:
+        if busy_s <= _BUSY * elapsed_s:
             return min(2 * n_now, self._most)
         self._window_s = min(max(2 * self._window_s, POLL_S), _LONGEST_WINDOW_S)
         return n_now
@@ -76,24 +82,31 @@ stop_all = cancel.stop_all
 def run_concurrently(
     work: Callable[[T], R], items: Sequence[T], n_threads: int, stop: threading.Event
 ) -> list[R]:
-    """Call a function for each item, several at a time, with this context's variables.
+    """Call a function for each item in several threads, with this context's variables.
 
     Parameters
     ----------
     work : Callable
         Called once for each item.
     items : sequence
-        What to work on.
+        Its arguments.
     n_threads : int
-        How many at a time.
+        Greatest number of threads; where the CPU is the limit there are fewer.
     stop : threading.Event
-        Set when the caller is interrupted, a call raises, or all work is stopped: work that has
-        begun should end soon, and the requests it makes do, see `cancel.scope`.
+        Set when the caller is interrupted, a call raises, or the work is stopped. Calls under way
+        should end then; their requests do, see `cancel.scope`.
 
     Returns
     -------
     list
         The results in the order of the items.
+
+    Raises
+    ------
+    BaseException
+        The first error that a call raised.
+    Stopped
+        The work was stopped.
     """
     queue = iter(enumerate(items))
     taking = threading.Lock()
@@ -122,15 +135,15 @@ def run_concurrently(
 
 
 class Worker:
-    """A thread of ours, with the variables of the context it is made in.
+    """A daemon thread with the context variables of its creator.
 
-    It is waited for without `threading.Thread.join`, which believes that a thread has ended when a
-    signal's exception ends the wait (Python 3.11, threading.py: _wait_for_tstate_lock).
+    `join` does not use `threading.Thread.join`, which takes a thread for ended when a signal's
+    exception ends the wait (Python 3.11, threading.py: _wait_for_tstate_lock).
 
     Parameters
     ----------
     work : Callable
-        What it does.
+        The thread's function.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -145,37 +158,37 @@ class Worker:
             self._ended.set()
 
     def start(self) -> None:
-        """Let it begin."""
+        """Start the thread."""
         try:
             self._thread.start()
-        except RuntimeError:  # there are too many
+        except RuntimeError:  # the system has no more threads
             self._ended.set()
             raise
 
     def is_alive(self) -> bool:
-        """Is it still at work, or about to begin?"""
+        """Return whether it has not ended, even if it has not started yet."""
         return not self._ended.is_set()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended, at most so many seconds."""
+        """Wait until it has ended, at most `timeout` seconds."""
         self._ended.wait(timeout)
 
 
 def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> None:
-    """Let threads work until all have ended; an interruption stops them first."""
-    begun: list[Worker] = []
-    pace = ConcurrencyController(n_threads)
+    """Start threads and wait until all have ended; an interruption stops them first."""
+    threads: list[Worker] = []
+    controller = ConcurrencyController(n_threads)
     try:
         while True:
-            for _ in range(pace.n_wanted(len(begun)) - len(begun)):
-                begun.append(Worker(worker))
-                begun[-1].start()
-            waited_for = next(filter(Worker.is_alive, begun), None)
-            if waited_for is None:
-                return  # all is done, perhaps by fewer than there might have been
-            waited_for.join(POLL_S if len(begun) < n_threads else None)
+            for _ in range(controller.n_wanted(len(threads)) - len(threads)):
+                threads.append(Worker(worker))
+                threads[-1].start()
+            running = next(filter(Worker.is_alive, threads), None)
+            if running is None:
+                return
+            running.join(POLL_S if len(threads) < n_threads else None)
     finally:
-        if any(hand.is_alive() for hand in begun):  # interrupted
+        if any(thread.is_alive() for thread in threads):  # interrupted
             stop.set()
-            for hand in begun:
-                hand.join()
+            for thread in threads:
+                thread.join()

@@ -127,7 +127,7 @@ class Transport:
         headers : Mapping, optional
             Further headers. A body that is not bytes needs its Content-Length here.
         content : bytes or iterable of bytes, optional
-            The body. An iterable that can be iterated only once is never sent again.
+            The body. An iterable that is not bytes is never sent again.
         expect : tuple of int
             Statuses beside 2xx that are no error for the caller.
 

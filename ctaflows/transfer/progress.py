@@ -50,7 +50,7 @@ def current() -> Progress:
 
 @contextlib.contextmanager
 def reported_to(progress: Progress | None) -> Iterator[None]:
-    """Send the reports of all transfers within the block to a receiver; None keeps the present one."""
+    """Send the reports of all transfers within to a receiver; None keeps the present one."""
     if progress is None:
         yield
         return

@@ -418,7 +418,8 @@ def test_replace_gives_a_copy():
 
 NO_IO = """
 import sys
-import contextvars, dataclasses, importlib.util, os, pathlib, tomllib, urllib.parse, typing, ctaflows.errors
+import contextvars, dataclasses, importlib.util, os, pathlib
+import tomllib, urllib.parse, typing, ctaflows.errors
 seen = []
 def hook(event, args):
     if event == "open" and "settings" not in str(args[0]):

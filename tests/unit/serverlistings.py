@@ -70,6 +70,97 @@ DCACHE_CHILDREN = [
     Entry("/cta/DL1/v0.1", is_dir=True),
 ]
 
+# what dCache 11.2.5 was seen to write: a file's resourcetype in the 404 propstat, an empty Checksums
+# of status 200 where there is none, adler32 before md5, and a symbolic link as a file
+DCACHE_11 = """<?xml version="1.0" encoding="utf-8" ?>
+<d:multistatus xmlns:cal="urn:ietf:params:xml:ns:caldav" xmlns:cs="http://calendarserver.org/ns/" \
+xmlns:card="urn:ietf:params:xml:ns:carddav" xmlns:ns1="http://srm.lbl.gov/StorageResourceManager" \
+xmlns:d="DAV:" xmlns:ns2="http://www.dcache.org/2013/webdav">
+<d:response>
+<d:href>/cta/DL1/</d:href>
+<d:propstat><d:prop>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<d:resourcetype><d:collection/></d:resourcetype>
+<d:getetag>"0000A1_1"</d:getetag>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+</d:response>
+<d:response>
+<d:href>/cta/DL1/a%26b.h5</d:href>
+<d:propstat><d:prop>
+<d:getcontentlength>20480</d:getcontentlength>
+<ns2:Checksums>adler32=03da0195,md5=kAFQmDzST7DWlj99KOF/cg==</ns2:Checksums>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<ns1:FileLocality>ONLINE</ns1:FileLocality>
+<d:getetag>"0000B2_2"</d:getetag>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+<d:propstat><d:prop>
+<d:resourcetype/>
+</d:prop><d:status>HTTP/1.1 404 Not Found</d:status></d:propstat>
+</d:response>
+<d:response>
+<d:href>/cta/DL1/link</d:href>
+<d:propstat><d:prop>
+<d:getcontentlength>6</d:getcontentlength>
+<ns2:Checksums></ns2:Checksums>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<ns1:FileLocality>UNAVAILABLE</ns1:FileLocality>
+<d:getetag>"0000C3_3"</d:getetag>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+<d:propstat><d:prop>
+<d:resourcetype/>
+</d:prop><d:status>HTTP/1.1 404 Not Found</d:status></d:propstat>
+</d:response>
+<d:response>
+<d:href>/cta/DL1/uploading.h5</d:href>
+<d:propstat><d:prop>
+<ns2:Checksums></ns2:Checksums>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<ns1:FileLocality>NONE</ns1:FileLocality>
+<d:getetag>"0000D4_4"</d:getetag>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+<d:propstat><d:prop>
+<d:getcontentlength/><d:resourcetype/>
+</d:prop><d:status>HTTP/1.1 404 Not Found</d:status></d:propstat>
+</d:response>
+</d:multistatus>
+"""
+DCACHE_11_CHILDREN = [
+    Entry(
+        "/cta/DL1/a&b.h5",
+        size_bytes=20480,
+        mtime=NOON,
+        checksums=(Checksum("adler32", "03da0195"), MD5),
+        locality="ONLINE",
+        etag='"0000B2_2"',
+    ),
+    Entry(
+        "/cta/DL1/link", size_bytes=6, mtime=NOON, locality="UNAVAILABLE", etag='"0000C3_3"'
+    ),
+    Entry("/cta/DL1/uploading.h5", mtime=NOON, locality="NONE", etag='"0000D4_4"'),
+]
+
+# StoRM WebDAV 1.8.1: hrefs are whole addresses; its checksums have a name of their own
+STORM = """<?xml version="1.0" encoding="utf-8" ?>
+<d:multistatus xmlns:d="DAV:" xmlns:ns1="http://storm.italiangrid.org/2014/webdav">
+<d:response>
+<d:href>https://storm.example.org:8443/cta/DL1/</d:href>
+<d:propstat><d:prop>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<d:resourcetype><d:collection/></d:resourcetype>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+</d:response>
+<d:response>
+<d:href>https://storm.example.org:8443/cta/DL1/x%20y.h5</d:href>
+<d:propstat><d:prop>
+<d:getcontentlength>7</d:getcontentlength>
+<ns1:Checksum>a8a39377</ns1:Checksum>
+<d:getlastmodified>Fri, 15 Nov 2024 12:00:00 GMT</d:getlastmodified>
+<d:resourcetype/>
+</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>
+</d:response>
+</d:multistatus>
+"""
+
 # nginx-dav-ext-module: prefix D, hrefs percent-encoded, no checksums, lock properties
 NGINX = """<?xml version="1.0" encoding="utf-8" ?>
 <D:multistatus xmlns:D="DAV:">
@@ -180,6 +271,8 @@ FILE_ETAG = Entry("/cta/DL1/x y.h5", size_bytes=7, mtime=NOON, etag='"7-627a"')
 
 SERVERS = {
     "dCache": (DCACHE, DCACHE_ITSELF, DCACHE_CHILDREN),
+    "dCache 11.2.5": (DCACHE_11, DCACHE_ITSELF, DCACHE_11_CHILDREN),
+    "StoRM": (STORM, DIR, [FILE]),
     "nginx": (NGINX, DIR, [FILE]),
     "Apache": (APACHE, DIR_ETAG, [FILE_ETAG]),
     "XRootD": (XROOTD, DIR, [FILE]),

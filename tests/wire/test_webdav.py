@@ -59,6 +59,30 @@ def test_listing_asks_for_depth_1_only(box: Sandbox, door: WebDAVStorage) -> Non
     assert depths == ["1"]
 
 
+def test_what_a_listing_asks_for(box: Sandbox, door: WebDAVStorage) -> None:
+    box.put("/cta/a.h5", b"x")
+    list(door.list("/cta"))
+    headers = next(r.headers for r in box.requests if r.method == "PROPFIND")
+    assert headers["brief"] == "t", "dCache leaves out the properties that it does not have"
+    assert "text/html" not in headers["accept"], "it would give a page without the reason"
+
+
+def test_directories_are_named_with_a_slash(box: Sandbox, door: WebDAVStorage) -> None:
+    """Without it nginx 1.22 answers 409 to MKCOL and to DELETE."""
+    door.mkdir("/x")
+    door.delete("/x", is_dir=True)
+    changes = [(r.method, r.path) for r in box.requests if r.method in ("MKCOL", "DELETE")]
+    assert changes == [("MKCOL", "/x/"), ("DELETE", "/x/")]
+
+
+def test_a_page_is_no_listing(box: Sandbox, door: WebDAVStorage) -> None:
+    """StoRM WebDAV 1.8.1 answers 200 with a page to PROPFIND of its root."""
+    box.faults.add("html", times=None, server="door", method="PROPFIND")
+    with pytest.raises(ProtocolSurprise, match="200, not 207") as why:
+        list(door.list("/"))
+    assert "WebDAV" in (why.value.hint or "")
+
+
 def test_a_file_lists_itself(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", b"x")
     assert [e.path for e in door.list("a.h5")] == ["/a.h5"]
@@ -124,6 +148,18 @@ def test_a_stale_pool_url_sends_home_with_the_token() -> None:
         assert "redirects" in str(why.value)
         # it came home with the token each time, rather than without one and with a 401
         assert all(r.status != 401 for r in box.requests)
+
+
+def test_a_pool_says_why_in_the_status_line() -> None:
+    quirks = Quirks(pool_url_lifetime_s=0, stale_redirects_home=False)
+    with Sandbox(quirks=quirks) as box:
+        box.put("/a.h5", DATA)
+        settings = box.settings()
+        with (
+            WebDAVStorage(settings, TokenProvider(settings)) as door,
+            pytest.raises(ProtocolSurprise, match="Request is no longer valid"),
+        ):
+            read(door, "/a.h5")
 
 
 def test_one_detour_is_no_harm(box: Sandbox, door: WebDAVStorage) -> None:
@@ -218,6 +254,7 @@ def test_a_wrong_token_that_can_not_be_renewed_is_no_storm(
     with WebDAVStorage(settings, TokenProvider(settings)) as door, pytest.raises(Refused) as why:
         door.stat("/")
     assert [r.status for r in box.requests if r.server == "door"] == [401]
+    assert why.value.said != "401", "dCache says the reason in the status line"
     assert "this.is.wrong" not in str(why.value) + repr(why.value) + (why.value.hint or "")
 
 

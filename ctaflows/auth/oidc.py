@@ -128,6 +128,8 @@ class Issuer:
         try:
             return self._tokens(form, refresh_token)
         except GrantError as why:
+            # RFC 6749 §5.2; Keycloak 26.7.3 says so of a token that was used before, of a session
+            # that is over and of a user who is disabled
             if why.code != "invalid_grant":
                 raise
             raise LoginNeeded(
@@ -285,6 +287,7 @@ def _grant_error(answer: Answer, endpoint: str) -> AuthError:
         values = {}
     code, text = str(values.get("error") or ""), str(values.get("error_description") or "")
     hint = None if code else _CHECK  # such as a proxy's 403
+    # RFC 6749 §5.2: invalid_client; Keycloak 26.7.3: unauthorized_client for a wrong secret
     if "client" in code:
         hint = "Check CTAFLOWS_CLIENT_ID and the client's secret."
     error = GrantError(
@@ -569,6 +572,7 @@ def _login_error(why: GrantError) -> CtaflowsError:
     """Return the error that ends a device login, for the issuer's OAuth 2.0 error."""
     if why.code == "access_denied":
         return Refused("The login was refused in the browser", where=why.where, said=why.said)
+    # RFC 8628 §3.5; Keycloak 26.7.3: invalid_grant "Device code not valid" once a code was used
     if why.code in ("expired_token", "invalid_grant"):
         return LoginNeeded(
             "The login was not approved in time",

@@ -94,7 +94,9 @@ class TokenProvider:
     def renew(self, rejected: str) -> str | None:
         """Return another token than one that a server rejected, or None where there is none.
 
-        A failure to renew is logged, not raised.
+        A failure to renew is logged, not raised. A dCache door remembers a failed login for ten
+        minutes, and takes a token that it has seen for as long after its end (webdav.properties,
+        dCache 12.1; seen with 11.2.5): the token's own end counts here, not what a door answers.
         """
         try:
             if self._settings.token_source.startswith("block:"):

@@ -56,7 +56,8 @@ def name_writer() -> Callable[[str, bool], str]:
 class Unseen:
     """What a listing could not show: directories that show nothing, and undescribed entries.
 
-    A dCache door shows a directory that it can't read like an empty one.
+    A dCache door shows a directory that it can't read like an empty one
+    (DcacheDirectoryResource.java, dCache 12.1).
     """
 
     def __init__(self) -> None:

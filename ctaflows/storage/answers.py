@@ -1,7 +1,8 @@
 """Which answers to a GET hold a file that was listed, or the part of it that was asked for.
 
-Any 2xx may come where a file is expected: 202 with a note while dCache or a gateway brings it to
-disk, 200 with a page of a proxy or a login. Their bytes are no file's.
+Any 2xx may come where a file is expected: 202 with a note while a server brings it to disk (davix
+0.8 knows and waits for it; dCache 11.2.5 holds the request in its place), 200 with a page of a
+proxy or a login. Their bytes are no file's.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ def _check_range(head: Head, entry: Entry, start: int, end: int | None) -> None:
 def check_version(head: Head, entry: Entry, versions: Versions) -> None:
     """Raise if an answer is of another version of the file than earlier ones of the same server.
 
-    A door and its pools may write ETags each in its own way, so those of one origin are compared.
+    A door and its pools may write ETags each in its own way, so those of one origin are compared; a
+    dCache pool's answers carry neither ETag nor Last-Modified (HttpPoolRequestHandler.java, dCache
+    12.1; 11.2.5 likewise), a proxying door's 206 has an ETag alone.
 
     Parameters
     ----------

@@ -198,6 +198,7 @@ def _address(url: str) -> str:
 
 
 def _refuse_login(got: Head | Stream) -> None:
+    """Raise if an answer sends to the login page, or is one, see above."""
     if 300 <= got.status < 400:
         location = got.headers.get("location", "nowhere").partition("?")[0]
         raise Refused(
@@ -217,7 +218,12 @@ def _refuse_login(got: Head | Stream) -> None:
 
 
 def explain(why: CtaflowsError, token: str) -> None:
-    """Put an error in the words of these services, and take out a token that a server repeats."""
+    """Put an error in the words of these services, and take out a token that a server repeats.
+
+    What they say stands in JSON, or in the status line and in text (app.py of each, as above): 500
+    where the proxy certificate by which they read the storage is missing or over, 403 for uploads
+    beside one's own directory, 400 for ``..`` in a path, 405 for MOVE and DELETE.
+    """
     said = why.said or ""
     if "{" in said:
         said = _message(said)

@@ -26,7 +26,7 @@ log = logging.getLogger("ctaflows.storage")
 
 _HEADERS = {
     "Content-Type": "application/xml; charset=utf-8",
-    "Accept": "text/plain, application/xml",
+    "Accept": "text/plain, application/xml",  # see transport.client
     "Brief": "t",  # dCache leaves out what it does not know (Milton 2.7.3, patched for dCache)
 }
 
@@ -60,8 +60,9 @@ class Lister:
     ) -> Iterator[list[Entry]]:
         """Give the entries of a directory in lists, as they arrive.
 
-        A connection that breaks, or that the door closes because its reader takes a long time, is
-        taken up again, as long as each brings something new; what was given is not given again.
+        A connection that breaks, or that the door closes because its reader takes a long time
+        (webdav.limits.idle-time, 300 s in dCache 12.1; dCache #5461), is taken up again, as long as
+        each brings something new; what was given is not given again.
 
         Parameters
         ----------
@@ -139,7 +140,7 @@ class Lister:
             "PROPFIND", url, headers=headers, content=BODY, wait_s=self._wait_s(depth)
         ) as got:
             self.server = got.headers.get("server", "")
-            if got.status != 207:
+            if got.status != 207:  # such as the page that StoRM WebDAV 1.8.1 has at its root
                 raise ProtocolSurprise(
                     f"The answer to PROPFIND is {got.status}, not 207",
                     where=got.url,

@@ -47,7 +47,7 @@ def new_path(source: str, target: str, *, into: bool) -> str:
     if source == "/":
         raise UsageError("The root can't be moved")
     path = f"{target.rstrip('/')}/{source.rpartition('/')[2]}" if into else target
-    if path == source:
+    if path == source:  # dCache 11.2.5 destroys a file that is moved onto itself with Overwrite: T
         raise UsageError("Source and target are the same", where=source)
     if path.startswith(source + "/"):
         raise UsageError("A directory can't be moved into itself", where=f"{source} to {path}")
@@ -397,7 +397,8 @@ def remove_one(
         except NotFound:
             return
         except CtaflowsError as why:
-            if why.status == 500 and not is_dir:  # so dCache answers about a link to a file
+            # so dCache 11.2.5 answers about a link to a file, see `links`
+            if why.status == 500 and not is_dir:
                 links.refuse_listed_link(door, path)
             (stop or threading.Event()).wait(retries.pause_or_raise(why))
         else:

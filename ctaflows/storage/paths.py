@@ -79,7 +79,9 @@ def child(parent: str, href: str) -> str | None:
     parent : str
         Normalised path that was listed.
     href : str
-        As the server wrote it: percent-encoded, a path or a whole URL.
+        As the server wrote it: percent-encoded (dCache writes even ``&`` as ``%26``,
+        DefaultPropFindPropertyBuilder.java, Milton 2.7.3), a path or a whole URL (StoRM WebDAV
+        1.8.1).
 
     Returns
     -------

@@ -27,8 +27,9 @@ from ctaflows.storage.checksum import parse_digests
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The properties are named, so that a door need not send all it has, and because Checksums comes
-#: only when it is asked for by name.
+#: The properties are named, so that a door need not send all it has, and because Checksums and
+#: FileLocality come only when they are asked for by name (DcacheFileResource.java, dCache 12.1).
+#: StoRM WebDAV 1.8.1 has its checksum under another name, which is not asked for.
 BODY = (
     b'<?xml version="1.0" encoding="utf-8"?>'
     b'<D:propfind xmlns:D="DAV:" xmlns:d="http://www.dcache.org/2013/webdav"'
@@ -340,6 +341,7 @@ class MultistatusParser:
             )
         elif name == _DAV + "propstat":
             self._in_propstat = False
+            # dCache 11.2.5 has even a file's resourcetype in the propstat of 404
             if " 200" in self._status:
                 self._values |= self._propstat
                 self._is_described = True
@@ -385,6 +387,7 @@ class MultistatusParser:
         path: str | None = href
         if not (href.startswith(self._base) and _PLAIN_NAME(href, self._n_base)):
             path = paths.child(self.path, href)
+        # XRootD 5.5 tells a length of directories, too
         has_size = not is_dir and size.isdecimal() and size.isascii() and len(size) < 19
         entry = Entry(
             path or self.path,

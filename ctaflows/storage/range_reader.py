@@ -1,8 +1,9 @@
 """Ranges of one file, asked of the pool that has it, over one connection that is kept.
 
 The door is asked once and sends us to a pool; from then on the pool is asked. When its URL is no
-longer good (dCache ends it after some silence, with the connection, or when the pool restarts: then
-it answers 307 to the door, 400, 404 or 410), the door is asked again.
+longer good (dCache ends it after some silence, with its last connection, or when the pool restarts:
+then it answers 307 to the door, 400, 404 or 410; HttpPoolRequestHandler.java,
+NettyTransferService.java, dCache 12.1), the door is asked again.
 
 No two answers may be of different files. A dCache pool's answers carry no ETag, but one pool URL is
 one replica, which never changes: a *new* one is trusted after the door has said that the file is
@@ -81,14 +82,19 @@ class RangeReader:
     def sibling(self) -> RangeReader:
         """Give a reader of the same file with a connection of its own, for another thread.
 
-        It asks the same pool by the same URL: that is one mover in dCache, not another one.
+        It asks the same pool by the same URL: that is one mover in dCache, not another one
+        (NettyTransferService.java, dCache 12.1; seen with 11.2.5: as long as one connection is
+        open).
         """
         other = RangeReader(self._door, self._entry, self._stop)
         other._pool, other._identity = self._pool, self._identity
         return other
 
     def close(self) -> None:
-        """Close the connection, which frees the pool's slot too."""
+        """Close the connection, which frees the pool's slot too.
+
+        A mover ends with the last connection that uses it (NettyTransferService.java, dCache 12.1).
+        """
         if self._transport is not None and self._process == os.getpid():
             self._transport.close()
         self._transport = None

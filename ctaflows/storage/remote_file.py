@@ -268,7 +268,12 @@ class RemoteFile(io.BufferedIOBase):
 
 
 def _readable_bytes(entry: Entry) -> int:
-    """Give a file's size, if it can be read at all."""
+    """Give a file's size, if it can be read at all.
+
+    A dCache door tells no size while a file is uploaded (DcacheFileResource.java, dCache 12.1), and
+    a GET of one that is on tape alone would start a recall and be held meanwhile (seen with
+    11.2.5).
+    """
     if entry.is_dir:
         raise UsageError("That is a directory", where=entry.path)
     if entry.size_bytes is None:

@@ -1,4 +1,7 @@
-"""A dCache door over WebDAV: one method, one operation."""
+"""A dCache door over WebDAV: one method, one operation.
+
+What doors of each kind and version do is told in docs/dcache.md, a line for each behaviour.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +60,11 @@ class WebDAVStorage:
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
         self._lister = Lister(self.transport, settings)
-        #: Does it send a PUT on to another server? Known after the first.
+        #: Does it send a PUT on to another server (dCache: webdav.redirect.on-write, on by default;
+        #: an XRootD manager always does)? Known after the first.
         self.redirects_writes: bool | None = None
-        #: Is it known whether PROPFIND tells where a file's bytes are, as dCache does alone?
+        #: Does PROPFIND tell where a file's bytes are? Only dCache does (DcacheFileResource.java,
+        #: dCache 12.1); None as long as it is not known.
         self.tells_locality: bool | None = None
 
     def close(self) -> None:
@@ -149,7 +154,12 @@ class WebDAVStorage:
         return self.measure(path)[1]
 
     def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
-        """Ask for a file's size and checksums by HEAD, the cheapest request there is."""
+        """Ask for a file's size and checksums by HEAD, the cheapest request there is.
+
+        A dCache door answers it by itself (DcacheResourceFactory.java, dCache 12.1: only GET and
+        PUT are redirected), also for a file that is on tape alone. StoRM WebDAV 1.8.1 and XRootD
+        5.5 tell a checksum to HEAD only; nginx 1.22 and Apache 2.4 have none.
+        """
         head = self.transport.exchange(
             "HEAD", self._url(self.normalise(path)), headers={"Want-Digest": WANT_DIGEST}
         )
@@ -182,7 +192,9 @@ class WebDAVStorage:
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
         """
-        if start and end is None:  # XRootD 5.5 gives no bytes of a range without an end
+        # XRootD 5.5 gives no bytes of a range without an end; nor does a dCache door that gives the
+        # bytes itself, before 9.2.47, 10.2.23, 11.0.12 and 11.1.7
+        if start and end is None:
             end = self.stat(path).size_bytes
         url = self._url(self.normalise(path))
         return self.transport.receive(url, sink, headers=_range(start, end), stop=stop)
@@ -211,12 +223,18 @@ class WebDAVStorage:
         """Write a file, replacing what is there; see `transfer.upload` for the safe way.
 
         A door sends the bytes to a pool only if nothing was sent to itself yet. A PUT of no bytes
-        with Expect brings out the redirect (DcacheResourceFactory.java:715, dCache 12.1).
+        with Expect brings out the redirect (DcacheResourceFactory.java:715, dCache 12.1). A server
+        that does not redirect has an empty file then, which the second PUT replaces.
+
+        No Content-Type is sent: a pool refuses a PUT that has any Content-* header but
+        Content-Length and Content-MD5 (HttpPoolRequestHandler.java, dCache 12.1; seen with 11.2.5:
+        501, and the entry stays).
 
         Parameters
         ----------
         path : str
-            The file. Parents are made by dCache, by other servers not.
+            The file. Missing parents are made by dCache (PutHandler.java, Milton 2.7.3), XRootD 5.5
+            and nginx 1.22 with ``create_full_put_path``; Apache 2.4 answers 409 (RFC 4918 §9.7.1).
         content : bytes or Source
             What to write. Its length is always said in Content-Length: without it dCache stores 0
             bytes (dCache #6601). A `Source` is sent again only as `Transport.exchange` does.
@@ -247,8 +265,9 @@ class WebDAVStorage:
     def expecting(self) -> dict[str, str]:
         """Say how a PUT of no bytes asks for a redirect.
 
-        dCache redirects only what expects 100; XRootD 5.5 answers that with 100 and then waits for
-        ever for a body of no bytes, and redirects without.
+        dCache redirects only what expects 100 (DcacheResourceFactory.java, dCache 12.1; 11.2.5 does
+        so); XRootD 5.5.3 was seen to answer that with 100, and then to wait for ever for a body of
+        no bytes; it redirects without.
         """
         server = self.server_name()
         return {"Expect": "100-continue"} if server in ("", "?") or "dcache" in server else {}
@@ -279,18 +298,18 @@ class WebDAVStorage:
             It is there; its parent is not.
         """
         path = self.normalise(path)
-        url = self._url(path) + "/"  # nginx wants the slash
+        url = self._url(path) + "/"  # nginx 1.22 answers 409 without it (ngx_http_dav_module.c)
         answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
         if answer.status == 409 and parents and path != "/":
             self.mkdir(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
             answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
-        if answer.status == 409:
+        if answer.status == 409:  # RFC 4918 §9.3.1; XRootD 5.5 makes the parents unasked
             raise NotFound("The directory above is missing", where=self._url(path))
         if answer.status == 403:  # Apache 2.4 says so to the later of two at the same moment
             found = self.exists(path)
             if found is None or not (exist_ok and found.is_dir):
                 raise Refused("Not allowed to make this", where=self._url(path), said="403")
-        if answer.status == 405:
+        if answer.status == 405:  # RFC 4918 §9.3.1; XRootD 5.5 answers 201 for a directory
             there = self.stat(path)
             if not (exist_ok and there.is_dir):
                 raise AlreadyExists("It is there already", where=self._url(path))
@@ -318,9 +337,9 @@ class WebDAVStorage:
             raise AlreadyExists("The target is there already", where=there)
         headers = {"Destination": there, "Overwrite": "T" if overwrite else "F"}
         answer = self.transport.exchange("MOVE", where, headers=headers, expect=(409, 412))
-        if answer.status == 412:
+        if answer.status == 412:  # RFC 4918 §9.9.4, which dCache keeps to
             raise AlreadyExists("The target is there already", where=there)
-        if answer.status == 409:
+        if answer.status == 409:  # likewise; nginx 1.22 and XRootD 5.5 make the directory
             raise NotFound("The target's directory is missing", where=there)
 
     def remove(self, path: str) -> None:
@@ -346,7 +365,8 @@ class WebDAVStorage:
         is_dir : bool
             A directory goes with all that is in it: dCache removes the children one by one, and
             passes over those that it can't list (DeleteHelperImpl.java, Milton 2.7.3). So it must
-            be empty, and neither may be a symbolic link, see `links`.
+            be empty, and neither may be a symbolic link, see `links`. Its URL ends in a slash,
+            without which nginx 1.22 answers 409 (ngx_http_dav_module.c).
         """
         self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
 
@@ -355,7 +375,11 @@ class WebDAVStorage:
 
 
 def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the checksums in an answer's headers, in either of the two forms."""
+    """Read the checksums in an answer's headers, in either of the two forms.
+
+    A pool may use the header that another client has asked for: it keeps the name in a static field
+    (HttpPoolRequestHandler.java, dCache 12.1).
+    """
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
 
 

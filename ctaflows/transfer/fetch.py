@@ -350,7 +350,7 @@ def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
     """Receive until the end or until the connection breaks; the caller comes again."""
     try:
         start, size = copy.part.size_bytes, copy.entry.size_bytes
-        end = size if start else None  # XRootD 5.5 gives nothing for a range without an end
+        end = size if start else None  # see `WebDAVStorage.receive`
         head = door.receive(copy.entry.path, copy, start=start, end=end, stop=stop)
         copy.retries += head.retries
         copy.ended()
@@ -384,6 +384,12 @@ def _same(local: Path, entry: Entry) -> bool:
 
 
 def _refuse_offline(entry: Entry) -> None:
+    """Raise for what a listing shows as not readable, so that no GET starts a recall from tape.
+
+    dCache 12.1 (DcacheFileResource.java): no length while it is uploaded; localities NEARLINE (on
+    tape alone), LOST and UNAVAILABLE. The last is also shown of all files for some ten seconds
+    after the pool manager was restarted, and of symbolic links (seen with 11.2.5).
+    """
     if entry.error is not None:
         raise StorageError(
             "It is there, but the storage can't describe it",

@@ -1,4 +1,10 @@
-"""Upload: a temporary name in the same directory, compared, then moved. Never repeated blindly."""
+"""Upload: a temporary name in the same directory, compared, then moved. Never repeated blindly.
+
+Why not to the name itself: a PUT over a file deletes the old one first (Transfer.java, dCache
+12.1), and one that breaks off, or whose checksum is wrong, leaves an entry that looks like a file:
+a size, ONLINE, and the checksum of the part, or the one that the client has stated (seen with
+dCache 11.2.5; #6455).
+"""
 
 from __future__ import annotations
 
@@ -49,7 +55,7 @@ class UnknownOutcome(enum.Enum):
 
 log = logging.getLogger("ctaflows.transfer")
 
-#: dCache may know the checksum only some seconds after a PUT (dCache #7467).
+#: dCache may know the checksum only some seconds after a PUT (dCache #7467, #7500; 9.2).
 _CHECKSUM_TRIES = 5
 
 
@@ -302,7 +308,10 @@ def _compare(
 
 
 def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
-    """Look whether the file got its name: servers differ in how they read an odd one."""
+    """Look whether the file got its name: servers differ in how they read an odd one.
+
+    XRootD 5.5 does not decode the Destination of a MOVE: ``a b`` comes to be called ``a%20b``.
+    """
     if quote(target) == target:
         return
     there = door.exists(target)
@@ -315,7 +324,11 @@ def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
 
 
 def may_come_late(door: WebDAVStorage, path: str) -> bool:
-    """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door."""
+    """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door.
+
+    See DcacheFileResource.java, dCache 12.1. Other servers compute a checksum when they are asked,
+    or have none, so that waiting for one is of no use.
+    """
     if door.tells_locality is None:
         door.tells_locality = door.stat(path).locality is not None
     return door.tells_locality
@@ -498,7 +511,8 @@ class LocalSource:
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         progress.current().advance(-self.sent_bytes)
         self.sent_bytes = 0
-        self._hasher = sums.Hasher("adler32")  # what dCache stores
+        # what dCache stores by default (its User Guide, WebDAV)
+        self._hasher = sums.Hasher("adler32")
 
     def read(self, n_bytes: int) -> bytes:
         """Give the next bytes, never more in all than the file had when it was looked at."""

@@ -73,8 +73,8 @@ class Journal:
     def begin(self, target: str) -> str:
         """Return a temporary path beside a remote file that no other upload uses.
 
-        No name begins with ``.(``: Chimera, dCache's name space, takes that for a command (dCache
-        source, JdbcFs.inodeOf).
+        No name begins with ``.(``: Chimera, dCache's name space, takes that for a command
+        (JdbcFs.inodeOf, dCache 12.1), and a PUT to it ends in 500 (seen with 11.2.5).
         """
         folder, _, name = target.rpartition("/")
         short = name.encode("utf-8", _ERRORS)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")

@@ -142,7 +142,8 @@ def look_there(
 ) -> dict[str, Entry | None]:
     """Look what is there of many files, with one request a directory.
 
-    A directory that is missing is made, if ``make``: not all servers make it on the first PUT.
+    A directory that is missing is made, if ``make``: not all servers make it on the first PUT, and
+    Apache 2.4 answers 409, see `WebDAVStorage.put`.
 
     Returns
     -------

@@ -386,7 +386,8 @@ class Transport:
     ) -> R:
         """Send a request; after a 401 renew the token and send once more, but no third time.
 
-        Three 401s block an IP address for 20 s by default (dCache 12.1, webdav.properties).
+        Three 401s within 20 s block an IP address, with all behind it, at a dCache door and its
+        frontend (webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
         """
         token = self._token_for(url)
         reply = send(url, request, token)
@@ -414,7 +415,11 @@ def _cancellable(request: Request) -> contextlib.AbstractContextManager[None]:
 
 
 def _had_no_effect(error: CtaflowsError) -> bool:
-    """Return whether the server certainly did nothing."""
+    """Return whether the server certainly did nothing.
+
+    A dCache door limits the rate before it looks at the request (RateLimitedHandlerList.java,
+    12.1).
+    """
     return error.status == 429 or isinstance(error, NotSent)
 
 
@@ -425,7 +430,12 @@ def _prefix(home: str) -> str:
 
 
 def _failure(reply: Reply, method: str) -> CtaflowsError:
-    """Return the error for a response, with the reason the server gives; close the response."""
+    """Return the error for a response, with the reason the server gives; close the response.
+
+    A dCache door gives it in one line of text, but that of a 401 and of all errors of a pool in the
+    status line, with an empty body (AuthenticationHandler.java, HttpRequestHandler.java, dCache
+    12.1). An HTML page holds no reason (DcacheHtmlResponseHandler.java).
+    """
     said = reply.reason
     first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):

@@ -26,7 +26,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 5
 #: Methods that may be repeated: safe ones (RFC 9110 §9.2.1), and PROPFIND (RFC 4918 §9.1).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
-#: Methods that a dCache door redirects to a pool (dCache 12.1, DcacheResourceFactory.java).
+#: Methods that a dCache door redirects to a pool (DcacheResourceFactory.java, dCache 12.1). A
+#: manager of XRootD 5.5 redirects all methods, which is refused.
 _MAY_LEAVE_HOME = frozenset({"GET", "PUT"})
 _PORTS = {"http": 80, "https": 443}
 
@@ -169,6 +170,8 @@ def error_for(
     kind, what, hint = _MEANING.get(
         status, (ProtocolSurprise, "Unexpected answer to {method}", None)
     )
+    # dCache 12.1: "File not online. Staging not allowed." (RequestContainerV5.java), "Read is
+    # forbidden for file with QoS policy nearline" (Transfer.java)
     if status == 403 and ("not online" in said.lower() or "nearline" in said.lower()):
         kind, what, hint = Nearline, "The file is on tape and must be staged first", "Ask the site."
     return kind(
@@ -205,20 +208,26 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
     404: (NotFound, "There is nothing at this path", None),
     410: (NotFound, "There is nothing at this path any more", None),
     408: _BUSY,
+    # dCache 12.1: whatever has no status of its own is 500 (WebDavException.java): busy, a pool
+    # that is away, an upload that goes on; but also what does not pass, such as "File is broken"
+    # (11.2.5)
     500: _BUSY,
     502: _BUSY,
     503: _BUSY,
     504: _BUSY,
+    # RFC 9110 §15.5.17; a pool of dCache 11.2.5 says it without Content-Range
     416: (
         SourceChanged,
         "The file has become shorter since it was looked at",
         "The same command again takes the new one.",
     ),
-    # dCache 12.1, webdav.properties: after three 401s a client's IP gets 429, 20 s by default
+    # dCache 11.2.5 and 12.1 (webdav.properties, webdav.limits.*): after three 401s an address is
+    # blocked for 20 s, and each may ask 250 times a second; Retry-After came in June 2026
     429: (
         RateLimited,
         "The server asks to slow down",
         "Wait a minute. A wrong token blocks the address for a while after three tries.",
     ),
+    # dCache 12.1 (WebDavException.java): pools full, even where a GET needs a copy; or a quota
     507: (NoSpace, "The storage has no space left, or your quota is used up", None),
 }

@@ -70,8 +70,8 @@ DCACHE_CHILDREN = [
     Entry("/cta/DL1/v0.1", is_dir=True),
 ]
 
-# what dCache 11.2.5 was seen to write: a file's resourcetype in the 404 propstat, an empty Checksums
-# of status 200 where there is none, adler32 before md5, and a symbolic link as a file
+# what dCache 11.2.5 was seen to write: a file's resourcetype in the 404 propstat, an empty
+# Checksums of status 200 where there is none, adler32 before md5, and a symbolic link as a file
 DCACHE_11 = """<?xml version="1.0" encoding="utf-8" ?>
 <d:multistatus xmlns:cal="urn:ietf:params:xml:ns:caldav" xmlns:cs="http://calendarserver.org/ns/" \
 xmlns:card="urn:ietf:params:xml:ns:carddav" xmlns:ns1="http://srm.lbl.gov/StorageResourceManager" \
@@ -133,9 +133,7 @@ DCACHE_11_CHILDREN = [
         locality="ONLINE",
         etag='"0000B2_2"',
     ),
-    Entry(
-        "/cta/DL1/link", size_bytes=6, mtime=NOON, locality="UNAVAILABLE", etag='"0000C3_3"'
-    ),
+    Entry("/cta/DL1/link", size_bytes=6, mtime=NOON, locality="UNAVAILABLE", etag='"0000C3_3"'),
     Entry("/cta/DL1/uploading.h5", mtime=NOON, locality="NONE", etag='"0000D4_4"'),
 ]
 

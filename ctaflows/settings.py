@@ -70,7 +70,7 @@ class Settings:
         First pause between tries, seconds; it doubles each time, with jitter.
     busy_s : float
         Pause after a 429 without Retry-After, seconds: a dCache door blocks a client's IP for 20 s
-        (webdav.properties, limits.rate.*, dCache 11).
+        (webdav.properties, webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
     connect_timeout_s : float
         Longest wait for a connection, seconds.
     stall_timeout_s : float

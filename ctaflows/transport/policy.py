@@ -221,8 +221,9 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
         "The file has become shorter since it was looked at",
         "The same command again takes the new one.",
     ),
-    # dCache 11.2.5 and 12.1 (webdav.properties, webdav.limits.*): after three 401s an address is
-    # blocked for 20 s, and each may ask 250 times a second; Retry-After came in June 2026
+    # dCache 11.2.5 and 12.1 (webdav.properties): after three 401s an address is blocked for 20 s
+    # (webdav.limits.error.*), and each may ask 250 times a second (webdav.limits.rate.*);
+    # Retry-After came in June 2026
     429: (
         RateLimited,
         "The server asks to slow down",

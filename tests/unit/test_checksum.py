@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ctaflows.model import Checksum
+from ctaflows.storage import webdav
 from ctaflows.storage.checksum import Hasher, best, format_digest, of_file, parse_digests
 
 ALGORITHMS = ["adler32", "md5", "sha256", "sha512"]
@@ -135,6 +136,17 @@ READ = [
 @pytest.mark.parametrize(("text", "found"), READ)
 def test_what_servers_write(text, found):
     assert [str(c) for c in parse_digests(text)] == found
+
+
+def test_digests_of_either_header_count():
+    """A dCache pool may answer with the header that another client has asked for."""
+    sha256 = Checksum("sha256", hashlib.sha256(b"a").hexdigest())
+    said = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256.value)).decode()}:"
+    adler32 = Checksum("adler32", "00620062")
+    assert webdav.digests({"digest": "adler32=00620062"}) == (adler32,)
+    assert webdav.digests({"repr-digest": said}) == (sha256,)
+    assert webdav.digests({"digest": "adler32=00620062", "repr-digest": said}) == (adler32, sha256)
+    assert webdav.digests({}) == ()
 
 
 @given(st.text(max_size=60) | st.from_regex(r"(adler32|md5|sha-256|sha-512)=[^,]{0,20}"))

@@ -1,4 +1,4 @@
-"""What docstrings and comments refer to is there: a name that moved takes its mentions along."""
+"""What docstrings, comments and docs/dcache.md name is there: a name takes its mentions along."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import ctaflows
 
 ROOT = Path(ctaflows.__file__).parent
+CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(file.relative_to(ROOT).as_posix() for file in ROOT.rglob("*.py"))
 #: Programs whose modules are cited.
 OTHERS = ("ctapipe", "lstchain")
@@ -72,3 +73,56 @@ def test_a_name_that_is_nowhere_is_found_out() -> None:
     assert not is_there("ctaflows.model.Nothing")
     assert not is_there("ctaflows.nowhere.at.all")
     assert is_there("ctaflows.model.Entry.path")
+
+
+# docs/dcache.md: what servers do, where it is dealt with, and which test shows it
+
+SERVERS = (CHECKOUT / "docs/dcache.md").read_text()
+ROWS = [line for line in SERVERS.splitlines() if line.startswith("|") and "---" not in line]
+BEHAVIOURS = [row for row in ROWS if not row.startswith("| behaviour |")]
+
+
+def missing_names(text: str) -> list[str]:
+    """Find the names of ours that nothing has."""
+    return [name for name in re.findall(r"`(ctaflows(?:\.\w+)+)`", text) if not is_there(name)]
+
+
+def missing_tests(text: str) -> list[str]:
+    """Find the tests that no file has; none is collected or run for it."""
+    missing = []
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        path = CHECKOUT / file
+        nodes = ast.walk(ast.parse(path.read_text())) if path.is_file() else ()
+        if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in nodes):
+            missing.append(f"{file}::{name}")
+    return missing
+
+
+def test_what_the_page_of_servers_names_is_there() -> None:
+    assert missing_names(SERVERS) + missing_tests(SERVERS) == []
+
+
+def test_each_behaviour_has_a_source_a_place_and_a_test_or_says_that_it_has_none() -> None:
+    odd = []
+    for row in BEHAVIOURS:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        if not (
+            len(cells) == 4
+            and cells[0].endswith(".")
+            and cells[1]
+            and re.search(r"`ctaflows\.\w+\.|[Nn]ot yet|nothing needed|not used yet", cells[2])
+            and re.search(r"`tests/[\w/]+\.py::test_|no test", cells[3])
+        ):
+            odd.append(row)
+    assert BEHAVIOURS
+    assert odd == []
+
+
+def test_a_name_on_the_page_that_is_nowhere_is_found_out() -> None:
+    assert missing_names("`ctaflows.model.Entry.size` `ctaflows.model.Entry.size_bytes`") == [
+        "ctaflows.model.Entry.size"
+    ]
+    assert missing_tests("`tests/unit/test_references.py::test_nothing`")
+    assert missing_tests("`tests/unit/test_nothing.py::test_nothing`")
+    here = test_a_name_on_the_page_that_is_nowhere_is_found_out.__name__
+    assert missing_tests(f"`tests/unit/test_references.py::{here}`") == []

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.auth")
 
-#: Lifetime of a slot's lease, seconds: after it the server frees the slot of a process that died.
+#: Lifetime of a slot's lease, seconds: after it the server frees the slot of a process that died
+#: (prefect 3.9.1, server/api/concurrency_limits_v2.py).
 _LEASE_S = 120.0
 _POLL_S = 0.5
 #: Pause after a save that failed, seconds.
@@ -316,7 +317,7 @@ def _lease(client: Any, limit: str) -> str | None:
                 names=[limit], slots=1, mode="concurrency", lease_duration=_LEASE_S
             ).json()
         except PrefectHTTPStatusError as why:
-            if why.response.status_code == 423:
+            if why.response.status_code == 423:  # no free slot (concurrency_limits_v2.py, as above)
                 return None
             raise
         if answer["limits"]:

@@ -28,7 +28,7 @@ _SHORT = re.compile(r"adler32=0+(?=[0-9a-f])")
 
 
 def checksum_text(checksums: tuple[Checksum, ...], quirks: Quirks) -> str:
-    """Write checksums as dCache does: ``md5=<base64>,adler32=<hex>``."""
+    """Write checksums as dCache does: ``md5=<base64>,adler32=<hex>`` (11.2.5: adler32 first)."""
     text = ",".join(map(format_digest, checksums))
     return _SHORT.sub("adler32=", text) if quirks.short_adler else text
 
@@ -67,10 +67,10 @@ def validators(file: Path, storage: Storage) -> dict[str, str]:
 
 
 def send(file: Path, request: Request, headers: dict[str, str]) -> Response:
-    """Answer a GET or HEAD of a file, with a range where one is asked for.
+    """Answer a GET or HEAD of a file, with a range where one is asked for (RFC 9110 §14).
 
     Several ranges at once are answered with the whole file, where dCache would send them as
-    ``multipart/byteranges``.
+    ``multipart/byteranges``; its 416 has no Content-Range (seen with 11.2.5).
     """
     size = file.stat().st_size
     headers = {**headers, "Accept-Ranges": "bytes"}
@@ -114,7 +114,8 @@ def receive(path: str, request: Request, storage: Storage, quirks: Quirks) -> Re
     Returns
     -------
     Response
-        201 with the pool's text and a Digest if wanted, or 400 with the reason in the status line.
+        201 with the pool's text and a Digest if wanted, or 400 with the reason in the status line
+        (HttpPoolRequestHandler.java, HttpRequestHandler.java, dCache 12.1).
     """
     try:
         md5 = _md5(request.headers.get("content-md5"))

@@ -27,7 +27,7 @@ _ENTITY_HEADERS = ("content-length", "content-md5")
 class Pool:
     """Answers requests as dCache's HttpPoolRequestHandler (dCache 12.1).
 
-    Errors have their text in the status line and an empty body.
+    Errors have their text in the status line and an empty body (HttpRequestHandler.java).
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ class Pool:
         return self._get(request, pool_url)
 
     def _stale(self, request: Request) -> Response:
+        # HttpPoolRequestHandler.java:748-758 and 784-817, dCache 12.1
         home = request.query.get("dcache-http-ref")
         if self._quirks.stale_redirects_home and home:
             return Response(307, {"Location": home + request.target.partition("?")[0]})

@@ -119,7 +119,12 @@ class Storage:
                 self.uploading.add(self.normal(path))
 
     def abandon(self, path: str) -> None:
-        """Remove the entry of a file that did not arrive."""
+        """Remove the entry of a file that did not arrive.
+
+        So do the sources (Transfer.java, dCache 12.1). After a redirect dCache 11.2.5 was seen to
+        leave it: with the size and the checksum of the part, and 500 "File is broken" to a GET
+        (#6455).
+        """
         with self._lock:
             if self.is_uploading(path):
                 self.uploading.discard(self.normal(path))

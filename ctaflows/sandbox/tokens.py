@@ -280,7 +280,7 @@ class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
         """Find a login."""
         login: Login | None = self.server.logins.get(device_code)
         if login is None:
-            raise InvalidGrantError("Device code not valid")  # as Keycloak, not RFC 8628
+            raise InvalidGrantError("Device code not valid")  # as Keycloak 26.7.3, not RFC 8628
         return login
 
     def query_user_grant(self, user_code: str) -> tuple[Credential, bool] | None:

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 #: server/api/concurrency_limits_v2.py). A killed process holds its slot no longer than this.
 LEASE_S = 60.0
 RENEW_S = 20.0
-#: Longest pause between requests for a slot, seconds: the server's ``Retry-After`` is up to a
-#: minute, and a free slot should not stay unused so long.
+#: Longest pause between requests for a slot, seconds: the server's ``Retry-After`` with a 423 is up
+#: to a minute (same file), and a free slot should not stay unused so long.
 _LONGEST_WAIT_S = 10.0
 #: After an answer that there is no such limit, or none at all, the server is not asked for this
 #: long, seconds: a request costs some 50 ms.
 _ABSENT_S = 60.0
-#: A server that fails to answer is asked for this long, seconds: on SQLite it says 503 when busy.
+#: A server that fails to answer is asked for this long, seconds: on SQLite it says 503 when busy
+#: (prefect 3.9.1, server/api/server.py).
 PATIENCE_S = 30.0
 _HTTP_LOCKED = 423
 _RELEASE_TRIES = 4

@@ -1,1 +1,1 @@
-"""DL1 files: their names, the night they belong to, what is in them."""
+"""DL1 files: their names, the nights they belong to, their contents and their quality."""

@@ -1,1 +1,1 @@
-"""Safe access to HDF5 files, local and remote: nothing here knows gamma rays."""
+"""Safe reading of HDF5 files, local and remote, without knowledge of gamma-ray data."""

@@ -1,4 +1,4 @@
-"""HDF5 files opened with care: whatever breaks ends in our own error tree."""
+"""Open HDF5 files safely: whatever h5py raises becomes an error of `ctaflows.errors`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     import h5py
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-#: The shortest superblock is longer (HDF5 file format specification, version 0).
-_SHORTEST_BYTES = 96
+#: Size of a version 0 superblock with 8-byte offsets, the version that HDF5 1 writes by default
+#: (HDF5 file format specification, II.A): a shorter file was truncated.
+_SUPERBLOCK_BYTES = 96
 
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+),.*stored_eof = (\d+)")
-# what h5py and numpy raise on damaged files
+# exceptions that h5py and numpy raise on damaged files
 _DAMAGE = (
     OSError,
     KeyError,
@@ -51,19 +52,19 @@ _FIRST_BYTES = (
 
 @contextmanager
 def guarded(what: str, where: str) -> Iterator[None]:
-    """Turn whatever h5py raises into an `IntegrityError`.
+    """Return a context manager that turns exceptions of h5py and numpy into `IntegrityError`.
 
     Parameters
     ----------
     what : str
-        What can't be read, ``the table /dl1/…``.
+        What is being read, for the message, such as ``the table /dl1/…``.
     where : str
-        The file.
+        Name of the file, for the message.
 
     Raises
     ------
     IntegrityError
-        In place of h5py's and numpy's exceptions.
+        In place of h5py's and numpy's exceptions; errors of `ctaflows.errors` pass unchanged.
     """
     try:
         yield
@@ -80,17 +81,18 @@ def guarded(what: str, where: str) -> Iterator[None]:
 
 
 def describe_bytes(head: bytes) -> str:
-    """Say what a file that is no HDF5 looks like.
+    """Return what kind of file the first bytes of a file that is not HDF5 look like.
 
     Parameters
     ----------
     head : bytes
-        The file's first bytes.
+        The file's first bytes; 200 are enough.
 
     Returns
     -------
     str
-        ``an HTML page``, ``a FITS file``, ``text``, … with a quotation of text.
+        A noun phrase: ``an HTML page``, ``a FITS file``, ``unknown bytes, 00 01 …``; text is
+        quoted, up to 40 characters of it.
     """
     if not head:
         return "an empty file"
@@ -110,19 +112,19 @@ def describe_bytes(head: bytes) -> str:
     return f"unknown bytes, {head[:8].hex(' ')}"
 
 
-def _refuse(head: bytes, size_bytes: int, where: str, said: str) -> CtaflowsError:
-    """Find the error that tells best why a file could not be opened."""
-    cut = _TRUNCATED.search(said)
+def _open_error(head: bytes, size_bytes: int, where: str, said: str) -> CtaflowsError:
+    """Return the most specific error for a file that h5py could not open."""
+    truncated = _TRUNCATED.search(said)
     hint = "Fetch the file again."
-    if cut:
+    if truncated:
         return Truncated(
-            f"the file ends after {int(cut[1])} of {int(cut[2])} bytes",
+            f"the file ends after {int(truncated[1])} of {int(truncated[2])} bytes",
             where=where,
-            said=f"eof = {cut[1]}, stored_eof = {cut[2]}",
+            said=f"eof = {truncated[1]}, stored_eof = {truncated[2]}",
             hint=hint,
         )
     if head.startswith(SIGNATURE):
-        if size_bytes < _SHORTEST_BYTES:
+        if size_bytes < _SUPERBLOCK_BYTES:
             return Truncated(f"the file ends after {size_bytes} bytes", where=where, hint=hint)
         return IntegrityError("the file's head is damaged", where=where, said=said, hint=hint)
     found = describe_bytes(head)
@@ -133,8 +135,8 @@ def _refuse(head: bytes, size_bytes: int, where: str, said: str) -> CtaflowsErro
     return NotHDF5(f"this is no HDF5 file but {found}", where=where, hint=hint)
 
 
-def _look(path: Path) -> tuple[int, bytes]:
-    """Give a regular file's size in bytes and its first 512 bytes."""
+def _size_and_head(path: Path) -> tuple[int, bytes]:
+    """Return a regular file's size in bytes and its first 512 bytes."""
     where = str(path)
     try:
         status = path.stat()
@@ -168,43 +170,53 @@ def open_file(path: Path) -> Iterator[tuple[h5py.File, int]]:
     Yields
     ------
     h5py.File
-        The open file, filters registered.
+        The open file, with hdf5plugin's filters registered.
     int
         Its size in bytes.
 
     Raises
     ------
-    NotFound, NotHDF5, Truncated, IntegrityError, UsageError
-        No such file; other bytes; cut; damaged; a directory.
+    NotFound
+        There is no such file.
+    NotHDF5
+        The file is not HDF5.
+    Truncated
+        Its end is missing.
+    IntegrityError
+        It is damaged.
+    UsageError
+        It is a directory or a device.
+    CtaflowsError
+        It can't be opened for another reason, such as its permissions.
     """
-    size_bytes, head = _look(path)
-    # without locks: read-only and network file systems refuse them
+    size_bytes, head = _size_and_head(path)
+    # without HDF5's file locks, which read-only and network file systems refuse
     with _opened(str(path), head, size_bytes, str(path), locking=False) as file:
         yield file, size_bytes
 
 
 @contextmanager
 def open_stream(source: IO[bytes], size_bytes: int, where: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file that is read through a seekable object, for example over ranges.
+    """Open an HDF5 file for reading through a file object, for example one of HTTP ranges.
 
     Parameters
     ----------
     source : file object
-        Opened for reading bytes, seekable.
+        Binary, readable and seekable.
     size_bytes : int
         Size of the whole file.
     where : str
-        Its name for messages.
+        Name of the file, for messages.
 
     Yields
     ------
     h5py.File
-        The open file, filters registered.
+        The open file, with hdf5plugin's filters registered.
 
     Raises
     ------
     NotHDF5, Truncated, IntegrityError
-        As for `open_file`; what `source` itself raises from our error tree passes.
+        As for `open_file`. Errors of `ctaflows.errors` that ``source`` raises pass unchanged.
     """
     source.seek(0)
     head = source.read(512)
@@ -224,7 +236,7 @@ def _opened(
     except CtaflowsError:
         raise
     except _DAMAGE as error:
-        raise _refuse(head, size_bytes, where, str(error)) from None
+        raise _open_error(head, size_bytes, where, str(error)) from None
     try:
         yield file
     finally:
@@ -232,15 +244,16 @@ def _opened(
             file.close()
 
 
-# -- filters of chunks -----------------------------------------------------------------------------
+# -- chunk filters ---------------------------------------------------------------------------------
 #
-# Filters that chunks were packed with: which ones may be let loose on a file from elsewhere.
+# The filters (compression, shuffling, checksums) that are accepted in an untrusted file.
 #
-# HDF5 takes a filter's parameters from the file and trusts them: nbit, szip and scale-offset crash
-# the process when a damaged file names them (HDF5 1.14, H5Znbit.c reads a parameter list that is
-# not there). No program of the field writes DL1 files with these.
+# HDF5 trusts the filter parameters that a file states: nbit, szip and scale-offset crash the
+# process when a damaged file names them (HDF5 1.14: H5Znbit.c reads a parameter list that is not
+# there). lstchain and ctapipe do not write DL1 files with these.
 
-#: Codes and names: HDF5's own, PyTables' and h5py's, hdf5plugin's. Values: parameters at least.
+#: Accepted filters by HDF5's filter number, those of HDF5 itself, PyTables, h5py and hdf5plugin:
+#: the name, and the smallest number of parameters that the filter needs.
 KNOWN: Mapping[int, tuple[str, int]] = {
     1: ("deflate", 1),
     2: ("shuffle", 0),
@@ -259,19 +272,20 @@ _BLOSC = {32001, 32026}
 
 
 def check_filters(node: Any, what: str, where: str) -> None:
-    """Refuse a dataset whose filters are not known, or can't be meant for its chunks.
+    """Raise an error if a dataset has unknown filters, or filters set up for other chunks.
 
     Parameters
     ----------
     node : h5py.Dataset
         The dataset.
     what, where : str
-        Its name and the file's, for messages.
+        Names of the dataset and of the file, for messages.
 
     Raises
     ------
     IntegrityError
-        Such a file is damaged, or made to harm.
+        A filter is not in `KNOWN`, has too few parameters or those of another chunk size, or there
+        are more than 8: the file is damaged, or made to do harm.
     """
     properties = node.id.get_create_plist()
     n_filters = properties.get_nfilters()
@@ -285,7 +299,7 @@ def check_filters(node: Any, what: str, where: str) -> None:
             raise IntegrityError(
                 f"{what} is packed with a filter that is not used: {name}", where=where
             )
-        # blosc's fourth parameter is the size of a chunk before it is packed (hdf5-blosc)
+        # blosc's fourth parameter is the size of an uncompressed chunk in bytes (hdf5-blosc)
         if code in _BLOSC and values[3] != chunk_bytes:
             raise IntegrityError(
                 f"{what} was packed for other chunks: {values[3]} and not {chunk_bytes} bytes",

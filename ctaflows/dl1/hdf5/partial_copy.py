@@ -1,7 +1,7 @@
-"""Some tables of an HDF5 file, copied into a smaller one chunk by chunk as they are stored.
+"""Partial copies of HDF5 files: selected tables, copied chunk by chunk as they are stored.
 
-Nothing is unpacked or packed again: filters, types, attributes and layout stay. What is left out is
-not read, so that the parameters of a remote file come without its images.
+Chunks are not decompressed: filters, types, attributes and layout stay as they are. Tables that
+are left out are not read, so that of a remote file the parameters can be had without the images.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.dl1")
 
-#: lstchain's and ctapipe's chunks have up to some megabytes.
+#: Chunks of lstchain and ctapipe have up to a few megabytes.
 _MAX_CHUNK_BYTES = 64 << 20
 _BLOCK_BYTES = 8 << 20
 _PREFIX = "CTAFLOWS_"
-#: In the root of a partial copy: path of the whole file.
+#: Attribute of a partial copy's root group: path of the whole file.
 MARK = _PREFIX + "PARTIAL_COPY_OF"
-_MAX_MARK_BYTES = 60_000  # HDF5 keeps an attribute of up to 64 KiB in the object's head
+_MAX_MARK_BYTES = 60_000  # HDF5 limits an attribute in an object header to 64 KiB
 
 
 class NoSuchTable(NotFound):
-    """The file has none of the tables that are wanted."""
+    """The file has none of the tables asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartialCopy(Record):
-    """What a partial copy holds.
+    """The contents of a partial copy.
 
     Attributes
     ----------
     paths, left_out : tuple of str
         Paths of the datasets that were copied, and of those that were not.
     stored_bytes : int
-        Size of the copied ones' data as it is stored.
+        Size of the copied data as stored (compressed).
     """
 
     paths: tuple[str, ...]
@@ -67,31 +67,37 @@ def copy_tables(
     mark: Mapping[str, Any],
     expect: Callable[[Spans], object] = lambda _spans: None,
 ) -> PartialCopy:
-    """Write the tables that are wanted into a new file, and prove that they can be read there.
+    """Copy the selected tables into a new file, and check that they can be read from it.
 
     Parameters
     ----------
     source : h5py.File
         The whole file.
     target : Path
-        What to write; replaced if it is there.
+        File to write; an existing one is replaced.
     choice : TableSelection
-        What is wanted. The group ``configuration`` is always copied.
+        The tables to copy. The group ``configuration`` is copied as well, unless it is dropped.
     where : str
-        The whole file's name for messages.
+        Name of the whole file, for messages.
     size_bytes : int
-        Its size.
-    mark : mapping of str to text or number
-        What tells where the copy is from; becomes ``CTAFLOWS_…`` attributes of the root.
+        Size of the whole file.
+    mark : mapping of str to str, int or float
+        Where the copy is from; stored in attributes ``CTAFLOWS_<name>`` of the root group.
     expect : Callable, optional
-        Told before a table's data is read where its chunks lie, begin and end of each in bytes.
+        Called before the data of each table are read, with the byte ranges (begin, end) of its
+        chunks, so that a remote file can prefetch them.
+
+    Returns
+    -------
+    PartialCopy
+        What was copied, and what was not.
 
     Raises
     ------
     NoSuchTable
-        There is none; the hint tells which there are.
+        No table is selected; the hint names those of the file.
     IntegrityError
-        The source is damaged.
+        The source is damaged, or the copy can't be read.
     """
     import h5py
 
@@ -111,8 +117,8 @@ def copy_tables(
         for path in paths:
             _make_groups(path, groups, copy)
             expect(spans[path])
-            # the whole object with its attributes; HDF5 copies chunks as they are unless they hold
-            # references or texts of variable length (H5Dchunk.c, H5D__chunk_copy)
+            # copies the dataset with its attributes; HDF5 copies chunks as they are unless they
+            # hold references or variable-length strings (H5Dchunk.c, H5D__chunk_copy)
             h5py.h5o.copy(source.id, path.encode(), copy.id, path.encode())
         _write_mark(copy, {**mark, "TABLES": paths, "LEFT_OUT": left_out})
     with guarded("a table that was copied", where), h5py.File(target, "r", locking=False) as copy:
@@ -122,12 +128,18 @@ def copy_tables(
 
 
 def read_mark(file: Path) -> dict[str, str] | None:
-    """Say where a partial copy is from.
+    """Return the attributes that state where a partial copy is from.
+
+    Parameters
+    ----------
+    file : Path
+        Any file.
 
     Returns
     -------
     dict of str to str, or None
-        The mark, keys without ``CTAFLOWS_``; None for a file that is no partial copy, or no HDF5.
+        Values by name, without the prefix ``CTAFLOWS_``; None where the file is not a partial copy,
+        not HDF5, or can't be read.
     """
     import h5py
 
@@ -149,26 +161,28 @@ def _text(value: Any) -> str:
 
 
 def spans_of(node: Any, path: str, where: str, size_bytes: int) -> list[tuple[int, int]]:
-    """Say where a dataset's data lie in the file.
+    """Return the byte ranges of a dataset's data in the file.
 
     Parameters
     ----------
     node : h5py.Dataset
         The dataset.
     path, where : str
-        Its path and the file's name, for messages.
+        Path of the dataset and name of the file, for messages.
     size_bytes : int
-        Of the file.
+        Size of the file.
 
     Returns
     -------
     list of (int, int)
-        Begin and end of each chunk; empty where nothing is stored apart from the description.
+        Begin and end of each chunk, or of the whole of an unchunked dataset; empty where it has no
+        data outside its header.
 
     Raises
     ------
     IntegrityError
-        A chunk lies outside of the file, or is larger than any should be.
+        A filter is not accepted, a chunk ends behind the end of the file, or a chunk has more than
+        64 MiB uncompressed.
     """
     import h5py
 
@@ -196,7 +210,7 @@ def spans_of(node: Any, path: str, where: str, size_bytes: int) -> list[tuple[in
 
 
 def _make_groups(path: str, groups: Mapping[str, Any], copy: h5py.File) -> None:
-    """Make the groups above a table, with their attributes."""
+    """Create the groups above a table, with their attributes."""
     parts = path.strip("/").split("/")[:-1]
     for n in range(1, len(parts) + 1):
         above = "/" + "/".join(parts[:n])
@@ -205,7 +219,7 @@ def _make_groups(path: str, groups: Mapping[str, Any], copy: h5py.File) -> None:
 
 
 def _copy_attributes(source: Any, target: Any) -> None:
-    """Copy all attributes bit by bit: none is interpreted, least of all unpickled."""
+    """Copy all attributes as stored: none is interpreted or unpickled (PyTables pickles some)."""
     import h5py
     import numpy as np
 
@@ -215,24 +229,24 @@ def _copy_attributes(source: Any, target: Any) -> None:
         old = h5py.h5a.open(source.id, name)
         space, kind = old.get_space(), old.get_type()
         if kind.detect_class(h5py.h5t.REFERENCE):
-            continue  # it would lead into the other file
+            continue  # a reference points into the source file
         try:
-            of_numpy = old.dtype
+            dtype = old.dtype
         except TypeError:
-            log.info("The attribute %r is of a kind that can't be copied", name)
+            log.info("The attribute %r is of a type that can't be copied", name)
             continue
         new = h5py.h5a.create(target.id, name, kind, space)
         if space.get_simple_extent_type() == h5py.h5s.NULL:
             continue
-        value = np.empty(old.shape, of_numpy)
-        # h5py takes texts of variable length as objects, anything else as it is stored
-        in_memory = None if of_numpy.hasobject else kind
-        old.read(value, mtype=in_memory)
-        new.write(value, mtype=in_memory)
+        value = np.empty(old.shape, dtype)
+        # h5py represents variable-length strings as objects, anything else as it is stored
+        memory_type = None if dtype.hasobject else kind
+        old.read(value, mtype=memory_type)
+        new.write(value, mtype=memory_type)
 
 
 def _write_mark(copy: h5py.File, mark: Mapping[str, Any]) -> None:
-    """Write the mark in texts of fixed length, as PyTables likes them."""
+    """Write the attributes of the copy's origin, text as fixed-length strings for PyTables."""
     import numpy as np
 
     for name, value in mark.items():
@@ -245,7 +259,7 @@ def _write_mark(copy: h5py.File, mark: Mapping[str, Any]) -> None:
 
 
 def _read_all(node: Any) -> None:
-    """Read all that is stored: HDF5 unpacks, and compares the checksum that a chunk may have."""
+    """Read all data: HDF5 decompresses it, and checks the checksums of chunks that have one."""
     if not node.chunks:
         n_rows = node.shape[0] if node.shape else 0
         step = max(1, _BLOCK_BYTES * n_rows // max(1, node.nbytes)) if n_rows else 1
@@ -259,36 +273,36 @@ def _read_all(node: Any) -> None:
 
 
 # -- selecting tables ------------------------------------------------------------------------------
-#
-# Which tables of a file are wanted: by names and patterns. Pure.
 
-#: The instrument's description, a few kB: without it the rest has no meaning to ctapipe.
+#: Group with the description of the instrument, a few kB, without which ctapipe can't use the rest.
 ALWAYS_KEPT = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class TableSelection:
-    """Which tables are wanted.
+    """A selection of a file's tables, by names and shell patterns.
 
     Attributes
     ----------
-    tables, drop : tuple of str
-        Names or shell patterns, compared with each part of a table's path, and with parts that
-        follow each other (``telescope/parameters``); ``images`` also means ``image``, and the other
-        way round. No ``tables`` means all; ``drop`` wins.
+    tables : tuple of str
+        Tables to take; empty for all. Each name or pattern is compared with each component of a
+        table's path and with consecutive components (``telescope/parameters``); ``images`` also
+        matches ``image``, and ``image`` matches ``images``.
+    drop : tuple of str
+        Tables to leave out, likewise; takes precedence over ``tables``.
     """
 
     tables: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
     def wants(self, path: str) -> bool:
-        """Is the table of this path to be copied?"""
+        """Whether the table of this path is to be copied."""
         if hits(path, self.drop):
             return False
         return not self.tables or self.names(path) or path.strip("/").startswith(ALWAYS_KEPT + "/")
 
     def names(self, path: str) -> bool:
-        """Is it asked for by name?"""
+        """Whether one of ``tables`` matches this path."""
         return hits(path, self.tables)
 
     def __str__(self) -> str:
@@ -298,7 +312,7 @@ class TableSelection:
 
 
 def hits(path: str, patterns: Iterable[str]) -> bool:
-    """Tell whether one of the patterns means this path, see `TableSelection`."""
+    """Whether one of the patterns matches this path, by the rules of `TableSelection`."""
     parts = path.strip("/").split("/")
     n = len(parts)
     names = {"/".join(parts[i:j]) for i in range(n) for j in range(i + 1, n + 1)}

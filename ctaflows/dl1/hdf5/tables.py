@@ -1,8 +1,8 @@
-"""Tables in HDF5 files: found, described and read without trust.
+"""Find, describe and read the tables of untrusted HDF5 files.
 
-A file from elsewhere may be damaged or made to harm. Attributes are read only as text (PyTables
-unpickles them, which runs code of the file's choice), links to other files are not followed, and
-sizes that the file claims are checked before memory is asked for.
+A file may be damaged, or made to do harm. Attributes are read only as text (PyTables unpickles
+them, which runs code that the file chooses), links to other files are not followed, and sizes that
+the file states are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ _MAX_DEPTH = 16
 _MAX_NODES = 20_000
 #: A subrun has 53,000 events.
 _MAX_ROWS = 100_000_000
-#: lstchain's and ctapipe's chunks have up to some megabytes. HDF5 holds a chunk up to three times:
-#: as stored, as unpacked, and as numpy's rows.
+#: Chunks of lstchain and ctapipe have up to a few megabytes. A chunk is in memory up to three
+#: times: as stored, decompressed, and as rows of a numpy array.
 _MAX_CHUNK_BYTES = 32 * 2**20
 _BLOCK_BYTES = 8 * 2**20
 _MAX_TEXT_BYTES = 2**16
 
 
 def text_attributes(node: Any, *endings: str) -> dict[str, str]:
-    """Read the attributes of a group or dataset that are short texts.
+    """Return the attributes of a group or dataset that are short strings.
 
     Parameters
     ----------
     node : h5py.Group or h5py.Dataset
-        Where to look.
+        The group or dataset.
     *endings : str
-        Only names with one of these endings; a table has some 200 attributes.
+        Only attributes whose names have one of these endings; none for all. (A table has some 200
+        attributes.)
 
     Returns
     -------
     dict of str to str
-        Texts by name; numbers, arrays, empty and long values are left out.
+        Values by name, without numbers, arrays, empty strings and those of more than 64 KiB.
     """
     texts = {}
     for name in node.attrs:
@@ -67,14 +68,14 @@ def text_attributes(node: Any, *endings: str) -> dict[str, str]:
 
 
 def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
-    """Find all tables.
+    """Return all tables of a file.
 
     Parameters
     ----------
     file : h5py.File
         The open file.
     where : str
-        Its name for messages.
+        Name of the file, for messages.
 
     Returns
     -------
@@ -84,7 +85,8 @@ def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
     Raises
     ------
     IntegrityError
-        When a group or a table is damaged, or there are absurdly many.
+        A group or a table is damaged, or there are more than 20,000 or nested in more than 16
+        levels.
     """
     found = {}
     for path, node in nodes_of(file, where)[1].items():
@@ -95,27 +97,30 @@ def tables_of(file: h5py.File, where: str) -> dict[str, Any]:
 
 
 def nodes_of(file: h5py.File, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find all groups and datasets that are stored in this very file.
+    """Return all groups and datasets that are stored in the file itself.
 
-    Plain item access reads only the groups' own blocks; ``visititems`` and ``get(getclass=True)``
-    also walk the index of each table's chunks, all over the file.
+    Soft and external links, external and virtual datasets are left out. Item access reads only the
+    groups' own blocks; ``visititems`` and ``get(getclass=True)`` would also read the index of each
+    table's chunks, which is spread over the whole file.
 
     Parameters
     ----------
     file : h5py.File
         The open file.
     where : str
-        Its name for messages.
+        Name of the file, for messages.
 
     Returns
     -------
-    dict of str to h5py.Group, dict of str to h5py.Dataset
-        By path with a leading slash, the datasets in order.
+    dict of str to h5py.Group
+        Groups by path, with a leading slash; without the root.
+    dict of str to h5py.Dataset
+        Datasets likewise, sorted by path.
 
     Raises
     ------
     IntegrityError
-        When one is damaged, or there are absurdly many.
+        One is damaged, or there are more than 20,000 or nested in more than 16 levels.
     """
     import h5py
 
@@ -145,17 +150,17 @@ def nodes_of(file: h5py.File, where: str) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _is_table(node: Any) -> bool:
-    """Are these rows with named columns?"""
+    """Whether a dataset consists of rows with named columns."""
     if len(node.shape or ()) != 1:
         return False
     try:
         return node.dtype.names is not None
-    except TypeError:  # a column type that numpy does not have
+    except TypeError:  # a column of a type that numpy does not have
         return False
 
 
 def columns_of(table: Any) -> tuple[ColumnInfo, ...]:
-    """Describe a table's columns.
+    """Return the description of a table's columns.
 
     Parameters
     ----------
@@ -165,7 +170,7 @@ def columns_of(table: Any) -> tuple[ColumnInfo, ...]:
     Returns
     -------
     tuple of ColumnInfo
-        In the file's order, with the units of ctapipe's attributes ``CTAFIELD_<i>_UNIT``.
+        In the file's order, with units from ctapipe's attributes ``CTAFIELD_<i>_UNIT``.
     """
     texts = text_attributes(table, "_UNIT")
     columns, rows, row_type = [], table.dtype, table.id.get_type()
@@ -178,7 +183,7 @@ def columns_of(table: Any) -> tuple[ColumnInfo, ...]:
 
 
 def _is_bits(row_type: Any, name: str) -> bool:
-    """Is it PyTables' bool, which HDF5 stores as a bit field and h5py reads as uint8?"""
+    """Whether a column is PyTables' bool, which HDF5 stores as a bit field, h5py reads as uint8."""
     import h5py
 
     kind = row_type.get_member_type(row_type.get_member_index(name.encode()))
@@ -188,18 +193,24 @@ def _is_bits(row_type: Any, name: str) -> bool:
 
 
 def is_number(fields: Any, name: str, kinds: str, *, n_axes: int = 0) -> bool:
-    """Has a table such a column?
+    """Whether a table has a numeric column of this name, kind and number of dimensions.
 
     Parameters
     ----------
     fields : mapping
-        ``table.dtype.fields``, asked for once: h5py makes it anew each time.
+        ``table.dtype.fields``; a mapping, since h5py makes a new one each time it is asked.
     name : str
-        The column.
+        Name of the column.
     kinds : str
-        numpy's letters for kinds of types, ``f``, ``iu``; a float of more than 8 bytes is none.
+        Accepted kinds of dtype in numpy's letters, such as ``f`` or ``iu``. Elements of more than
+        8 bytes are not accepted.
     n_axes : int, optional
-        Axes of the values in one row.
+        Number of dimensions of the value in one row; 0, the default, is a single number.
+
+    Returns
+    -------
+    bool
+        False also where there is no such column.
     """
     if name not in fields:
         return False
@@ -208,12 +219,12 @@ def is_number(fields: Any, name: str, kinds: str, *, n_axes: int = 0) -> bool:
 
 
 def columns_there(fields: Any, names: Sequence[str], kinds: str) -> list[str]:
-    """Give those of the columns that a table has, with one number of such a kind in each row."""
+    """Return those of the columns that a table has with one number per row, see `is_number`."""
     return [name for name in names if is_number(fields, name, kinds)]
 
 
 def number(value: Any) -> float | None:
-    """Give a finite number as Python's float, else None."""
+    """Return a finite number as Python's float, None for NaN and infinity."""
     value = float(value)
     return value if math.isfinite(value) else None
 
@@ -233,23 +244,25 @@ def read_blocks(
     table : h5py.Dataset
         The table.
     names : sequence of str
-        The columns, at least one.
+        Names of the columns, at least one.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
     ends_only : bool, optional
-        Only the first and the last row.
+        Read only the first and the last row, each as a block (default: False).
     rows : range, optional
-        Only these rows, without gaps.
+        Read only these consecutive rows (default: all).
 
     Yields
     ------
     ndarray of shape (n,), structured
-        Rows with these columns, in order, at most about 8 MB as stored or one chunk.
+        Rows with these columns, in order: as many whole chunks as fit into 8 MiB (of whole rows,
+        uncompressed), at least one.
 
     Raises
     ------
     IntegrityError
-        When a chunk can't be read, or the table claims an absurd size.
+        A chunk can't be read, a filter is not accepted, or the table states more than 100 million
+        rows or chunks of more than 32 MiB.
     """
     what = f"the table {table.name}"
     n_rows, row_bytes = table.shape[0], max(1, table.dtype.itemsize)
@@ -273,18 +286,19 @@ def read_blocks(
 
 
 def versions_of(*nodes: Mapping[str, str]) -> dict[str, str]:
-    """Collect the versions of the programs that wrote a file.
+    """Return the versions of the programs that wrote a file.
 
     Parameters
     ----------
     *nodes : mapping of str to str
-        Attributes of the root and of tables; the first one counts.
+        Attributes of the root group and of tables; of several versions of one program the first
+        is taken.
 
     Returns
     -------
     dict of str to str
-        Version by name, from lstchain's ``LSTCHAIN_VERSION`` and ctapipe's
-        ``CTA ACTIVITY SOFTWARE NAME``.
+        Versions by the program's name, from lstchain's ``LSTCHAIN_VERSION`` and others of that
+        form, and from ctapipe's ``CTA ACTIVITY SOFTWARE NAME`` and ``… VERSION``.
     """
     versions: dict[str, str] = {}
     for texts in nodes:
@@ -308,11 +322,11 @@ class ColumnInfo(Record):
     name : str
         Name of the column.
     dtype : str
-        numpy's name of one element's type, ``float64``; ``bool`` for PyTables' bits.
+        numpy's name of the elements' type, such as ``float64``; ``bool`` for PyTables' bit fields.
     shape : tuple of int
-        Shape in one row, empty for a single value.
+        Shape of the value in one row, empty for a single number.
     unit : str or None
-        As the file states it, ``m``, ``deg`` …; None where it states none.
+        Unit as the file states it, such as ``m`` or ``deg``; None where it states none.
     """
 
     name: str
@@ -323,7 +337,7 @@ class ColumnInfo(Record):
 
 @dataclass(frozen=True, slots=True)
 class TableInfo(Record):
-    """One table.
+    """One table of an HDF5 file.
 
     Attributes
     ----------
@@ -332,7 +346,7 @@ class TableInfo(Record):
     rows : int
         Number of rows.
     columns : tuple of ColumnInfo
-        In the file's order.
+        The columns in the file's order.
     """
 
     path: str

@@ -1,1 +1,1 @@
-"""What is in a DL1 file: its layout, tables, times, pointing, events and images."""
+"""The contents of DL1 files: layout, tables, times, pointing, events and images."""

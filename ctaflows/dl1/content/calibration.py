@@ -1,4 +1,4 @@
-"""What lstchain's monitoring tables say of the calibration that a file was made with."""
+"""The calibration that a file was made with, from lstchain's monitoring tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ _GAINS = ("high", "low")
 
 
 def calibration_of(tables: Mapping[str, Any], where: str) -> Calibration | None:
-    """Read the monitoring tables; None where there are none.
+    """Return the calibration from the monitoring tables.
 
     Parameters
     ----------
     tables : mapping of str to h5py.Dataset
-        All tables by path.
+        All tables of the file, by path.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
+
+    Returns
+    -------
+    Calibration or None
+        None where the file has no monitoring tables.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
     """
     found = {
         name: tables[_TABLES + name]
@@ -41,7 +51,7 @@ def calibration_of(tables: Mapping[str, Any], where: str) -> Calibration | None:
 
 
 def _events(table: Any, where: str) -> tuple[int | None, dict[str, Gain]]:
-    """Give the number of events and the medians over the pixels of a table's last row."""
+    """Return a table's last row: number of events, and medians over the pixels by gain channel."""
     if table is None or not table.shape[0]:
         return None, {}
     fields = table.dtype.fields
@@ -69,12 +79,18 @@ def _events(table: Any, where: str) -> tuple[int | None, dict[str, Gain]]:
         )
         for i, gain in enumerate(_GAINS)
     }
-    is_there = any(medians.values())
-    return (int(row["n_events"]) if wanted else None), (gains if is_there else {})
+    has_medians = any(medians.values())
+    return (int(row["n_events"]) if wanted else None), (gains if has_medians else {})
 
 
 def _medians(values: NDArray[Any]) -> dict[int, float | None]:
-    """Give the median over the pixels by gain channel."""
+    """Return the median over the pixels by index of the gain channel.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_gains, n_pixels)
+        Anything but two gain channels gives an empty result.
+    """
     import numpy as np
 
     if len(values) != len(_GAINS):
@@ -87,13 +103,13 @@ def _medians(values: NDArray[Any]) -> dict[int, float | None]:
 
 
 def _unusable(table: Any, where: str) -> tuple[int | None, int | None]:
-    """Count the pixels that are flagged in any row and gain channel."""
+    """Return the number of pixels flagged in any row and gain channel, and of all pixels."""
     if table is None or not is_number(table.dtype.fields, "unusable_pixels", "iub", n_axes=2):
         return None, None
     flagged: Any = None
     for block in read_blocks(table, ["unusable_pixels"], where):
-        here = block["unusable_pixels"].astype(bool).any(axis=(0, 1))
-        flagged = here if flagged is None else flagged | here
+        in_block = block["unusable_pixels"].astype(bool).any(axis=(0, 1))
+        flagged = in_block if flagged is None else flagged | in_block
     if flagged is None:
         return None, None
     return int(flagged.sum()), len(flagged)

@@ -1,6 +1,6 @@
-"""The quantities in lstchain's datacheck files, put together as `lstchain_longterm_dl1_check` does.
+"""The quantities in lstchain's datacheck files, combined as in `lstchain_longterm_dl1_check`.
 
-Each table has a row a subrun. Charges and times of pixels are averages over the subruns, weighted
+Each table has a row per subrun. Charges and times of pixels are averages over the subruns, weighted
 with the number of events.
 """
 
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 _PIXELS = ("charge_mean", "charge_stddev", "time_mean", "relative_time_stddev")
 _SCALARS = ("mean_alt_tel", "mean_az_tel")
 _COUNTS = ("num_events", "num_ucts_jumps")
+#: A pixel with a greater standard deviation of its pedestal charge is noisy
+#: (lstchain_longterm_dl1_check), p.e.
 _NOISY_PE = 2.5
 
 
-class _Kind:
-    """The sums over the rows of one table."""
+class _TypeSums:
+    """Sums over the rows of one table, which describes one type of events."""
 
     def __init__(self, fields: Any) -> None:
         self.pixels = [name for name in _PIXELS if is_number(fields, name, "f", n_axes=1)]
@@ -57,7 +59,7 @@ class _Kind:
             self.n_jumps += int(block["num_ucts_jumps"].sum())
         for name in self.pixels:
             values = block[name].astype("f8")
-            # deviations add up as squares
+            # variances are averaged, not standard deviations
             values = values**2 if name.endswith("stddev") else values
             self.sums[name] = self.sums.get(name, np.zeros(values.shape[1])) + n @ values
         if self.has_histogram:
@@ -90,24 +92,29 @@ class _Kind:
 def quantities_of_datacheck(
     tables: Mapping[str, Any], duration_s: float | None, where: str
 ) -> Quantities:
-    """Read the tables.
+    """Return the quantities of a datacheck file.
 
     Parameters
     ----------
     tables : mapping of str to h5py.Dataset
-        All tables by path.
+        All tables of the file, by path.
     duration_s : float or None
-        Sum of the subruns' elapsed times.
+        Sum of the subruns' elapsed times, in seconds.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
     """
-    found: dict[str, _Kind] = {}
+    found: dict[str, _TypeSums] = {}
     for name, kind in DATACHECK_TABLES.items():
         table = tables.get(f"/dl1datacheck/{name}")
         if table is None or not is_number(table.dtype.fields, "num_events", "iu"):
             continue
         with guarded(f"the table {table.name}", where):
-            sums = _Kind(table.dtype.fields)
+            sums = _TypeSums(table.dtype.fields)
             for block in read_blocks(table, sums.columns, where):
                 sums.take(block)
         if sums.n > 0:
@@ -126,7 +133,7 @@ def quantities_of_datacheck(
         )
 
 
-def _images(found: dict[str, _Kind]) -> Images | None:
+def _images(found: dict[str, _TypeSums]) -> Images | None:
     by_type = {kind: sums.charges(kind) for kind, sums in found.items() if sums.sums}
     if not by_type:
         return None
@@ -136,7 +143,7 @@ def _images(found: dict[str, _Kind]) -> Images | None:
 
 
 def _spectrum(
-    cosmics: _Kind | None, duration_s: float | None, pointing: Pointing | None
+    cosmics: _TypeSums | None, duration_s: float | None, pointing: Pointing | None
 ) -> Spectrum | None:
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Measures the events while their rows go by: identities, times, rates, intensities, pointing."""
+"""Statistics of events, block by block: numbers, tags, times, rates, intensities, pointing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ctaflows.dl1.hdf5.tables import columns_there, number
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Names of types by their numbers here; events of which no type is stored have the last one.
+#: Names of the types of events by index; the last one is for events without a stored type.
 NAMES = (*EVENT_TYPES.values(), OTHER_TYPE, "all")
 _CODES = tuple(EVENT_TYPES)
 _OTHER, ALL = len(_CODES), len(_CODES) + 1
 COSMIC, PEDESTAL, FLATFIELD = (NAMES.index(n) for n in ("cosmic", "pedestal", "flatfield"))
-#: More events than this have no list of their types: 9 bytes each.
+#: Of more events than this the types are not kept: 9 bytes each.
 _MAX_LISTED = 4_000_000
 _INTENSITY = ("intensity", "hillas_intensity", "camera_frame_hillas_intensity")
-#: What else must be a number where the intensity is one.
+#: Hillas parameters that are finite wherever the intensity is.
 _HILLAS = tuple(
     prefix + name
     for prefix, names in (
@@ -35,7 +35,7 @@ _HILLAS = tuple(
 
 
 def types_of(codes: NDArray[Any]) -> NDArray[Any]:
-    """Turn ctapipe's codes of event types into indices of `NAMES`, int8."""
+    """Return the indices in `NAMES`, int8, of ctapipe's codes of event types."""
     import numpy as np
 
     types = np.full(len(codes), _OTHER, "i1")
@@ -45,7 +45,7 @@ def types_of(codes: NDArray[Any]) -> NDArray[Any]:
 
 
 class TypeList:
-    """The type of each event, to be found by its number again in another table."""
+    """The types of events by event number, for rows of other tables."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[Any], NDArray[Any]]] | None = []
@@ -53,7 +53,15 @@ class TypeList:
         self._sorted: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     def take(self, numbers: NDArray[Any], types: NDArray[Any]) -> None:
-        """Add events: their numbers, and indices of `NAMES`."""
+        """Add events.
+
+        Parameters
+        ----------
+        numbers : ndarray of shape (n,), int
+            Event numbers (`event_id`).
+        types : ndarray of shape (n,), int8
+            Indices in `NAMES`.
+        """
         self._n += len(numbers)
         if self._n > _MAX_LISTED:
             self._parts = None
@@ -61,7 +69,7 @@ class TypeList:
             self._parts.append((numbers.astype("i8"), types))
 
     def in_rows(self) -> NDArray[Any] | None:
-        """Give the types in the order of the rows; None if there are too many, or none."""
+        """Return the types in the order of the rows, int8; None for no or over 4 million events."""
         import numpy as np
 
         if not self._parts:
@@ -69,7 +77,7 @@ class TypeList:
         return np.concatenate([types for _, types in self._parts])
 
     def find(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        """Give the types of events by their numbers, `ALL` for those that are not known."""
+        """Return the types, int8, of events with these numbers; `ALL` for unknown numbers."""
         import numpy as np
 
         if not self._parts:
@@ -85,7 +93,20 @@ class TypeList:
 
 
 class EventStatistics:
-    """Measures the table with one row an event: identities, tags, times, rates."""
+    """Statistics of the event table: numbers, trigger tags, times, rates.
+
+    Parameters
+    ----------
+    fields : mapping
+        ``table.dtype.fields`` of the table.
+
+    Attributes
+    ----------
+    columns : list of str
+        The table's columns that `take` needs, besides those of types and times.
+    types : TypeList
+        The types of the events.
+    """
 
     _TAGS = ("trigger_type", "ucts_trigger_type", "ucts_jump")
 
@@ -108,11 +129,12 @@ class EventStatistics:
         Parameters
         ----------
         block : ndarray of shape (n,), structured
-            Rows with `columns`.
+            Rows with the columns ``columns``.
         types : ndarray of shape (n,), int8
-            Indices of `NAMES`.
+            Indices in `NAMES`.
         moments_s : ndarray of shape (n,), float64, or None
-            Seconds after the first event, NaN where no time is set.
+            Seconds after the first event, NaN where no time is set; None where the table has no
+            times.
         """
         self._n += len(block)
         if self._ids:
@@ -149,7 +171,14 @@ class EventStatistics:
             self._steps.take(steps[(steps > 0) & (steps < gap_s)])
 
     def identities(self, *, is_unique: bool) -> quantities.Identities:
-        """Give what numbers and tags tell; `is_unique`: one run and one telescope."""
+        """Return the statistics of event numbers and trigger tags.
+
+        Parameters
+        ----------
+        is_unique : bool
+            Whether event numbers are unique in the table: of one run, and of one telescope where
+            it has a row per telescope. If not, duplicate and missing numbers are None.
+        """
         known = self._identities if self._ids and is_unique else None
         return quantities.Identities(
             known.n_duplicate if known else None,
@@ -161,7 +190,7 @@ class EventStatistics:
         )
 
     def times(self) -> quantities.Times:
-        """Give how time goes on."""
+        """Return the statistics of the times: order, gaps, dead time."""
         n, mean_s, dead_s = self._steps.n, self._steps.mean, self._steps.minimum
         live: float | None = None
         if n > 1 and mean_s > dead_s:
@@ -179,7 +208,13 @@ class EventStatistics:
         )
 
     def rates(self, duration_s: float | None) -> quantities.Rates | None:
-        """Give the rates in whole bins; None where there is none."""
+        """Return the rates in whole bins of time; None where there is no whole bin.
+
+        Parameters
+        ----------
+        duration_s : float or None
+            Time between the first and the last event, in seconds.
+        """
         counts = self._series.whole(duration_s or 0.0)
         if not counts.shape[1]:
             return None
@@ -207,7 +242,18 @@ def _rate(counts: NDArray[Any], bin_s: float) -> quantities.Rate:
 
 
 class ImageStatistics:
-    """Measures the tables of Hillas parameters: intensities, gaps in them, pointing."""
+    """Statistics of tables of Hillas parameters: intensities, incomplete parameters, pointing.
+
+    Parameters
+    ----------
+    fields : mapping
+        ``table.dtype.fields`` of the (first) table.
+
+    Attributes
+    ----------
+    columns : list of str
+        The table's columns that `take` needs.
+    """
 
     def __init__(self, fields: Any) -> None:
         import numpy as np
@@ -224,7 +270,15 @@ class ImageStatistics:
         self._directions = Directions()
 
     def take(self, block: NDArray[Any], types: NDArray[Any]) -> None:
-        """Add the rows of a block, their types as indices of `NAMES`."""
+        """Add the rows of a block.
+
+        Parameters
+        ----------
+        block : ndarray of shape (n,), structured
+            Rows with the columns ``columns``; intensities in p.e., directions in radians.
+        types : ndarray of shape (n,), int8
+            Indices in `NAMES`.
+        """
         import numpy as np
 
         if self._has_direction:
@@ -233,8 +287,8 @@ class ImageStatistics:
             return
         values = block[self._intensity[0]]
         for kind in np.unique(types):
-            here = values[types == kind]
-            finite = self._by_type.setdefault(int(kind), Quantiles()).take(here)
+            of_kind = values[types == kind]
+            finite = self._by_type.setdefault(int(kind), Quantiles()).take(of_kind)
             if kind == COSMIC:
                 self._counts += np.histogram(finite, self._edges)[0]
         if self._others:
@@ -244,26 +298,29 @@ class ImageStatistics:
             self._n_incomplete += int((np.isfinite(values) & is_bad).sum())
 
     def intensity(self) -> dict[str, quantities.Spread]:
-        """Give the intensities by type."""
+        """Return the distributions of the intensity in p.e., by type of events."""
         return {NAMES[kind]: spread_of(found) for kind, found in sorted(self._by_type.items())}
 
     @property
     def n_incomplete(self) -> int | None:
-        """Events with an intensity, but NaN in another parameter."""
+        """Number of events with an intensity, but NaN in another parameter; None if unknown."""
         return self._n_incomplete if self._intensity and self._others else None
 
     @property
     def counts(self) -> NDArray[Any] | None:
-        """Cosmics in lstchain's bins of intensity; None where no type of events is known."""
+        """Numbers of cosmics in lstchain's bins of intensity, int64 of shape (100,).
+
+        None where there are no cosmics.
+        """
         return self._counts if COSMIC in self._by_type else None
 
     def pointing(self) -> quantities.Pointing | None:
-        """Give where the telescope pointed, where each event says so."""
+        """Return the pointing of the telescope; None where events have no directions."""
         return self._directions.result() if self._has_direction else None
 
 
 def spread_of(found: Quantiles) -> quantities.Spread:
-    """Turn the sums into a record."""
+    """Return the distribution of values as a record."""
     if not found.n:
         return quantities.Spread(0, found.n_other)
     at = tuple(v for v in map(number, found.at(quantities.FRACTIONS)) if v is not None)

@@ -1,4 +1,4 @@
-"""What the rows of a file tell: how many events of which type, when, of which run and telescope."""
+"""Scan of a file's events: their numbers by type, times, runs and telescopes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_TELESCOPES = 1000
-_MAX_RUN = 10**12  # above are fill values
-# of attributes: versions of programs, scale and format of times
+_MAX_RUN = 10**12  # larger numbers are fill values
+# attributes to read: versions of programs, scale and format of times
 _ENDINGS = ("_VERSION", "_TIME_SCALE", "_TIME_FORMAT")
 _TIME_COLUMN = {"unix": "dragon_time", "tai": "time", "mjd": "time"}
 
 
 @dataclass(slots=True)
 class EventScan:
-    """What the events' rows tell, gathered block by block.
+    """The result of scanning the rows of the event table, block by block.
 
-    `first` and `last` are (whole seconds, fraction) on the scale of `clock`. The gauges are None
-    where only the table's ends were read.
+    Attributes
+    ----------
+    clock : str or None
+        How times are stored: ``unix`` (s, UTC), ``tai`` (s and quarter-ns) or ``mjd`` (days, TAI);
+        None where there are no usable ones.
+    n_events : int or None
+        Number of rows of the table, also of those not read.
+    counts : dict of str to int, or None
+        Numbers of events by type; None where no types are stored, or not all rows were read.
+    runs, telescopes : set of int
+        Numbers (`obs_id`, `tel_id`) found; of more than two runs, not all.
+    first, last : tuple of (int, float), or None
+        Times of the first and the last row that has one: whole seconds since 1970 and fraction,
+        UTC for ``unix``, TAI for ``tai`` and ``mjd``.
+    duration_s : float or None
+        Time between both in seconds; None if negative.
+    events : EventStatistics or None
+        None where only the first and the last row were read.
+    images : ImageStatistics or None
+        Likewise; also None where Hillas parameters are not in the event table (ctapipe).
     """
 
     clock: str | None = None
@@ -52,7 +70,7 @@ class EventScan:
     images: ImageStatistics | None = None
 
     def take(self, block: NDArray[Any]) -> None:
-        """Add the rows of a block, columns as in `_columns_wanted`."""
+        """Add the rows of a block, with the columns that `scan_events` reads."""
         import numpy as np
 
         names = block.dtype.names or ()
@@ -72,7 +90,7 @@ class EventScan:
             self.images.take(block, types)
 
     def _take_times(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give the seconds after the first event, NaN where no time is set."""
+        """Add times as stored; return the seconds after the first event, NaN where none is set."""
         import numpy as np
 
         whole, fraction, is_set = _seconds(values, self.clock)
@@ -88,7 +106,7 @@ class EventScan:
         return np.where(is_set, (whole - start[0]) + (fraction - start[1]), np.nan)
 
     def utc(self, moment: tuple[int, float] | None) -> datetime | None:
-        """Give `first` or `last` as an aware time."""
+        """Return `first` or `last` as an aware UTC datetime."""
         if moment is None:
             return None
         if self.clock == "unix":
@@ -114,14 +132,23 @@ def _count(types: NDArray[Any], counts: dict[str, int]) -> None:
 def _seconds(
     values: NDArray[Any], clock: str | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Split times into whole seconds (int64) and fractions (float64), and say which are set.
+    """Split times into whole seconds and fractions.
 
     Parameters
     ----------
     values : ndarray of shape (n,) float64, or (n, 2) uint32
-        As stored.
+        Times as stored.
     clock : str
-        ``unix`` s UTC, ``tai`` s and quarter-ns, or ``mjd`` days TAI.
+        ``unix`` (s, UTC), ``tai`` (s and quarter-ns), or ``mjd`` (days, TAI).
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Whole seconds since 1970, on the scale of ``clock``.
+    ndarray of shape (n,), float64
+        Fractions of a second.
+    ndarray of shape (n,), bool
+        Whether the time is set: between 1972 and 2100.
     """
     import numpy as np
 
@@ -140,7 +167,31 @@ def _seconds(
 def scan_events(
     tables: Mapping[str, Any], layout: Layout, where: str, *, ends_only: bool
 ) -> tuple[EventScan, dict[str, str]]:
-    """Read the events, or lstchain's datacheck of them."""
+    """Read a file's event table, or lstchain's datacheck tables.
+
+    Parameters
+    ----------
+    tables : mapping of str to h5py.Dataset
+        All tables of the file, by path.
+    layout : Layout
+        The file's layout.
+    where : str
+        Name of the file, for messages.
+    ends_only : bool
+        Read only the first and the last row of the event table.
+
+    Returns
+    -------
+    EventScan
+        The result.
+    dict of str to str
+        Attributes of the table: versions of programs, scale and format of times.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
+    """
     if layout.level == "datacheck":
         return _scan_datacheck(tables, where)
     if layout.events is None:
@@ -167,48 +218,61 @@ def scan_events(
 
 
 def scan_images(found: Sequence[Any], types: TypeList, where: str) -> ImageStatistics | None:
-    """Read ctapipe's tables of Hillas parameters, one a telescope.
+    """Read ctapipe's tables of Hillas parameters, one per telescope.
 
     Parameters
     ----------
     found : sequence of h5py.Dataset
-        The tables; those that do not have the first one's columns are passed over.
+        The tables; those without the first one's columns are skipped.
     types : TypeList
         The types of the array's events.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
+
+    Returns
+    -------
+    ImageStatistics or None
+        Statistics over all telescopes; None without tables.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
     """
     import numpy as np
 
-    gauge: ImageStatistics | None = None
+    statistics: ImageStatistics | None = None
     for table in found:
         with guarded(f"the table {table.name}", where):
             fields = table.dtype.fields
-            gauge = gauge or ImageStatistics(fields)
+            statistics = statistics or ImageStatistics(fields)
             ids = columns_there(fields, ["event_id"], "iu")
-        if not gauge.columns or columns_there(fields, gauge.columns, "f") != gauge.columns:
+        if (
+            not statistics.columns
+            or columns_there(fields, statistics.columns, "f") != statistics.columns
+        ):
             continue
-        for block in read_blocks(table, gauge.columns + ids, where):
+        for block in read_blocks(table, statistics.columns + ids, where):
             with guarded(f"the table {table.name}", where):
                 kinds = types.find(block["event_id"]) if ids else np.full(len(block), ALL, "i1")
-                gauge.take(block, kinds)
-    return gauge
+                statistics.take(block, kinds)
+    return statistics
 
 
 def _columns_wanted(table: Any) -> list[str]:
-    """Choose the whole numbers to read that the table has."""
-    there = table.dtype.fields
+    """Return the integer columns among run, telescope and event type that the table has."""
+    fields = table.dtype.fields
     return [
         name
         for name in ("obs_id", "tel_id", "event_type")
-        if name in there and there[name][0].kind in "iu"
+        if name in fields and fields[name][0].kind in "iu"
     ]
 
 
 def _clock(table: Any, texts: Mapping[str, str], layout: Layout) -> str | None:
-    """Find how the table's times are stored; None where they mean nothing or are not there.
+    """Return how the table's times are stored; None where it has none that are usable.
 
-    Simulated events in lstchain's layout carry the time of the simulation only.
+    Simulated events in lstchain's layout have only the time at which they were simulated.
     """
     names = table.dtype.names
     if layout.name == "lstchain":
@@ -226,7 +290,7 @@ def _clock(table: Any, texts: Mapping[str, str], layout: Layout) -> str | None:
 
 
 def _scan_datacheck(tables: Mapping[str, Any], where: str) -> tuple[EventScan, dict[str, str]]:
-    """Add up lstchain's datacheck: one row a subrun in each table."""
+    """Return the sums over lstchain's datacheck tables, which have a row per subrun."""
     scan, texts = EventScan(n_events=0, counts={}), dict[str, str]()
     elapsed_s: dict[int, float] = {}
     for name, kind in DATACHECK_TABLES.items():

@@ -1,7 +1,7 @@
-"""Charges and times in the images, as lstchain's datacheck has them (`lstchain.datachecks`).
+"""Statistics of charges and peak times in images, as in `lstchain.datachecks`.
 
-Images are most of a file. By default only some of them are read: of each type of events up to a
-given number, evenly spread over the file.
+Images make up most of a file. By default only some of them are read: of each type of events up to
+a given number, evenly spread over the file.
 """
 
 from __future__ import annotations
@@ -20,46 +20,48 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.event_statistics import TypeList
 
-#: Images of each type of events that are read if nothing else is asked for: a subrun has some 800
-#: pedestals and as many flat-field events, which are all read.
+#: Number of images of each type of events that are read by default. A subrun has some 800
+#: pedestals and as many flat-field events, which are thus all read.
 DEFAULT_IMAGES = 1000
 _KINDS = (COSMIC, PEDESTAL, FLATFIELD)
-#: A pixel with a greater deviation of its pedestal charge is noisy (lstchain_longterm_dl1_check).
+#: A pixel with a greater standard deviation of its pedestal charge is noisy
+#: (lstchain_longterm_dl1_check), p.e.
 _NOISY_PE = 2.5
-#: Times of smaller charges say nothing (lstchain.datachecks.containers).
+#: Peak times of smaller charges are not used (lstchain.datachecks.containers), p.e.
 _TIMED_PE = 1.0
 _MAX_PIXELS = 100_000
-#: Images that are summed up at once: small arrays cost more time than their numbers do.
+#: Images that are added to the sums together: numpy's overhead for each call outweighs the work on
+#: fewer.
 _AT_ONCE = 64
 
 
-class _Kind:
-    """The sums over the images of one type of events."""
+class _TypeSums:
+    """Sums over the images of one type of events."""
 
     def __init__(self, n_pixels: int) -> None:
         import numpy as np
 
-        self.n = self._n_held = 0
-        self._held: list[NDArray[Any]] = []
+        self.n = self._n_waiting = 0
+        self._waiting: list[NDArray[Any]] = []
         self.charges = PixelMoments(n_pixels)
         self.times = PixelMoments(n_pixels)
         self.relative = PixelMoments(n_pixels)
         self.has_charge = np.zeros(n_pixels, bool)
 
     def take(self, rows: NDArray[Any], *, timed: bool) -> None:
-        """Add images; they are summed up some at a time."""
-        self._held.append(rows)
-        self._n_held += len(rows)
-        if self._n_held >= _AT_ONCE:
+        """Add rows of the table of images; ``timed``: their peak times too."""
+        self._waiting.append(rows)
+        self._n_waiting += len(rows)
+        if self._n_waiting >= _AT_ONCE:
             self.sum_up(timed=timed)
 
     def sum_up(self, *, timed: bool) -> None:
-        """Add what is held to the sums."""
+        """Add the waiting images to the sums."""
         import numpy as np
 
-        if self._held:
-            rows = np.concatenate(self._held)
-            self._held, self._n_held = [], 0
+        if self._waiting:
+            rows = np.concatenate(self._waiting)
+            self._waiting, self._n_waiting = [], 0
             self._add(rows["image"], rows["peak_time"] if timed else None)
 
     def _add(self, charge: NDArray[Any], time: NDArray[Any] | None) -> None:
@@ -93,18 +95,28 @@ class _Kind:
 
 
 def images_of(table: Any, types: TypeList, where: str, most: int | None) -> Images | None:
-    """Read images; None where the table has none.
+    """Return the statistics of a table of images.
 
     Parameters
     ----------
     table : h5py.Dataset
-        The table of images.
+        The table, with charges in p.e. in a column ``image`` and times in ns in ``peak_time``.
     types : TypeList
         The types of the events.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
     most : int or None
-        Images to read of each type of events; None reads all.
+        Number of images to read of each type of events, about; None reads all.
+
+    Returns
+    -------
+    Images or None
+        None where the table has no images, or ``most`` is 0.
+
+    Raises
+    ------
+    IntegrityError
+        The table can't be read.
     """
     fields = table.dtype.fields
     if not is_number(fields, "image", "f", n_axes=1):
@@ -115,14 +127,14 @@ def images_of(table: Any, types: TypeList, where: str, most: int | None) -> Imag
     columns = ["image"]
     has_id, has_time = is_number(fields, "event_id", "iu"), _has_times(fields, n_pixels)
     columns += (["event_id"] if has_id else []) + (["peak_time"] if has_time else [])
-    sums: dict[int, _Kind] = {}
+    sums: dict[int, _TypeSums] = {}
     for block, is_wanted in _blocks(table, columns, types, where, most):
         rows = block[is_wanted]
         kinds = types.find(rows["event_id"]) if has_id else None
         for kind in {int(k) for k in kinds} if kinds is not None else {ALL}:
-            here = rows if kinds is None else rows[kinds == kind]
-            found = sums.setdefault(kind, _Kind(n_pixels))
-            found.take(here, timed=has_time and kind == FLATFIELD)
+            of_kind = rows if kinds is None else rows[kinds == kind]
+            found = sums.setdefault(kind, _TypeSums(n_pixels))
+            found.take(of_kind, timed=has_time and kind == FLATFIELD)
     for kind, found in sums.items():
         found.sum_up(timed=has_time and kind == FLATFIELD)
     by_type = {NAMES[kind]: found.result(kind) for kind, found in sorted(sums.items())}
@@ -140,7 +152,7 @@ def _has_times(fields: Any, n_pixels: int) -> bool:
 def _blocks(
     table: Any, columns: list[str], types: TypeList, where: str, most: int | None
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Give blocks of rows, and which of their rows are wanted."""
+    """Yield blocks of rows, each with a bool array of the rows that are wanted."""
     import numpy as np
 
     chunk = int(table.chunks[0]) if table.chunks else 1
@@ -163,20 +175,20 @@ def _blocks(
 def choose(
     types: NDArray[Any] | None, n_rows: int, most: int, chunk: int = 1
 ) -> NDArray[Any] | None:
-    """Choose the images to read.
+    """Return the rows of the images to read.
 
     Parameters
     ----------
-    types : ndarray of int8, or None
-        Types of the events in the order of the rows; where they do not fit the rows, any rows are
-        chosen.
+    types : ndarray of shape (n,), int8, or None
+        Types of the events in the order of the rows. Without them, or where ``n`` is not
+        ``n_rows``, rows are chosen regardless of type.
     n_rows : int
-        Rows of the table.
+        Number of rows of the table.
     most : int
-        Rows to choose of each type, about.
-    chunk : int
-        Rows that are stored together: cosmics, of which there are many, are taken from as few
-        chunks as will do.
+        Number of rows to choose of each type, at most.
+    chunk : int, optional
+        Rows per chunk (default: 1). Cosmics, of which there are many, are taken from as few chunks
+        as possible.
 
     Returns
     -------
@@ -189,24 +201,24 @@ def choose(
         return None
     if types is None or len(types) != n_rows:
         return _in_chunks(np.arange(n_rows), most * len(_KINDS), chunk)
-    parts = [_every(np.flatnonzero(types == kind), most) for kind in (PEDESTAL, FLATFIELD)]
+    parts = [_evenly_spread(np.flatnonzero(types == kind), most) for kind in (PEDESTAL, FLATFIELD)]
     parts.append(_in_chunks(np.flatnonzero(types == COSMIC), most, chunk))
     return np.sort(np.concatenate(parts))
 
 
 def _in_chunks(rows: NDArray[Any], most: int, chunk: int) -> NDArray[Any]:
-    """Choose at most so many, in whole chunks that are evenly spread."""
+    """Return at most ``most`` of the rows, from evenly spread whole chunks."""
     import numpy as np
 
     if len(rows) <= most:
         return rows
     chunks = np.unique(rows // chunk)
-    some = _every(chunks, max(1, most // chunk))
+    some = _evenly_spread(chunks, max(1, most // chunk))
     return np.asarray(rows[np.isin(rows // chunk, some)][:most])
 
 
-def _every(rows: NDArray[Any], most: int) -> NDArray[Any]:
-    """Choose at most so many, evenly spread."""
+def _evenly_spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return at most ``most`` of the rows, evenly spread."""
     import numpy as np
 
     if len(rows) <= most:
@@ -215,7 +227,7 @@ def _every(rows: NDArray[Any], most: int) -> NDArray[Any]:
 
 
 def _spans(rows: NDArray[Any], chunk: int) -> Iterator[range]:
-    """Put rows of the same and of neighbouring chunks into ranges."""
+    """Yield ranges that cover the rows, joined where they are in the same or adjacent chunks."""
     import numpy as np
 
     if not len(rows):
@@ -225,15 +237,18 @@ def _spans(rows: NDArray[Any], chunk: int) -> Iterator[range]:
         yield range(int(part[0]), int(part[-1]) + 1)
 
 
-def _n_dead(sums: dict[int, _Kind]) -> int | None:
-    """Count pixels without any charge: volume reduction empties those of cosmics on purpose."""
+def _n_dead(sums: dict[int, _TypeSums]) -> int | None:
+    """Return the number of pixels without any charge, in calibration events where there are any.
+
+    In cosmics, data volume reduction removes the charges of pixels on purpose.
+    """
     import numpy as np
 
-    steady = [found for kind, found in sums.items() if kind in (PEDESTAL, FLATFIELD)]
-    steady = steady or list(sums.values())
-    if not steady:
+    calibration = [found for kind, found in sums.items() if kind in (PEDESTAL, FLATFIELD)]
+    calibration = calibration or list(sums.values())
+    if not calibration:
         return None
-    return int((~np.logical_or.reduce([found.has_charge for found in steady])).sum())
+    return int((~np.logical_or.reduce([found.has_charge for found in calibration])).sum())
 
 
 def _mean(pixels: NDArray[Any]) -> float | None:

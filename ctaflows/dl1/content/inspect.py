@@ -1,7 +1,7 @@
-"""What is in a DL1 file, of lstchain's or ctapipe's layout.
+"""Inspection of DL1 files in lstchain's or ctapipe's layout.
 
-Rates and the elapsed time are those of lstchain's datacheck (`lstchain.datachecks.containers`):
-events by type over the time between the first and the last event.
+Rates and elapsed time are those of lstchain's datacheck (`lstchain.datachecks.containers`): numbers
+of events by type over the time between the first and the last event.
 """
 
 from __future__ import annotations
@@ -42,36 +42,38 @@ def inspect_file(
     ends_only: bool = False,
     images: int | None = DEFAULT_IMAGES,
 ) -> DL1Summary:
-    """Tell what is in a DL1 file.
+    """Return a summary of a DL1 file's contents.
 
     Parameters
     ----------
     path : path
         An HDF5 file: DL1 of lstchain or ctapipe, a datacheck or an interleaved file.
     ends_only : bool, optional
-        Read only the first and the last event: a small part of a large file, but no counts by
-        type and no quantities, and run and telescopes are those of these two events.
+        Read only the first and the last event (default: False): a small part of a large file, but
+        without numbers of events by type and without quantities; run and telescopes are those of
+        these two events.
     images : int or None, optional
-        Images to read of each of cosmics, pedestals and flat-field events, spread over the file;
-        0 reads none, None all. The parameters of all events are read in any case.
+        Number of images to read of each of cosmics, pedestals and flat-field events, spread over
+        the file (default: 1000); 0 reads none, None all. Unless ``ends_only``, the parameters of
+        all events are read in any case.
 
     Returns
     -------
     DL1Summary
-        What the file says.
+        The summary.
 
     Raises
     ------
     NotFound
-        No such file.
+        There is no such file.
     NotHDF5
-        Other bytes: an empty file, an error page, a FITS file.
+        It is another kind of file: empty, an error page, FITS.
     Truncated
         The file's end is missing.
     IntegrityError
         It is damaged, or it is HDF5 without DL1 tables.
     UsageError
-        It is a directory.
+        It is a directory or a device.
     """
     path = Path(path)
     with open_file(path) as (file, size_bytes):
@@ -87,40 +89,43 @@ def inspect_stream(
     images: int | None = 0,
     expect: Callable[[Spans], object] | None = None,
 ) -> DL1Summary:
-    """Tell what is in a DL1 file that is read through a seekable object.
+    """Return a summary of a DL1 file that is read through a file object, for example remotely.
 
     Parameters
     ----------
     source : file object
-        Opened for reading bytes.
+        Binary, readable and seekable.
     file : str
-        Name or path of the file, for run and subrun and for messages.
+        Name or path of the file, for run and subrun numbers and for messages.
     size_bytes : int
         Size of the whole file.
-    ends_only, images
-        As for `inspect_file`, with other defaults.
+    ends_only : bool, optional
+        As for `inspect_file` (default: True).
+    images : int or None, optional
+        As for `inspect_file` (default: 0).
     expect : Callable, optional
-        Told before all events are read where their chunks lie, begin and end of each in bytes.
+        Called before all events are read, with the byte ranges (begin, end) of their chunks, so
+        that a remote file can prefetch them.
 
     Returns
     -------
     DL1Summary
-        What the file says.
+        The summary.
 
     Raises
     ------
     NotHDF5, Truncated, IntegrityError
-        As for `inspect_file`; what `source` raises from our error tree passes.
+        As for `inspect_file`. Errors of `ctaflows.errors` that ``source`` raises pass unchanged.
     """
     with open_stream(source, size_bytes, file) as opened:
         return _summarize(opened, file, size_bytes, images, ends_only=ends_only, expect=expect)
 
 
 def _summarize(file: h5py.File, name: str, *args: Any, **options: Any) -> DL1Summary:
-    """Put everything together."""
+    """Return the summary, without numpy's warnings."""
     import numpy as np
 
-    # sums over hostile numbers may overflow: they end as None
+    # sums over the numbers of a damaged file may overflow: such results become None
     with np.errstate(all="ignore"):
         return _summary(file, name, *args, **options)
 
@@ -180,7 +185,7 @@ def _summary(
 
 
 def _hint(tables: Mapping[str, Any]) -> str:
-    """Say what a file without DL1 tables might be."""
+    """Return a hint at what a file without DL1 tables might be."""
     if any(path.startswith("/dl2/") for path in tables):
         return "It has DL2 tables: only DL1 files are inspected."
     shown = ", ".join(list(tables)[:3]) or "no table at all"
@@ -188,8 +193,6 @@ def _hint(tables: Mapping[str, Any]) -> str:
 
 
 # -- quantities ------------------------------------------------------------------------------------
-#
-# All quantities of a file put together.
 
 
 def quantities_of(
@@ -200,65 +203,74 @@ def quantities_of(
     *,
     images: int | None,
 ) -> Quantities:
-    """Read what the events' rows did not tell yet, and put all quantities together.
+    """Return the quantities of a file: those of the scanned events, and of the other tables.
 
     Parameters
     ----------
     tables : mapping of str to h5py.Dataset
-        All tables by path.
+        All tables of the file, by path.
     layout : Layout
-        Where things are.
+        The file's layout.
     scan : EventScan
-        What the events' rows told.
+        Result of scanning all events.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
     images : int or None
         As for `inspect_file`.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
     """
     if layout.level == "datacheck":
         return quantities_of_datacheck(tables, scan.duration_s, where)
-    events, gauge = scan.events, scan.images
+    events, parameters = scan.events, scan.images
     types = events.types if events else TypeList()
     if layout.name == "ctapipe":
-        gauge = scan_images(_below(tables, "parameters"), types, where)
-    pointing = gauge.pointing() if gauge else None
+        parameters = scan_images(_telescope_tables(tables, "parameters"), types, where)
+    pointing = parameters.pointing() if parameters else None
     pointing = pointing or pointing_of_tables(tables, layout.telescopes, where)
     n_telescopes = len(layout.telescopes or scan.telescopes)
     is_unique = len(scan.runs) == 1 and (layout.name == "ctapipe" or n_telescopes <= 1)
-    timed = events if scan.clock else None
+    with_times = events if scan.clock else None
     with guarded("the quantities", where):
         return Quantities(
             identities=events.identities(is_unique=is_unique) if events else None,
-            times=timed.times() if timed else None,
-            rates=timed.rates(scan.duration_s) if timed else None,
+            times=with_times.times() if with_times else None,
+            rates=with_times.rates(scan.duration_s) if with_times else None,
             pointing=pointing,
-            intensity=gauge.intensity() if gauge else {},
-            n_incomplete=gauge.n_incomplete if gauge else None,
-            spectrum=_spectrum(gauge, scan, layout, n_telescopes, pointing),
+            intensity=parameters.intensity() if parameters else {},
+            n_incomplete=parameters.n_incomplete if parameters else None,
+            spectrum=_spectrum(parameters, scan, layout, n_telescopes, pointing),
             images=_images(tables, types, where, images),
             calibration=calibration_of(tables, where),
         )
 
 
-def _below(tables: Mapping[str, Any], *kinds: str) -> list[Any]:
-    """Give the tables of telescopes of some kind."""
+def _telescope_tables(tables: Mapping[str, Any], *kinds: str) -> list[Any]:
+    """Return the telescopes' tables of some kinds: ``parameters``, ``image`` or ``images``."""
     starts = tuple(f"/dl1/event/telescope/{kind}/" for kind in kinds)
     return [table for path, table in tables.items() if path.startswith(starts)]
 
 
 def _spectrum(
-    gauge: ImageStatistics | None, scan: EventScan, layout: Layout, n_telescopes: int, pointing: Any
+    parameters: ImageStatistics | None,
+    scan: EventScan,
+    layout: Layout,
+    n_telescopes: int,
+    pointing: Any,
 ) -> Spectrum | None:
-    """Fit the cosmics' spectrum, where it is that of one telescope on the sky."""
-    if gauge is None or gauge.counts is None or layout.simulated or n_telescopes > 1:
+    """Return the cosmics' spectrum, if these are observed, and with one telescope; else None."""
+    if parameters is None or parameters.counts is None or layout.simulated or n_telescopes > 1:
         return None
     zenith_deg = pointing.zenith_deg if pointing else None
-    return spectrum_of(gauge.counts, scan.duration_s, zenith_deg)
+    return spectrum_of(parameters.counts, scan.duration_s, zenith_deg)
 
 
 def _images(
     tables: Mapping[str, Any], types: TypeList, where: str, most: int | None
 ) -> Images | None:
-    """Read the images, where all are of the same kind of camera."""
-    found = _below(tables, "image", "images")
+    """Return the statistics of the images; None unless the file has just one table of them."""
+    found = _telescope_tables(tables, "image", "images")
     return images_of(found[0], types, where, most) if len(found) == 1 and most != 0 else None

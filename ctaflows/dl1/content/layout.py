@@ -1,4 +1,4 @@
-"""Which of the known layouts a file has: decided on the paths of its tables and its attributes."""
+"""The layout of a DL1 file, lstchain's or ctapipe's, from its table paths and root attributes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Codes and names of ctapipe's `EventType` (ctapipe.containers, after the CTAO data model of R1
-#: events), which lstchain writes too; the two most frequent under the names LST's own plots use.
+#: Names of event types by their code: ctapipe's `EventType` (ctapipe.containers, after the CTAO
+#: data model of R1 events), which lstchain writes too. 32 and 2 have the names of LST's own plots:
+#: ctapipe calls them SUBARRAY and SKY_PEDESTAL.
 EVENT_TYPES: Mapping[int, str] = {
     32: "cosmic",
     2: "pedestal",
@@ -26,7 +27,7 @@ EVENT_TYPES: Mapping[int, str] = {
 }
 #: Name for codes that `EventType` does not have.
 OTHER_TYPE = "other"
-#: Tables of lstchain's datacheck and the events that each describes.
+#: Tables of an lstchain datacheck file, each with the type of events it describes.
 DATACHECK_TABLES: Mapping[str, str] = {
     "cosmics": "cosmic",
     "pedestals": "pedestal",
@@ -41,20 +42,20 @@ _TEL_ID = re.compile(r"tel_([0-9]{3,5})")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things are in a file.
+    """The layout of a DL1 file: which program's it is, and where its events are.
 
     Attributes
     ----------
     name : str
         ``lstchain`` or ``ctapipe``.
     level : str
-        As in `DL1Summary`.
+        Data level, as in `DL1Summary`.
     simulated : bool
-        Are the events simulated?
+        Whether the events are simulated.
     events : str or None
-        Path of the table with one row an event.
+        Path of the table with one row per event; None where there is no such table, or several.
     telescopes : tuple of int
-        Telescopes that have a table of their own.
+        Numbers (`tel_id`) of the telescopes that have a table of their own (ctapipe).
     """
 
     name: str
@@ -65,19 +66,19 @@ class Layout:
 
 
 def layout_of(paths: Sequence[str], attributes: Mapping[str, str]) -> Layout | None:
-    """Decide on a file's layout.
+    """Return a file's layout.
 
     Parameters
     ----------
     paths : sequence of str
         Paths of all tables, with a leading slash.
     attributes : mapping of str to str
-        Attributes of the file's root.
+        Attributes of the root group.
 
     Returns
     -------
     Layout or None
-        None when this is no DL1 file.
+        None where it is not a DL1 file.
     """
     if any(path.startswith(_DATACHECK) for path in paths):
         return Layout("lstchain", "datacheck", simulated=False, events=None)
@@ -91,7 +92,7 @@ def layout_of(paths: Sequence[str], attributes: Mapping[str, str]) -> Layout | N
 
 
 def _lstchain(paths: Sequence[str], found: list[re.Match[str]]) -> Layout:
-    """Describe lstchain's layout: all telescopes of one type in one table."""
+    """Return lstchain's layout: all telescopes of one type share a table."""
     parameters = [m[0] for m in found if m[1] == "parameters"]
     images = [m[0] for m in found if m[1] != "parameters"]
     level = "+".join((["DL1a"] if images else []) + (["DL1b"] if parameters else []))
@@ -103,7 +104,7 @@ def _lstchain(paths: Sequence[str], found: list[re.Match[str]]) -> Layout:
 def _ctapipe(
     paths: Sequence[str], attributes: Mapping[str, str], found: list[re.Match[str]]
 ) -> Layout:
-    """Describe ctapipe's layout: events in the trigger table, a table for each telescope."""
+    """Return ctapipe's layout: events in the trigger table, and a table for each telescope."""
     numbers = (_TEL_ID.fullmatch(m[2]) for m in found)
     telescopes = tuple(sorted({int(n[1]) for n in numbers if n}))
     kinds = {m[1] for m in found}
@@ -113,7 +114,7 @@ def _ctapipe(
             ("DL1_IMAGES", kinds & {"image", "images"}),
             ("DL1_PARAMETERS", "parameters" in kinds),
         )
-        level = ",".join(word for word, there in words if there) or "DL1"
+        level = ",".join(word for word, is_present in words if is_present) or "DL1"
     simulated = attributes.get("CTA PRODUCT DATA CATEGORY") == "Sim" or any(
         path.startswith(("/simulation/", "/configuration/simulation/")) for path in paths
     )

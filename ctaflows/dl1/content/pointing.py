@@ -1,4 +1,4 @@
-"""Where a telescope pointed, from the directions that a file holds."""
+"""The pointing of a telescope, from the directions that a file holds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: ctapipe's tables of directions, by the telescope's number, and their columns: those of the
-#: monitoring (observed), of the configuration (simulated).
+#: ctapipe's tables of directions, by telescope number, with their columns for altitude and azimuth:
+#: monitoring data of DL1 and DL0 files (observed), configuration (simulated).
 _TABLES = (
     ("/dl1/monitoring/telescope/pointing/tel_{:03d}", "altitude", "azimuth"),
     ("/dl0/monitoring/telescope/pointing/tel_{:03d}", "altitude", "azimuth"),
@@ -30,18 +30,25 @@ _TO_RADIANS = {"rad": 1.0, "deg": math.pi / 180}
 
 
 class Directions:
-    """Adds up directions, block by block."""
+    """Running mean, span and steps of the directions of one telescope, added block by block."""
 
     def __init__(self) -> None:
         self._altitudes = Moments()
         self._n = 0
         self._sum_east = self._sum_north = 0.0
-        self._span = self._step = 0.0  # chords
+        self._span = self._step = 0.0  # as chords on the unit sphere
         self._first: NDArray[Any] | None = None
         self._last: NDArray[Any] | None = None
 
     def take(self, altitude: NDArray[Any], azimuth: NDArray[Any]) -> None:
-        """Add directions in radians, in the order of time."""
+        """Add directions.
+
+        Parameters
+        ----------
+        altitude, azimuth : ndarray of shape (n,), float
+            In radians and in the order of time; where one of both is not finite, the direction
+            counts as NaN.
+        """
         import numpy as np
 
         self._n += len(altitude)
@@ -53,20 +60,20 @@ class Directions:
         self._altitudes.take(altitude)
         self._sum_east += float(np.sin(azimuth).sum())
         self._sum_north += float(np.cos(azimuth).sum())
-        flat = np.cos(altitude)
+        horizontal = np.cos(altitude)
         vectors = np.stack(
-            [flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(altitude)], axis=1
+            [horizontal * np.cos(azimuth), horizontal * np.sin(azimuth), np.sin(altitude)], axis=1
         )
         self._first = vectors[0] if self._first is None else self._first
         before = vectors[:1] if self._last is None else self._last[None]
         steps = np.diff(np.concatenate([before, vectors]), axis=0)
         self._step = max(self._step, float(np.sqrt((steps**2).sum(axis=1)).max()))
-        away = np.sqrt(((vectors - self._first) ** 2).sum(axis=1))
-        self._span = max(self._span, float(away.max()))
+        distances = np.sqrt(((vectors - self._first) ** 2).sum(axis=1))
+        self._span = max(self._span, float(distances.max()))
         self._last = vectors[-1]
 
     def result(self) -> Pointing:
-        """Give what they tell."""
+        """Return the pointing of all directions so far, in degrees."""
         n = self._altitudes.n
         if not n:
             return Pointing(self._n, self._n)
@@ -90,16 +97,26 @@ def _angle_deg(chord: float) -> float:
 def pointing_of_tables(
     tables: Mapping[str, Any], telescopes: tuple[int, ...], where: str
 ) -> Pointing | None:
-    """Give the pointing from ctapipe's tables; None where they are not there.
+    """Return the pointing from ctapipe's tables.
 
     Parameters
     ----------
     tables : mapping of str to h5py.Dataset
-        All tables by path.
+        All tables of the file, by path.
     telescopes : tuple of int
-        Of several, the first one that has a table counts.
+        Numbers of the telescopes; the first one that has a usable table is taken.
     where : str
-        The file's name for messages.
+        Name of the file, for messages.
+
+    Returns
+    -------
+    Pointing or None
+        None where no telescope has a table with altitude and azimuth in rad or deg.
+
+    Raises
+    ------
+    IntegrityError
+        A table can't be read.
     """
     for telescope in telescopes:
         for pattern, altitude, azimuth in _TABLES:
@@ -121,5 +138,6 @@ def pointing_of_tables(
 
 
 def _to_radians(table: Any, column: str) -> float | None:
+    """Return the factor from a column's unit to radians, None for other units."""
     name = f"CTAFIELD_{table.dtype.names.index(column)}_UNIT"
     return _TO_RADIANS.get(text_attributes(table, name).get(name, ""))

@@ -1,7 +1,7 @@
-"""The numbers that tell how good a DL1 file is: frozen records, JSON both ways.
+"""Quantities from which the quality of a DL1 file is judged: frozen records, JSON both ways.
 
-What a file does not hold, or what too few events do not tell, is None, never a guess. Types of
-events have the names in `ctaflows.dl1.content.layout.EVENT_TYPES`.
+What a file does not hold, or can't be determined from so few events, is None, never a guess. Types
+of events have the names in `ctaflows.dl1.content.layout.EVENT_TYPES`.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from dataclasses import dataclass, field
 
 from ctaflows.model import Record
 
-#: Parts of the values that lie below each of `Spread.quantiles`.
+#: Fractions of the values that lie below each of `Spread.quantiles`.
 FRACTIONS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
-#: Longer steps in time are gaps (lstchain.reco.utils.get_effective_time).
+#: A longer time between two events is a gap (lstchain.reco.utils.get_effective_time), seconds.
 GAP_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Spread(Record):
-    """How values are distributed.
+    """The distribution of values.
 
     Attributes
     ----------
     n : int
-        Finite values.
+        Number of finite values.
     n_nan : int
-        Values that are NaN or infinite.
+        Number of values that are NaN or infinite.
     mean, std, minimum, maximum : float or None
-        Of the finite values; ``std`` of the population.
+        Of the finite values; ``std`` is the population standard deviation. None without any.
     quantiles : tuple of 7 floats, or None
-        Values below which 1, 5, 25, 50, 75, 95 and 99 % lie (`FRACTIONS`).
+        Values below which 1, 5, 25, 50, 75, 95 and 99 % of the finite values lie (`FRACTIONS`).
     is_exact : bool
         False where the quantiles have a relative error of up to 0.1 % (more than 262,144 values).
     """
@@ -46,25 +46,25 @@ class Spread(Record):
 
     @property
     def median(self) -> float | None:
-        """The value in the middle."""
+        """The median of the finite values; None without any."""
         return self.quantiles[FRACTIONS.index(0.5)] if self.quantiles else None
 
 
 @dataclass(frozen=True, slots=True)
 class Identities(Record):
-    """The events' numbers and tags.
+    """Statistics of the event numbers (`event_id`) and trigger tags.
 
     Attributes
     ----------
     n_duplicate : int or None
-        Events with a number that another one has too.
+        Number of events whose event number an earlier one has.
     n_missing : int or None
-        Numbers between the lowest and the highest that no event has. Both are None where several
-        runs or telescopes are in the table.
+        Count of the event numbers between the lowest and the highest that no event has. Both are
+        None where the table holds several runs, or several telescopes in lstchain's layout.
     n_trigger_mismatches : int or None
-        Events for which ``ucts_trigger_type`` is not ``trigger_type`` (lstchain).
+        Number of events with ``ucts_trigger_type`` different from ``trigger_type`` (lstchain).
     n_ucts_jumps : int or None
-        Events for which ``ucts_jump`` is set (lstchain).
+        Number of events with ``ucts_jump`` set (lstchain).
     """
 
     n_duplicate: int | None = None
@@ -75,26 +75,29 @@ class Identities(Record):
 
 @dataclass(frozen=True, slots=True)
 class Times(Record):
-    """How time goes on from event to event.
+    """Statistics of the time differences between consecutive events.
 
     Attributes
     ----------
     n : int
-        Events that have a time.
+        Number of events with a time.
     n_unset : int
-        Events without one, or with one outside of 1972 to 2100.
+        Number of events without a time, or with one outside of 1972 to 2100.
     n_backward : int
-        Steps backwards.
+        Number of negative differences.
     n_gaps : int
-        Steps of more than ``gap_s``.
-    max_step_s, min_step_s, mean_step_s : float or None
-        The longest step; the shortest and the mean of those between 0 and ``gap_s``.
+        Number of differences of more than ``gap_s``.
+    max_step_s : float or None
+        Largest difference, in seconds.
+    min_step_s, mean_step_s : float or None
+        Smallest and mean of the differences between 0 and ``gap_s``, in seconds.
     live_fraction : float or None
-        1 / (1 + r d) with the rate r = 1 / (mean_step_s - d) and the dead time d = min_step_s.
+        1 / (1 + r d), with the dead time d = ``min_step_s`` and the rate r = 1 /
+        (``mean_step_s`` - d), as in lstchain.reco.utils.get_effective_time.
     live_time_s : float or None
-        The time in steps of up to ``gap_s`` times ``live_fraction``.
+        Sum of the differences between 0 and ``gap_s``, times ``live_fraction``, in seconds.
     gap_s : float
-        Steps of more seconds are gaps.
+        Longer differences are gaps, in seconds (default: 0.01).
     """
 
     n: int
@@ -111,17 +114,18 @@ class Times(Record):
 
 @dataclass(frozen=True, slots=True)
 class Rate(Record):
-    """How the rate of events of one type goes on.
+    """The rate of events of one type over time.
 
     Attributes
     ----------
     mean_hz, std_hz, minimum_hz, maximum_hz : float
-        Over whole bins of ``Rates.bin_s``; ``std_hz`` of the population.
+        Over whole bins of ``Rates.bin_s``, in Hz; ``std_hz`` is the population standard deviation.
     excess : float or None
-        Relative spread beyond that of chance: sqrt(var(n) - mean(n)) / mean(n) of the counts n in
-        the bins, 0 where it is less than that of chance.
+        Relative spread in excess of Poisson fluctuations: sqrt(var(n) - mean(n)) / mean(n) of the
+        counts n in the bins, 0 where it is smaller than that of a Poisson process. None for a
+        single bin.
     counts : tuple of int
-        Events in each bin.
+        Number of events in each bin.
     """
 
     mean_hz: float
@@ -134,16 +138,16 @@ class Rate(Record):
 
 @dataclass(frozen=True, slots=True)
 class Rates(Record):
-    """Rates in the course of time.
+    """Rates of events over time.
 
     Attributes
     ----------
     bin_s : float
-        Width of a bin in seconds, from the first event on.
+        Width of a bin in seconds; the first bin begins with the first event.
     n_bins : int
-        Bins that are over before the last event; the rest does not count.
+        Number of whole bins before the last event; later events are left out.
     by_type : dict of str to Rate
-        The types that there are, and ``all``.
+        Rate of each type of events in the file, and of ``all``.
     """
 
     bin_s: float
@@ -153,22 +157,22 @@ class Rates(Record):
 
 @dataclass(frozen=True, slots=True)
 class Pointing(Record):
-    """Where the telescope pointed.
+    """The pointing of the telescope.
 
     Attributes
     ----------
     n : int
-        Directions that are stored: one an event (lstchain), or the monitoring's (ctapipe).
+        Number of directions stored: one per event (lstchain), or monitoring data (ctapipe).
     n_nan : int
-        Those that are NaN.
+        Number of those that are NaN.
     altitude_deg, azimuth_deg : float or None
-        Mean direction; the azimuth from 0 to 360.
+        Mean direction in degrees; the azimuth between 0 and 360.
     zenith_deg : float or None
-        90 - ``altitude_deg``.
+        Zenith angle of the mean direction in degrees, 90 - ``altitude_deg``.
     span_deg : float or None
-        Greatest angle between the first direction and another one.
+        Greatest angle between the first direction and any other, in degrees.
     max_step_deg : float or None
-        Greatest angle between one direction and the next.
+        Greatest angle between two consecutive directions, in degrees.
     """
 
     n: int
@@ -182,18 +186,19 @@ class Pointing(Record):
 
 @dataclass(frozen=True, slots=True)
 class Spectrum(Record):
-    """The differential intensity spectrum dR/dI of cosmics.
+    """The differential intensity spectrum dR/dI of cosmics, see `ctaflows.dl1.content.spectrum`.
 
     Attributes
     ----------
-    counts : tuple of int
-        Events in lstchain's bins, ``numpy.logspace(1, 6, 101)`` p.e.
+    counts : tuple of 100 ints
+        Number of events in lstchain's bins, ``numpy.logspace(1, 6, 101)`` p.e.
     rate_at_422 : float or None
-        p of dR/dI = p (I / 422 p.e.) ** q between 316 and 562 p.e., in Hz / p.e.
+        p in the power law dR/dI = p (I / 422 p.e.) ** q, fitted between 316 and 562 p.e., in
+        Hz / p.e.
     index : float or None
-        q of it.
+        q in the power law.
     rate_at_422_zenith, index_zenith : float or None
-        Both as they would be at the zenith.
+        Both corrected to a pointing at the zenith.
     index_error : float or None
         Standard error of ``index``.
     """
@@ -208,23 +213,26 @@ class Spectrum(Record):
 
 @dataclass(frozen=True, slots=True)
 class Charges(Record):
-    """The images of one type of events.
+    """Statistics of the images of one type of events.
 
     Attributes
     ----------
     n : int
-        Images that were read.
+        Number of images read. Datacheck: of events that the tables describe.
     charge_mean : float or None
-        Mean over the pixels of each one's mean charge, in p.e.
+        Mean over the pixels of the pixels' mean charges, in p.e.
     charge_std : float or None
-        Mean over the pixels of each one's standard deviation of the charge, in p.e.
+        Mean over the pixels of the pixels' standard deviations of the charge, in p.e.
     charge_mean_pixels, charge_std_pixels : Spread or None
-        How mean and deviation are distributed over the pixels.
+        Distribution over the pixels of mean and standard deviation of the charge, in p.e.
     n_noisy : int or None
-        Pixels with a deviation of more than 2.5 p.e. (pedestals only).
-    time_mean_ns, relative_time_std_ns : float or None
-        Means over the pixels of each one's mean peak time, and of the deviation of its time from
-        that of the rest of the camera (charges of more than 1 p.e.; flat-field events only).
+        Number of pixels with a standard deviation of more than 2.5 p.e. (pedestals only).
+    time_mean_ns : float or None
+        Mean over the pixels of the pixels' mean peak times, in ns (charges of more than 1 p.e.;
+        flat-field events only).
+    relative_time_std_ns : float or None
+        Mean over the pixels of the standard deviation of a pixel's peak time relative to the mean
+        of the rest of the camera, in ns (likewise).
     """
 
     n: int
@@ -239,23 +247,23 @@ class Charges(Record):
 
 @dataclass(frozen=True, slots=True)
 class Images(Record):
-    """The table of images.
+    """Statistics of the images.
 
     Attributes
     ----------
     n : int
-        Images there are.
+        Number of images in the file.
     n_read : int
-        Images that were read: all, or a choice of them (see `inspect_file`).
+        Number of images read: all, or a selection (see `inspect_file`).
     n_pixels : int
-        Pixels of each.
+        Number of pixels in an image.
     n_dead_pixels : int or None
-        Pixels without any charge in all images of calibration events that were read, or in all
-        images where there are none of these.
+        Number of pixels without charge in every image of a calibration event that was read, or in
+        every image where no calibration events were read.
     by_type : dict of str to Charges
-        The types of events that were read.
+        Statistics for each type of events read.
     n_nan : int or None
-        Charges that are NaN or infinite, in the images that were read.
+        Number of charges that are NaN or infinite, in the images read.
     """
 
     n: int
@@ -268,14 +276,14 @@ class Images(Record):
 
 @dataclass(frozen=True, slots=True)
 class Gain(Record):
-    """Calibration events in one gain channel: medians over the pixels.
+    """Calibration events in one gain channel: medians over the pixels, of the table's last row.
 
     Attributes
     ----------
     charge_mean, charge_std : float or None
-        In ADC counts, of the last row.
+        Mean and standard deviation of the charge, in ADC counts.
     time_mean_ns : float or None
-        Of flat-field events.
+        Mean peak time in ns (flat-field events only).
     """
 
     charge_mean: float | None = None
@@ -285,18 +293,18 @@ class Gain(Record):
 
 @dataclass(frozen=True, slots=True)
 class Calibration(Record):
-    """What the file's monitoring tables say of the calibration (lstchain).
+    """The calibration that the file was made with, from its monitoring tables (lstchain).
 
     Attributes
     ----------
     n_pedestal_events, n_flatfield_events : int or None
-        Calibration events that the last row of each table is made of.
+        Number of calibration events that went into the last row of each table.
     pedestal, flatfield : dict of str to Gain
         By gain channel: ``high``, ``low``.
     n_unusable_pixels : int or None
-        Pixels that are flagged unusable in a gain channel, in any row.
+        Number of pixels flagged unusable in any row and gain channel.
     n_pixels : int or None
-        Pixels of the camera.
+        Number of pixels of the camera.
     """
 
     n_pedestal_events: int | None = None
@@ -309,28 +317,29 @@ class Calibration(Record):
 
 @dataclass(frozen=True, slots=True)
 class Quantities(Record):
-    """All of them. A part is None where the file does not have what it is made of.
+    """All quantities of a file. A part is None where the file lacks the data for it.
 
     Attributes
     ----------
     identities : Identities or None
-        Numbers and tags of the events.
+        Event numbers and trigger tags.
     times : Times or None
-        Order, gaps, dead time.
+        Time differences between events: order, gaps, dead time.
     rates : Rates or None
-        Rates in the course of time; None where no whole second is there.
+        Rates over time; None where the events span less than a second.
     pointing : Pointing or None
-        Directions.
+        Directions of the telescope.
     intensity : dict of str to Spread
-        Intensities in p.e. by type of events; images that do not survive the cleaning are NaN.
+        Distribution of the intensity in p.e., by type of events; it is NaN for images of which
+        nothing is left after the cleaning.
     n_incomplete : int or None
-        Events with an intensity, but NaN in another of the Hillas parameters.
+        Number of events with an intensity, but NaN in another Hillas parameter.
     spectrum : Spectrum or None
-        Of the cosmics' intensities; not of simulated ones.
+        Intensity spectrum of observed cosmics.
     images : Images or None
-        Charges and times.
+        Charges and peak times.
     calibration : Calibration or None
-        What the monitoring tables say.
+        The calibration that the file was made with.
     """
 
     identities: Identities | None = None

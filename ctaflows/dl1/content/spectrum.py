@@ -1,8 +1,7 @@
-"""The differential intensity spectrum of cosmics, as lstchain's `lstchain_cherenkov_transparency`.
+"""Differential intensity spectrum of cosmics, as in lstchain's `lstchain_cherenkov_transparency`.
 
 dR/dI = p (I / 422 p.e.) ** q is fitted by least squares to the five bins between 316 and 562 p.e.,
-weighted with their Poisson errors; then p and q are turned into those of a telescope that points
-to the zenith.
+weighted with their Poisson errors; then p and q are corrected to a pointing at the zenith.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FIRST_BIN, _END_BIN = 30, 35
-_MIDDLE = 422.0  # p.e.: sqrt(316 * 562), rounded as there
-#: Fewer events in one of the bins make no fit.
+_PIVOT_PE = 422.0  # sqrt(316 * 562), rounded as in lstchain
+#: Fewest events in each bin for a fit.
 _MIN_COUNTS = 5
-# p and q as functions of the zenith angle's cosine: constant, linear, quadratic
+# p and q as functions of the cosine of the zenith angle: constant, linear, quadratic term
 # (lstchain 0.12, from runs 10800 to 12000 of good quality)
 _P_OF_COS = (-0.44751321, 3.62502037, -1.43611437)
 _Q_OF_COS = (-2.89253919, 0.99443581, -0.34013068)
-#: Below, p of the formula is no longer positive.
+#: Below this cosine of the zenith angle the formula's p is no longer positive.
 _MIN_COS = 0.15
 
 
 def edges() -> NDArray[Any]:
-    """Give the edges of lstchain's bins, in p.e."""
+    """Return the edges of lstchain's bins of intensity in p.e., float64 of shape (101,)."""
     import numpy as np
 
     return np.logspace(1.0, 6.0, 101)
@@ -36,16 +35,22 @@ def edges() -> NDArray[Any]:
 def spectrum_of(
     counts: NDArray[Any], duration_s: float | None, zenith_deg: float | None
 ) -> Spectrum:
-    """Fit the power law.
+    """Return the intensity spectrum, with the power law fitted where that is possible.
 
     Parameters
     ----------
     counts : ndarray of shape (100,)
-        Cosmics in the bins of `edges`.
+        Numbers of cosmics in the bins of `edges`.
     duration_s : float or None
-        Time between the first and the last event.
+        Time between the first and the last event, in seconds; None: no fit.
     zenith_deg : float or None
-        Mean zenith angle.
+        Mean zenith angle, in degrees; None: no correction to the zenith.
+
+    Returns
+    -------
+    Spectrum
+        With the counts alone where a bin of the fit has fewer than 5 events, or it does not
+        converge.
     """
     plain = tuple(int(n) for n in counts)
     n = counts[_FIRST_BIN:_END_BIN].astype("f8")
@@ -58,12 +63,22 @@ def spectrum_of(
 
 
 def _fit(n: NDArray[Any], duration_s: float) -> tuple[float, float, float] | None:
-    """Find p, q and the error of q by Gauss and Newton's method, from the logarithms' line on."""
+    """Fit p, q and the error of q by the Gauss-Newton method; None where it diverges.
+
+    It starts from a straight line through the logarithms.
+
+    Parameters
+    ----------
+    n : ndarray of shape (5,), float64
+        Numbers of events in the bins of the fit.
+    duration_s : float
+        Time in which they were taken, in seconds.
+    """
     import numpy as np
 
     bins = edges()[_FIRST_BIN : _END_BIN + 1]
     widths = np.diff(bins)
-    x = np.log(np.sqrt(bins[1:] * bins[:-1]) / _MIDDLE)
+    x = np.log(np.sqrt(bins[1:] * bins[:-1]) / _PIVOT_PE)
     y = n / duration_s / widths
     weights = duration_s * widths / np.sqrt(n)
     q, log_p = np.polyfit(x, np.log(y), 1, w=np.sqrt(n))
@@ -85,7 +100,7 @@ def _fit(n: NDArray[Any], duration_s: float) -> tuple[float, float, float] | Non
 def _at_zenith(
     rate: float, index: float, zenith_deg: float | None
 ) -> tuple[float | None, float | None]:
-    """Correct p and q for the zenith angle."""
+    """Return p and q at the zenith; None where the zenith angle is unknown or above 81 deg."""
     import math
 
     if zenith_deg is None:

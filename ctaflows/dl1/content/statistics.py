@@ -1,9 +1,9 @@
-"""Sums over files of any length, block by block, in memory that does not grow with them.
+"""Running statistics of columns that are read block by block, in bounded memory.
 
-All of them give what numpy gives for the whole column: counts to the last digit, means and
-deviations to float precision (Chan, Golub, LeVeque 1983). Quantiles are numpy's own for up to
-`EXACT_VALUES` values; above, they come from a histogram with bins of equal relative width, and are
-within `RELATIVE_ERROR` of a value that is there.
+The results are those of numpy for the whole column: counts are exact, means and standard deviations
+agree to float precision (Chan, Golub, LeVeque 1983). Quantiles are numpy's own for up to
+`EXACT_VALUES` values; of more, they come from a histogram with bins of equal relative width, and
+have a relative error of up to `RELATIVE_ERROR`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Values of which quantiles are exact: 2 MB. A subrun has 53,000 events.
+#: Largest number of values with exact quantiles: 2 MB. A subrun has 53,000 events.
 EXACT_VALUES = 2**18
-#: Of quantiles of more values than that.
+#: Largest relative error of the quantiles of more values.
 RELATIVE_ERROR = 1e-3
-#: Smaller values count as zero there.
+#: In the histogram, values of a smaller size count as zero.
 _SMALLEST = 1e-6
 _GROWTH = math.log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR))
 _MAX_BINS = 2**16
 
 
 class Moments:
-    """Number, mean, deviation and extremes of the finite values of a column.
+    """Number, mean, standard deviation and extremes of the finite values of a column.
 
     Attributes
     ----------
     n : int
-        Finite values.
+        Number of finite values.
     n_other : int
-        Those that are NaN or infinite.
+        Number of values that are NaN or infinite.
     mean : float
-        Of the finite values; 0 without any.
+        Mean of the finite values; 0 without any.
     minimum, maximum : float
-        Infinite without any.
+        Extremes of the finite values; infinity and minus infinity without any.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Moments:
         self.minimum, self.maximum = math.inf, -math.inf
 
     def take(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Add values, and give the finite ones among them."""
+        """Add values, of shape (n,), and return the finite ones as float64."""
         import numpy as np
 
         values = values.astype("f8", copy=False)
@@ -67,38 +67,38 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the population, as ``numpy.std``."""
+        """Population standard deviation, as ``numpy.std``; NaN without values."""
         return math.sqrt(self._m2 / self.n) if self.n else math.nan
 
 
 class Quantiles(Moments):
-    """Moments, and quantiles of the finite values."""
+    """Moments and quantiles of the finite values of a column."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: list[NDArray[Any]] | None = []
+        self._values: list[NDArray[Any]] | None = []
         self._bins: dict[int, int] = {}
 
     @property
     def is_exact(self) -> bool:
-        """Are the quantiles exact?"""
-        return self._held is not None
+        """Whether the quantiles are exact."""
+        return self._values is not None
 
     def take(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Add values, and give the finite ones among them."""
+        """Add values, of shape (n,), and return the finite ones as float64."""
         finite = super().take(values)
-        if self._held is None:
-            self._spread(finite)
+        if self._values is None:
+            self._add_to_bins(finite)
         elif len(finite):
-            self._held.append(finite.copy())
+            self._values.append(finite.copy())
             if self.n > EXACT_VALUES:
-                for part in self._held:
-                    self._spread(part)
-                self._held = None
+                for part in self._values:
+                    self._add_to_bins(part)
+                self._values = None
         return finite
 
-    def _spread(self, finite: NDArray[Any]) -> None:
-        """Count values in bins: below zero negative numbers, zero 0, above zero positive ones."""
+    def _add_to_bins(self, finite: NDArray[Any]) -> None:
+        """Count values in bins: number 0 is zero, other numbers have the sign of the values."""
         import numpy as np
 
         sizes = np.abs(finite)
@@ -110,33 +110,38 @@ class Quantiles(Moments):
             self._bins[int(number)] = self._bins.get(int(number), 0) + int(n)
 
     def at(self, fractions: Sequence[float]) -> list[float]:
-        """Give quantiles, NaN without any values.
+        """Return quantiles.
 
         Parameters
         ----------
         fractions : sequence of float
-            Between 0 and 1.
+            Fractions of the values that lie below each quantile, between 0 and 1.
+
+        Returns
+        -------
+        list of float
+            A quantile for each fraction; NaN without values.
         """
         import numpy as np
 
         if not self.n:
             return [math.nan] * len(fractions)
-        if self._held is not None:
-            values = np.concatenate(self._held)
-            self._held = [values]
+        if self._values is not None:
+            values = np.concatenate(self._values)
+            self._values = [values]
             return [float(v) for v in np.quantile(values, list(fractions))]
         numbers = sorted(self._bins)
         ends = np.cumsum([self._bins[i] for i in numbers])
         found = []
         for fraction in fractions:
             k = int(np.searchsorted(ends, fraction * (self.n - 1), side="right"))
-            value = _middle(numbers[min(k, len(numbers) - 1)])
+            value = _bin_value(numbers[min(k, len(numbers) - 1)])
             found.append(min(max(value, self.minimum), self.maximum))
         return found
 
 
-def _middle(number: int) -> float:
-    """Give the value that is nearest, in relative terms, to all in a bin."""
+def _bin_value(number: int) -> float:
+    """Return the value with the smallest relative distance to all values of a bin."""
     if number == 0:
         return 0.0
     upper = _SMALLEST * math.exp((abs(number) - 1) * _GROWTH)
@@ -144,12 +149,17 @@ def _middle(number: int) -> float:
 
 
 class PixelMoments:
-    """Number, mean and deviation of each pixel of a camera over many images.
+    """Number, mean and standard deviation of the values of each pixel over many images.
 
     Parameters
     ----------
     n_pixels : int
-        Pixels of an image.
+        Number of pixels in an image.
+
+    Attributes
+    ----------
+    n : ndarray of shape (n_pixels,), float64
+        Number of finite values of each pixel.
     """
 
     def __init__(self, n_pixels: int) -> None:
@@ -165,7 +175,7 @@ class PixelMoments:
         Parameters
         ----------
         images : ndarray of shape (n, n_pixels)
-            NaN does not count.
+            A value for each pixel; NaN and infinity are left out.
         """
         import numpy as np
 
@@ -187,26 +197,31 @@ class PixelMoments:
 
     @property
     def mean(self) -> NDArray[Any]:
-        """Mean of each pixel, NaN where it has no value."""
+        """Mean of each pixel, of shape (n_pixels,); NaN where it has no value."""
         import numpy as np
 
         return np.where(self.n > 0, self._mean, np.nan)
 
     @property
     def std(self) -> NDArray[Any]:
-        """Standard deviation of each pixel's population, NaN where it has no value."""
+        """Population standard deviation of each pixel, of shape (n_pixels,); NaN without values."""
         import numpy as np
 
         return np.where(self.n > 0, np.sqrt(self._m2 / np.maximum(self.n, 1)), np.nan)
 
 
 class Identities:
-    """How many of the events' numbers are there twice, and how many are left out.
+    """Counts of duplicate and missing event numbers.
 
-    Numbers that follow each other are kept as ranges.
+    Consecutive numbers are kept as ranges, so that memory grows with the gaps only.
+
+    Attributes
+    ----------
+    n : int
+        Number of event numbers added.
     """
 
-    #: More ranges than this are no numbering, but chance.
+    #: With more ranges than this the numbers are not consecutive but random, and not evaluated.
     MOST_RANGES = 200_000
 
     def __init__(self) -> None:
@@ -214,36 +229,36 @@ class Identities:
 
         self.n = 0
         self._ranges = np.empty((0, 2), "i8")  # first, last
-        self._is_lost = False
+        self._is_unknown = False
 
     def take(self, numbers: NDArray[Any]) -> None:
-        """Add whole numbers."""
+        """Add event numbers, integers of shape (n,) in any order."""
         import numpy as np
 
         self.n += len(numbers)
-        if self._is_lost or not len(numbers):
+        if self._is_unknown or not len(numbers):
             return
         if numbers.dtype.kind == "u" and int(numbers.max()) >= 2**63:
-            self._is_lost = True
+            self._is_unknown = True
             return
         values = np.unique(numbers.astype("i8"))
-        # as unsigned: the difference of two int64 may be more than one
+        # unsigned, since the difference of two int64 may not fit into an int64
         steps = values[1:].view("u8") - values[:-1].view("u8")
         cuts = np.flatnonzero(steps != 1)
         first = values[np.concatenate([[0], cuts + 1])]
         last = values[np.concatenate([cuts, [len(values) - 1]])]
         self._ranges = _merged(np.concatenate([self._ranges, np.stack([first, last], axis=1)]))
-        self._is_lost = len(self._ranges) > self.MOST_RANGES
+        self._is_unknown = len(self._ranges) > self.MOST_RANGES
 
     @property
     def n_duplicate(self) -> int | None:
-        """Numbers that were there before; None where it can't be told."""
-        return None if self._is_lost else self.n - self._n_distinct()
+        """Number of repetitions of earlier numbers; None where it is unknown."""
+        return None if self._is_unknown else self.n - self._n_distinct()
 
     @property
     def n_missing(self) -> int | None:
-        """Numbers between the lowest and the highest that are left out."""
-        if self._is_lost:
+        """Count of the numbers missing between the lowest and the highest; None where unknown."""
+        if self._is_unknown:
             return None
         if not self.n:
             return 0
@@ -255,13 +270,13 @@ class Identities:
 
 
 def _merged(ranges: NDArray[Any]) -> NDArray[Any]:
-    """Put ranges in order, and those together that overlap or follow each other."""
+    """Sort ranges (first, last), of shape (n, 2), and join those that overlap or touch."""
     import numpy as np
 
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
     reach = np.maximum.accumulate(ranges[:, 1])
     first = ranges[1:, 0]
-    # both, since the lowest int64 has none below it
+    # both conditions, since first - 1 overflows for the lowest int64
     begins = np.concatenate([[True], (first > reach[:-1]) & (first - 1 > reach[:-1])])
     starts = np.flatnonzero(begins)
     ends = np.concatenate([starts[1:] - 1, [len(ranges) - 1]])
@@ -274,17 +289,18 @@ class Series:
     Parameters
     ----------
     names : sequence of str
-        The types, by their numbers in `take`.
+        Names of the types of events, by their indices in `take`.
     bin_s : float
-        Width of a bin in seconds; it doubles whenever there would be too many.
+        Initial width of a bin, in seconds; it doubles whenever more than `MOST_BINS` bins would
+        be needed (default: 1).
 
     Attributes
     ----------
     bin_s : float
-        The width in the end.
+        The present width of a bin, in seconds.
     """
 
-    #: A night of ten hours in bins of 64 s.
+    #: A night of ten hours ends with bins of 64 s.
     MOST_BINS = 1024
 
     def __init__(self, names: Sequence[str], bin_s: float = 1.0) -> None:
@@ -299,8 +315,8 @@ class Series:
 
         Parameters
         ----------
-        moments_s : ndarray of shape (n,)
-            Seconds after the beginning; those before it do not count.
+        moments_s : ndarray of shape (n,), float
+            Seconds since the first bin's begin; events before it are left out.
         types : ndarray of shape (n,), int
             Index of each event's type.
         """
@@ -320,12 +336,17 @@ class Series:
         self._counts += counts.reshape(self._counts.shape)
 
     def whole(self, duration_s: float) -> NDArray[Any]:
-        """Give the counts in the bins that are over before the end.
+        """Return the counts of the bins that lie entirely within the given duration.
+
+        Parameters
+        ----------
+        duration_s : float
+            Time from the begin of the first bin to the last event, in seconds.
 
         Returns
         -------
         ndarray of shape (n_types, n_bins), int64
-            In the order of ``names``.
+            Types in the order of ``names``.
         """
         n_bins = min(int(duration_s // self.bin_s), self.MOST_BINS)
         counts: NDArray[Any] = self._counts[:, :n_bins]

@@ -1,4 +1,4 @@
-"""What `inspect_file` tells about a DL1 file: frozen records, JSON both ways."""
+"""The summary of a DL1 file that `inspect_file` returns: a frozen record, JSON both ways."""
 
 from __future__ import annotations
 
@@ -12,51 +12,54 @@ from ctaflows.model import Record
 
 @dataclass(frozen=True, slots=True)
 class DL1Summary(Record):
-    """What is in a DL1 file. What the file does not say is None, never a guess.
+    """The contents of a DL1 file. What the file does not state is None, never a guess.
 
     Attributes
     ----------
     file : str
-        Path of the file as it was given.
+        Path of the file, as given.
     size_bytes : int
         Size of the file.
     layout : str
         ``lstchain`` or ``ctapipe``.
     level : str
-        lstchain: ``DL1a+DL1b`` (images and parameters), ``DL1a``, ``DL1b``, ``datacheck``;
-        ctapipe: its own words, ``DL1_IMAGES,DL1_PARAMETERS``.
+        Data level. lstchain: ``DL1a+DL1b`` (images and parameters), ``DL1a``, ``DL1b`` or
+        ``datacheck``; ctapipe: the value of ``CTA PRODUCT DATA LEVELS``, such as
+        ``DL1_IMAGES,DL1_PARAMETERS``.
     simulated : bool
-        Are the events simulated?
+        Whether the events are simulated.
     telescope : tuple of int
-        Numbers (`tel_id`) of the telescopes with data in it.
+        Numbers (`tel_id`) of the telescopes whose data the file holds.
     run : int or None
-        The events' `obs_id` where all have the same one, else the number in the file's name.
+        The `obs_id` of the events, None where they have several. Where they have none, the number
+        in the file's name, or None.
     subrun : int or None
-        The number in the file's name, which is the only place that tells it.
+        The subrun number in the file's name; it is not stored in the file.
     n_events : int or None
-        Rows of the table of events: in lstchain's layout events of a telescope, in ctapipe's
-        events of the array. Datacheck: the events that its tables describe (a kind with fewer
-        than two events has none there).
+        Number of rows of the event table: events of a telescope in lstchain's layout, of the array
+        in ctapipe's. Datacheck: events that its tables describe (lstchain writes none for a type
+        with fewer than two events).
     n_events_by_type : dict of str to int, or None
-        Counts by the names in `ctaflows.dl1.content.layout.EVENT_TYPES`; None where no type is
-        stored, or where only the table's ends were read.
+        Numbers of events by the names in `ctaflows.dl1.content.layout.EVENT_TYPES`; None where no
+        types are stored, or where only the first and the last event were read.
     time_first, time_last : datetime or None
-        Times of the first and the last row that has one; None in lstchain's simulations.
+        UTC times of the first and the last row that has a time; None in lstchain's simulations.
     duration_s : float or None
-        `time_last` - `time_first`, lstchain's "elapsed time". Datacheck: sum over the subruns.
-        None where a time is missing or the last one is before the first.
+        `time_last` - `time_first` in seconds, lstchain's "elapsed time". Datacheck: sum over the
+        subruns. None where a time is missing or the last one is before the first.
     rate_hz : float or None
-        `n_events` / `duration_s`, as lstchain's datacheck defines it: dead time not corrected.
+        `n_events` / `duration_s` in Hz, as in lstchain's datacheck: not corrected for dead time.
     rate_hz_by_type : dict of str to float, or None
-        Likewise for each type.
+        The rate of each type of events, likewise.
     software : dict of str to str
-        Versions by name: lstchain, ctapipe, ctapipe_io_lst.
+        Versions by program: lstchain, ctapipe, ctapipe_io_lst.
     data_model_version : str or None
         ctapipe's ``CTA PRODUCT DATA MODEL VERSION``.
     tables : tuple of TableInfo
         All tables in the file.
     quantities : Quantities or None
-        Numbers that tell how good the data are; None where only the table's ends were read.
+        Quantities from which the quality of the data is judged; None where only the first and the
+        last event were read.
     """
 
     file: str

@@ -1,1 +1,1 @@
-"""Whether a DL1 file is good: the checks, their limits and where these come from."""
+"""The quality of DL1 files: the checks, their bounds and the sources of these."""

@@ -1,6 +1,7 @@
-"""What the checks measure of tables, events, times and rates. Pure.
+"""The values that the checks compare with their bounds, each measured on a `DL1Summary`. Pure.
 
-A number that chance may change comes with how much.
+Values that fluctuate statistically come with a tolerance. Each function returns `NOT_MEASURED`
+where the summary lacks the data.
 """
 
 from __future__ import annotations
@@ -18,41 +19,52 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
 
 _MONITORING = "/dl1/event/telescope/monitoring/"
-#: Dead time of an event in seconds (lstchain_longterm_dl1_check).
+#: Dead time per event in seconds (lstchain_longterm_dl1_check).
 _DEAD_S = 7e-6
-#: Rate of interleaved pedestals, and of flat-field events.
+#: Rate of interleaved pedestals, and of flat-field events (lstchain_longterm_dl1_check).
 _INTERLEAVED_HZ = 100.0
-#: Nor does the number of events where fewer are expected.
+#: Below this expected number of interleaved events their rate is not judged.
 _FEW_EXPECTED = 10
-#: Of more events the types of images can't be told (`ctaflows.dl1.content.event_statistics`).
+#: Of more events, the types of images are not known (`ctaflows.dl1.content.event_statistics`).
 _MAX_LISTED = 4_000_000
 _DATACHECK_TYPES = ("cosmic", "pedestal", "flatfield")
+#: Tolerances in standard deviations.
 SIGMAS = 3.0
-#: Fewer images or events make no statement on deviations.
+#: Below this number of images or events standard deviations and gaps are not judged.
 FEW = 20
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value, how much chance may change it, and what is behind it."""
+    """A measured value.
+
+    Attributes
+    ----------
+    value : float or None
+        The value, in the unit of its `Rule`; None where it can't be measured.
+    tolerance : float
+        Three standard deviations of the statistical fluctuations, in the same unit (default: 0).
+    said : str or None
+        Details for people, such as names of tables.
+    """
 
     value: float | None = None
     tolerance: float = 0.0
     said: str | None = None
 
 
-#: There is nothing to measure.
+#: The file lacks what would be measured.
 NOT_MEASURED = Measurement()
 
 
 def quantities_of(summary: DL1Summary) -> Quantities:
-    """Give what was measured, or as much as nothing."""
+    """Return the summary's quantities, or empty ones."""
     return summary.quantities or Quantities()
 
 
 # ---------------------------------------------------------------------------- tables
 def expected(summary: DL1Summary) -> list[str]:
-    """Name the tables that a file of this kind has."""
+    """Return the paths of the tables that a file of this kind should have."""
     if summary.level == "datacheck":
         return [f"/dl1datacheck/{name}" for name in ("cosmics", "pedestals", "flatfield")]
     if summary.layout == "ctapipe":
@@ -65,25 +77,25 @@ def expected(summary: DL1Summary) -> list[str]:
 
 
 def tables_missing(summary: DL1Summary) -> Measurement:
-    """Count the expected tables that are not there."""
-    there = {table.path for table in summary.tables}
-    missing = [path for path in expected(summary) if path not in there]
+    """Return the number of expected tables that the file lacks."""
+    present = {table.path for table in summary.tables}
+    missing = [path for path in expected(summary) if path not in present]
     return Measurement(len(missing), said=", ".join(missing) or None)
 
 
 def tables_empty(summary: DL1Summary) -> Measurement:
-    """Count the tables without rows."""
+    """Return the number of tables below ``/dl1`` without rows."""
     empty = [t.path for t in summary.tables if not t.rows and t.path.startswith("/dl1")]
     return Measurement(len(empty), said=", ".join(empty[:5]) or None)
 
 
 def events(summary: DL1Summary) -> Measurement:
-    """Count the events."""
+    """Return the number of events."""
     return Measurement(summary.n_events)
 
 
 def rows_disagree(summary: DL1Summary) -> Measurement:
-    """Compare each telescope's images with its parameters."""
+    """Return the largest difference of a telescope's numbers of images and of parameters."""
     rows: dict[str, dict[str, int]] = {}
     for table in summary.tables:
         above, _, name = table.path.rpartition("/")
@@ -101,26 +113,29 @@ def rows_disagree(summary: DL1Summary) -> Measurement:
 
 
 def unpaired(_: DL1Summary) -> Measurement:
-    """Find nothing in a file alone."""
+    """Return `NOT_MEASURED`: for checks that need the file's datacheck as well."""
     return NOT_MEASURED
 
 
 def datacheck_events(summary: DL1Summary, datacheck: DL1Summary) -> Measurement:
-    """Compare the number of events with the sum over the datacheck's tables.
+    """Return the difference of the numbers of events in a file and in its datacheck's tables.
 
-    Its types are lstchain's own guess from images and tags, but each event is of one of them; a
-    type of fewer than two events has no table.
+    lstchain's datacheck derives the types of events anew from images and tags, but assigns each
+    event to one of its three types. A type with fewer than two events has no table, hence a
+    tolerance of one event for each missing table.
     """
     if summary.n_events is None or not datacheck.n_events:
         return NOT_MEASURED
-    n_untold = sum(kind not in (datacheck.n_events_by_type or {}) for kind in _DATACHECK_TYPES)
+    n_without_table = sum(
+        kind not in (datacheck.n_events_by_type or {}) for kind in _DATACHECK_TYPES
+    )
     difference = abs(summary.n_events - datacheck.n_events)
     said = f"{summary.n_events} events, {datacheck.n_events} in the datacheck"
-    return Measurement(difference, float(n_untold), said if difference else None)
+    return Measurement(difference, float(n_without_table), said if difference else None)
 
 
 def unmatched(summary: DL1Summary) -> Measurement:
-    """Count images of events that are not among the events."""
+    """Return the number of images whose event number is not in the event table."""
     images = quantities_of(summary).images
     if images is None or not summary.n_events_by_type or (summary.n_events or 0) > _MAX_LISTED:
         return NOT_MEASURED
@@ -130,22 +145,22 @@ def unmatched(summary: DL1Summary) -> Measurement:
 
 # ---------------------------------------------------------------------------- events and times
 def duplicate_ids(summary: DL1Summary) -> Measurement:
-    """Count event numbers that come twice."""
+    """Return the number of duplicate event numbers."""
     found = quantities_of(summary).identities
     return Measurement(found.n_duplicate) if found else NOT_MEASURED
 
 
 def missing_ids(summary: DL1Summary) -> Measurement:
-    """Give the share of event numbers that are left out."""
+    """Return the fraction of event numbers that are missing."""
     found = quantities_of(summary).identities
-    # a file of calibration events alone leaves out the cosmics' numbers
+    # in a file of calibration events alone the cosmics' numbers are missing on purpose
     if not found or found.n_missing is None or not (summary.n_events_by_type or {}).get("cosmic"):
         return NOT_MEASURED
     return Measurement(found.n_missing / ((summary.n_events or 0) + found.n_missing))
 
 
 def tags(summary: DL1Summary) -> Measurement:
-    """Give the share of events whose two trigger tags differ."""
+    """Return the fraction of events whose two trigger tags differ."""
     found = quantities_of(summary).identities
     if not found or found.n_trigger_mismatches is None or not summary.n_events:
         return NOT_MEASURED
@@ -153,13 +168,13 @@ def tags(summary: DL1Summary) -> Measurement:
 
 
 def ucts_jumps(summary: DL1Summary) -> Measurement:
-    """Count the jumps of the UCTS's time."""
+    """Return the number of jumps in the UCTS time stamps."""
     found = quantities_of(summary).identities
     return Measurement(found.n_ucts_jumps) if found else NOT_MEASURED
 
 
 def unknown_types(summary: DL1Summary) -> Measurement:
-    """Give the share of events of no known type."""
+    """Return the fraction of events of unknown type."""
     counts = summary.n_events_by_type
     if counts is None or not summary.n_events:
         return NOT_MEASURED
@@ -167,37 +182,40 @@ def unknown_types(summary: DL1Summary) -> Measurement:
 
 
 def backward(summary: DL1Summary) -> Measurement:
-    """Count the steps back in time."""
+    """Return the number of events that are earlier than the one before."""
     times = quantities_of(summary).times
     return Measurement(times.n_backward) if times and times.n > 1 else NOT_MEASURED
 
 
 def unset_times(summary: DL1Summary) -> Measurement:
-    """Give the share of events without a time."""
+    """Return the fraction of events without a valid time."""
     times = quantities_of(summary).times
     n = times.n + times.n_unset if times else 0
     return Measurement(times.n_unset / n) if times and n else NOT_MEASURED
 
 
 def gap(summary: DL1Summary) -> Measurement:
-    """Compare the longest gap with that of a Poisson process."""
+    """Return the ratio of the longest time between two events to that of a Poisson process."""
     times = quantities_of(summary).times
     if not times or times.max_step_s is None or not times.mean_step_s or times.n < FEW:
         return NOT_MEASURED
-    # the longest of n steps of a Poisson process, on average
-    ordinary_s = times.mean_step_s * math.log(times.n)
-    return Measurement(times.max_step_s / ordinary_s, said=f"{times.max_step_s:.4g} s")
+    # mean of the longest of n time differences in a Poisson process
+    expected_s = times.mean_step_s * math.log(times.n)
+    return Measurement(times.max_step_s / expected_s, said=f"{times.max_step_s:.4g} s")
 
 
 def live_fraction(summary: DL1Summary) -> Measurement:
-    """Give the share of time in which events could be taken."""
+    """Return the live time as a fraction; not measured for fewer than 1000 events."""
     times = quantities_of(summary).times
     return Measurement(times.live_fraction) if times and times.n >= 1000 else NOT_MEASURED
 
 
 # ---------------------------------------------------------------------------- rates
 def rate_cosmic(summary: DL1Summary) -> Measurement:
-    """Compare the rate of cosmics with that expected at its zenith distance."""
+    """Return the ratio of the rate of cosmics to that expected at this zenith angle.
+
+    (3065.6 + 3403.2 cos(zenith angle)) Hz are expected (lstchain_longterm_dl1_check).
+    """
     zenith_deg = _zenith_deg(summary)
     rate_hz = (summary.rate_hz_by_type or {}).get("cosmic")
     n = (summary.n_events_by_type or {}).get("cosmic")
@@ -210,7 +228,16 @@ def rate_cosmic(summary: DL1Summary) -> Measurement:
 
 
 def interleaved(kind: str) -> Callable[[DL1Summary], Measurement]:
-    """Compare the rate of calibration events of a kind with the expected one."""
+    """Return a measure of the ratio of a calibration event type's rate to the expected one.
+
+    100 Hz times the fraction of live time, 1 - rate * 7 us, are expected
+    (lstchain_longterm_dl1_check).
+
+    Parameters
+    ----------
+    kind : str
+        ``pedestal`` or ``flatfield``.
+    """
 
     def measure(summary: DL1Summary) -> Measurement:
         counts, rate_hz, duration_s = (
@@ -232,7 +259,7 @@ def interleaved(kind: str) -> Callable[[DL1Summary], Measurement]:
 
 
 def rate_excess(summary: DL1Summary) -> Measurement:
-    """Give the spread of rates beyond that of chance."""
+    """Return the relative spread of the rate in excess of Poisson fluctuations."""
     rates = quantities_of(summary).rates
     if not rates or rates.n_bins < 5 or "all" not in rates.by_type:
         return NOT_MEASURED
@@ -244,14 +271,15 @@ def _zenith_deg(summary: DL1Summary) -> float | None:
     return pointing.zenith_deg if pointing else None
 
 
-# -- intensities, charges, pixels, pointing --------------------------------------------------------
-#
-# What the checks measure of intensities, charges, pixels and pointing. Pure.
-
-
 # ---------------------------------------------------------------------------- intensities
 def cleaned(kind: str) -> Callable[[DL1Summary], Measurement]:
-    """Give the share of events of a kind of which something is left after cleaning."""
+    """Return a measure of the fraction of a type's images that survive the cleaning.
+
+    Parameters
+    ----------
+    kind : str
+        Type of events, such as ``cosmic``.
+    """
 
     def measure(summary: DL1Summary) -> Measurement:
         found = _intensity(summary, kind)
@@ -259,7 +287,7 @@ def cleaned(kind: str) -> Callable[[DL1Summary], Measurement]:
             return NOT_MEASURED
         n = found.n + found.n_nan
         fraction = found.n / n
-        # at least one event more or less
+        # binomial; at least one event
         spread = max(math.sqrt(fraction * (1 - fraction) / n), 1 / n)
         return Measurement(fraction, SIGMAS * spread)
 
@@ -271,7 +299,7 @@ def _intensity(summary: DL1Summary, kind: str) -> Spread | None:
 
 
 def incomplete(summary: DL1Summary) -> Measurement:
-    """Give the share of events with incomplete parameters."""
+    """Return the fraction of images with NaN in a Hillas parameter, of those with an intensity."""
     found = summary.quantities
     if found is None or found.n_incomplete is None:
         return NOT_MEASURED
@@ -280,7 +308,7 @@ def incomplete(summary: DL1Summary) -> Measurement:
 
 
 def spectrum_index(summary: DL1Summary) -> Measurement:
-    """Give the index of the intensity spectrum, at zenith."""
+    """Return the index of the intensity spectrum, corrected to the zenith."""
     found = quantities_of(summary).spectrum
     if not found or found.index_zenith is None:
         return NOT_MEASURED
@@ -288,7 +316,7 @@ def spectrum_index(summary: DL1Summary) -> Measurement:
 
 
 def spectrum_rate(summary: DL1Summary) -> Measurement:
-    """Give the rate at 422 p.e., at zenith."""
+    """Return the rate at 422 p.e., corrected to the zenith, in Hz / p.e."""
     found = quantities_of(summary).spectrum
     if not found or found.rate_at_422_zenith is None:
         return NOT_MEASURED
@@ -298,7 +326,17 @@ def spectrum_rate(summary: DL1Summary) -> Measurement:
 
 # ---------------------------------------------------------------------------- charges and pixels
 def charges(kind: str, name: str, least: int = 2) -> Callable[[DL1Summary], Measurement]:
-    """Give a figure of the images of a kind, where there are enough."""
+    """Return a measure that takes an attribute of a type's `Charges`.
+
+    Parameters
+    ----------
+    kind : str
+        Type of events, such as ``pedestal``.
+    name : str
+        Name of the attribute.
+    least : int, optional
+        Smallest number of images to measure (default: 2).
+    """
 
     def measure(summary: DL1Summary) -> Measurement:
         images = quantities_of(summary).images
@@ -311,7 +349,7 @@ def charges(kind: str, name: str, least: int = 2) -> Callable[[DL1Summary], Meas
 
 
 def noisy(summary: DL1Summary) -> Measurement:
-    """Give the share of noisy pixels."""
+    """Return the fraction of pixels that are noisy in pedestals."""
     images = quantities_of(summary).images
     found = images.by_type.get("pedestal") if images else None
     if not images or not found or found.n_noisy is None or found.n < FEW:
@@ -320,13 +358,13 @@ def noisy(summary: DL1Summary) -> Measurement:
 
 
 def dead_pixels(summary: DL1Summary) -> Measurement:
-    """Count the dead pixels."""
+    """Return the number of dead pixels."""
     images = quantities_of(summary).images
     return Measurement(images.n_dead_pixels) if images else NOT_MEASURED
 
 
 def nan_charges(summary: DL1Summary) -> Measurement:
-    """Give the share of charges that are no number."""
+    """Return the fraction of charges that are NaN or infinite, in the images read."""
     images = quantities_of(summary).images
     if images is None or images.n_nan is None or not images.n_read:
         return NOT_MEASURED
@@ -334,19 +372,19 @@ def nan_charges(summary: DL1Summary) -> Measurement:
 
 
 def unusable(summary: DL1Summary) -> Measurement:
-    """Count the pixels that the calibration calls unusable."""
+    """Return the number of pixels that the calibration flags as unusable."""
     found = quantities_of(summary).calibration
     return Measurement(found.n_unusable_pixels) if found else NOT_MEASURED
 
 
 # ---------------------------------------------------------------------------- pointing
 def pointing_step(summary: DL1Summary) -> Measurement:
-    """Give the largest step of the pointing."""
+    """Return the greatest angle between consecutive directions, in degrees."""
     pointing = quantities_of(summary).pointing
     return Measurement(pointing.max_step_deg) if pointing else NOT_MEASURED
 
 
 def pointing_nan(summary: DL1Summary) -> Measurement:
-    """Give the share of pointings that are no number."""
+    """Return the fraction of directions that are NaN."""
     pointing = quantities_of(summary).pointing
     return Measurement(pointing.n_nan / pointing.n) if pointing and pointing.n else NOT_MEASURED

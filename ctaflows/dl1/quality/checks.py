@@ -1,6 +1,6 @@
-"""Is a DL1 file good? Each quantity beside its bounds, with the source of its formula. Pure.
+"""Quality checks of DL1 files: each value with its bounds, their source, and a verdict.
 
-The rules stand in `ctaflows.dl1.quality.rules`. Bounds can be set in a TOML file::
+The checks are listed in `ctaflows.dl1.quality.rules`. Bounds can be set in a TOML file::
 
     [flatfield_charge]
     warn = [62.1, 75.9]
@@ -31,33 +31,35 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.check_values import Measurement
 
-#: From the best to the worst; what is absent says nothing.
+#: From the best to the worst. ``absent``: no value, so neither good nor bad.
 VERDICTS = ("absent", "ok", "warn", "bad")
 READABLE = "readable"
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Record):
-    """One quantity beside its bounds.
+    """The result of one check of a file.
 
     Attributes
     ----------
     name : str
-        Such as ``flatfield_charge``.
+        Name of the check, such as ``flatfield_charge``.
     value : float or None
-        None where the file does not tell it.
+        The measured value; None where the file lacks the data.
     unit : str or None
-        Unit of value and bounds.
-    warn, bad : tuple of two floats or None
-        Lowest and highest value that is good, and that is not bad; None has no bound.
+        Unit of value, bounds and tolerance.
+    warn : tuple of two floats or None
+        Lowest and highest value with the verdict ``ok``; None is unbounded.
+    bad : tuple of two floats or None
+        Lowest and highest value with the verdict ``warn`` or ``ok``, likewise.
     verdict : str
         ``ok``, ``warn``, ``bad``, or ``absent`` where there is no value.
     tolerance : float
-        Bounds are wider by this: three standard deviations of what chance does to so few events.
+        The bounds are widened by this: three standard deviations of the statistical fluctuations.
     said : str or None
-        What is behind the value: names of tables, an error.
+        Details for people: names of tables, an error.
     source : str
-        Where formula and bounds come from.
+        Source of formula and bounds.
     """
 
     name: str
@@ -73,12 +75,12 @@ class Check(Record):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds that are set in place of the built-in ones.
+    """The checks to use, with their bounds.
 
     Attributes
     ----------
     rules : dict of str to Rule
-        By the check's name; those that are not to be used are not in it.
+        Checks by name, without those that are not to be used (default: `RULES`).
     """
 
     rules: Mapping[str, Rule] = field(default_factory=lambda: RULES)
@@ -92,16 +94,16 @@ def check(
     Parameters
     ----------
     summary : DL1Summary
-        What `inspect_file` told, with quantities.
+        Summary of the file by `inspect_file`, with quantities.
     bounds : Bounds, optional
-        In place of the built-in ones.
+        Checks and bounds (default: the built-in ones).
     datacheck : DL1Summary, optional
-        What is in the file's datacheck, to be compared with.
+        Summary of the file's datacheck, to compare with.
 
     Returns
     -------
     tuple of Check
-        Those that have a meaning for such a file, in the order of `RULES`.
+        ``readable``, then the checks that are meaningful for such a file, in the order of `RULES`.
     """
     checks = [_readable(None)]
     for name, rule in (bounds or Bounds()).rules.items():
@@ -118,74 +120,74 @@ def check(
 def with_datacheck(
     inspections: Iterable[Inspection], bounds: Bounds | None = None
 ) -> list[Inspection]:
-    """Compare data with the datacheck of the same subrun, or of the same whole run.
+    """Compare DL1 files with the datacheck of the same subrun, or of the same merged run.
 
     Parameters
     ----------
     inspections : iterable of Inspection
-        Checked ones, data and datacheck files in any order.
+        Inspections with checks, of DL1 and datacheck files in any order.
     bounds : Bounds, optional
-        In place of the built-in ones.
+        Checks and bounds (default: the built-in ones).
 
     Returns
     -------
     list of Inspection
-        The same, with these checks where both were read.
+        The same in the same order; where both files were read, with the checks that compare them.
     """
-    looked = list(inspections)
-    named = [parse_name(one.file) if one.summary else None for one in looked]
+    inspected = list(inspections)
+    named = [parse_name(one.file) if one.summary else None for one in inspected]
     datachecks: dict[tuple[int, int, int | None], list[Inspection]] = {}
-    for name, one in zip(named, looked, strict=True):
+    for name, one in zip(named, inspected, strict=True):
         if name and name.kind == "datacheck":
             datachecks.setdefault((name.telescope, name.run, name.subrun), []).append(one)
     rules = {n: r for n, r in (bounds or Bounds()).rules.items() if r.compare}
-    done = []
-    for name, one in zip(named, looked, strict=True):
+    result = []
+    for name, one in zip(named, inspected, strict=True):
         if name and name.kind == "dl1" and one.summary and one.checks:
-            beside = datachecks.get((name.telescope, name.run, name.subrun))
-            if beside:
-                # of several versions or cleanings the one that lies nearest
-                nearest = max(beside, key=partial(_n_shared, one))
+            candidates = datachecks.get((name.telescope, name.run, name.subrun))
+            if candidates:
+                # of several versions or cleanings the one that is nearest in the directory tree
+                nearest = max(candidates, key=partial(_n_shared, one))
                 found = check(one.summary, Bounds(rules), nearest.summary)
-                some = {c.name: c for c in found if c.name in rules}
-                kept = [some.pop(c.name, c) for c in one.checks]
-                one = replace(one, checks=(*kept, *some.values()))
-        done.append(one)
-    return done
+                compared = {c.name: c for c in found if c.name in rules}
+                checks = [compared.pop(c.name, c) for c in one.checks]
+                one = replace(one, checks=(*checks, *compared.values()))
+        result.append(one)
+    return result
 
 
 def _n_shared(one: Inspection, other: Inspection) -> int:
-    """Count the folders above both files."""
+    """Return the number of directories that the paths of both files begin with."""
     pairs = zip(one.file.split("/"), other.file.split("/"), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def check_error(error: CtaflowsError | str) -> tuple[Check, ...]:
-    """Check a file that could not be read.
+    """Return the checks of a file that could not be read: ``readable`` alone, which is bad.
 
     Parameters
     ----------
     error : CtaflowsError or str
-        Why not.
+        Why it could not be read.
     """
     return (_readable(error if isinstance(error, str) else error_text(error)),)
 
 
 def verdict_of(checks: Iterable[Check]) -> str:
-    """Give the worst verdict of many: ``ok``, ``warn`` or ``bad``; ``absent`` of none at all."""
+    """Return the worst verdict of all checks, in the order of `VERDICTS`; ``absent`` of none."""
     return max((c.verdict for c in checks), key=VERDICTS.index, default="absent")
 
 
 def notable(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Give what is worth keeping of many files: what is not good, and that the file was readable.
+    """Return the checks worth keeping of many files: ``readable``, and those that are not ok.
 
-    The verdict stays the same.
+    The worst verdict stays the same.
     """
     return tuple(c for c in checks if c.name == READABLE or c.verdict in ("warn", "bad"))
 
 
 def remarks(checks: Iterable[Check]) -> list[str]:
-    """Say in words what is not good, the worst first."""
+    """Return a sentence for each check with the verdict ``bad`` or ``warn``, the worst first."""
     worse = sorted(
         (c for c in checks if c.verdict in ("warn", "bad")),
         key=lambda c: -VERDICTS.index(c.verdict),
@@ -243,13 +245,19 @@ def load_bounds(path: str | os.PathLike[str]) -> Bounds:
     Parameters
     ----------
     path : path
-        A table for each check: ``warn`` and ``bad``, each the lowest and the highest value
-        (``-inf`` and ``inf`` for none), or ``use = false``.
+        A file with a table for each check to change: ``warn`` and ``bad``, each the lowest and the
+        highest value (``-inf`` and ``inf`` for none), or ``use = false``.
+
+    Returns
+    -------
+    Bounds
+        The built-in checks with these changes.
 
     Raises
     ------
     UsageError
-        It can't be read, names no check, or bounds are no pair of numbers.
+        The file can't be read, names an unknown check, or has bounds that are not a pair of
+        numbers, the lowest first.
     """
     import tomllib
 
@@ -272,7 +280,7 @@ def load_bounds(path: str | os.PathLike[str]) -> Bounds:
         rule = _changed(rules.pop(name), name, table, path)
         if rule is not None:
             rules[name] = rule
-    # in the usual order
+    # in the order of RULES
     return Bounds({name: rules[name] for name in RULES if name in rules})
 
 
@@ -312,18 +320,18 @@ def _pair(value: Any, name: str, path: Path) -> tuple[float | None, float | None
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of looking into one file.
+    """The result of inspecting one file.
 
     Attributes
     ----------
     file : str
-        The file.
+        Path of the file.
     summary : DL1Summary or None
-        What is in it, or None where it can't be told.
+        Its contents; None where it could not be read.
     error : str or None
-        Why not: ``ErrorClass: message``.
+        Why it could not be read: ``ErrorClass: message``.
     checks : tuple of Check
-        What the checks say; empty where none were made.
+        Results of its checks; empty where it was not checked.
     """
 
     file: str
@@ -333,7 +341,7 @@ class Inspection:
 
     @property
     def verdict(self) -> str | None:
-        """The worst of the checks' verdicts, ``ok``, ``warn`` or ``bad``; None without checks."""
+        """The worst verdict of the checks, see `verdict_of`; None without checks."""
         from ctaflows.dl1.quality.checks import verdict_of
 
         return verdict_of(self.checks) if self.checks else None

@@ -1,9 +1,8 @@
-"""The checks of a DL1 file: the bounds, and where they and the formulas come from. Pure.
+"""The checks of a DL1 file: their bounds, and the sources of bounds and formulas. Pure.
 
-What is measured is told in `check_values`.
-
-Sources are named by lstchain's files (0.12); "ours" where lstchain draws a quantity but sets no
-bound, or has neither. Where lstchain has one pair of bounds it is ``warn``, and ``bad`` is ours.
+The values are measured by the functions of `check_values`. Sources are named by lstchain's files
+(version 0.12); "ours" where lstchain plots a quantity but sets no bounds, or has neither. Where
+lstchain has one pair of bounds it is ``warn``, and ``bad`` is ours.
 """
 
 from __future__ import annotations
@@ -46,22 +45,25 @@ def _is_lstchain_seen(summary: DL1Summary) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """One check.
+    """One check: how its value is measured, and its bounds.
 
     Attributes
     ----------
     measure : Callable
-        Finds the value in a summary.
+        Returns the value, given the file's summary.
     unit : str or None
-        Its unit.
-    warn, bad : tuple of two floats or None
-        Lowest and highest value that is good, and that is not bad.
+        Unit of value and bounds.
+    warn : tuple of two floats or None
+        Lowest and highest value with the verdict ``ok``; None is unbounded.
+    bad : tuple of two floats or None
+        Lowest and highest value with the verdict ``warn`` or ``ok``, likewise.
     source : str
-        Where formula and bounds come from.
+        Source of formula and bounds.
     applies : Callable
-        Has it a meaning for such a file?
+        Returns whether the check is meaningful for a file, given its summary.
     compare : Callable or None
-        Finds the value in the file's summary and that of its datacheck, where both are there.
+        Returns the value, given the file's summary and that of its datacheck; used in place of
+        ``measure`` where both are available.
     """
 
     measure: Callable[[DL1Summary], Measurement]

@@ -1,7 +1,7 @@
-"""A night on one page of HTML that opens offline: verdict, pictures, and a table of all files.
+"""The report of a night as an HTML page that opens offline: verdict, plots, a table of all files.
 
-All of it is in the one file; its own rules (CSP) forbid the browser to load anything, and to run
-any script but the page's. The template is ``page.html.j2``.
+Everything is in one file. Its Content Security Policy forbids the browser to load anything else,
+and to run any script but the page's own. The template is ``page.html.j2``.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.quality.checks import Inspection
 
-#: The page in the night's folder.
+#: Name of the page in the night's folder.
 NAME = "night.html"
-#: Of longer lists of what is amiss the rest is counted.
+#: Of problems this many lines are listed, the rest is counted.
 _MOST_LINES = 200
 
 
 def page(night: NightReport | Iterable[Inspection], *, title: str | None = None) -> str:
-    """Write the page.
+    """Return the HTML page of a night, or of some files.
 
     Parameters
     ----------
     night : NightReport or iterable of Inspection
-        What came of fetch-dl1, or what is in some files.
+        A report of fetch-dl1, or inspections of some files.
     title : str, optional
-        The heading; by default the night's date and version.
+        The heading (default: date and version of the night, or ``DL1 files``).
 
     Returns
     -------
     str
-        HTML. The same night makes the same page.
+        HTML; the same for the same night.
     """
     from ctaflows.dl1.report.plots import pictures_of
 
     if isinstance(night, NightReport):
-        looked, name, rows = (
+        inspections, name, rows = (
             list(night.inspections.values()),
             f"DL1 night {night.name}",
             night.rows(),
         )
     else:
-        night = looked = list(night)
-        name, rows = "DL1 files", rows_of_inspections(looked)
+        night = inspections = list(night)
+        name, rows = "DL1 files", rows_of_inspections(inspections)
     runs = totals_by_run(rows)
     moments = [m for run in runs for m in (run.time_first, run.time_last) if m]
     is_dated = bool(moments) and not is_one_night(min(moments), max(moments))
@@ -75,7 +75,7 @@ def page(night: NightReport | Iterable[Inspection], *, title: str | None = None)
         sentence=sentence,
         figures=figures_of(night, rows),
         lists=[_list(heading, lines) for heading, lines in lists_of(night)],
-        pictures=[(p.title, p.words, p.svg()) for p in pictures_of(looked)],
+        pictures=[(p.title, p.words, p.svg()) for p in pictures_of(inspections)],
         runs=runs,
         clock="%Y-%m-%d %H:%M:%S" if is_dated else "%H:%M:%S",
         rows=rows,
@@ -86,7 +86,7 @@ def page(night: NightReport | Iterable[Inspection], *, title: str | None = None)
 
 
 def _list(heading: str, lines: list[str]) -> tuple[str, list[str], bool]:
-    """Give the heading with the count, the lines to show, and whether all are short."""
+    """Return the heading with the count, the lines to show, and whether all of them are short."""
     shown = lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
         shown.append(f"and {len(lines) - _MOST_LINES:,} more")
@@ -114,8 +114,8 @@ def _number(value: float | None, how: str = "") -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Leave out what is absent, a secret or a control character; the rest is escaped by jinja2."""
+    """Return a value without secrets and control characters, "" for None; jinja2 escapes it."""
     if value is None:
         return ""
-    # what the template marks as safe stays as it is
+    # markup that the template declares safe is not changed
     return value if hasattr(value, "__html__") else printable(redact(str(value)))

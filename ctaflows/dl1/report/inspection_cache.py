@@ -1,9 +1,9 @@
-"""inspections.jsonl: what was found in each file, so that no file is looked into twice.
+"""Cache of inspections in ``inspections.jsonl``, so that no file of a night is inspected twice.
 
-It lies beside the manifest. A line counts as long as the file is the one that was looked into: of
-the same size, time and checksum. Left out are tables and columns (`ctaflows inspect --tables` has
-them), checks that are good (`ctaflows check --all` has them), and files that could not be read:
-they are looked into again.
+The file is in the night's folder, beside the manifest. A line is valid as long as the file has the
+size, modification time and checksum that it had when it was inspected. Left out are tables and
+columns (shown by ``ctaflows inspect --tables``), checks that are ok (``ctaflows check --all``), and
+files that could not be read: these are inspected again.
 """
 
 from __future__ import annotations
@@ -30,18 +30,23 @@ if TYPE_CHECKING:
 NAME = "inspections.jsonl"
 _ENDINGS = (".h5", ".hdf5")
 _KEYS = {"local", "of", "summary", "checks"}
-_FIELDS = set(DL1Summary.__dataclass_fields__)  # a line of another version is no record
+_FIELDS = set(DL1Summary.__dataclass_fields__)  # a line of a version with other fields is ignored
 
 log = logging.getLogger("ctaflows.dl1")
 
 
 class InspectionCache:
-    """What is known of the files in a folder.
+    """The inspections of the files in a night's folder.
 
     Parameters
     ----------
     folder : path
         The night's folder.
+
+    Attributes
+    ----------
+    file : Path
+        The file with the cache.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -51,7 +56,7 @@ class InspectionCache:
         self._unreadable: dict[str, Inspection] = {}
 
     def unknown(self, transfers: Iterable[Transfer]) -> list[str]:
-        """Name the HDF5 files in place that are still to be looked into."""
+        """Return the local paths of HDF5 files that are in place and not inspected yet."""
         return [
             t.local
             for t in transfers
@@ -59,20 +64,31 @@ class InspectionCache:
         ]
 
     def add(self, found: Iterable[Inspection], transfers: Iterable[Transfer]) -> None:
-        """Keep what was found in files. Where it can't be written it is found again next time."""
+        """Add inspections to the cache.
+
+        Where the cache can't be written, a warning is logged, and the files are inspected again
+        next time.
+
+        Parameters
+        ----------
+        found : iterable of Inspection
+            The inspections.
+        transfers : iterable of Transfer
+            The transfers of these files, and of others.
+        """
         identities = {t.local: _identity(t) for t in transfers}
         lines = []
-        for looked in found:
-            if looked.summary is None:
-                self._unreadable[looked.file] = looked
+        for inspection in found:
+            if inspection.summary is None:
+                self._unreadable[inspection.file] = inspection
                 continue
-            name = looked.file.removeprefix(self._prefix)
-            summary = replace(looked.summary, file=name, tables=()).to_dict()
+            name = inspection.file.removeprefix(self._prefix)
+            summary = replace(inspection.summary, file=name, tables=()).to_dict()
             record = {
                 "local": name,
-                "of": identities[looked.file],
+                "of": identities[inspection.file],
                 "summary": summary,
-                "checks": [one.to_dict() for one in notable(looked.checks)],
+                "checks": [one.to_dict() for one in notable(inspection.checks)],
             }
             self._records[name] = record
             lines.append(json.dumps(record, ensure_ascii=False) + "\n")
@@ -83,10 +99,13 @@ class InspectionCache:
             with os.fdopen(open_ours(self.file, flags, may_be_linked=True), "ab") as file:
                 file.write("".join(lines).encode("utf-8", "surrogateescape"))
         except (OSError, UsageError) as why:
-            log.warning("What was found in files can't be kept: %s", why)
+            log.warning("The results of inspecting files can't be saved: %s", why)
 
     def of(self, transfers: Iterable[Transfer]) -> list[Inspection]:
-        """Give what is known of files, those that could not be read with their error."""
+        """Return the inspections of these files, with the error where one could not be read.
+
+        Files that have not been inspected are left out.
+        """
         found = []
         for transfer in transfers:
             record = self._record(transfer)
@@ -98,25 +117,25 @@ class InspectionCache:
                 )
             elif transfer.local in self._unreadable:
                 found.append(self._unreadable[transfer.local])
-        # now that both are there: data and their datacheck may have come in different batches
+        # compared only now: a file and its datacheck may have arrived in different batches
         return with_datacheck(found)
 
     def _record(self, transfer: Transfer) -> dict[str, Any] | None:
-        """Give the record of a file, if it is still the same file."""
+        """Return the cached record of a file, None if it has changed or has none."""
         record = self._records.get(transfer.local.removeprefix(self._prefix))
         return record if record is not None and record["of"] == _identity(transfer) else None
 
 
 class CachedInspection(Mapping[str, Inspection]):
-    """Local path to what was found in the file; read only.
+    """Read-only mapping of local paths to inspections.
 
-    It is no dict on purpose: Prefect goes through all that is in dicts, lists and dataclasses of a
-    flow's result in search of futures (prefect 3.9.1, futures.py: _resolve_futures), here half a
-    million objects for each thousand files.
+    Not a dict, on purpose: Prefect searches the dicts, lists and dataclasses in a flow's result for
+    futures (prefect 3.9.1, futures.py: _resolve_futures), which are half a million objects for a
+    thousand files.
     """
 
     def __init__(self, found: Iterable[Inspection] = ()) -> None:
-        self._found = {looked.file: looked for looked in found}
+        self._found = {inspection.file: inspection for inspection in found}
 
     def __getitem__(self, local: str) -> Inspection:
         return self._found[local]
@@ -132,13 +151,13 @@ class CachedInspection(Mapping[str, Inspection]):
 
 
 def _identity(transfer: Transfer) -> list[Any]:
-    """Say which file it is, by what its proof says."""
+    """Return size, modification time and checksum of a file, by which a change is recognised."""
     checksum = str(transfer.checksum) if transfer.checksum else None
     return [transfer.size_bytes, utc_text(transfer.mtime), checksum]
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """Read what is there; what is no record is passed over."""
+    """Return the valid records of a cache file by their path; none where it can't be read."""
     known: dict[str, dict[str, Any]] = {}
     try:
         content = read_ours(file)

@@ -1,4 +1,4 @@
-"""A night on one page of Markdown: the verdict, the figures, a line a run, what is amiss. Pure."""
+"""Reports of a night in Markdown: the verdict, key figures, a row per run, problems. Pure."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from ctaflows.dl1.report.totals import RunTotals
     from ctaflows.model import Entry, Transfer
 
-#: More lines than this of what is amiss help nobody; the table and the manifest have them all.
+#: Longer lists of problems are cut here; manifest and JSON output have all files.
 _MOST = 20
 
 
 def digest(report: NightReport) -> str:
-    """Write the page."""
+    """Return a page on a fetched night, in Markdown."""
     runs = [run for run in totals_by_run(report.rows()) if run.run is not None]
     parts = [
         f"# Night {report.name}",
         f"**{report.sentence}** {_sentence(report.counts())}.",
         _figures(report, runs),
         _runs(runs),
-        _amiss("Failed", report.failed),
-        _amiss("Missing at the door", missing(report.gaps)),
-        _amiss("Still growing at the door", report.gaps.growing),
+        _problems("Failed", report.failed),
+        _problems("Missing at the door", missing(report.gaps)),
+        _problems("Still growing at the door", report.gaps.growing),
     ]
     if report.census:
-        # the first two are those of what was wanted
-        parts += [_amiss(title, lines) for title, lines in lacks(report.census)[2:]]
+        # the first two, missing and growing, are those of the report above
+        parts += [_problems(title, lines) for title, lines in lacks(report.census)[2:]]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def census_digest(census: Completeness) -> str:
-    """Write a page on a night that was looked at, and not fetched."""
+    """Return a page on the completeness of a night on the storage, in Markdown."""
     head = ("run", "subruns", "expected", "missing", "growing", "datacheck", "size")
     rows = [
         (
@@ -65,19 +65,29 @@ def census_digest(census: Completeness) -> str:
         f"Versions: {used}." if used else "",
         f"Last look: {changes}." if changes else "",
         _table(head, rows, is_right=True) if rows else "",
-        *(_amiss(title, lines) for title, lines in lacks(census)),
+        *(_problems(title, lines) for title, lines in lacks(census)),
     ]
     if census.changes:
         parts += [
-            _amiss("New since the last look", census.changes.new),
-            _amiss("Changed since the last look", census.changes.changed),
-            _amiss("Gone since the last look", census.changes.gone),
+            _problems("New since the last look", census.changes.new),
+            _problems("Changed since the last look", census.changes.changed),
+            _problems("Gone since the last look", census.changes.gone),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def outlook(report: NightReport, in_place: Sequence[Transfer], rest: Sequence[Entry]) -> str:
-    """Say in a line what is to be done, and what the door lacks."""
+    """Return a line about a fetch that begins: the files to fetch, and those the storage lacks.
+
+    Parameters
+    ----------
+    report : NightReport
+        The report so far.
+    in_place : sequence of Transfer
+        Files that need not be fetched.
+    rest : sequence of Entry
+        Files to fetch.
+    """
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
     words = f"Night {report.name}"
     words += f": {len(rest):,} files to fetch ({human_bytes(n_bytes)}), {len(in_place):,} in place"
@@ -98,7 +108,7 @@ def _figures(report: NightReport, runs: list[RunTotals]) -> str:
     size_bytes = sum(t.size_bytes or 0 for t in report.transfers)
     rows: list[tuple[str, ...]] = [
         ("Files", f"{len(report.transfers):,}, {human_bytes(size_bytes)}"),
-        ("Moved this time", human_bytes(report.moved_bytes) if report.moved_bytes else "nothing"),
+        ("Transferred", human_bytes(report.moved_bytes) if report.moved_bytes else "nothing"),
         ("Runs", shortened((f"{r.run}" for r in runs), 20)),
     ]
     first = min((r.time_first for r in runs if r.time_first), default=None)
@@ -112,16 +122,16 @@ def _figures(report: NightReport, runs: list[RunTotals]) -> str:
     if report.census:
         rows.append(("The night at the door", counted(report.census)))
     rows += [
-        ("At the door", _code(report.path)),
-        ("Here", _code(report.dest)),
-        ("Proof of each file", _code(report.manifest)),
+        ("Remote path", _code(report.path)),
+        ("Local path", _code(report.dest)),
+        ("Manifest", _code(report.manifest)),
     ]
     return _table(rows[0], rows[1:])
 
 
 def _checked(report: NightReport) -> str:
-    """Count the files by what the checks say of them, the worst first."""
-    counts = Counter(looked.verdict for looked in report.inspections.values() if looked.verdict)
+    """Return the numbers of files by verdict of their checks, the worst first."""
+    counts = Counter(one.verdict for one in report.inspections.values() if one.verdict)
     return ", ".join(
         f"{counts[word]:,} {word}" for word in ("bad", "warn", "ok", "absent") if counts[word]
     )
@@ -133,15 +143,15 @@ def _runs(runs: list[RunTotals]) -> str:
     kinds = list(dict.fromkeys(kind for run in runs for kind in run.n_events_by_type))
     is_inspected = any(run.n_inspected for run in runs)
     is_failed = any(run.n_failed for run in runs)
-    is_proven = all(run.n_verified == run.n_files for run in runs)
+    is_verified = all(run.n_verified == run.n_files for run in runs)
     head = ["run", "files"]
-    head += [] if is_proven else ["verified"]
+    head += [] if is_verified else ["verified"]
     head += ["failed"] if is_failed else []
     head += ["size", *kinds, "events", "seconds", "Hz"] if is_inspected else ["size"]
     rows = []
     for run in runs:
         row = [f"{run.run}", f"{run.n_files:,}"]
-        row += [] if is_proven else [f"{run.n_verified:,}"]
+        row += [] if is_verified else [f"{run.n_verified:,}"]
         row += [f"**{run.n_failed:,}**" if run.n_failed else ""] if is_failed else []
         row.append(human_bytes(run.size_bytes))
         if is_inspected:
@@ -156,7 +166,7 @@ def _runs(runs: list[RunTotals]) -> str:
     return "## Runs\n\n" + _table(tuple(head), rows, is_right=True)
 
 
-def _amiss(title: str, lines: Sequence[str]) -> str:
+def _problems(title: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
     shown = [f"- {_escaped(line)}" for line in lines[:_MOST]]
@@ -178,6 +188,6 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Let no name or message of a server be taken for Markdown or HTML."""
+    """Escape Markdown and HTML in names and messages from the server."""
     text = re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
     return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")

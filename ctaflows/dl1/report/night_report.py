@@ -1,4 +1,4 @@
-"""What a night's fetch came to: one row a file, and a verdict."""
+"""The report of a fetched night: one row per file, and a verdict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Transfer
 
 
-#: A terminal with fewer columns gets fewer of the table's.
+#: A terminal with fewer columns gets a table with fewer.
 _WIDE = 112
 _STATES = {
     FAILED: "not complete",
@@ -35,8 +35,8 @@ _STATES = {
     COMPLETE: "complete",
 }
 _COLOURS = {FAILED: "red", COMPLETE: "green", DRY_RUN: "green"}
-#: More files than these of which something is doubtful are only counted.
-_MOST_DOUBTS = 10
+#: Of files with checks that are not ok this many are listed, the rest is counted.
+_MOST_DOUBTFUL = 10
 
 
 @dataclass(frozen=True)
@@ -46,31 +46,31 @@ class NightReport:
     Attributes
     ----------
     date : str
-        ``YYYYMMDD``.
+        Date of the evening, ``YYYYMMDD``.
     version : str or None
-        Version of the data; the newest one of which there are files.
+        Version of the data; of several, the newest with files.
     path : str
-        The night at the door.
+        Remote path of the night.
     dest : str
-        The night here.
+        Local folder of the night.
     manifest : str
-        Where the proof of each file stands.
+        Path of the manifest with the checksum of each file.
     transfers : sequence of Transfer
         One for each file, in the order of run and subrun.
     inspections : mapping of str to Inspection
-        Local path to what is in the file; empty where nothing was inspected.
+        Inspections by local path; empty where no file was inspected.
     gaps : Gaps
-        What is missing or still growing at the door.
+        Files that are missing or still growing on the storage.
     dry_run : bool
-        True when nothing was fetched: notes say what would be done.
+        Whether nothing was fetched; the transfers' notes then state what would be done.
     census : Completeness or None
-        The night at the door as a unit, where it was looked at as one.
+        Completeness of the whole night on the storage, where it was assessed.
     page : str or None
-        The page with pictures, where one was written.
+        Path of the HTML page with plots, where one was written.
     versions : mapping of str to str
-        As in `Night`: empty unless there are files of several.
+        As in `Night`: empty unless there are files of several versions.
     is_open : bool
-        May more files come, as a watch of the night knows?
+        Whether more files may come, as a watch of the night knows.
     """
 
     date: str
@@ -99,53 +99,58 @@ class NightReport:
 
     @property
     def versions_text(self) -> str:
-        """Which runs are of which version; empty unless there are several."""
-        homes = ((home(t.path, self.versions), parse_name(t.path)) for t in self.transfers)
-        return versions_text((at[0], name.run) for at, name in homes if at and name)
+        """The runs of each version, as text; empty unless there are several versions."""
+        locations = ((home(t.path, self.versions), parse_name(t.path)) for t in self.transfers)
+        return versions_text(
+            (location[0], name.run) for location, name in locations if location and name
+        )
 
     def having(
         self, transfers: Iterable[Transfer], inspections: Iterable[Inspection] = ()
     ) -> NightReport:
-        """Give the report with its files filled in."""
-        found = {looked.file: looked for looked in inspections}
-        return replace(self, transfers=tuple(transfers), inspections=found)
+        """Return the report with these transfers and inspections."""
+        by_file = {inspection.file: inspection for inspection in inspections}
+        return replace(self, transfers=tuple(transfers), inspections=by_file)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """What went wrong, a line for each file."""
+        """A line for each file that failed or could not be read: its path and the error."""
         lines = []
         for transfer in self.transfers:
-            looked = self.inspections.get(transfer.local)
-            error = transfer.error or (looked.error if looked else None)
+            inspection = self.inspections.get(transfer.local)
+            error = transfer.error or (inspection.error if inspection else None)
             if error:
                 lines.append(f"{transfer.path}: {error}")
         return tuple(lines)
 
     @property
     def doubtful(self) -> list[tuple[str, str]]:
-        """Files that can be read but whose checks are ``bad`` or ``warn``, and why; worst first."""
+        """Readable files whose checks are ``bad`` or ``warn``: the verdict, and name and reasons.
+
+        The worst come first.
+        """
         from ctaflows.dl1.quality.checks import remarks
 
         found = []
         for transfer in self.transfers:
-            looked = self.inspections.get(transfer.local)
-            if looked and looked.error is None and looked.verdict in ("bad", "warn"):
-                why = "; ".join(r.partition(": ")[2] for r in remarks(looked.checks))
-                found.append((looked.verdict, f"{transfer.path.rpartition('/')[2]}: {why}"))
+            inspection = self.inspections.get(transfer.local)
+            if inspection and inspection.error is None and inspection.verdict in ("bad", "warn"):
+                why = "; ".join(r.partition(": ")[2] for r in remarks(inspection.checks))
+                found.append((inspection.verdict, f"{transfer.path.rpartition('/')[2]}: {why}"))
         return sorted(found, key=lambda f: f[0])
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes that went over the network."""
+        """Bytes transferred over the network."""
         return sum(t.moved_bytes for t in self.transfers)
 
     def records(self) -> list[dict[str, Any]]:
-        """Give one JSON-ready record a file: the transfer, and what is in the file."""
+        """Return a JSON-ready record for each file: its transfer, and its contents."""
         return [_record(t, self.inspections.get(t.local)) for t in self.transfers]
 
-    # by hand: files are transfers with what is in them, and the gaps' keys are among its own
+    # not a Record: files combine transfer and inspection, and the keys of the gaps are merged in
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it ready for JSON."""
+        """Return the report ready for JSON."""
         return {
             "date": self.date,
             "version": self.version,
@@ -167,7 +172,7 @@ class NightReport:
 
     @property
     def sentence(self) -> str:
-        """The state as a sentence."""
+        """A sentence that states the verdict."""
         return self._judged()[1]
 
     def _judged(self) -> tuple[str, str]:
@@ -181,11 +186,11 @@ class NightReport:
         return rows_of_transfers(self.transfers, self.inspections)
 
     def verdict(self) -> str:
-        """Return the state and the counts, in one line."""
+        """Return a line with the state and the numbers of files."""
         return self.counts() if self.dry_run else f"{_STATES[self.state]}: {self.counts()}"
 
     def counts(self) -> str:
-        """Return how many files are in place, verified, moved, failed, or would be."""
+        """Return a line with the numbers of files in place, verified and failed, or to fetch."""
         n_files = len(self.transfers)
         if self.dry_run:
             n_skip = sum(t.skipped for t in self.transfers)
@@ -207,10 +212,10 @@ class NightReport:
         for line in self.failed:
             yield Text(f"failed   {line}", style="red")
         doubtful = self.doubtful
-        for verdict, line in doubtful[:_MOST_DOUBTS]:
+        for verdict, line in doubtful[:_MOST_DOUBTFUL]:
             yield Text(f"{verdict:<8} {line}", style="red" if verdict == "bad" else "yellow")
-        if len(doubtful) > _MOST_DOUBTS:
-            yield Text(f"         and {len(doubtful) - _MOST_DOUBTS} more", style="yellow")
+        if len(doubtful) > _MOST_DOUBTFUL:
+            yield Text(f"         and {len(doubtful) - _MOST_DOUBTFUL} more", style="yellow")
         if said := self.versions_text:
             yield Text(f"versions {said}")
         gaps = self.gaps
@@ -246,7 +251,7 @@ class NightReport:
             for heading in ("t / s", "Hz") if is_narrow else ("duration / s", "rate / Hz"):
                 table.add_column(heading, justify="right", overflow="fold")
         for transfer in self.transfers:
-            # as Text, since a name may hold what rich takes for markup
+            # as Text, since a name may contain rich markup
             table.add_row(*map(Text, self._cells(transfer, kinds, is_narrow=is_narrow)))
         return table
 
@@ -263,8 +268,8 @@ class NightReport:
         ]
         if not self.inspections:
             return cells
-        looked = self.inspections.get(transfer.local)
-        summary = looked.summary if looked else None
+        inspection = self.inspections.get(transfer.local)
+        summary = inspection.summary if inspection else None
         counts = (summary.n_events_by_type if summary else None) or {}
         n_events = summary.n_events if summary else None
         total = "" if n_events is None else f"{n_events:,}"
@@ -279,8 +284,8 @@ class NightReport:
 
     def _event_types(self) -> list[str]:
         found: dict[str, None] = {}
-        for looked in self.inspections.values():
-            for kind in (looked.summary.n_events_by_type if looked.summary else None) or {}:
+        for inspection in self.inspections.values():
+            for kind in (inspection.summary.n_events_by_type if inspection.summary else None) or {}:
                 found[kind] = None
         return list(found)
 
@@ -295,15 +300,15 @@ def _proof(transfer: Transfer, *, is_narrow: bool) -> str:
     return "unverified"
 
 
-def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
+def _record(transfer: Transfer, inspection: Inspection | None) -> dict[str, Any]:
     from ctaflows.dl1.quality.checks import remarks
 
     name = parse_name(transfer.path)
     record = transfer.to_dict()
     record["run"] = name.run if name else None
     record["subrun"] = name.subrun if name else None
-    if looked is not None:
-        summary = looked.summary.to_dict() if looked.summary else {}
+    if inspection is not None:
+        summary = inspection.summary.to_dict() if inspection.summary else {}
         for key in (
             "layout",
             "level",
@@ -315,7 +320,7 @@ def _record(transfer: Transfer, looked: Inspection | None) -> dict[str, Any]:
             "rate_hz",
         ):
             record[key] = summary.get(key)
-        record["verdict"] = looked.verdict
-        record["remarks"] = remarks(looked.checks)
-        record["error"] = record["error"] or looked.error
+        record["verdict"] = inspection.verdict
+        record["remarks"] = remarks(inspection.checks)
+        record["error"] = record["error"] or inspection.error
     return record

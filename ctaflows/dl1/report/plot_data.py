@@ -1,4 +1,4 @@
-"""What the pictures of a night show: one point a subrun, and the words that tell it. Pure."""
+"""The data of a night's plots: one point per subrun, and series of values over time. Pure."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     _Key = tuple[int | None, int | None, str]
 
-#: Types of events in the order in which they are shown; others follow.
+#: Types of events in the order in which they are shown; others follow in alphabetical order.
 TYPES = ("cosmic", "pedestal", "flatfield")
-#: More bins of the rates than this are not drawn one by one: each file's mean is.
+#: With more bins of the rates than this in all files, each file's mean rate is drawn instead.
 MOST_BINS = 3000
-#: The bins of the cosmics' intensities, as `ctaflows.dl1.content.spectrum.edges` has them.
+#: Number of bins of the cosmics' intensity, those of `ctaflows.dl1.content.spectrum.edges`.
 N_INTENSITIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One subrun, or one file of a whole run.
+    """The data of one subrun, or of a merged run.
 
     Attributes
     ----------
     run, subrun : int or None
-        Their numbers.
+        Numbers of run and subrun.
     summary : DL1Summary
-        Of its events; of the datacheck where there is no file of them.
+        Summary of the DL1 file, or of the datacheck where there is no DL1 file.
     charges : dict of str to Charges
-        By type, from the images or, where the file has none, from the datacheck.
+        Charges by type of events, from the images or, where the file has none, the datacheck.
     checks : tuple of Check
-        What they say of these.
+        Checks of the file, and of the datacheck where its charges are used.
     """
 
     run: int | None
@@ -50,7 +50,7 @@ class Point:
 
     @property
     def moment_s(self) -> float | None:
-        """The middle of its time, in seconds since 1970."""
+        """The middle between first and last event, in UTC seconds since 1970; None if unknown."""
         first, last = self.summary.time_first, self.summary.time_last
         if first is None:
             return None
@@ -59,14 +59,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values in the course of time.
+    """Values over time.
 
     Attributes
     ----------
     moments_s : list of float
-        Seconds since 1970.
+        Times in UTC seconds since 1970.
     values : list of float
-        NaN where a line is to be broken: between runs, and where a value is absent.
+        A value for each time; NaN where the line is to be interrupted, such as between runs.
     """
 
     moments_s: list[float]
@@ -74,59 +74,70 @@ class Series:
 
     @property
     def finite(self) -> list[float]:
-        """The values without the breaks."""
+        """The values without the NaN of interruptions."""
         return [v for v in self.values if math.isfinite(v)]
 
 
 def points_of(inspections: Iterable[Inspection]) -> list[Point]:
-    """Put the files of each subrun together, in the order of time.
+    """Combine the files of each subrun, in the order of time.
 
-    Events are counted once: a file of a whole run counts only where there is none of its subruns,
-    a datacheck only where there are no events, and the first of files of the same subrun.
+    Events are counted once: a merged file is used only where there are no files of its subruns, a
+    datacheck only where there is no DL1 file, and of several files of a subrun only the first.
+
+    Parameters
+    ----------
+    inspections : iterable of Inspection
+        Inspections in any order; files that could not be read are left out.
+
+    Returns
+    -------
+    list of Point
+        In the order of time; those without a time come last.
     """
     events: dict[_Key, Inspection] = {}
     datachecks: dict[_Key, Inspection] = {}
-    for looked in inspections:
-        if looked.summary is None:
+    for inspection in inspections:
+        if inspection.summary is None:
             continue
-        name = parse_name(looked.file)
+        name = parse_name(inspection.file)
         if name is not None and name.kind not in ("dl1", "datacheck"):
             continue
-        is_datacheck = looked.summary.level == "datacheck"
-        (datachecks if is_datacheck else events).setdefault(_key(looked), looked)
-    chosen = _without_wholes(events)
+        is_datacheck = inspection.summary.level == "datacheck"
+        (datachecks if is_datacheck else events).setdefault(_key(inspection), inspection)
+    chosen = _without_merged(events)
     runs = {key[0] for key in chosen}
-    for key, looked in _without_wholes(datachecks).items():
+    for key, inspection in _without_merged(datachecks).items():
         if key not in chosen and not (key[1] is None and key[0] in runs):
-            chosen[key] = looked
-    points = [_point(key, looked, datachecks.get(key)) for key, looked in chosen.items()]
+            chosen[key] = inspection
+    points = [_point(key, inspection, datachecks.get(key)) for key, inspection in chosen.items()]
     return sorted(points, key=_order)
 
 
-def _key(looked: Inspection) -> _Key:
-    """Say which subrun it is; a file that does not tell its run is one of its own."""
-    summary = looked.summary
+def _key(inspection: Inspection) -> _Key:
+    """Return run, subrun and "", or the path as well where the run is unknown."""
+    summary = inspection.summary
     run = summary.run if summary else None
     subrun = summary.subrun if summary else None
-    return (run, subrun, "" if run is not None else looked.file)
+    return (run, subrun, "" if run is not None else inspection.file)
 
 
-def _without_wholes(files: dict[_Key, Inspection]) -> dict[_Key, Inspection]:
-    in_parts = {run for run, subrun, _ in files if subrun is not None}
-    return {k: v for k, v in files.items() if k[1] is not None or k[0] not in in_parts}
+def _without_merged(files: dict[_Key, Inspection]) -> dict[_Key, Inspection]:
+    """Leave out the merged files of runs that have files of subruns."""
+    runs_in_subruns = {run for run, subrun, _ in files if subrun is not None}
+    return {k: v for k, v in files.items() if k[1] is not None or k[0] not in runs_in_subruns}
 
 
-def _point(key: _Key, looked: Inspection, datacheck: Inspection | None) -> Point:
-    assert looked.summary is not None  # noqa: S101  points_of takes no other
-    charges = _charges(looked)
-    checks = looked.checks
+def _point(key: _Key, inspection: Inspection, datacheck: Inspection | None) -> Point:
+    assert inspection.summary is not None  # noqa: S101  points_of takes no other
+    charges = _charges(inspection)
+    checks = inspection.checks
     if not charges and datacheck is not None:
         charges, checks = _charges(datacheck), (*checks, *datacheck.checks)
-    return Point(key[0], key[1], looked.summary, charges, checks)
+    return Point(key[0], key[1], inspection.summary, charges, checks)
 
 
-def _charges(looked: Inspection) -> dict[str, Charges]:
-    quantities = looked.summary.quantities if looked.summary else None
+def _charges(inspection: Inspection) -> dict[str, Charges]:
+    quantities = inspection.summary.quantities if inspection.summary else None
     return quantities.images.by_type if quantities and quantities.images else {}
 
 
@@ -136,7 +147,7 @@ def _order(point: Point) -> tuple[bool, float, int, int]:
 
 
 def counts_by_type(points: Iterable[Point]) -> dict[str, int]:
-    """Add up the events of each type."""
+    """Return the number of events of each type, in the order in which types are shown."""
     found: dict[str, int] = {}
     for point in points:
         for kind, n_events in (point.summary.n_events_by_type or {}).items():
@@ -145,7 +156,11 @@ def counts_by_type(points: Iterable[Point]) -> dict[str, int]:
 
 
 def rates(points: Sequence[Point]) -> dict[str, Series]:
-    """Give the rate of each type, in Hz: in bins of time where they are told and few enough."""
+    """Return the rate of each type of events over time, in Hz.
+
+    In bins of time, unless these are more than `MOST_BINS` in all; then, and for files without
+    such bins, the mean rate of each file.
+    """
     n_bins = sum(r.n_bins for p in points if (r := _rates(p)))
     is_fine = 0 < n_bins <= MOST_BINS
     found: dict[str, Series] = {}
@@ -165,12 +180,12 @@ def _rates(point: Point) -> Rates | None:
 
 
 def _rates_of(point: Point, *, is_fine: bool) -> dict[str, list[tuple[float, float]]]:
-    told, first = _rates(point), point.summary.time_first
-    if is_fine and told is not None and told.n_bins and first is not None:
-        start_s, bin_s = first.timestamp(), told.bin_s
+    rates, first = _rates(point), point.summary.time_first
+    if is_fine and rates is not None and rates.n_bins and first is not None:
+        start_s, bin_s = first.timestamp(), rates.bin_s
         return {
             kind: [(start_s + (i + 0.5) * bin_s, n / bin_s) for i, n in enumerate(rate.counts)]
-            for kind, rate in told.by_type.items()
+            for kind, rate in rates.by_type.items()
             if kind != "all"
         }
     moment_s = point.moment_s or 0.0
@@ -178,26 +193,39 @@ def _rates_of(point: Point, *, is_fine: bool) -> dict[str, list[tuple[float, flo
 
 
 def pointing(points: Sequence[Point]) -> tuple[Series, Series]:
-    """Give altitude and azimuth in degrees, broken where the azimuth passes north."""
+    """Return altitude and azimuth over time, in degrees.
+
+    Both are interrupted between runs, the azimuth also where it passes north.
+    """
     altitudes, azimuths = Series([], []), Series([], [])
     before: float | None = None
     for last, point in _with_last(points):
         quantities = point.summary.quantities
-        told = quantities.pointing if quantities else None
-        if point.moment_s is None or told is None:
+        stored = quantities.pointing if quantities else None
+        if point.moment_s is None or stored is None:
             continue
         is_break = last is not None and last.run != point.run
-        if told.altitude_deg is not None:
-            _extend(altitudes, [(point.moment_s, told.altitude_deg)], is_break=is_break)
-        if told.azimuth_deg is not None:
-            passes = before is not None and abs(told.azimuth_deg - before) > 180
-            _extend(azimuths, [(point.moment_s, told.azimuth_deg)], is_break=is_break or passes)
-            before = told.azimuth_deg
+        if stored.altitude_deg is not None:
+            _extend(altitudes, [(point.moment_s, stored.altitude_deg)], is_break=is_break)
+        if stored.azimuth_deg is not None:
+            passes = before is not None and abs(stored.azimuth_deg - before) > 180
+            _extend(azimuths, [(point.moment_s, stored.azimuth_deg)], is_break=is_break or passes)
+            before = stored.azimuth_deg
     return altitudes, azimuths
 
 
 def charges(points: Sequence[Point], kind: str, name: str) -> Series:
-    """Give a field of `Charges` for one type of events."""
+    """Return an attribute of `Charges` over time, for one type of events.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        In the order of time.
+    kind : str
+        Type of events, such as ``pedestal``.
+    name : str
+        Name of the attribute, such as ``charge_std``.
+    """
     series = Series([], [])
     for last, point in _with_last(points):
         value = getattr(point.charges.get(kind), name, None)
@@ -208,7 +236,7 @@ def charges(points: Sequence[Point], kind: str, name: str) -> Series:
 
 
 def bounds(points: Iterable[Point], check: str) -> tuple[float, float] | None:
-    """Give the bounds of what is good, as the checks have them."""
+    """Return a check's bounds (``warn``) in the files; None where it is not there with both."""
     for point in points:
         for one in point.checks:
             if one.name == check and None not in one.warn:
@@ -217,22 +245,29 @@ def bounds(points: Iterable[Point], check: str) -> tuple[float, float] | None:
 
 
 def spectra(points: Iterable[Point]) -> dict[int | None, tuple[list[int], float]]:
-    """Add up each run's cosmics by intensity, and the seconds in which they came."""
+    """Return the intensity spectrum of each run's cosmics.
+
+    Returns
+    -------
+    dict of int or None to tuple of (list of int, float)
+        By run number: the numbers of events in the `N_INTENSITIES` bins, and the time in seconds
+        in which they were taken.
+    """
     found: dict[int | None, tuple[list[int], float]] = {}
     for point in points:
         quantities = point.summary.quantities
-        told = quantities.spectrum if quantities else None
+        stored = quantities.spectrum if quantities else None
         duration_s = point.summary.duration_s
-        if told is None or not duration_s or len(told.counts) != N_INTENSITIES:
+        if stored is None or not duration_s or len(stored.counts) != N_INTENSITIES:
             continue
         counts, seconds = found.get(point.run, ([0] * N_INTENSITIES, 0.0))
-        added = [a + b for a, b in zip(counts, told.counts, strict=True)]
+        added = [a + b for a, b in zip(counts, stored.counts, strict=True)]
         found[point.run] = (added, seconds + duration_s)
     return {run: one for run, one in found.items() if any(one[0])}
 
 
 def starts(points: Iterable[Point]) -> dict[int, float]:
-    """Say when each run begins, in seconds since 1970."""
+    """Return the time of each run's first event, in UTC seconds since 1970."""
     found: dict[int, float] = {}
     for point in points:
         first = point.summary.time_first

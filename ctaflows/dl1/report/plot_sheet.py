@@ -1,6 +1,6 @@
-"""What pictures are drawn on: sheets as PNG or PDF, or SVG that stands in a page.
+"""Rendering of plots: one or several on a sheet as PNG, PDF or SVG, or as SVG within HTML.
 
-Nothing here needs or changes pyplot, a backend, or the settings of who calls.
+It neither needs nor changes pyplot, matplotlib's backend, or the caller's settings of matplotlib.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-#: What a file's name may end in.
+#: Accepted suffixes of file names.
 SUFFIXES = (".png", ".pdf", ".svg")
-#: Inches of one picture: its letters stay readable on a phone's width.
+#: Size of one plot in inches: its text stays readable at the width of a phone.
 WIDTH, HEIGHT = 4.4, 3.1
 _DPI = 160
-#: Okabe and Ito's colours, which all people can tell apart.
+#: The palette of Okabe and Ito, which people with colour blindness can tell apart.
 TEXT, GRID = "#1b1d20", "#c9ccd1"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-#: In a page these colours are the style sheet's, which has others for a dark screen.
+#: In HTML, colours are variables of the page's style sheet, which has other values in dark mode.
 CSS_COLOURS = {
     TEXT: "currentColor", GRID: "var(--grid)", BLUE: "var(--blue)",
     VERMILLION: "var(--vermillion)", GREEN: "var(--green)", PURPLE: "var(--purple)",
@@ -42,24 +42,24 @@ _SETTINGS: dict[str, Any] = {
     "axes.unicode_minus": True, "svg.fonttype": "none", "pdf.fonttype": 42,
     "timezone": "UTC", "axes.formatter.useoffset": False,
 }  # fmt: skip
-#: matplotlib's settings are one for all threads.
+#: Held while drawing: matplotlib's settings are shared by all threads.
 _drawing = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a night. A notebook shows it.
+    """One plot of a night; a notebook displays it.
 
     Attributes
     ----------
     name : str
-        Such as ``rates``.
+        Name of the plot, such as ``rates``.
     title : str
-        The line above it.
+        The title above it.
     words : str
-        What is to be seen, for who can't see it.
+        Text alternative: what the plot shows, with figures, for readers who can't see it.
     draw : Callable
-        Draws it into a matplotlib ``Figure`` or ``SubFigure``.
+        Draws the plot into the matplotlib ``Figure`` or ``SubFigure`` given.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Picture:
     draw: Callable[[Any], None]
 
     def figure(self) -> Any:
-        """Give it as a ``matplotlib.figure.Figure``."""
+        """Return the plot as a ``matplotlib.figure.Figure``."""
         return _sheet([self])
 
     def svg(self) -> str:
-        """Give it as SVG to stand in an HTML page, which has `CSS_COLOURS`."""
+        """Return the plot as an SVG element for HTML that has the variables of `CSS_COLOURS`."""
         from io import BytesIO
 
         stream = BytesIO()
@@ -88,21 +88,21 @@ class Picture:
 
 
 def save(pictures: Sequence[Picture], path: str | os.PathLike[str], *, title: str = "") -> None:
-    """Draw pictures on one sheet.
+    """Write plots into a file, on one sheet.
 
     Parameters
     ----------
     pictures : sequence of Picture
-        At least one.
+        The plots, at least one.
     path : path
-        The file; its suffix says what it is: ``.png``, ``.pdf`` or ``.svg``.
+        File to write, atomically; its suffix, ``.png``, ``.pdf`` or ``.svg``, is the format.
     title : str, optional
-        A line above all.
+        A title above all plots (default: none).
 
     Raises
     ------
     UsageError
-        Another suffix, no picture, or the file can't be written.
+        The suffix is another one, there are no plots, or the file can't be written.
     """
     from ctaflows.atomic_files import replaced
 
@@ -119,12 +119,12 @@ def save(pictures: Sequence[Picture], path: str | os.PathLike[str], *, title: st
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """Say what kind of picture a file is to be, without the dot.
+    """Return the format of a picture file, from its suffix: ``png``, ``pdf`` or ``svg``.
 
     Raises
     ------
     UsageError
-        It is none that can be drawn.
+        The suffix is another one.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -139,7 +139,7 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 # ---------------------------------------------------------------------------- sheets
 @contextmanager
 def _settings(salt: str = "ctaflows") -> Iterator[None]:
-    """Draw with our settings, whatever the caller's are, and leave these as they were."""
+    """Use our settings of matplotlib within the block, and restore the caller's afterwards."""
     import matplotlib as mpl
 
     with _drawing, mpl.rc_context():
@@ -171,18 +171,18 @@ def _sheet(pictures: Sequence[Picture], title: str = "") -> Any:
 
 def _write(figure: Any, stream: IO[bytes], kind: str, **more: Any) -> None:
     salt = more.pop("salt", "ctaflows")
-    # without dates the same night gives the same bytes
-    nothing: dict[str, dict[str, None]] = {
+    # without dates and versions the same night gives the same bytes
+    no_metadata: dict[str, dict[str, None]] = {
         "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
         "png": {"Software": None},
     }
     with _settings(salt):
-        figure.savefig(stream, format=kind, dpi=_DPI, metadata=nothing[kind], **more)
+        figure.savefig(stream, format=kind, dpi=_DPI, metadata=no_metadata[kind], **more)
 
 
 def _inlined(svg: str) -> str:
-    """Make matplotlib's SVG a part of a page: no head, no size, no names that are not used."""
+    """Return matplotlib's SVG as an element for HTML: no XML header, size, or unused ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)

@@ -1,6 +1,6 @@
-"""Pictures of a night, drawn by matplotlib: for the page as SVG, for a talk as PNG or PDF.
+"""Plots of a night, drawn with matplotlib: as SVG for the HTML page, as PNG or PDF for a talk.
 
-Colours are those of Okabe and Ito; marks and dashes differ too, never the colour alone.
+Lines differ in marker and dashes as well as in colour (the palette of Okabe and Ito).
 """
 
 from __future__ import annotations
@@ -30,38 +30,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "pictures_of", "save", "suffix_of"]
 
-#: Colour, mark and dashes of each type of events.
+#: Colour, marker and line style of each type of events.
 _STYLES: dict[str, tuple[str, str, str]] = {
     "cosmic": (BLUE, "o", "-"),
     "pedestal": (VERMILLION, "s", "--"),
     "flatfield": (GREEN, "^", ":"),
 }
 _OTHER_STYLES = ((PURPLE, "D", "-."), (TEXT, "x", "-"), (BLUE, "v", "--"), (GREEN, "P", "-"))
-#: With more points than this in a line only those that stand alone have marks.
+#: In a line of more points than this only isolated points have markers.
 _MOST_MARKS = 400
-#: More runs than this are added up in one spectrum.
+#: Of more runs than this one spectrum of all is drawn.
 _MOST_RUNS = 6
 
 
 def pictures_of(inspections: Iterable[Inspection]) -> tuple[Picture, ...]:
-    """Say which pictures files make; those to which nothing belongs are left out.
+    """Return the plots of a set of files.
 
     Parameters
     ----------
     inspections : iterable of Inspection
-        What is in the files, in any order, such as `inspect_dl1_files` gives.
+        Inspections of the files in any order, such as those of `inspect_dl1_files`.
 
     Returns
     -------
     tuple of Picture
-        ``rates``, ``spectrum``, ``pointing``, ``counts``, ``charges``.
+        ``rates``, ``spectrum``, ``pointing``, ``counts`` and ``charges``, in this order, without
+        those for which the files have no data.
     """
     points = _plot_data.points_of(inspections)
     made = (_rates(points), _spectrum(points), _pointing(points), _counts(points), _charges(points))
     return tuple(picture for picture in made if picture is not None)
 
 
-# ---------------------------------------------------------------------------- the pictures
+# ---------------------------------------------------------------------------- the plots
 def _rates(points: list[Point]) -> Picture | None:
     found = {kind: s for kind, s in _plot_data.rates(points).items() if s.finite}
     if not found:
@@ -106,14 +107,14 @@ def _spectrum(points: list[Point]) -> Picture | None:
             shown.items(), styles, strict=False
         ):
             rate = np.array(counts) / seconds / np.diff(bins)
-            there = rate > 0
+            is_set = rate > 0
             axes.plot(
-                np.sqrt(bins[1:] * bins[:-1])[there], rate[there], color=colour, marker=mark,
+                np.sqrt(bins[1:] * bins[:-1])[is_set], rate[is_set], color=colour, marker=mark,
                 linestyle=dashes, markersize=2.2, linewidth=0.9, label=label,
             )  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="intensity / p.e.")
         axes.set_ylabel("dR/dI / (Hz / p.e.)")
-        # where lstchain fits the power law
+        # the range in which lstchain fits the power law, p.e.
         axes.axvspan(316, 562, color=GRID, alpha=0.5, linewidth=0)
         _plain_decades(axes)
         _legend(axes)
@@ -199,7 +200,7 @@ def _charges(points: list[Point]) -> Picture | None:
     return Picture("charges", title, _sentence(f"Charges of each subrun. {words}"), draw)
 
 
-# ---------------------------------------------------------------------------- their parts
+# ---------------------------------------------------------------------------- parts of plots
 def _panels(figure: Any, n: int) -> Any:
     return figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
 
@@ -222,7 +223,7 @@ def _line(axes: Any, series: Series, kind: str, style: tuple[str, str, str] | No
 
 
 def _alone(values: Sequence[float]) -> list[int]:
-    """Say which values no line leads to or from."""
+    """Return the indices of values with NaN, or nothing, on both sides."""
     around = [math.nan, *values, math.nan]
     return [
         i
@@ -240,7 +241,7 @@ def _legend(axes: Any) -> None:
 
 
 def _time_axis(figure: Any, points: Sequence[Point]) -> None:
-    """Write times in UTC below, and draw a line where a run begins."""
+    """Label the time axis in UTC, and draw a line at the begin of each run."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     starts_s = _plot_data.starts(points)
@@ -259,7 +260,7 @@ def _time_axis(figure: Any, points: Sequence[Point]) -> None:
 
 
 def _name_runs(axes: Any, starts_s: dict[int, float]) -> None:
-    """Write the runs above, as many as find a place."""
+    """Write the run numbers above the axes, without those that would overlap."""
     from matplotlib.dates import date2num
 
     low, high = axes.get_xlim()
@@ -275,7 +276,7 @@ def _name_runs(axes: Any, starts_s: dict[int, float]) -> None:
 
 
 def _widen(axes: Any, values: Sequence[float], least: float) -> None:
-    """Let noise that means nothing look small."""
+    """Set the y range to at least 1.5 times ``least``, so that small fluctuations look small."""
     if not values:
         return
     low, high = min(values), max(values)
@@ -285,7 +286,7 @@ def _widen(axes: Any, values: Sequence[float], least: float) -> None:
 
 
 def _plain_decades(axes: Any, *, is_y_too: bool = True) -> None:
-    """Write powers of ten without matplotlib's own mathematics, which a page has no font for."""
+    """Label powers of ten in Unicode: matplotlib's mathtext needs fonts that a page lacks."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

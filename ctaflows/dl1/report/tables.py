@@ -1,4 +1,4 @@
-"""What a night's page says in words: the verdict, a row a file, a row a run. Pure."""
+"""Texts and figures of a night's reports: headline, key figures, lists of problems. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.report.totals import Row
 
-_WORDS = {"ok": "good", "warn": "to look at", "bad": "bad", "failed": "failed"}
+_WORDS = {"ok": "good", "warn": "with warnings", "bad": "bad", "failed": "failed"}
 _WORDS |= {"not checked": "not checked"}
 
 
 def headline(night: NightReport | Iterable[Inspection], rows: list[Row]) -> tuple[str, str]:
-    """Say what to think of the night: the verdict of `SIGNS`, and a sentence."""
-    tally = tally_of(rows)
-    files = ", ".join(f"{tally[v]:,} {_WORDS[v]}" for v in reversed(SIGNS) if tally.get(v))
-    worst = "bad" if tally.get("bad") else "warn" if tally.get("warn") else "ok"
+    """Return the headline of a report: a verdict, which is a key of `SIGNS`, and a sentence.
+
+    Parameters
+    ----------
+    night : NightReport or iterable of Inspection
+        A report of fetch-dl1, or inspections of some files.
+    rows : list of Row
+        A row for each file.
+    """
+    counts = tally_of(rows)
+    files = ", ".join(f"{counts[v]:,} {_WORDS[v]}" for v in reversed(SIGNS) if counts.get(v))
+    worst = "bad" if counts.get("bad") else "warn" if counts.get("warn") else "ok"
     if not isinstance(night, NightReport):
         return worst, f"{_count(len(rows), 'file')}: {files or 'none'}."
     if night.state == DRY_RUN:
@@ -36,7 +44,7 @@ def headline(night: NightReport | Iterable[Inspection], rows: list[Row]) -> tupl
 
 
 def tally_of(rows: Iterable[Row]) -> dict[str, int]:
-    """Count the files of each verdict."""
+    """Return the number of files by verdict."""
     found: dict[str, int] = {}
     for row in rows:
         found[row.verdict] = found.get(row.verdict, 0) + 1
@@ -44,7 +52,7 @@ def tally_of(rows: Iterable[Row]) -> dict[str, int]:
 
 
 def figures_of(night: NightReport | Iterable[Inspection], rows: list[Row]) -> list[tuple[str, str]]:
-    """Give the night's figures, each with its name."""
+    """Return the key figures of a report, each with its label, see `headline`."""
     runs = totals_by_run(rows)
     n_bytes = sum(row.size_bytes or 0 for row in rows)
     found = [("Files", f"{len(rows):,}, {human_bytes(n_bytes)}")]
@@ -64,16 +72,16 @@ def figures_of(night: NightReport | Iterable[Inspection], rows: list[Row]) -> li
         if used := night.versions_text:
             found.append(("Versions", used))
         found += [
-            ("Moved this time", human_bytes(night.moved_bytes) if night.moved_bytes else "nothing"),
-            ("At the door", night.path),
-            ("Here", night.dest),
-            ("Proof of each file", night.manifest),
+            ("Transferred", human_bytes(night.moved_bytes) if night.moved_bytes else "nothing"),
+            ("Remote path", night.path),
+            ("Local path", night.dest),
+            ("Manifest", night.manifest),
         ]
     return found
 
 
 def lists_of(night: NightReport | Iterable[Inspection]) -> list[tuple[str, list[str]]]:
-    """Give what is amiss with the night as a whole: headings, each with its lines."""
+    """Return the problems of a night as headings, each with its lines; none for single files."""
     if not isinstance(night, NightReport):
         return []
     found = {
@@ -95,15 +103,15 @@ def _count(n: int, what: str) -> str:
 
 
 def lacks(census: Completeness) -> list[tuple[str, list[str]]]:
-    """Give headings, each with its lines, which may be none."""
+    """Return headings of problems, each with its lines, which may be none."""
     return [
         ("Missing at the door", missing(census)),
         ("Still growing", list(census.growing)),
         ("Empty files", list(census.empty)),
         ("Data without a datacheck", list(census.data_without_datacheck)),
         ("Datacheck without data", list(census.datacheck_without_data)),
-        ("Sizes out of line", [
-            f"{o.path}: {human_bytes(o.size_bytes)}, usual are {human_bytes(o.median_bytes)}"
+        ("Unusual sizes", [
+            f"{o.path}: {human_bytes(o.size_bytes)}, the median is {human_bytes(o.median_bytes)}"
             for o in census.odd_sizes
         ]),
         ("More than once", [
@@ -116,7 +124,7 @@ def lacks(census: Completeness) -> list[tuple[str, list[str]]]:
 
 
 def counted(census: Completeness) -> str:
-    """Say in a line how the night stands."""
+    """Return a line with the night's verdict and numbers of runs, subruns and files."""
     return (
         f"{census.verdict}: {len(census.runs)} runs, {census.n_subruns} subruns, "
         f"{census.n_files} files, {human_bytes(census.size_bytes)}"
@@ -124,7 +132,7 @@ def counted(census: Completeness) -> str:
 
 
 def since(census: Completeness) -> str:
-    """Say what has changed since the last look; empty at the first one."""
+    """Return a line about the changes since the last look; empty at the first one."""
     changes = census.changes
     if changes is None:
         return ""

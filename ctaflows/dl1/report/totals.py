@@ -1,4 +1,4 @@
-"""A night added up: a row a file, the sums of each run, and the one verdict. Pure."""
+"""Summary of a night: a row per file, the totals of each run, the verdict on the night. Pure."""
 
 from __future__ import annotations
 
@@ -24,87 +24,90 @@ FAILED, DRY_RUN, OPEN = "failed", "dry run", "open"
 def verdict_of_night(
     *, n_failed: int, dry_run: bool, gaps: Gaps, census: Completeness | None, is_open: bool = False
 ) -> tuple[str, str]:
-    """Return what a night is and a sentence that says so: the one verdict on it.
+    """Return the verdict on a night, and a sentence that states it.
+
+    Every report, page and event of a night takes its verdict from here.
 
     Parameters
     ----------
     n_failed : int
-        Files that are not in place, or damaged.
+        Number of files that are not in place, or damaged.
     dry_run : bool
-        Was nothing to be fetched?
+        Whether nothing was to be fetched.
     gaps : Gaps
-        What of the wanted files is missing or growing at the door.
+        Files that are missing or still growing on the storage, among the wanted ones.
     census : Completeness or None
-        All of the night at the door, where all of it was wanted.
-    is_open : bool
-        May more files come, as a watch of the night knows?
+        Completeness of the whole night on the storage, where all of it was wanted.
+    is_open : bool, optional
+        Whether more files may come, as a watch of the night knows (default: False).
 
     Returns
     -------
     str
-        ``failed``, ``dry run``, ``growing``, ``incomplete``, ``open`` or ``complete``; the first
-        that is true.
+        ``failed``, ``dry run``, ``growing``, ``incomplete``, ``open`` or ``complete``: the first
+        one that applies.
     str
-        A sentence.
+        The sentence.
     """
-    at_door = census.verdict if census else None
+    storage_verdict = census.verdict if census else None
     if n_failed:
         return FAILED, f"Not complete: {n_failed:,} file{'s' * (n_failed != 1)} failed."
     if dry_run:
         return DRY_RUN, "Nothing was fetched: only what would be done."
-    if gaps.growing or at_door == GROWING:
+    if gaps.growing or storage_verdict == GROWING:
         return GROWING, "Not complete: the night is still growing at the door."
     if not gaps.has_dl1:
         return INCOMPLETE, "Not complete: there is no DL1 file at the door."
     if gaps.missing:
         return INCOMPLETE, "Not complete: subruns are missing at the door."
-    if gaps.is_incomplete or at_door == INCOMPLETE:
+    if gaps.is_incomplete or storage_verdict == INCOMPLETE:
         return INCOMPLETE, "Not complete at the door."
     if is_open:
         return OPEN, "Not complete yet: more files may come."
     return COMPLETE, "Complete."
 
 
-#: Verdicts of a file from the best to the worst, each with a sign, since colour alone tells nobody.
+#: Verdicts on a file from the best to the worst, each with a sign, so that colour is not needed.
 SIGNS = {"not checked": "–", "ok": "✓", "warn": "!", "bad": "✗", "failed": "✗✗"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file.
+    """One file of a night, as reports show it.
 
     Attributes
     ----------
     path : str
-        Where it lies.
+        Remote path of a transferred file, local path of one that was only inspected.
     name : str
-        The last part of the path.
+        The last component of the path.
     run, subrun : int or None
-        Their numbers.
+        Numbers of run and subrun.
     is_events : bool
-        Are its events to be counted? Not those that a datacheck tells again.
+        Whether its events count: those of a datacheck are in the DL1 file as well.
     size_bytes : int or None
-        Its size.
+        Size of the file.
     proof : str
-        How it is known to be whole.
+        Algorithm and beginning of the checksum that it was verified against, or ``not verified``;
+        empty where the transfer failed, or the file was only inspected.
     moved_bytes : int
-        Bytes of it that went over the network.
+        Bytes of it that were transferred over the network.
     is_verified : bool
-        Does it agree with the storage's checksum?
+        Whether it agrees with the storage's checksum.
     is_failed : bool
-        Is it not in place, or damaged?
+        Whether it is not in place, or damaged.
     n_events : int or None
-        Events in it.
+        Number of events.
     n_events_by_type : dict of str to int
-        Likewise by type, where the file has it.
+        Number of events by type; empty where the file does not state types.
     time_first, time_last : datetime or None
-        Of its events.
+        UTC times of the first and the last event.
     duration_s, rate_hz : float or None
-        Of its events.
+        Time between both in seconds, and rate of events in Hz.
     verdict : str
-        A key of `SIGNS`.
+        Verdict of its checks, a key of `SIGNS`.
     remarks : tuple of str
-        What is not good.
+        A text for the error and each check that is not ok.
     """
 
     path: str
@@ -129,28 +132,30 @@ class Row:
 
 @dataclass
 class RunTotals:
-    """The files of one run, added up. Those without a run are together in one.
+    """Totals over the files of one run, or over all files without a run number.
 
     Attributes
     ----------
     run : int or None
-        Its number.
+        Number of the run.
     n_files, n_failed, n_verified : int
-        Files in all, those not in place or damaged, those that agree with the storage's checksum.
+        Numbers of files: all, those not in place or damaged, those that agree with the storage's
+        checksum.
     size_bytes, moved_bytes : int
-        Size of all files; bytes that went over the network.
+        Size of all files, and bytes transferred over the network.
     n_inspected : int
-        DL1 files whose events are counted below: subruns, or the whole where there are none.
+        Number of DL1 files whose events are counted: the subruns, or the merged file where there
+        are none.
     n_events : int
-        Events in these.
+        Number of events in the inspected files.
     n_events_by_type : dict of str to int
-        Likewise by type, where the files tell it.
+        Number of events by type, where the files state types.
     duration_s : float
-        Sum over these, in seconds.
+        Sum of the inspected files' durations, in seconds.
     time_first, time_last : datetime or None
-        Of the first and the last event in these.
+        UTC times of the first and the last event in the inspected files.
     verdicts : dict of str to int
-        Files of each verdict.
+        Number of files by verdict.
     """
 
     run: int | None
@@ -169,11 +174,11 @@ class RunTotals:
 
     @property
     def rate_hz(self) -> float | None:
-        """Events over `duration_s`, or None."""
+        """Mean rate of events in Hz; None without a duration."""
         return self.n_events / self.duration_s if self.duration_s else None
 
     def add(self, row: Row) -> None:
-        """Count one file."""
+        """Add a file to the totals, without its events."""
         self.n_files += 1
         self.n_failed += row.is_failed
         self.n_verified += row.is_verified
@@ -182,7 +187,7 @@ class RunTotals:
         self.verdicts[row.verdict] = self.verdicts.get(row.verdict, 0) + 1
 
     def add_events(self, row: Row) -> None:
-        """Count the events of one file."""
+        """Add the events of a file to the totals."""
         self.n_inspected += 1
         self.n_events += row.n_events or 0
         for kind, n_events in row.n_events_by_type.items():
@@ -196,20 +201,28 @@ class RunTotals:
 def rows_of_transfers(
     transfers: Iterable[Transfer], inspections: Mapping[str, Inspection]
 ) -> list[Row]:
-    """Return a row for each file of a night, with what is in it where that was looked at."""
+    """Return a row for each transferred file, with its contents where it was inspected.
+
+    Parameters
+    ----------
+    transfers : iterable of Transfer
+        The files of the night.
+    inspections : mapping of str to Inspection
+        Inspections by local path.
+    """
     return [_row(t.path, inspections.get(t.local), t) for t in transfers]
 
 
 def rows_of_inspections(inspections: Iterable[Inspection]) -> list[Row]:
-    """Return a row for each file that was looked into."""
-    return [_row(looked.file, looked, None) for looked in inspections]
+    """Return a row for each inspected file."""
+    return [_row(inspection.file, inspection, None) for inspection in inspections]
 
 
-def _row(path: str, looked: Inspection | None, transfer: Transfer | None) -> Row:
+def _row(path: str, inspection: Inspection | None, transfer: Transfer | None) -> Row:
     name = parse_name(path)
-    summary = looked.summary if looked else None
-    error = (transfer.error if transfer else None) or (looked.error if looked else None)
-    said = remarks(looked.checks) if looked else []
+    summary = inspection.summary if inspection else None
+    error = (transfer.error if transfer else None) or (inspection.error if inspection else None)
+    said = remarks(inspection.checks) if inspection else []
     if error and not any(error in one for one in said):
         said = [error, *said]
     size_bytes = transfer.size_bytes if transfer else summary.size_bytes if summary else None
@@ -231,17 +244,17 @@ def _row(path: str, looked: Inspection | None, transfer: Transfer | None) -> Row
         time_last=summary.time_last if summary else None,
         duration_s=summary.duration_s if summary else None,
         rate_hz=summary.rate_hz if summary else None,
-        verdict=_verdict(looked, transfer),
+        verdict=_verdict(inspection, transfer),
         remarks=tuple(said),
     )
 
 
-def _verdict(looked: Inspection | None, transfer: Transfer | None) -> str:
+def _verdict(inspection: Inspection | None, transfer: Transfer | None) -> str:
     if transfer is not None and transfer.error:
         return "failed"
-    if looked is not None and looked.error:
+    if inspection is not None and inspection.error:
         return "bad"
-    verdict = looked.verdict if looked else None
+    verdict = inspection.verdict if inspection else None
     return verdict if verdict in SIGNS and verdict else "not checked"
 
 
@@ -254,13 +267,16 @@ def _proof(transfer: Transfer) -> str:
 
 
 def totals_by_run(rows: Iterable[Row]) -> list[RunTotals]:
-    """Return the sums over the files of each run, in order; files without a run come last."""
+    """Return the totals of each run, by run number; those of files without a run come last.
+
+    Events are counted once: those of a merged file only where the run has no files of subruns.
+    """
     found: dict[int | None, RunTotals] = {}
     rows = list(rows)
-    in_parts = {row.run for row in rows if row.is_events and row.subrun is not None}
+    runs_in_subruns = {row.run for row in rows if row.is_events and row.subrun is not None}
     for row in rows:
         run = found.setdefault(row.run, RunTotals(row.run))
         run.add(row)
-        if row.is_events and (row.subrun is not None or row.run not in in_parts):
+        if row.is_events and (row.subrun is not None or row.run not in runs_in_subruns):
             run.add_events(row)
     return [found[run] for run in sorted(found, key=lambda r: (r is None, r or 0))]

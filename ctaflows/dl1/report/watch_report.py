@@ -1,4 +1,4 @@
-"""What a watch of a night came to: what arrived meanwhile, and how the night stands."""
+"""The report of a watch of a night: the files that arrived, and the state of the night."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class WatchReport:
     Attributes
     ----------
     night : NightReport
-        What arrived in this run, and what the night lacks at the door; its path is empty as long
-        as there is no such night.
+        The files that arrived in this flow run, and the files that the night lacks on the storage.
+        Its path is empty as long as the night is not on the storage.
     n_looks : int
-        How often the door was looked at in this run.
+        Number of times the night was listed in this flow run.
     n_done : int
-        Files of the night that have arrived, in this run and earlier ones.
+        Number of files of the night that have arrived, in this flow run and earlier ones.
     is_complete : bool
-        Is nothing more to be expected?
+        Whether no more files are expected.
     """
 
     night: NightReport
@@ -46,19 +46,19 @@ class WatchReport:
 
     @classmethod
     def begun(cls, date: str, folder: Path, manifest: Path) -> Self:
-        """Make the report of a watch that has seen nothing yet.
+        """Return the report of a watch that has not listed the night yet.
 
         Parameters
         ----------
         date : str
-            ``YYYYMMDD``.
+            Date of the night, ``YYYYMMDD``.
         folder, manifest : Path
-            The night's folder here, and where the proof of each file stands.
+            The night's local folder, and the manifest with the checksum of each file.
         """
         return cls(NightReport(date, None, "", str(folder), str(manifest), is_open=True))
 
     def after_look(self) -> WatchReport:
-        """Count a look at the door."""
+        """Return the report with one more listing of the night counted."""
         return replace(self, n_looks=self.n_looks + 1)
 
     def having(
@@ -69,26 +69,29 @@ class WatchReport:
         gaps: Gaps,
         **about: Any,
     ) -> WatchReport:
-        """Take in what a look has brought; what failed before and came now has not failed.
+        """Return the report with the files of one look added.
+
+        A file's new transfer replaces its earlier one, which may have failed.
 
         Parameters
         ----------
-        transfers, inspections
-            Of the files that were ready.
+        transfers, inspections : iterable of Transfer, iterable of Inspection
+            Those of the files that were ready.
         gaps : Gaps
-            What the night lacks, and which files are waited for.
+            Files that the night lacks, and those that are still growing.
         **about : Any
-            ``path``, ``version`` and ``versions`` of the night, ``n_done``, ``is_complete``.
+            ``path`` and ``version`` of the night, which are required, and ``versions``, ``n_done``
+            and ``is_complete``.
         """
-        moved = {t.path: t for t in (*self.night.transfers, *transfers)}
-        looked = CachedInspection([*self.night.inspections.values(), *inspections])
+        by_path = {t.path: t for t in (*self.night.transfers, *transfers)}
+        by_file = CachedInspection([*self.night.inspections.values(), *inspections])
         night = replace(
             self.night,
             path=about.pop("path"),
             version=about.pop("version"),
             versions=about.pop("versions", {}),
-            transfers=OpaqueSequence(moved.values()),
-            inspections=looked,
+            transfers=OpaqueSequence(by_path.values()),
+            inspections=by_file,
             gaps=gaps,
             is_open=not about.get("is_complete", self.is_complete),
         )
@@ -96,12 +99,12 @@ class WatchReport:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """What went wrong, a line for each file."""
+        """A line for each file that failed: its path and the error."""
         return self.night.failed
 
     @property
     def state(self) -> str:
-        """``absent``, ``growing``, ``incomplete``, ``open`` (it may go on) or ``complete``."""
+        """``absent``, ``growing``, ``incomplete``, ``open`` (more may come) or ``complete``."""
         if not self.night.path:
             return "absent"
         if self.is_complete:
@@ -111,12 +114,12 @@ class WatchReport:
         return "incomplete" if self.night.gaps.is_incomplete or self.failed else "open"
 
     def records(self) -> list[dict[str, Any]]:
-        """Give one JSON-ready record for each file that arrived, or failed to."""
+        """Return a JSON-ready record for each file that arrived or failed."""
         return self.night.records()
 
-    # by hand: the state is worked out, and the night's keys are among its own
+    # not a Record: the state is a property, and the night's keys are merged into the report's own
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it ready for JSON."""
+        """Return the report ready for JSON."""
         return {
             "state": self.state,
             "n_looks": self.n_looks,
@@ -126,7 +129,7 @@ class WatchReport:
         }
 
     def verdict(self) -> str:
-        """Say in one line how the night stands."""
+        """Return a line with the state and the numbers of files."""
         looks = "1 look" if self.n_looks == 1 else f"{self.n_looks} looks"
         name = f"night {self.night.name}"
         if self.state == "absent":

@@ -1,13 +1,13 @@
-"""File names of DL1 data and its companions: telescope, run and subrun, and what users say of them.
+"""File names of DL1 data and related files, and the dates, runs and subruns that users ask for.
 
 The names are those that lstchain, lstosa and ctapipe write::
 
     dl1_LST-1.Run11111.0000.h5              one subrun
     dl1_LST-1.Run11111.h5                   the merged run, no subrun
-    datacheck_dl1_LST-1.Run11111.0000.h5    check quantities of a subrun, also .pdf
+    datacheck_dl1_LST-1.Run11111.0000.h5    quantities of a subrun for checks, also .pdf
     muons_LST-1.Run11111.0000.fits          muon rings
     interleaved_LST-1.Run11111.0000.h5      calibration events between the cosmics
-    dl1_LST-1.1.Run01971.0023.fits.h5       before 2021, with the stream's number
+    dl1_LST-1.1.Run01971.0023.fits.h5       before 2021, with the number of the stream
     ctapipe_LST-1.Run18000.0000.dl1.h5      ctapipe-process
     LST-1.1.Run02008.0000.fits.fz           raw data
 """
@@ -21,8 +21,8 @@ from typing import Self
 
 from ctaflows.errors import UsageError
 
-# lstchain's own DL1_RE reads the merged run 18000 as run 180, subrun 0. Hence the fixed digits
-# (runs have 5, subruns 4, padded with zeros), and no digit right after them.
+# lstchain's DL1_RE takes the merged run 18000 for run 180, subrun 0. Hence at least 5 digits for a
+# run and 4 for a subrun, as lstchain writes them (padded with zeros).
 _NAME = re.compile(
     r"(?:(?P<prefix>dl1|dl2|datacheck_dl1|muons|interleaved|ctapipe)_)?"
     r"LST-(?P<telescope>[0-9]{1,3})(?:\.(?P<stream>[0-9]{1,3}))?"
@@ -34,30 +34,31 @@ _KIND_OF_PREFIX = {None: "raw", "datacheck_dl1": "datacheck", "ctapipe": "dl1"}
 _PREFIX_OF_KIND = {"raw": "", "datacheck": "datacheck_dl1_"}
 _DATE = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
 _RANGE = re.compile(r"([0-9]{1,18})(?:\s*-\s*([0-9]{1,18}))?")
-#: The site's time: the telescopes stand on La Palma.
+#: Time zone of the telescopes, on La Palma.
 _SITE = "Atlantic/Canary"
-#: What a schedule says for a date.
+#: Accepted in place of a date, for deployments on a schedule.
 LAST_NIGHT = "last-night"
 
 
 @dataclass(frozen=True, slots=True)
 class DL1Name:
-    """What a file's name says.
+    """The parts of a file name.
 
     Attributes
     ----------
     kind : str
-        ``dl1``, ``dl2``, ``datacheck``, ``muons``, ``interleaved``, or ``raw`` without a prefix.
+        ``dl1``, ``dl2``, ``datacheck``, ``muons``, ``interleaved``, or ``raw`` for names without a
+        prefix.
     telescope : int
-        Number of the telescope, the 1 in LST-1.
+        Number of the telescope, such as 1 for LST-1.
     stream : int or None
         Number of the camera server's stream, in raw data and in names before 2021.
     run : int
         Number of the run.
     subrun : int or None
-        Number of the subrun; None for a file that holds a whole run.
+        Number of the subrun; None for a file of a whole run.
     extension : str
-        Without the leading dot: ``h5``, ``fits``, ``fits.fz``, ``pdf`` …
+        Extension without the leading dot, such as ``h5``, ``fits``, ``fits.fz`` or ``pdf``.
     """
 
     kind: str
@@ -75,17 +76,17 @@ class DL1Name:
 
 
 def parse_name(name_or_path: str) -> DL1Name | None:
-    """Read a file's name.
+    """Return the parts of a file's name.
 
     Parameters
     ----------
     name_or_path : str
-        A name, or a path of which the last part counts.
+        A name, or a path with ``/``, of which the last component is taken.
 
     Returns
     -------
     DL1Name or None
-        None when the name is none of the known ones.
+        None where the name has none of the known forms.
     """
     match = _NAME.fullmatch(name_or_path.rpartition("/")[2])
     if match is None:
@@ -102,7 +103,7 @@ def parse_name(name_or_path: str) -> DL1Name | None:
 
 
 def parse_date(text: str) -> dt.date:
-    """Read the date of a night, the day before midnight.
+    """Return the date of a night: that of its evening.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def parse_date(text: str) -> dt.date:
     Raises
     ------
     UsageError
-        When the text is no date.
+        The text is not a date.
     """
     hint = "Write the date of the evening as 20241114 or 2024-11-14."
     match = _DATE.fullmatch(text.strip())
@@ -130,14 +131,14 @@ def parse_date(text: str) -> dt.date:
 
 
 def last_night(now: dt.datetime) -> dt.date:
-    """Say which night was the last: that of yesterday's evening, by the calendar at the site.
+    """Return the date of the last night: yesterday, by the calendar at the site.
 
-    After midnight that is the night which is still going on.
+    Between midnight and morning that is the night that is still going on.
 
     Parameters
     ----------
     now : datetime
-        The present, aware.
+        The present time, aware.
 
     Returns
     -------
@@ -150,14 +151,14 @@ def last_night(now: dt.datetime) -> dt.date:
 
 
 def night_date(text: str, now: dt.datetime) -> str:
-    """Read the date of a night as people and schedules give it.
+    """Return the date of a night that is given as a date or as ``last-night``.
 
     Parameters
     ----------
     text : str
         ``last-night``, ``20241114`` or ``2024-11-14``.
     now : datetime
-        The present, aware.
+        The present time, aware.
 
     Returns
     -------
@@ -167,7 +168,7 @@ def night_date(text: str, now: dt.datetime) -> str:
     Raises
     ------
     UsageError
-        When the text is no date.
+        The text is none of these.
     """
     is_last = text.strip().lower() == LAST_NIGHT
     return f"{last_night(now) if is_last else parse_date(text):%Y%m%d}"
@@ -175,20 +176,20 @@ def night_date(text: str, now: dt.datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A set of run or subrun numbers, kept as ranges: ``11111 in numbers``.
+    """A set of run or subrun numbers, kept as ranges; it supports ``11111 in numbers``.
 
     Attributes
     ----------
     ranges : tuple of (int, int) or None
-        First and last number of each range, both in it, in ascending order and without overlap.
-        None for every number, also for "no number" (the subrun of a merged run).
+        First and last number of each range, both included, in ascending order and without overlap.
+        None (the default) for every number, including None, the subrun number of a merged run.
     """
 
     ranges: tuple[tuple[int, int], ...] | None = None
 
     @classmethod
     def of(cls, ranges: list[tuple[int, int]]) -> Self:
-        """Make the set from ranges in any order."""
+        """Return the set of the numbers in these ranges (first, last), which may overlap."""
         merged: list[tuple[int, int]] = []
         for first, last in sorted(ranges):
             if merged and first <= merged[-1][1] + 1:
@@ -199,7 +200,7 @@ class Numbers:
 
     @property
     def is_all(self) -> bool:
-        """Is every number in the set?"""
+        """Whether every number is in the set."""
         return self.ranges is None
 
     def __contains__(self, number: int | None) -> bool:
@@ -214,22 +215,22 @@ class Numbers:
 
 
 def parse_numbers(text: str | None) -> Numbers:
-    """Read numbers and ranges of numbers.
+    """Return the set of numbers in a list of numbers and ranges.
 
     Parameters
     ----------
     text : str or None
-        ``11111,11113``, ``100-120,130``; None means every number.
+        Such as ``11111,11113`` or ``100-120,130``; None means every number.
 
     Returns
     -------
     Numbers
-        The set of these numbers.
+        The set.
 
     Raises
     ------
     UsageError
-        When a part is no number, is negative, or runs backwards.
+        A part is not a number or a range, or the end of a range is before its begin.
     """
     if text is None:
         return Numbers()

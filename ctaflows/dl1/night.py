@@ -1,4 +1,4 @@
-"""A night as a unit: which files belong to it, which are wanted, what is missing. Pure."""
+"""A night of DL1 data: its files and versions, the wanted ones, and what is missing. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     _Run = tuple[int, int]  # telescope, run
 
-#: A file younger than this may still be written to.
+#: A file changed less than this many seconds ago may still be being written.
 GROWING_S = 600.0
-#: More gaps than this in one run are not gaps but a sparse numbering.
+#: With more missing numbers than this in a run, subruns are not numbered consecutively, and none is
+#: taken as missing.
 _MAX_GAPS = 10_000
-#: A release such as v0.10.4; before it come its candidates, v0.10.4rc1. lstosa added the version of
-#: the calibration in 2020 and 2021: v0.6.3_v05.
+#: Names of versions: a release such as v0.10.4, or a candidate such as v0.10.4rc1, which precedes
+#: it. In 2020 and 2021 lstosa appended the version of the calibration: v0.6.3_v05.
 _VERSION = re.compile(
     r"v(?P<release>[0-9]+(?:\.[0-9]+)*)(?:(?P<phase>a|b|rc|_v)(?P<number>[0-9]+))?"
 )
@@ -37,31 +38,31 @@ _DEFAULT_KINDS = ("dl1", "datacheck")
 
 @dataclass(frozen=True)
 class Night:
-    """The files of one night: those of one version, or each run's of its newest version.
+    """The files of one night: those of one version, or those of each run's newest version.
 
     Attributes
     ----------
     date : str
-        ``YYYYMMDD``, the evening's date.
+        Date of the evening, ``YYYYMMDD``.
     version : str or None
-        Such as ``v0.1``, the newest one of which there are files; None where the night is not
-        divided by version.
+        Such as ``v0.1``; of several versions with files in ``entries``, the newest. None where the
+        night's directory is not divided by version.
     path : str
-        The directory of that version; where files are of several, the one in which these lie.
+        Directory of that version; where files are of several versions, the directory above these.
     entries : tuple of Entry
         The files.
     versions : mapping of str to str
-        Directory of each version of which there are files, oldest first; empty unless there are
+        Directory of each version with files in ``entries``, oldest first; empty unless there are
         several.
     superseded : tuple of Night
-        All versions of the night, each with the files that are not among the entries; empty where
-        no other version was looked at.
+        All versions of the night, each with its files that are not in ``entries``; empty where no
+        other version was listed.
     only_older : mapping of (int, int or None) to str
-        Run and subrun (None: the run in one file) of which only a version older than the run's has
-        DL1 data, and that version.
+        Run and subrun (None: the merged run) with DL1 data in a version older than the run's only,
+        and that version.
     awaited : mapping of int to str
-        Runs that are being processed anew: a newer version than theirs, which is told, has files
-        of them (lstchain writes interleaved events and muons first), but no DL1 data yet.
+        Runs that are being reprocessed, and the newer version that has files of them, but no DL1
+        data yet (lstchain writes interleaved events and muons first).
     """
 
     date: str
@@ -75,24 +76,25 @@ class Night:
 
     @property
     def base(self) -> str:
-        """Directory that ``DEST/<date>`` stands for."""
+        """Remote directory whose local copy is ``DEST/<date>``."""
         return self.path.removesuffix(f"/{self.version}") if self.version else self.path
 
     def home(self, path: str) -> tuple[str | None, str]:
-        """Give the version that a file is of, and the directory of that version."""
+        """Return the version that a file belongs to, and the directory of that version."""
         return home(path, self.versions) or (self.version, self.path)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which files of a night are wanted.
+    """A selection of a night's files.
 
     Attributes
     ----------
     runs, subruns : Numbers
-        Sets of numbers.
+        Numbers of the wanted runs and subruns (default: all).
     include, exclude : tuple of str
-        Shell patterns as in `paths.selected`. Without include: DL1 files and their datacheck.
+        Shell patterns as in `paths.selected`. Without ``include``, DL1 files and their datacheck
+        files are wanted.
     """
 
     runs: Numbers = field(default_factory=Numbers)
@@ -103,22 +105,22 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Gaps(Record):
-    """What is not (yet) there.
+    """The wanted files of a night that are missing, incomplete or unknown.
 
     Attributes
     ----------
     missing : tuple of str
         Such as ``Run11111.0003`` or ``Run11115`` (the whole run).
     growing : tuple of str
-        Names of files that are still being written, or were a moment ago.
+        Names of files that are being written, or were less than 10 minutes ago.
     only_older : mapping of str to str
-        Those missing that a version older than the run's has, and that version.
+        Those in ``missing`` that a version older than the run's has, and that version.
     has_dl1 : bool
-        Has the night any DL1 file?
+        Whether the night has any DL1 file.
     awaited : mapping of str to str
         Runs of which a newer version has files, but no DL1 data yet, and that version.
     unknown : tuple of str
-        What the door names without describing it: path and what it said.
+        Entries that the door lists without properties: the path, and the door's error.
     """
 
     missing: tuple[str, ...] = ()
@@ -130,29 +132,34 @@ class Gaps(Record):
 
     @property
     def is_incomplete(self) -> bool:
-        """Is something not there, or not known to be? What is growing is."""
+        """Whether files are missing, awaited or unknown. Growing files do not count."""
         return bool(self.missing or self.awaited or self.unknown) or not self.has_dl1
 
 
 def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]:
-    """Fill in where a night lies.
+    """Return the remote directory of a night.
 
     Parameters
     ----------
     pattern : str
-        ``Settings.night_path``.
+        The setting ``night_path``, such as ``cta/DL1/{date}/{version}``.
     day : date
-        The evening's date.
+        Date of the evening.
     version : str
         A version, or ``latest``.
 
     Returns
     -------
     path : str
-        Directory of the night; with ``latest``, the directory in which versions are to be looked
-        for.
+        Directory of the night; with ``latest``, the directory of the versions.
     rest : str or None
-        With ``latest``, what of the pattern comes below the version; else None.
+        With ``latest``, the part of the pattern below the version; None otherwise, and where the
+        pattern has no version.
+
+    Raises
+    ------
+    UsageError
+        The pattern is not valid.
     """
     try:
         if version != "latest" or "{version}" not in pattern:
@@ -170,17 +177,17 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
 
 
 def is_version(name: str) -> bool:
-    """Is a directory's name that of a version? v0.1 is one; v0.11_test is no release."""
+    """Whether a directory's name is that of a version: v0.1 is, v0.11_test is not."""
     return _VERSION.fullmatch(name) is not None
 
 
 def is_unreleased(name: str) -> bool:
-    """Is a directory's name like that of a version, such as v0.11_test, without being one?"""
+    """Whether a directory's name looks like a version, but is not one, such as v0.11_test."""
     return re.match("v[0-9]", name) is not None and not is_version(name)
 
 
 def version_order(name: str) -> tuple[list[int], int, int, str]:
-    """Give the key by which versions are sorted: v0.10 is above v0.9, v0.1 above v0.1rc1."""
+    """Return a sort key for versions: v0.10 is above v0.9, v0.1 above v0.1rc1."""
     match = _VERSION.fullmatch(name)
     if match is None:
         return ([], 0, 0, name)
@@ -189,36 +196,44 @@ def version_order(name: str) -> tuple[list[int], int, int, str]:
 
 
 def latest(names: Iterable[str]) -> str | None:
-    """Choose the highest version among names of directories, or None."""
+    """Return the highest version among names of directories; None where there is no version."""
     return max(filter(is_version, names), key=version_order, default=None)
 
 
 def home(path: str, versions: Mapping[str, str]) -> tuple[str, str] | None:
-    """Give the version that a file is of, and its directory; None if it is of none of these."""
+    """Return the version that a file belongs to, and its directory; None where it is in none.
+
+    Parameters
+    ----------
+    path : str
+        Remote path of the file.
+    versions : mapping of str to str
+        Directories by version.
+    """
     return next(((v, d) for v, d in versions.items() if path.startswith(f"{d}/")), None)
 
 
 def versions_used(version: str | None, versions: Iterable[str]) -> tuple[str, ...]:
-    """Give the versions of which there are files: several, or the one there is, or none."""
+    """Return the versions with files: several, or the single one, or none."""
     return tuple(versions) or ((version,) if version else ())
 
 
 def night_name(date: str, versions: Iterable[str]) -> str:
-    """Name a night and the versions of which there are files, as in titles."""
+    """Return the name of a night for titles: its date, and the versions with files."""
     return f"{date} {', '.join(versions)}".rstrip()
 
 
 def current(night: Night, paths: Iterable[str]) -> list[str]:
-    """Leave out the files of runs that the night takes from another version.
+    """Return the paths without files of runs that the night takes from another version.
 
     Parameters
     ----------
     night : Night
-        As it is now.
+        The night as it is now.
     paths : iterable of str
-        Files below it, that may have been shown at an earlier look only.
+        Remote paths of files of the night, which may be from an earlier listing.
     """
-    homes = {
+    locations = {
         (name.telescope, name.run): night.home(entry.path)
         for entry in night.entries
         if (name := parse_name(entry.name))
@@ -226,14 +241,14 @@ def current(night: Night, paths: Iterable[str]) -> list[str]:
 
     def is_current(path: str) -> bool:
         name = parse_name(path)
-        there = homes.get((name.telescope, name.run)) if name else None
-        return there is None or path.startswith(f"{there[1]}/")
+        location = locations.get((name.telescope, name.run)) if name else None
+        return location is None or path.startswith(f"{location[1]}/")
 
     return list(filter(is_current, paths))
 
 
 def select(night: Night, wanted: Wanted) -> list[Entry]:
-    """Choose the files that are wanted: data first, each kind in the order of run and subrun."""
+    """Return the wanted files: DL1 files first, each kind in the order of run and subrun."""
     chosen = []
     for entry in night.entries:
         name = parse_name(entry.name)
@@ -265,25 +280,29 @@ def _is_wanted(relative: str, name: DL1Name | None, wanted: Wanted) -> bool:
 
 
 def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
-    """Say which of the wanted subruns are missing, and which files are still growing.
+    """Return the wanted subruns that are missing, and the DL1 files that are still growing.
+
+    Missing are runs and subruns that were asked for by number; if no subruns were, all that are
+    below the run's highest subrun, or in an older version only.
 
     Parameters
     ----------
     night : Night
         All files of the night.
     wanted : Wanted
-        Runs and subruns asked for; its patterns do not count here.
+        Runs and subruns asked for. Of its patterns only ``exclude`` is used, for entries that the
+        door lists without properties.
     now : datetime
-        The present, aware.
+        The present time, aware.
     """
     present: dict[int, set[int]] = {}
-    whole_runs: set[int] = set()
+    merged_runs: set[int] = set()
     growing = []
     unknown = []
     has_dl1 = False
     for entry in night.entries:
         name = parse_name(entry.name)
-        if said := _unseen(entry, name, night, wanted):
+        if said := _unknown_reason(entry, name, night, wanted):
             unknown.append(f"{entry.path}: {said}")
         if name is None or name.kind != "dl1":
             continue
@@ -291,12 +310,12 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         if name.run not in wanted.runs:
             continue
         if name.subrun is None:
-            whole_runs.add(name.run)
+            merged_runs.add(name.run)
         else:
             present.setdefault(name.run, set()).add(name.subrun)
         if name.subrun in wanted.subruns and is_growing(entry, now):
             growing.append(entry.name)
-    missing = [f"Run{r:05d}" for r in _explicit(wanted.runs) if r not in {*present, *whole_runs}]
+    missing = [f"Run{r:05d}" for r in _explicit(wanted.runs) if r not in {*present, *merged_runs}]
     for run, subruns in sorted(present.items()):
         expected = _explicit(wanted.subruns)
         if not expected and max(subruns) < len(subruns) + _MAX_GAPS:
@@ -304,8 +323,8 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         older = {s for r, s in night.only_older if r == run and s in wanted.subruns}
         if None in older:
             missing.append(subrun_name(run, None))
-        there_should_be = {*expected, *(s for s in older if s is not None)}
-        missing += [subrun_name(run, subrun) for subrun in sorted(there_should_be - subruns)]
+        all_expected = {*expected, *(s for s in older if s is not None)}
+        missing += [subrun_name(run, subrun) for subrun in sorted(all_expected - subruns)]
     only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
     return Gaps(
         tuple(missing),
@@ -317,8 +336,8 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     )
 
 
-def _unseen(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) -> str | None:
-    """Say why nobody knows what is there, of what may be wanted; None where that is known."""
+def _unknown_reason(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) -> str | None:
+    """Return why an entry that may be or hide wanted files is unknown; None where it is known."""
     if not may_hide_files(entry) or (name and name.run not in wanted.runs):
         return None
     relative = entry.path.removeprefix(night.home(entry.path)[1].rstrip("/") + "/")
@@ -328,26 +347,32 @@ def _unseen(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) ->
 
 
 def subrun_name(run: int, subrun: int | None) -> str:
-    """Name a subrun, or a run in one file, as in what is missing."""
+    """Return the name of a subrun, ``Run11111.0003``, or of a whole run, ``Run11111``."""
     return f"Run{run:05d}" + ("" if subrun is None else f".{subrun:04d}")
 
 
 def runs(entries: Sequence[Entry]) -> list[int]:
-    """Give the numbers of the runs there are."""
+    """Return the numbers of the runs that the files belong to, in order."""
     return sorted({name.run for e in entries if (name := parse_name(e.name))})
 
 
 def is_growing(entry: Entry, now: datetime) -> bool:
-    """Is a file still written to, or was it a moment ago?"""
+    """Whether a file is being written, or was less than 10 minutes ago.
+
+    A file without a size is still being uploaded.
+    """
     if entry.error is not None:
-        return False  # nothing is known of it
+        return False  # the door lists it without properties
     if entry.size_bytes is None:
         return True
     return entry.mtime is not None and (now - entry.mtime).total_seconds() < GROWING_S
 
 
 def _explicit(numbers: Numbers) -> list[int]:
-    """Give the numbers that were named one by one or in ranges short enough to be meant so."""
+    """Return the numbers asked for singly or in ranges of up to 10,000: all of these are expected.
+
+    A longer range, such as 11000-99999, is a filter.
+    """
     found: list[int] = []
     for first, last in numbers.ranges or ():
         if last - first < _MAX_GAPS:
@@ -355,54 +380,52 @@ def _explicit(numbers: Numbers) -> list[int]:
     return found
 
 
-# -- of each run the newest version ----------------------------------------------------------------
+# -- the newest version of each run ----------------------------------------------------------------
 #
-# Which files make up a night of which there are several versions: of each run the newest. Pure.
-#
-# Reprocessing touches single runs, and takes its time: a new version may hold one run of a night,
-# or the files that are made before DL1 data are.
+# Runs are reprocessed one by one, which takes time: a new version may hold one run of a night only,
+# or only the files that are made before DL1 data.
 
 
 def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
-    """Put a night together, each run from the newest version that has DL1 files of it.
+    """Return a night with each run's files from the newest version that has DL1 files of the run.
 
-    All files of a run are of that one version, so that no run is mixed. A run without DL1 files is
-    taken from the newest version that has files of it. A file of no run is taken from the newest
-    version that has it, of those from which runs are taken. What a version holds that can't be
-    described is part of the night: it may be the newest data.
+    All files of a run are of that one version. A run without DL1 files is taken from the newest
+    version with files of it. A file without a run number is taken from the newest version that has
+    it, among those from which runs are taken. Entries that the door lists without properties are
+    always part of the night, since they may be the newest data.
 
     Parameters
     ----------
     versions : sequence of Night
-        Each version with all its files, one at least, in any order.
+        The versions in any order, at least one, each with all its files.
     above : str
-        Directory that stands for the night where files are of several versions.
+        Directory above the versions, the path of a night with files of several versions.
 
     Returns
     -------
     Night
-        Without files if no version has any: the newest one.
+        Where no version has files, the newest version.
     """
     newest_first = sorted(versions, key=lambda n: version_order(n.version or ""), reverse=True)
     named = [[(e, parse_name(e.name)) for e in night.entries] for night in newest_first]
     data = [_subruns(files) for files in named]
-    homes = _homes(named, data)
+    rank_of = _ranks(named, data)
     others: dict[str, int] = {}
-    for place in sorted(set(homes.values())) or range(len(newest_first)):
-        for entry, name in named[place]:
+    for rank in sorted(set(rank_of.values())) or range(len(newest_first)):
+        for entry, name in named[rank]:
             if name is None:
-                others.setdefault(_below(newest_first[place], entry), place)
+                others.setdefault(_below(newest_first[rank], entry), rank)
 
-    taken, left = [], []
-    for place, night in enumerate(newest_first):
-        mine: list[Entry] = []
-        rest: list[Entry] = []
-        for entry, name in named[place]:
-            home = homes[name.telescope, name.run] if name else others.get(_below(night, entry))
-            is_mine = home == place or (name is None and may_hide_files(entry))
-            (mine if is_mine else rest).append(entry)
-        taken.append(replace(night, entries=tuple(mine)))
-        left.append(replace(night, entries=tuple(rest)))
+    taken, superseded = [], []
+    for rank, night in enumerate(newest_first):
+        kept: list[Entry] = []
+        left_out: list[Entry] = []
+        for entry, name in named[rank]:
+            chosen = rank_of[name.telescope, name.run] if name else others.get(_below(night, entry))
+            is_kept = chosen == rank or (name is None and may_hide_files(entry))
+            (kept if is_kept else left_out).append(entry)
+        taken.append(replace(night, entries=tuple(kept)))
+        superseded.append(replace(night, entries=tuple(left_out)))
     used = [night for night in taken if night.entries] or taken[:1]
     return Night(
         used[0].date,
@@ -410,62 +433,62 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         used[0].path if len(used) == 1 else above,
         tuple(e for night in reversed(used) for e in night.entries),
         versions={n.version or "": n.path for n in reversed(used)} if len(used) > 1 else {},
-        superseded=tuple(left),
-        only_older=_only_older(newest_first, data, homes),
-        awaited=_awaited(newest_first, named, homes),
+        superseded=tuple(superseded),
+        only_older=_only_older(newest_first, data, rank_of),
+        awaited=_awaited(newest_first, named, rank_of),
     )
 
 
-def _homes(
+def _ranks(
     named: Sequence[Iterable[tuple[Entry, DL1Name | None]]], data: Sequence[Iterable[_Run]]
 ) -> dict[_Run, int]:
-    """Give the place of each run's version among the versions, of which the newest is the first."""
-    homes: dict[_Run, int] = {}
-    for place, runs in enumerate(data):
+    """Return the rank of each run's version among the versions; 0 is the newest."""
+    rank_of: dict[_Run, int] = {}
+    for rank, runs in enumerate(data):
         for run in runs:
-            homes.setdefault(run, place)
-    for place, files in enumerate(named):
+            rank_of.setdefault(run, rank)
+    for rank, files in enumerate(named):
         for _, name in files:
             if name is not None:
-                homes.setdefault((name.telescope, name.run), place)
-    return homes
+                rank_of.setdefault((name.telescope, name.run), rank)
+    return rank_of
 
 
 def _awaited(
     newest_first: Sequence[Night],
     named: Sequence[Iterable[tuple[Entry, DL1Name | None]]],
-    homes: Mapping[_Run, int],
+    rank_of: Mapping[_Run, int],
 ) -> dict[int, str]:
-    """Find runs of which a newer version than theirs has files, and that version."""
+    """Return the runs of which a newer version than theirs has files, and that version."""
     found: dict[int, str] = {}
-    for place, files in enumerate(named):
+    for rank, files in enumerate(named):
         for _, name in files:
-            if name is not None and place < homes[name.telescope, name.run]:
-                found.setdefault(name.run, newest_first[place].version or "")
+            if name is not None and rank < rank_of[name.telescope, name.run]:
+                found.setdefault(name.run, newest_first[rank].version or "")
     return dict(sorted(found.items()))
 
 
 def _only_older(
     newest_first: Sequence[Night],
     data: Sequence[Mapping[_Run, set[int | None]]],
-    homes: Mapping[_Run, int],
+    rank_of: Mapping[_Run, int],
 ) -> dict[tuple[int, int | None], str]:
-    """Find subruns that a run's version lacks, and the newest of the older ones that have them."""
+    """Return the subruns that a run's version lacks, and the newest older version with each."""
     found: dict[tuple[int, int | None], str] = {}
-    for run, place in homes.items():
-        here = data[place].get(run, set())
-        if here <= {None}:
-            continue  # a file of the whole run lacks no subrun
-        for older in range(place + 1, len(newest_first)):
-            there = data[older].get(run, set())
-            # where only the file of the whole run is there nobody knows of which subruns it is
-            for subrun in there - here - (set() if there == {None} else {None}):
+    for run, rank in rank_of.items():
+        subruns = data[rank].get(run, set())
+        if subruns <= {None}:
+            continue  # a merged run lacks no subrun
+        for older in range(rank + 1, len(newest_first)):
+            in_older = data[older].get(run, set())
+            # where the older version has only a merged file, its subruns are unknown
+            for subrun in in_older - subruns - (set() if in_older == {None} else {None}):
                 found.setdefault((run[1], subrun), newest_first[older].version or "")
     return dict(sorted(found.items(), key=str))
 
 
 def _subruns(files: Iterable[tuple[Entry, DL1Name | None]]) -> dict[_Run, set[int | None]]:
-    """Give the runs of which there are DL1 files, and their subruns; None for the whole run."""
+    """Return the runs with DL1 files, and the subruns of these; None for a merged file."""
     found: dict[_Run, set[int | None]] = {}
     for _, name in files:
         if name is not None and name.kind == "dl1":

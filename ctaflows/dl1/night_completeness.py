@@ -1,4 +1,4 @@
-"""Is a night whole? All its files taken together: runs, gaps, growth, doubles, odd sizes. Pure."""
+"""Completeness of a night on the storage: runs, missing subruns, duplicates, outliers. Pure."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.night import Gaps
 
-#: More gaps than this in one run are not gaps but a sparse numbering.
+#: With more missing numbers than this in a run, subruns are not numbered consecutively.
 _MOST_SUBRUNS = 10_000
 
 
 @dataclass(frozen=True)
 class RunCompleteness(Record):
-    """One run of a night.
+    """Completeness of one run of a night.
 
     Attributes
     ----------
     run : int
-        Its number.
+        Number of the run.
     version : str or None
-        The version that it is taken from; None where the night is not divided by version, or
-        nothing of the run is there.
+        Version that the run is taken from; None where the night is not divided by version, or has
+        no files of the run.
     n_subruns : int
-        DL1 files of subruns that are there.
+        Number of subruns with a DL1 file.
     n_expected : int or None
-        How many the run summary tells; None without one.
+        Number of subruns in the run summary; None without one.
     missing : tuple of int
-        Subruns that are not there: below the last one that is, or below ``n_expected``, or there
-        in an older version only.
+        Subruns without a DL1 file that are below the highest one with a file, below
+        ``n_expected``, or in an older version only.
     growing : tuple of int
-        Subruns that are still written, or were a moment ago.
+        Subruns whose DL1 file is being written, or was less than 10 minutes ago.
     is_merged : bool
-        Is there a file of the whole run?
+        Whether there is a DL1 file of the whole run.
     n_datacheck : int
-        Subruns of which there is a datacheck, of their own or of the whole run.
+        Number of subruns with a datacheck, of their own or of the whole run.
     size_bytes : int
-        Of the DL1 files.
+        Total size of the DL1 files.
     last_change : datetime or None
-        Of the DL1 files.
+        Time of the last modification of a DL1 file.
     """
 
     run: int
@@ -83,45 +83,46 @@ class RunCompleteness(Record):
 
 @dataclass(frozen=True)
 class Completeness(Record):
-    """A night as a unit.
+    """Completeness of a night on the storage.
 
     Attributes
     ----------
     date : str
-        ``YYYYMMDD``.
+        Date of the evening, ``YYYYMMDD``.
     version : str or None
-        The version that was looked at; the newest one of which there are files.
+        Version of the night; of several, the newest with files.
     path : str
-        Where it lies.
+        Remote path of the night.
     looked_at : datetime
-        When.
+        Time at which it was assessed.
     verdict : str
-        ``growing`` while files are written, else ``incomplete`` where there is no DL1 file, or
-        something is missing, empty or without its counterpart, else ``complete``.
+        ``growing`` while files are being written; otherwise ``incomplete`` where there is no DL1
+        file, or a file is missing, unknown, empty or without its datacheck or data; otherwise
+        ``complete``.
     versions : tuple of str
-        All versions of the night that there are.
+        All versions of the night on the storage, oldest first.
     versions_used : tuple of str
-        Those of which there are files, oldest first.
+        Versions that the night's files are taken from, oldest first.
     versions_without_dl1 : tuple of str
-        Those that hold no DL1 file (yet).
+        Versions without a DL1 file (yet).
     n_files, size_bytes : int
-        All files that make up the night.
+        Number and total size of the night's files.
     runs : tuple of RunCompleteness
-        The runs, in order.
+        The runs, by number.
     missing, growing, only_older, has_dl1, awaited, unknown
-        As in `Gaps`, of data and datacheck.
+        As in `Gaps`; ``growing`` includes datacheck files.
     empty : tuple of str
-        Paths of files without a byte.
+        Paths of files of 0 bytes.
     data_without_datacheck, datacheck_without_data : tuple of str
-        Such as ``Run11111.0003``. The first one has none of versions without any datacheck.
+        Such as ``Run11111.0003``. The first leaves out versions without any datacheck.
     has_datacheck : bool
-        Has the night any?
+        Whether the night has any datacheck.
     doubles : tuple of Duplicate
-        Runs that are there more than once, in several versions or with several cleanings.
+        Runs with files in several versions, or with several cleanings.
     odd_sizes : tuple of SizeOutlier
-        Files of which the size is out of line; a run's last subrun may be small.
+        Files of unusual size. The last subrun of a run may be small.
     changes : Changes or None
-        What is different from the last look; None at the first one.
+        Changes since the last look; None at the first one.
     """
 
     date: str
@@ -151,22 +152,22 @@ class Completeness(Record):
 
     @property
     def name(self) -> str:
-        """The date, and the versions of which there are files."""
+        """The date, and the versions with files."""
         return night_name(self.date, self.versions_used)
 
     @property
     def n_subruns(self) -> int:
-        """DL1 files of subruns that are there."""
+        """Number of subruns with a DL1 file."""
         return sum(run.n_subruns for run in self.runs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the census as JSON-ready values; ``n_subruns`` is worked out."""
+        """Return JSON-ready values, with ``n_subruns``, which is computed."""
         return {**super().to_dict(), "n_subruns": self.n_subruns}
 
 
 @dataclass
 class _Run:
-    """The files of one run while they are gathered."""
+    """The files of one run, while they are collected."""
 
     subruns: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     merged: list[Entry] = field(default_factory=list)
@@ -186,44 +187,45 @@ def assess(
     expected: Mapping[int, int] | None = None,
     before: NightSnapshot | None = None,
 ) -> Completeness:
-    """Look at a night as a whole.
+    """Return the completeness of a night.
 
     Parameters
     ----------
     night : Night
-        All files that make up the night.
+        The night with all its files.
     now : datetime
-        The present, aware.
-    others : sequence of Night
-        Other versions of the night; of one that is in use, the files that are not.
+        The present time, aware.
+    others : sequence of Night, optional
+        Other versions of the night; of versions that files are taken from, the other files.
     expected : mapping of int to int, optional
-        Subruns of each run that was taken, as the night's run summary tells.
+        Number of subruns by run, from the night's run summary.
     before : NightSnapshot, optional
-        The last look.
+        Snapshot of the last look, to compare with. A file without a modification time that has
+        changed since counts as growing.
     """
     named = [(e, name) for e in night.entries if (name := parse_name(e.name))]
     found = _runs(night, named)
     changes = before.compare(night) if before else None
-    suspects = set(changes.changed) if changes else set()
+    changed_paths = set(changes.changed) if changes else set()
     base = night.path.rstrip("/") + "/"
     growing = [
         e
         for e, name in named
         if name.kind in ("dl1", "datacheck")
-        and (is_growing(e, now) or (e.mtime is None and e.path.removeprefix(base) in suspects))
+        and (is_growing(e, now) or (e.mtime is None and e.path.removeprefix(base) in changed_paths))
     ]
     numbers = sorted({*found, *(expected or {})})
     runs = tuple(
         _run(n, found.get(n, _Run()), expected, {e.path for e in growing}, night.only_older)
         for n in numbers
     )
-    lacking = gaps(night, Wanted(), now)
-    missing = _missing(lacking.missing, runs, expected)
+    found_gaps = gaps(night, Wanted(), now)
+    missing = _missing(found_gaps.missing, runs, expected)
     empty = tuple(e.path for e, _ in named if e.size_bytes == 0)
     checked = {run.version for run in found.values() if run.checked}
     unchecked, orphans = _unpaired(found, checked)
     versions = _with_dl1([night, *others])
-    is_incomplete = bool(missing or empty or unchecked or orphans) or lacking.is_incomplete
+    is_incomplete = bool(missing or empty or unchecked or orphans) or found_gaps.is_incomplete
     return Completeness(
         date=night.date,
         version=night.version,
@@ -242,10 +244,10 @@ def assess(
         data_without_datacheck=unchecked,
         datacheck_without_data=orphans,
         has_datacheck=bool(checked),
-        only_older=lacking.only_older,
-        has_dl1=lacking.has_dl1,
-        awaited=lacking.awaited,
-        unknown=lacking.unknown,
+        only_older=found_gaps.only_older,
+        has_dl1=found_gaps.has_dl1,
+        awaited=found_gaps.awaited,
+        unknown=found_gaps.unknown,
         doubles=duplicates_in([night, *others]),
         odd_sizes=size_outliers(named, {e.path for e in growing}),
         changes=changes,
@@ -253,7 +255,7 @@ def assess(
 
 
 def _with_dl1(nights: Iterable[Night]) -> dict[str, bool]:
-    """Say of each version, oldest first, whether there are DL1 files of it."""
+    """Return the versions, oldest first, each with whether it has DL1 files."""
     found: dict[str, bool] = {}
     for night in nights:
         if night.version:
@@ -287,13 +289,13 @@ def _run(
 ) -> RunCompleteness:
     n_expected = (expected or {}).get(number)
     older = {s for r, s in only_older if r == number and s is not None}
-    there_should_be = older.union(range(_span(run, n_expected)))
+    all_expected = older.union(range(_n_subruns(run, n_expected)))
     changes = [e.mtime for e in run.entries if e.mtime]
     return RunCompleteness(
         run=number,
         n_subruns=len(run.subruns),
         n_expected=n_expected,
-        missing=tuple(sorted(there_should_be - run.subruns.keys())),
+        missing=tuple(sorted(all_expected - run.subruns.keys())),
         growing=tuple(
             sorted(
                 s for s, entries in run.subruns.items() if any(e.path in growing for e in entries)
@@ -307,14 +309,14 @@ def _run(
     )
 
 
-def _span(run: _Run, n_expected: int | None) -> int:
-    """Give the number of subruns there should be; 0 for a run of which only the whole is there."""
+def _n_subruns(run: _Run, n_expected: int | None) -> int:
+    """Return the number of subruns that a run should have; 0 where it has only a merged file."""
     if not run.subruns:
         return 0 if run.merged else min(n_expected or 0, _MOST_SUBRUNS)
-    seen = max(run.subruns) + 1
-    if seen > len(run.subruns) + _MOST_SUBRUNS:
-        return 0  # a sparse numbering is no gap
-    return max(seen, min(n_expected or 0, _MOST_SUBRUNS))
+    n_numbered = max(run.subruns) + 1
+    if n_numbered > len(run.subruns) + _MOST_SUBRUNS:
+        return 0  # not numbered consecutively
+    return max(n_numbered, min(n_expected or 0, _MOST_SUBRUNS))
 
 
 def _missing(
@@ -322,7 +324,7 @@ def _missing(
     runs: Iterable[RunCompleteness],
     expected: Mapping[int, int] | None,
 ) -> tuple[str, ...]:
-    """Name what is missing by `gaps`, and what the run summary tells beyond."""
+    """Return the names of what is missing according to `gaps`, and to the run summary."""
     missing = list(missing_in_gaps)
     if expected is None:
         return tuple(missing)
@@ -339,7 +341,7 @@ def _missing(
 def _unpaired(
     runs: Mapping[int, _Run], checked: set[str | None]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name data without a datacheck, in versions that have any, and datacheck without data."""
+    """Return the names of data without datacheck, in versions with any, and of the converse."""
     unchecked, orphans = [], []
     for number, run in sorted(runs.items()):
         if run.version in checked and None not in run.checked:
@@ -358,31 +360,31 @@ def _names(run: int, subruns: Iterable[int | None]) -> list[str]:
 
 
 # -- duplicates and outliers -----------------------------------------------------------------------
-#
-# What is odd in a night: files that are there twice, and sizes out of line. Pure.
 
-#: A size is out of line when it is so many deviations, 1.4826 times the median of the absolute
-#: deviations, and so large a part of the median, away from the median.
+#: A size is an outlier where its distance from the median is more than 5 standard deviations, and
+#: more than a tenth of the median.
 _DEVIATIONS, _LEAST_PART = 5.0, 0.1
+#: Standard deviation of a normal distribution in units of the median absolute deviation.
 _MAD_TO_SIGMA = 1.4826
-#: Runs with fewer subruns are compared with those of the whole night, these if there are as many.
+#: Runs with fewer subruns are compared with all subruns of the night; with fewer than this in all,
+#: sizes are not compared.
 _FEW = 8
 
 
 @dataclass(frozen=True)
 class Duplicate(Record):
-    """Files of one run that are there more than once.
+    """Files of one run that are in several directories of a night.
 
     Attributes
     ----------
     kind : str
-        ``dl1``, ``datacheck`` …
+        Kind of the files, as in `DL1Name`: ``dl1``, ``datacheck`` …
     run : int
-        The run.
+        Number of the run.
     n_files : int
-        How many of its files are in more than one place.
+        Number of its files that are in several directories.
     places : tuple of str
-        Such as ``v0.1/tailcut84`` and ``v0.2/tailcut84``.
+        Version and directory of each, such as ``v0.1/tailcut84`` and ``v0.2/tailcut84``.
     """
 
     kind: str
@@ -393,14 +395,14 @@ class Duplicate(Record):
 
 @dataclass(frozen=True)
 class SizeOutlier(Record):
-    """A file whose size is out of line with those of its kind.
+    """A file whose size differs much from that of similar files.
 
     Attributes
     ----------
     path : str
-        The file.
+        Remote path of the file.
     size_bytes, median_bytes : int
-        Its size, and the median of those like it.
+        Size of the file, and median size of similar files.
     """
 
     path: str
@@ -409,7 +411,7 @@ class SizeOutlier(Record):
 
 
 def _place(night: Night, entry: Entry) -> str:
-    """Say in which version, and with which cleaning, a file is."""
+    """Return version and directory of a file, such as ``v0.1/tailcut84``."""
     version, directory = night.home(entry.path)
     below = entry.parent.removeprefix(directory.rstrip("/")).strip("/")
     parts = [version or "", *below.split("/")]
@@ -417,7 +419,7 @@ def _place(night: Night, entry: Entry) -> str:
 
 
 def duplicates_in(nights: Sequence[Night]) -> tuple[Duplicate, ...]:
-    """Find runs with files of the same name in several places of a night's versions."""
+    """Return the runs with files of the same name in several directories of a night's versions."""
     places: dict[tuple[str, int, str], set[str]] = defaultdict(set)
     for night in nights:
         for entry in night.entries:
@@ -437,22 +439,24 @@ def duplicates_in(nights: Sequence[Night]) -> tuple[Duplicate, ...]:
 def size_outliers(
     named: Sequence[tuple[Entry, DL1Name]], growing: set[str]
 ) -> tuple[SizeOutlier, ...]:
-    """Find files that are much smaller or larger than those like them.
+    """Return the files that are much smaller or larger than similar ones.
+
+    Similar are files of subruns with the same kind, extension and directory.
 
     Parameters
     ----------
     named : sequence of (Entry, DL1Name)
-        The files.
+        The files, with the parts of their names.
     growing : set of str
-        Paths of those that are still written, which do not count.
+        Paths of files that are being written; these are left out.
     """
-    alike: dict[tuple[str, str, str], list[_File]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[_File]] = defaultdict(list)
     for entry, name in named:
         if name.subrun is not None and entry.size_bytes and entry.path not in growing:
             key = name.kind, name.extension, entry.parent
-            alike[key].append((name.run, name.subrun, entry))
-    odd: list[SizeOutlier] = []
-    for group in alike.values():
+            groups[key].append((name.run, name.subrun, entry))
+    outliers: list[SizeOutlier] = []
+    for group in groups.values():
         last = {run: subrun for run, subrun, _ in sorted(group, key=lambda f: f[:2])}
         by_run: dict[int, list[_File]] = defaultdict(list)
         for file in group:
@@ -462,27 +466,27 @@ def size_outliers(
             if len(others) < _FEW:
                 continue
             sizes = [e.size_bytes or 0 for _, _, e in others]
-            odd.extend(_out_of_line(files, sizes, last[run]))
-    return tuple(sorted(odd, key=lambda o: o.path))
+            outliers.extend(_outliers(files, sizes, last[run]))
+    return tuple(sorted(outliers, key=lambda o: o.path))
 
 
-def _out_of_line(files: Iterable[_File], sizes: Sequence[int], last: int) -> Iterator[SizeOutlier]:
+def _outliers(files: Iterable[_File], sizes: Sequence[int], last: int) -> Iterator[SizeOutlier]:
     median = statistics.median(sizes)
     deviation = _MAD_TO_SIGMA * statistics.median(abs(s - median) for s in sizes)
     most = max(_DEVIATIONS * deviation, _LEAST_PART * median)
     for _, subrun, entry in files:
-        away = (entry.size_bytes or 0) - median
-        # the run ended in its last subrun, whenever that was
-        if abs(away) > most and not (away < 0 and subrun == last):
+        difference = (entry.size_bytes or 0) - median
+        # the last subrun of a run may be short
+        if abs(difference) > most and not (difference < 0 and subrun == last):
             yield SizeOutlier(entry.path, entry.size_bytes or 0, round(median))
 
 
-#: What is missing where nothing can be named.
+#: Listed as missing where a night has no DL1 file.
 NO_DL1 = "any DL1 file"
 
 
 def missing(what: Completeness | Gaps) -> list[str]:
-    """Name what is missing, with the version that has it, or will; nothing where nothing is."""
+    """Return what is missing of a night as text, with the version that has it, or will have it."""
     older = what.only_older
     named = [f"{name} (in {older[name]})" if name in older else name for name in what.missing]
     named += [f"{run} (not yet in {version})" for run, version in what.awaited.items()]
@@ -490,12 +494,17 @@ def missing(what: Completeness | Gaps) -> list[str]:
 
 
 def versions_text(runs: Iterable[tuple[str | None, int]]) -> str:
-    """Say of each version which runs are taken from it; empty unless they are several.
+    """Return the runs of each version as text; empty unless there are several versions.
 
     Parameters
     ----------
     runs : iterable of (str or None, int)
-        Version and run.
+        Version and run number.
+
+    Returns
+    -------
+    str
+        Such as ``v0.9 of runs 11111, 11112; v0.10 of run 11113``.
     """
     found: dict[str, set[int]] = {}
     for version, run in runs:

@@ -1,4 +1,4 @@
-"""What a night was like at the last look, kept in a file between looks."""
+"""Snapshots of a night's listing, kept in a file from one look at the night to the next."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ _MOST_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class NightSnapshot:
-    """One look at a night.
+    """The files of a night at one look.
 
     Attributes
     ----------
     looked_at : datetime
-        When.
+        Time of the look.
     verdict : str
-        One of `COMPLETE`, `GROWING`, `INCOMPLETE`.
+        Verdict on the night's completeness: `COMPLETE`, `GROWING` or `INCOMPLETE`.
     files : dict of str to list
-        Path below the night to size in bytes, time of last change as text, and ETag.
+        Size in bytes, modification time as text and ETag of each file, by path relative to the
+        night.
     """
 
     looked_at: datetime
@@ -45,11 +46,11 @@ class NightSnapshot:
 
     @classmethod
     def of(cls, night: Night, looked_at: datetime, verdict: str) -> NightSnapshot:
-        """Make it from a night, when it was looked at and what was said of it."""
+        """Return the snapshot of a night, with the time of the look and the verdict."""
         return cls(looked_at, verdict, _files(night))
 
     def compare(self, night: Night) -> Changes:
-        """Say what is different now."""
+        """Return the changes from this snapshot to the night as it is now."""
         now = _files(night)
         return Changes(
             self.looked_at,
@@ -72,23 +73,23 @@ def _state(entry: Entry) -> list[Any]:
 
 
 def state_file(folder: Path, door_url: str, night: Night) -> Path:
-    """Say where the last look at a night is kept.
+    """Return the path of the file for a night's last snapshot.
 
     Parameters
     ----------
     folder : Path
         The folder of settings.
     door_url : str
-        The door.
+        URL of the door.
     night : Night
-        The night and version.
+        The night.
     """
     digest = hashlib.sha256(f"{door_url}\n{night.path}".encode()).hexdigest()[:12]
     return folder / "nights" / f"{night.date}-{digest}.json"
 
 
 def read_snapshot(file: Path) -> NightSnapshot | None:
-    """Read the last look; None where there is none, or what is there is damaged."""
+    """Return the snapshot in a file; None where there is no such file, or it is damaged."""
     try:
         if is_special(file):
             return None
@@ -99,23 +100,30 @@ def read_snapshot(file: Path) -> NightSnapshot | None:
         looked_at = utc_time(values["looked_at"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    is_whole = (
+    is_valid = (
         values.get("format") == _FORMAT
         and looked_at is not None
         and verdict in (COMPLETE, GROWING, INCOMPLETE)
         and isinstance(files, dict)
         and all(isinstance(state, list) for state in files.values())
     )
-    return NightSnapshot(looked_at, verdict, files) if is_whole and looked_at else None
+    return NightSnapshot(looked_at, verdict, files) if is_valid and looked_at else None
 
 
 def write_snapshot(file: Path, look: NightSnapshot) -> None:
-    """Replace the last look in one step.
+    """Write a snapshot, replacing the file atomically.
+
+    Parameters
+    ----------
+    file : Path
+        The file; its folder is created if need be.
+    look : NightSnapshot
+        The snapshot.
 
     Raises
     ------
     UsageError
-        It can't be written; the old one stands.
+        It can't be written; the old file is unchanged.
     """
     values = {
         "format": _FORMAT,
@@ -126,11 +134,11 @@ def write_snapshot(file: Path, look: NightSnapshot) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replaced(file) as stream:
-            # as escapes: names of files need not be valid UTF-8
+            # with escapes, since file names need not be valid UTF-8
             stream.write(json.dumps(values).encode("ascii"))
     except (OSError, UsageError) as why:
         raise UsageError(
-            "What was seen of the night can't be kept",
+            "The state of the night can't be kept",
             where=str(file),
             said=why.said if isinstance(why, UsageError) else why.strerror,
             hint="Name a file that you may write to, or none: --state FILE, --no-state.",
@@ -142,16 +150,17 @@ COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"
 
 @dataclass(frozen=True)
 class Changes(Record):
-    """What is different from the last look.
+    """Changes of a night since the last look.
 
     Attributes
     ----------
     since : datetime
-        When that was.
+        Time of the last look.
     verdict : str
-        What it said.
+        Verdict at the last look.
     new, gone, changed : tuple of str
-        Paths below the night; changed are those with another size, time or ETag.
+        Paths relative to the night; changed are files with another size, modification time or
+        ETag.
     """
 
     since: datetime
@@ -162,5 +171,5 @@ class Changes(Record):
 
     @property
     def is_none(self) -> bool:
-        """Is all as it was?"""
+        """Whether nothing has changed."""
         return not (self.new or self.gone or self.changed)

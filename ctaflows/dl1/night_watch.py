@@ -1,4 +1,7 @@
-"""Watching a night: which night, what is new and complete, when to look again. Pure."""
+"""Watch of a night: which files are new and complete, when to list it again, the state in between.
+
+A look is one listing of the night on the storage.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +28,32 @@ if TYPE_CHECKING:
 
 
 TONIGHT = "tonight"
-#: A door is not asked more often than this.
+#: Shortest time between two looks, in seconds.
 MIN_INTERVAL_S = 1.0
-#: Pauses differ by so much, lest many watches ask a door at the same moment.
+#: Pauses vary by this fraction, so that many watches do not ask a door at the same moment.
 _JITTER = 0.1
 
 
 def night_of(text: str, now: datetime) -> str:
-    """Read which night is meant.
+    """Return the date of a night that is given as a date or in words.
 
     Parameters
     ----------
     text : str
         ``20241114``, ``2024-11-14``, ``last-night`` (of yesterday's evening) or ``tonight`` (the
-        night that goes on, or in the afternoon the next one).
+        present night; from 12:00 UTC on, the next one).
     now : datetime
-        The present, aware.
+        The present time, aware.
 
     Returns
     -------
     str
-        The evening's date, ``YYYYMMDD``.
+        Date of the evening, ``YYYYMMDD``.
 
     Raises
     ------
     UsageError
-        It is none of these.
+        The text is none of these.
     """
     if text.strip().lower() == TONIGHT:
         return f"{now.astimezone(UTC) - timedelta(hours=12):%Y%m%d}"
@@ -63,14 +66,14 @@ def night_of(text: str, now: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WaitTimes:
-    """How long to wait before something counts as finished.
+    """Times without a change after which files and nights count as complete.
 
     Attributes
     ----------
     settle_s : float
-        A file is complete when it was not changed for so long.
+        Time for a file, in seconds.
     quiet_s : float
-        A night is complete when nothing came or changed for so long.
+        Time for a night, in seconds: no file was added or changed.
     """
 
     settle_s: float
@@ -79,18 +82,18 @@ class WaitTimes:
 
 @dataclass(frozen=True)
 class PollResult:
-    """What is to be done after a look.
+    """The wanted files of a night after a look, by what is to be done with them.
 
     Attributes
     ----------
     ready : tuple of Entry
-        Complete, and not dealt with yet.
+        Files that are complete and have not been processed yet.
     waiting : tuple of Entry
-        Still growing, or seen for the first time.
+        Files that are still growing, or were listed for the first time.
     n_done : int
-        Files that have been dealt with.
+        Number of files that have been processed.
     last_change : datetime or None
-        When the night changed last, as far as is known.
+        Time of the last known change of a wanted file; None where there are no files.
     """
 
     ready: tuple[Entry, ...] = ()
@@ -99,16 +102,19 @@ class PollResult:
     last_change: datetime | None = None
 
     def is_whole(self, is_incomplete: bool, now: datetime, patience: WaitTimes) -> bool:
-        """Is the night complete, so that nothing more is to be expected?
+        """Whether the night is complete, so that no more files are expected.
+
+        Nothing on the storage marks the end of a night: it is complete once no files are missing or
+        unfinished, and nothing has changed for ``quiet_s`` seconds.
 
         Parameters
         ----------
         is_incomplete : bool
-            Is something missing, or not known, as `night.Gaps` tells?
+            Whether files are missing or unknown, as in `night.Gaps`.
         now : datetime
-            The present, aware.
+            The present time, aware.
         patience : WaitTimes
-            A night has no end of its own: only silence tells.
+            Its ``quiet_s`` is used.
         """
         if self.last_change is None or self.ready or self.waiting or is_incomplete:
             return False
@@ -118,50 +124,50 @@ class PollResult:
 def poll(
     memory: WatchState, wanted: Sequence[Entry], now: datetime, patience: WaitTimes
 ) -> PollResult:
-    """Say which of the wanted files are to be dealt with now.
+    """Return the wanted files by what is to be done with them after a look.
 
     Parameters
     ----------
     memory : WatchState
-        With the present look taken in.
+        The state after the look.
     wanted : sequence of Entry
-        Files of the present look.
+        The wanted files, as listed in the look.
     now : datetime
-        The present, aware.
+        The present time, aware.
     patience : WaitTimes
-        How long a file must have been as it is.
+        Its ``settle_s`` is used.
     """
     ready: list[Entry] = []
     waiting: list[Entry] = []
     n_done = 0
     changes: list[datetime] = []
     for entry in wanted:
-        seen = memory.sightings[entry.path]
-        changes.append(seen.changed_at)
-        if seen.is_done:
+        history = memory.sightings[entry.path]
+        changes.append(history.changed_at)
+        if history.is_done:
             n_done += 1
         else:
-            (ready if seen.is_complete(now, patience.settle_s) else waiting).append(entry)
+            (ready if history.is_complete(now, patience.settle_s) else waiting).append(entry)
     return PollResult(tuple(ready), tuple(waiting), n_done, max(changes, default=None))
 
 
 @dataclass(frozen=True, slots=True)
 class PollSchedule:
-    """How often to look, and for how long.
+    """Interval and number of looks at a night.
 
     Attributes
     ----------
     interval_s : float
-        From the end of a look to the next one.
+        Time from the end of a look to the next one, in seconds; at least 1.
     deadline_s : float
-        From the first look to the last.
+        Longest time from the first look to the last, in seconds.
     polls : int or None
-        How many looks at most; None means as many as it takes.
+        Largest number of looks; None (the default) for no limit.
 
     Raises
     ------
     UsageError
-        A door would be asked without a pause, or never.
+        The interval is too short, the deadline negative, or the number of looks less than 1.
     """
 
     interval_s: float
@@ -169,7 +175,7 @@ class PollSchedule:
     polls: int | None = None
 
     def __post_init__(self) -> None:
-        # not (a >= b), since a value may be no number
+        # not (a >= b) rather than a < b, since a value may be NaN
         if not self.interval_s >= MIN_INTERVAL_S:
             raise UsageError(
                 f"A door can't be looked at every {self.interval_s:g} s",
@@ -186,18 +192,18 @@ class PollSchedule:
     def pause_s(
         self, n_looks: int, elapsed_s: float, chance: float, at_least_s: float = 0.0
     ) -> float | None:
-        """Say how long to wait for the next look, or None if this was the last one.
+        """Return the time until the next look in seconds, or None if this was the last one.
 
         Parameters
         ----------
         n_looks : int
-            Looks so far.
+            Number of looks so far.
         elapsed_s : float
-            Time since the first one.
+            Time since the first look, in seconds.
         chance : float
-            Any number from 0 to 1, by which pauses are made to differ.
-        at_least_s : float
-            What the door asked for, as by Retry-After.
+            A random number from 0 to 1, by which the pause varies by up to 10 %.
+        at_least_s : float, optional
+            Time that the door asked to wait, such as by Retry-After, in seconds (default: 0).
         """
         if elapsed_s >= self.deadline_s or (self.polls is not None and n_looks >= self.polls):
             return None
@@ -205,29 +211,27 @@ class PollSchedule:
         return min(max(pause, at_least_s, MIN_INTERVAL_S), self.deadline_s - elapsed_s)
 
 
-# -- what is remembered of a night's files ---------------------------------------------------------
-#
-# What was seen of a night's files at earlier looks, and is remembered for the next one. Pure.
+# -- state of a watch ------------------------------------------------------------------------------
 
 _FORMAT = {"format": 1}
-#: So many looks must show a file alike.
+#: A file is complete only after this many looks without a change.
 _LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FileHistory(Record):
-    """What was seen of one file at the door.
+    """The present state of one file on the storage, and since when it has it.
 
     Attributes
     ----------
-    size_bytes, mtime, etag
-        As the door told them at the last look.
+    size_bytes, mtime, etag : int or None, datetime or None, str or None
+        Properties of the file at the last look.
     since : datetime
-        The first look at which it was like this.
+        Time of the first look with these properties.
     n_looks : int
-        At how many looks it was like this.
+        Number of looks with these properties.
     is_done : bool
-        Has it been dealt with, as it is?
+        Whether the file was processed in this state.
     """
 
     size_bytes: int | None
@@ -239,137 +243,135 @@ class FileHistory(Record):
 
     @property
     def changed_at(self) -> datetime:
-        """The last change; a door whose clock is ahead is not believed."""
+        """Time of the last change; not after ``since``, in case the door's clock is ahead."""
         return self.since if self.mtime is None else min(self.mtime, self.since)
 
     def is_of(self, entry: Entry) -> bool:
-        """Is the file still as it was?"""
+        """Whether the file has the same properties as before."""
         then = (self.size_bytes, self.mtime, self.etag)
         return then == (entry.size_bytes, entry.mtime, entry.etag)
 
     def is_complete(self, now: datetime, settle_s: float) -> bool:
-        """Is the file no longer written to?
+        """Whether the file is complete.
 
-        Its size was the same at two looks, and its last change is ``settle_s`` seconds ago. A file
-        without a size is still being uploaded.
+        It is if it was the same at two looks, and its last change is at least ``settle_s`` seconds
+        ago. A file without a size is still being uploaded.
         """
         is_old = (now - self.changed_at).total_seconds() >= settle_s
         return self.size_bytes is not None and self.n_looks >= _LOOKS and is_old
 
-    # by hand: a person may have written the file, and what is wrong there must not be believed
+    # overrides that of Record to check each value: the file may have been edited or damaged
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Make it from what `to_dict` gave.
+        """Return the history in the output of `to_dict`.
 
         Raises
         ------
         ValueError, TypeError, KeyError, AttributeError
-            The values are not of that kind.
+            The values are not valid.
         """
         size, etag, n_looks = values["size_bytes"], values["etag"], values["n_looks"]
         since = utc_time(values["since"])
         if since is None or not (etag is None or isinstance(etag, str)):
-            raise ValueError("no sighting")
+            raise ValueError("not a file's history")
         return cls(
-            size_bytes=None if size is None else _whole(size),
+            size_bytes=None if size is None else _count(size),
             mtime=utc_time(values["mtime"]),
             etag=etag,
             since=since,
-            n_looks=_whole(n_looks),
+            n_looks=_count(n_looks),
             is_done=values["is_done"] is True,
         )
 
 
-def _whole(value: Any) -> int:
+def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("no number of things")
+        raise ValueError("not a count")
     return value
 
 
 @dataclass(frozen=True)
 class WatchState:
-    """What all looks at a night have shown so far.
+    """The state of a watch: all files of the night in the looks so far.
 
     Attributes
     ----------
     sightings : mapping of str to FileHistory
-        Path at the door to what was seen of the file. A file that is not shown any more keeps its
-        last sighting: a door may show a directory that it can't read as an empty one.
+        Histories by remote path. A file that is no longer listed keeps its last one: a door may
+        list a directory that it can't read as an empty one.
     """
 
     sightings: Mapping[str, FileHistory] = field(default_factory=dict)
 
     def after(self, entries: Iterable[Entry], now: datetime) -> WatchState:
-        """Take in one look at the night."""
-        seen = dict(self.sightings)
+        """Return the state after another look at the night."""
+        histories = dict(self.sightings)
         for entry in entries:
-            known = seen.get(entry.path)
+            known = histories.get(entry.path)
             if known is not None and known.is_of(entry):
-                seen[entry.path] = replace(known, n_looks=known.n_looks + 1)
+                histories[entry.path] = replace(known, n_looks=known.n_looks + 1)
             else:
-                seen[entry.path] = FileHistory(entry.size_bytes, entry.mtime, entry.etag, now)
-        return WatchState(seen)
+                histories[entry.path] = FileHistory(entry.size_bytes, entry.mtime, entry.etag, now)
+        return WatchState(histories)
 
     def having_done(self, paths: Iterable[str]) -> WatchState:
-        """Take in that files were dealt with, as they were at the last look that showed them."""
+        """Return the state after these files were processed, as they were at their last look."""
         done = {path: replace(self.sightings[path], is_done=True) for path in paths}
         return WatchState({**self.sightings, **done})
 
     def to_text(self) -> str:
-        """Write all of it down: a line that names the format, and one for each file."""
+        """Return the state as lines of JSON: one with the format, and one for each file."""
         return json.dumps(_FORMAT) + "\n" + self.lines(self.sightings)
 
     def lines(self, paths: Iterable[str]) -> str:
-        """Write down what is known of some files, to be put after an earlier text."""
+        """Return the lines of some files, to be appended to an earlier text."""
         return "".join(
             json.dumps({"path": path, **self.sightings[path].to_dict()}) + "\n" for path in paths
         )
 
     @classmethod
     def from_text(cls, text: str) -> tuple[Self, bool]:
-        """Read what was written down, and say whether all of it could be read.
+        """Return the state in a text, and whether all of the text could be read.
 
-        The last line of a file counts. What is damaged is forgotten: such a file is looked at as
-        if it were new.
+        Of several lines for a file the last one counts. Damaged lines are ignored: their files are
+        treated as new.
         """
         first, *lines = text.split("\n")
         if first != json.dumps(_FORMAT):
             return cls(), False
-        is_whole = bool(lines) and not lines[-1]
-        seen: dict[str, FileHistory] = {}
+        is_intact = bool(lines) and not lines[-1]
+        histories: dict[str, FileHistory] = {}
         for line in filter(None, lines):
             try:
                 values = json.loads(line)
-                path, about = values["path"], FileHistory.from_dict(values)
+                path, history = values["path"], FileHistory.from_dict(values)
                 if not isinstance(path, str):
                     raise TypeError("no path")
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                is_whole = False
+                is_intact = False
             else:
-                seen[path] = about
-        return cls(seen), is_whole
+                histories[path] = history
+        return cls(histories), is_intact
 
 
-# -- the file of what is remembered ----------------------------------------------------------------
-#
-# Tasks of a watch: a look at a night that may not be there yet, and what is remembered of it.
+# -- file with the state ---------------------------------------------------------------------------
 
-#: Lies in the night's folder. The name is one of those of part files, which no mirror deletes.
+#: Name of the file, in the night's folder: that of a part file, so that a mirror does not delete it.
 MEMORY = ".watch-night.part.state"
 
 
 class WatchStateFile:
-    """What the looks at a night have shown, kept in the night's folder across runs.
+    """The state of a watch, kept in the night's folder from one flow run to the next.
 
     Parameters
     ----------
     folder : path
-        The night's folder here.
+        The night's local folder.
 
     Attributes
     ----------
     memory : WatchState
-        All of it.
+        The state.
     """
 
     def __init__(self, folder: StrPath) -> None:
@@ -377,13 +379,25 @@ class WatchStateFile:
         self.memory = read_state(folder)
 
     def look(self, entries: Iterable[Entry], now: datetime) -> None:
-        """Note one look at the night."""
+        """Update the state after a look at the night, and write it.
+
+        Raises
+        ------
+        NoSpace, UsageError
+            It can't be written.
+        """
         self.memory = self.memory.after(entries, now)
         if self.memory.sightings:
             write_state(self.memory, self._folder)
 
     def done(self, paths: Iterable[str]) -> None:
-        """Note that files were dealt with, since the last look."""
+        """Update the state after these files were processed, and append them to the file.
+
+        Raises
+        ------
+        NoSpace, UsageError
+            The file can't be written.
+        """
         done = list(paths)
         self.memory = self.memory.having_done(done)
         file = Path(self._folder) / MEMORY
@@ -397,19 +411,21 @@ class WatchStateFile:
             raise local_error(why, file) from why
 
     def done_below(self, path: str) -> list[str]:
-        """Give the files below a directory at the door that have been dealt with."""
+        """Return the remote paths of processed files below a remote directory."""
         base = path.rstrip("/") + "/"
-        seen = self.memory.sightings
-        return [file for file, about in seen.items() if about.is_done and file.startswith(base)]
+        histories = self.memory.sightings.items()
+        return [file for file, known in histories if known.is_done and file.startswith(base)]
 
 
 def read_state(folder: StrPath) -> WatchState:
-    """Read what earlier looks at a night have shown, as far as it can be read.
+    """Return the state of a watch from the night's folder, as far as it can be read.
+
+    What can't be read is logged as a warning.
 
     Parameters
     ----------
     folder : path
-        The night's folder here.
+        The night's local folder.
     """
     file = Path(folder) / MEMORY
     try:
@@ -419,32 +435,30 @@ def read_state(folder: StrPath) -> WatchState:
     except (OSError, UsageError, ValueError) as why:
         _warn(file, str(why))
         return WatchState()
-    memory, is_whole = WatchState.from_text(text)
-    if not is_whole:
+    memory, is_intact = WatchState.from_text(text)
+    if not is_intact:
         _warn(file, "it is damaged")
     return memory
 
 
 def _warn(file: Path, why: str) -> None:
-    get_logger("watch").warning(
-        "%s: %s; what it does not tell is looked at as if it were new", file, why
-    )
+    get_logger("watch").warning("%s: %s; files that it does not list are treated as new", file, why)
 
 
 def write_state(memory: WatchState, folder: StrPath) -> None:
-    """Write down what the looks at a night have shown, in one step.
+    """Write the state of a watch into the night's folder, atomically.
 
     Parameters
     ----------
     memory : WatchState
-        All of it.
+        The state.
     folder : path
-        The night's folder here; it is made if need be.
+        The night's local folder; it is created if need be.
 
     Raises
     ------
     NoSpace, UsageError
-        It can't be written; what stood there stands.
+        It can't be written; the old file is unchanged.
     """
     file = Path(folder) / MEMORY
     temporary = file.with_name(f"{file.name}.{os.getpid()}.{time.monotonic_ns()}")

@@ -1,9 +1,10 @@
-"""A process that reads DL1 files for this one, and the talk with it.
+"""Child processes that read DL1 files, a pool of them, and the protocol between the processes.
 
-A request is a line of JSON on its stdin, the answer one on its stdout. Of a file that is not here
-it asks meanwhile ``{"read": [offset, size]}`` and gets just these bytes, and tells with
-``{"expect": [[begin, end], …]}`` what it will read, and gets one byte. It never gets a token or a
-connection.
+A request is a line of JSON on the child's stdin, the answer a line of JSON on its stdout. While the
+child works on a remote file, it writes ``{"read": [offset, size]}`` lines and is sent these bytes,
+and ``{"expect": [[begin, end], …]}`` lines with the ranges that it will read, each of which is
+acknowledged by one byte. It has neither a token nor a connection to the storage. Its side of the
+protocol is in `ctaflows.dl1.reader_worker`.
 """
 
 from __future__ import annotations
@@ -36,49 +37,52 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Longest time for a file: so much, and so many bytes a second. That of a network does not count.
+#: Time limit for a file: 60 s plus its size over 2 MB/s, without the time for its transfer over the
+#: network.
 _LEAST_S = 60.0
 _BYTES_PER_S = 2e6
-#: Of a file that is not here the process may ask for so many times its bytes, and so many more.
+#: The most bytes of a remote file that the process may ask for: a multiple of its size, and a
+#: constant.
 _MOST_TIMES, _MORE_BYTES = 4, 64 << 20
-#: An answer is not longer: that of a subrun has 30 kB.
+#: Longest answer. That for a subrun has 30 kB.
 _MOST_ANSWER_BYTES = 16 << 20
-#: Pieces in which bytes are handed on.
+#: Size of the pieces in which bytes of a remote file are read and passed on.
 _PIECE_BYTES = 1 << 20
 _NONSENSE = "what it answered can't be understood"
-#: One thread each: the arrays are small, and there are as many processes as are wanted.
+#: One thread in each process: the arrays are small, and there is a process for each processor.
 _ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1"
 )
-#: Of the environment, what Python and HDF5 go by: hostile files are read where there is no token.
+#: Variables of the environment that are passed on, by their beginnings: those that Python and HDF5
+#: need, so that a process that reads hostile files has no token.
 _PASSED_ON = (
     "PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HDF5_",
 )  # fmt: skip
 
 
-class _Odd(Exception):
-    """The process behaves as none of ours does."""
+class _ProtocolError(Exception):
+    """The process violates the protocol, or its limits."""
 
 
 class RemoteSource(Protocol):
-    """A file that is not here, see `ctaflows.storage.remote_file.RemoteFile`."""
+    """A remote file, see `ctaflows.storage.remote_file.RemoteFile`."""
 
     size: int
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Give so many bytes from a place."""
+        """Return ``size`` bytes from ``offset`` on."""
 
     def expect(self, spans: Spans) -> object:
-        """Hear what will be read soon."""
+        """Prepare to read these byte ranges (begin, end) soon."""
 
 
 class ReaderProcess:
-    """A process that reads files, one after the other; a new one follows where it dies.
+    """A child process that reads files one after the other; it is restarted after it has died.
 
     Parameters
     ----------
-    least_s : float
-        Every file has at least so many seconds.
+    least_s : float, optional
+        Time limit for an empty file in seconds (default: 60); larger files have more.
     """
 
     def __init__(self, least_s: float = _LEAST_S) -> None:
@@ -86,12 +90,19 @@ class ReaderProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, path: StrPath, images: int | None = DEFAULT_IMAGES) -> DL1Summary:
-        """Tell what is in a file here, as `inspect_file`.
+        """Return a summary of a local file, as `inspect_file` does.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        images : int or None, optional
+            As for `inspect_file` (default: 1000).
 
         Raises
         ------
         IntegrityError
-            Also where the process crashed on it, took too much memory or too long.
+            Also where the process crashed on the file, or took too much memory or time.
         CtaflowsError
             As `inspect_file`.
         """
@@ -101,12 +112,23 @@ class ReaderProcess:
     def read_source(
         self, source: RemoteSource, file: str, *, ends_only: bool, images: int | None = 0
     ) -> DL1Summary:
-        """Tell what is in a file that is not here, as `inspect_stream`.
+        """Return a summary of a remote file, as `inspect_stream` does.
+
+        Parameters
+        ----------
+        source : RemoteSource
+            The file.
+        file : str
+            Its path, for run and subrun numbers and for messages.
+        ends_only, images
+            As for `inspect_stream`.
 
         Raises
         ------
         IntegrityError, CtaflowsError
-            As `read`; what ``source`` raises passes.
+            As `read`. Errors that ``source`` raises pass unchanged.
+        Stopped
+            The current run was asked to stop.
         """
         request = {
             "path": file,
@@ -125,16 +147,27 @@ class ReaderProcess:
         mark: Mapping[str, Any],
         stop: threading.Event | None = None,
     ) -> PartialCopy:
-        """Copy some tables of a file that is not here, as `copy_tables`.
+        """Copy some tables of a remote file, as `copy_tables` does.
+
+        Parameters
+        ----------
+        source : RemoteSource
+            The file.
+        file : str
+            Its path, for messages.
+        target, choice, mark
+            As for `copy_tables`.
+        stop : threading.Event, optional
+            Stops the copy when set (default: the event of the current run, if there is one).
 
         Raises
         ------
         NoSuchTable
-            It has none of them.
+            No table of the file is selected.
         IntegrityError, CtaflowsError
-            As `read`; what ``source`` raises passes.
+            As `read`. Errors that ``source`` raises pass unchanged.
         Stopped
-            The event was set meanwhile.
+            The event was set.
         """
         wanted = {
             "target": os.path.abspath(target),  # noqa: PTH100
@@ -143,73 +176,75 @@ class ReaderProcess:
             "mark": dict(mark),
         }
         request = {"path": file, "size_bytes": source.size, "copy": wanted}
-        return self._answer(request, _kept, source.size, source, stop)
+        return self._answer(request, _partial_copy, source.size, source, stop)
 
     def start(self) -> None:
-        """Let the process begin, if it has not: while it does, something else can be done."""
-        self._process = self._process or self._started()
+        """Start the process, unless it runs; the caller need not wait until it is ready."""
+        self._process = self._process or self._new_process()
 
     def _answer(
         self,
         request: dict[str, Any],
-        understood: Callable[[dict[str, Any]], T],
+        parse: Callable[[dict[str, Any]], T],
         size_bytes: int,
         source: RemoteSource | None = None,
         stop: threading.Event | None = None,
     ) -> T:
-        """Ask, serve what it asks for meanwhile, and give the answer."""
+        """Send a request, serve the bytes that the process asks for, and return its answer."""
         where = request["path"]
         self.start()
         assert self._process is not None  # noqa: S101
-        # what is read here ends by itself; what comes from elsewhere can be stopped
-        talk = _Talk(
+        # only reading a remote file can be stopped: that of a local one is over soon
+        connection = _Connection(
             self._process,
             self._least_s + size_bytes / _BYTES_PER_S,
             (stop or cancel.current()) if source is not None else None,
         )
         try:
-            line = self._served(talk, request, source)
+            line = self._exchange(connection, request, source)
         except TimeoutError as why:
             self.close()
             raise _failed(where, f"it took more than {why} s") from None
-        except _Odd as why:
+        except _ProtocolError as why:
             self.close()
             raise _failed(where, str(why)) from None
         except BrokenPipeError:
             line = b""
         except BaseException:
-            self.close()  # its answer would be taken for that of another file
+            self.close()  # a late answer would be taken for that of the next file
             raise
         if not line.endswith(b"\n"):
-            raise _failed(where, self._end())
+            raise _failed(where, self._exit_text())
         try:
             answer = json.loads(line)
             error = _error(answer) if "error" in answer else None
             if error is None:
-                return understood(answer)
+                return parse(answer)
         except (ValueError, KeyError, TypeError, AttributeError):
             self.close()
             raise _failed(where, _NONSENSE) from None
         raise error
 
     @staticmethod
-    def _served(talk: _Talk, request: dict[str, Any], source: RemoteSource | None) -> bytes:
-        """Ask, and serve until a line comes that is no question."""
-        talk.say(json.dumps(request).encode() + b"\n")
-        line = talk.line()
+    def _exchange(
+        connection: _Connection, request: dict[str, Any], source: RemoteSource | None
+    ) -> bytes:
+        """Send a request and serve bytes of a remote file; return the line that is the answer."""
+        connection.send(json.dumps(request).encode() + b"\n")
+        line = connection.line()
         if source is None:
             return line
         n_left = _MOST_TIMES * source.size + _MORE_BYTES
         while line.endswith(b"\n") and line.startswith((b'{"read"', b'{"expect"')):
-            n_left -= talk.serve(source, line)
+            n_left -= connection.serve(source, line)
             if n_left < 0:
-                raise _Odd("it reads the same again and again")
-            line = talk.line()
+                raise _ProtocolError("it reads the same again and again")
+            line = connection.line()
         return line
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _new_process(self) -> subprocess.Popen[bytes]:
         try:
-            return self._begun()
+            return self._popen()
         except OSError as why:
             raise CtaflowsError(
                 "The process that reads files can't be started",
@@ -218,7 +253,7 @@ class ReaderProcess:
             ) from why
 
     @staticmethod
-    def _begun() -> subprocess.Popen[bytes]:
+    def _popen() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "ctaflows.dl1.reader_worker"],
             stdin=subprocess.PIPE,
@@ -227,8 +262,8 @@ class ReaderProcess:
             env={k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)} | _ONE_THREAD,
         )
 
-    def _end(self) -> str:
-        """Clear away a process that ended by itself, and say how it did."""
+    def _exit_text(self) -> str:
+        """Clean up after a process that ended by itself; return its exit code or signal as text."""
         code = self._process.wait() if self._process else 0
         self.close()
         return f"it ended by signal {-code}" if code < 0 else f"it ended with code {code}"
@@ -245,17 +280,17 @@ class ReaderProcess:
         process.wait()
 
 
-class _Talk:
-    """What is said to the process, and heard of it, for one file.
+class _Connection:
+    """The pipes to and from the process, with a time limit for one file.
 
     Parameters
     ----------
     process : subprocess.Popen
         The process.
     limit_s : float
-        So long it may be waited for in all.
+        Longest time to wait for the process in all, in seconds.
     stop : threading.Event or None
-        Ends the wait.
+        Ends the wait when set.
     """
 
     def __init__(
@@ -266,12 +301,12 @@ class _Talk:
         self._limit_s = self._left_s = limit_s
         self._stop = stop
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._in.write(data)
         self._in.flush()
 
     def line(self) -> bytes:
-        """Read a line; an incomplete one where the process ended."""
+        """Return the next line; an incomplete one where the process has ended."""
         found = bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
@@ -282,16 +317,16 @@ class _Talk:
                     break
                 found += part
                 if len(found) > _MOST_ANSWER_BYTES:
-                    raise _Odd("it says more than there can be to say")
+                    raise _ProtocolError("it says more than there can be to say")
         return bytes(found)
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         while True:
             began = time.monotonic()
-            glance_s = self._left_s if self._stop is None else min(self._left_s, cancel.GLANCE_S)
-            is_there = selector.select(max(0.0, glance_s))
+            wait_s = self._left_s if self._stop is None else min(self._left_s, cancel.GLANCE_S)
+            is_readable = selector.select(max(0.0, wait_s))
             self._left_s -= time.monotonic() - began
-            if is_there:
+            if is_readable:
                 return
             if self._stop is not None:
                 cancel.raise_if_cancelled(self._stop)
@@ -299,20 +334,20 @@ class _Talk:
                 raise TimeoutError(f"{self._limit_s:.0f}")
 
     def serve(self, source: RemoteSource, line: bytes) -> int:
-        """Do what the process asks for; say how many bytes it got."""
+        """Do what the process asks for in a line; return the bytes sent, plus one for the line."""
         try:
-            question = json.loads(line)
-            spans = [(int(a), int(b)) for a, b in question.get("expect", ())]
-            start, n_bytes = map(int, question.get("read", (0, 0)))
+            request = json.loads(line)
+            spans = [(int(a), int(b)) for a, b in request.get("expect", ())]
+            start, n_bytes = map(int, request.get("read", (0, 0)))
         except (ValueError, TypeError, AttributeError):
-            raise _Odd(_NONSENSE) from None
+            raise _ProtocolError(_NONSENSE) from None
         if not 0 <= start <= start + n_bytes <= source.size:
-            raise _Odd("it asks for bytes that the file does not have")
-        if "expect" in question:
+            raise _ProtocolError("it asks for bytes that the file does not have")
+        if "expect" in request:
             source.expect(spans)
-            self.say(b".")
+            self.send(b".")
         for at in range(start, start + n_bytes, _PIECE_BYTES):
-            self.say(source.read_at(at, min(_PIECE_BYTES, start + n_bytes - at)))
+            self.send(source.read_at(at, min(_PIECE_BYTES, start + n_bytes - at)))
         return n_bytes + 1
 
 
@@ -324,10 +359,10 @@ def _size_bytes(path: StrPath) -> int:
 
 
 def _folder() -> str | None:
-    """Give the working folder of now: it may be another one than when the process began."""
+    """Return the present working directory, which may have changed since the process began."""
     try:
         return os.getcwd()  # noqa: PTH109
-    except OSError:  # it was removed
+    except OSError:  # the directory was removed
         return None
 
 
@@ -344,12 +379,12 @@ def _summary(values: dict[str, Any]) -> DL1Summary:
     return DL1Summary.from_dict(values["summary"])
 
 
-def _kept(values: dict[str, Any]) -> PartialCopy:
+def _partial_copy(values: dict[str, Any]) -> PartialCopy:
     return PartialCopy.from_dict(values["kept"])
 
 
 def _error(values: dict[str, Any]) -> CtaflowsError:
-    """Give the error that an answer tells."""
+    """Return the error in an answer."""
     name = values.pop("error")
     kind = NoSuchTable if name == NoSuchTable.__name__ else getattr(errors, name, CtaflowsError)
     error = kind(values.pop("what"), **values)
@@ -358,22 +393,21 @@ def _error(values: dict[str, Any]) -> CtaflowsError:
 
 # -- a pool of processes ---------------------------------------------------------------------------
 #
-# Several DL1 files read at once, each in a process apart.
-#
-# HDF5 lets only one thread of a process read (its library holds a lock), hence processes.
+# Several files are read at once by several processes, not threads: the HDF5 library holds a global
+# lock.
 
 _MOST_WORKERS = 8
-#: Files at the door that are read at once.
+#: Number of remote files that are read at once.
 MOST_REMOTE = 4
 
 
 class _Pool:
-    """Readers of this process, kept for the next files.
+    """A pool of reader processes, which are kept for further files.
 
     Parameters
     ----------
     size : int
-        How many at most.
+        Largest number of processes.
     """
 
     def __init__(self, size: int) -> None:
@@ -385,7 +419,7 @@ class _Pool:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[ReaderProcess]:
-        """Lend a reader; wait for one if all are at work."""
+        """Lend a reader within the block; wait for one if all are busy."""
         with self._free:
             try:
                 reader = self._idle.get_nowait()
@@ -404,7 +438,7 @@ class _Pool:
 
 
 def _n_processors() -> int:
-    """Count the processors that this process may use; macOS tells only those there are."""
+    """Return the number of processors this process may use; on macOS, of those in the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -416,7 +450,7 @@ _lock = threading.Lock()
 
 
 def _readers() -> _Pool:
-    """Give this process's readers of files here: one made by fork can't use its parent's pipes."""
+    """Return the pool for local files; a forked process gets its own, not its parent's pipes."""
     global _pool
     with _lock:
         if _pool is None or _pool.pid != os.getpid():
@@ -426,7 +460,13 @@ def _readers() -> _Pool:
 
 
 def remote_reader() -> contextlib.AbstractContextManager[ReaderProcess]:
-    """Lend a reader of files that are not here: these wait for the network, not for processors."""
+    """Lend a reader of remote files, which wait for the network rather than for processors.
+
+    Returns
+    -------
+    context manager
+        Gives a `ReaderProcess`; up to `MOST_REMOTE` are lent at once, further calls wait.
+    """
     global _remote_pool
     with _lock:
         if _remote_pool is None or _remote_pool.pid != os.getpid():
@@ -436,15 +476,27 @@ def remote_reader() -> contextlib.AbstractContextManager[ReaderProcess]:
 
 
 def inspect_apart(path: StrPath, images: int | None = DEFAULT_IMAGES) -> DL1Summary:
-    """Tell what is in a file, as `inspect_file`, but read in a process apart.
+    """Return a summary of a local file, as `inspect_file` does, but read by a child process.
 
-    A damaged file may make HDF5 crash, and a hostile one unpack to gigabytes: that ends the process
-    apart, and is told as an error. The first call takes a quarter of a second more.
+    A damaged file may crash HDF5, and a hostile one may decompress to gigabytes: this ends the
+    child process only, and raises an error here. The first call takes a quarter of a second more.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    images : int or None, optional
+        As for `inspect_file` (default: 1000).
+
+    Returns
+    -------
+    DL1Summary
+        The summary.
 
     Raises
     ------
     IntegrityError
-        Also where the process crashed on the file, or took too much memory or too long.
+        Also where the process crashed on the file, or took too much memory or time.
     CtaflowsError
         As `inspect_file`.
     """
@@ -458,32 +510,32 @@ def inspect_files(
     workers: int | None = None,
     images: int | None = DEFAULT_IMAGES,
 ) -> list[Inspection]:
-    """Tell what is in each of many files, several at once.
+    """Inspect local files, several at once in child processes.
 
     Parameters
     ----------
     paths : sequence of path
-        Files here.
+        The files.
     workers : int, optional
-        Files read at once, at most as many as there are processors, and 8. All calls of a program
-        share so many processes.
+        Number of files read at once (default: that of usable processors, up to 8, which is also
+        the maximum). All calls of a program share the processes.
     images : int or None, optional
-        As for `inspect_file`.
+        As for `inspect_file` (default: 1000).
 
     Returns
     -------
     list of Inspection
-        In the order of ``paths``; of those that can't be read with the error.
+        In the order of ``paths``; of a file that can't be read, with the error.
     """
     pool = _readers()
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for i in range(len(paths)):
         waiting.put(i)
     found: list[Inspection | None] = [None] * len(paths)
-    is_over = threading.Event()
+    stop = threading.Event()
 
     def work() -> None:
-        while not is_over.is_set():
+        while not stop.is_set():
             try:
                 i = waiting.get_nowait()
             except queue.Empty:
@@ -499,7 +551,7 @@ def inspect_files(
         for thread in threads:
             thread.join()
     finally:
-        is_over.set()
+        stop.set()
     return [
         one or Inspection(str(path), error="CtaflowsError: the file was not read")
         for one, path in zip(found, paths, strict=True)

@@ -1,6 +1,6 @@
-"""The process that reads DL1 files for others: paths come in, what is in them goes out.
+"""The child process that reads DL1 files: requests on stdin, summaries on stdout.
 
-A damaged file may make HDF5 crash, or unpack to gigabytes: here neither harms who asked.
+A damaged file may crash HDF5 or decompress to gigabytes; here that does not harm the parent.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from ctaflows.errors import CtaflowsError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Data segment of the process in bytes; reading takes some 100 MB of it.
+#: Limit of the process's data segment (RLIMIT_DATA), bytes; reading takes some 100 MB.
 MEMORY_BYTES = 400 * 2**20
 
 
 def answer(
     request: dict[str, Any], lend: Callable[[int], PipeFile] | None = None
 ) -> dict[str, Any]:
-    """Do one request.
+    """Return the answer to one request.
 
     Parameters
     ----------
     request : dict
-        ``path``, and ``folder`` which a path may be relative to. With ``size_bytes`` it is a file
-        that who asks reads for us. ``images`` and ``ends_only`` are as for `inspect_file`; with
-        ``copy`` it is what `copy_tables` takes.
+        ``path``; for a local file also ``folder``, the directory that a relative path starts from;
+        for a remote file also ``size_bytes``. ``images`` and, for a remote file, ``ends_only`` as
+        for `inspect_file`; or ``copy`` with arguments of `copy_tables`.
     lend : Callable, optional
-        Gives a file of so many bytes that who asks reads for us.
+        Returns, for a size in bytes, a file whose bytes the parent reads; required for remote
+        files.
 
     Returns
     -------
     dict
-        ``summary`` or ``kept``, or ``error`` with the error's class and its attributes.
+        ``summary``, or ``kept`` for a copy, or ``error`` with the name of the error's class, and
+        the error's attributes.
     """
     try:
         if request.get("folder"):
@@ -55,12 +57,12 @@ def answer(
         return {"summary": _inspected(source, request)}
     except CtaflowsError as why:
         error = why
-    except Exception as why:  # noqa: BLE001  whatever a file brings about is told of that file
+    except Exception as why:  # noqa: BLE001  whatever a damaged file causes is an error of that file
         error = IntegrityError(
             "the file can't be read", where=request["path"], said=f"{type(why).__name__}: {why}"
         )
-    told = {k: getattr(error, k) for k in ("what", "where", "said", "hint")}
-    return {"error": type(error).__name__, **told}
+    attributes = {k: getattr(error, k) for k in ("what", "where", "said", "hint")}
+    return {"error": type(error).__name__, **attributes}
 
 
 def _inspected(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
@@ -94,47 +96,45 @@ def _copied(source: PipeFile, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer one line of JSON with another until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process by closing its pipe
+    """Answer each line of JSON on stdin with one on stdout, until stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    asked = sys.stdin.buffer
-    import h5py  # noqa: F401  while who asked still looks for the file
+    os.dup2(2, 1)  # so that what libraries print is not taken for an answer
+    requests = sys.stdin.buffer
+    import h5py  # noqa: F401  loaded while the parent prepares its first request
     import hdf5plugin  # noqa: F401
 
     def lend(size_bytes: int) -> PipeFile:
-        return PipeFile(size_bytes, out, asked)
+        return PipeFile(size_bytes, out, requests)
 
-    for line in iter(asked.readline, b""):
+    for line in iter(requests.readline, b""):
         out.write(json.dumps(answer(json.loads(line), lend)) + "\n")
         out.flush()
 
 
 # -- a file read through a pipe --------------------------------------------------------------------
 #
-# A file that another process reads for this one: places go out, bytes come in.
-#
-# So a process without a token, which a hostile file may take over or bring down, reads a file at
-# the door. The talk is told in `ctaflows.dl1.reader_process`.
+# A remote file whose bytes the parent reads, so that this process, which a hostile file may take
+# over or crash, needs no token. The protocol is described in `ctaflows.dl1.reader_process`.
 
-#: More spans are of no use: they are told to have what lies close together at once.
+#: Longest list of ranges to announce; they only serve to read adjacent ones together.
 _MAX_SPANS = 50_000
 
 
 class PipeFile(io.RawIOBase):
-    """Seekable and read-only, as h5py takes it.
+    """A seekable, read-only file object for h5py, whose bytes the parent process reads.
 
     Parameters
     ----------
     size_bytes : int
-        Of the file.
+        Size of the file.
     questions : text stream
-        Gets a line of JSON for each read.
+        Stream to the parent: a line of JSON for each read.
     answers : binary stream
-        Gives just the bytes that were asked for.
+        Stream from the parent: the bytes asked for.
     """
 
     def __init__(self, size_bytes: int, questions: IO[str], answers: IO[bytes]) -> None:
@@ -144,19 +144,19 @@ class PipeFile(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give the position, bytes from the begin."""
+        """Return the position in bytes from the beginning."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, which may lie behind the end."""
+        """Change the position, which may be behind the end, and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError(f"There is no position {base + offset}")
@@ -164,7 +164,7 @@ class PipeFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer, as much as it takes; less at the end of the file alone."""
+        """Fill a buffer, return the number of bytes read; fewer only at the end of the file."""
         view = memoryview(buffer).cast("B")
         n_bytes = max(0, min(len(view), self._size - self._position))
         if n_bytes:
@@ -174,7 +174,7 @@ class PipeFile(io.RawIOBase):
         return n_bytes
 
     def expect(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Say which ranges will be read soon."""
+        """Announce byte ranges (begin, end) that will be read soon."""
         self._ask(expect=spans[:_MAX_SPANS])
         self._fill(memoryview(bytearray(1)))
 
@@ -186,7 +186,7 @@ class PipeFile(io.RawIOBase):
         while view:
             n_bytes = self._answers.readinto(view)  # type: ignore[attr-defined]
             if not n_bytes:
-                raise SystemExit  # who asked has gone
+                raise SystemExit  # the parent has ended
             view = view[n_bytes:]
 
 

@@ -1,4 +1,4 @@
-"""lstchain's run summary of a night: which runs were taken, with how many subruns."""
+"""lstchain's run summary of a night: the runs that were taken, with their numbers of subruns."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
     import os
 
 _MOST_BYTES = 10_000_000
-#: What makes DL1 files: not pedestal and calibration runs.
+#: Type of runs of which DL1 files are made, unlike pedestal and calibration runs.
 _DATA = "DATA"
 
 
 def parse_run_summary(text: str) -> dict[int, int]:
-    """Read ``RunSummary_YYYYMMDD.ecsv``.
+    """Return the numbers of subruns in a run summary, ``RunSummary_YYYYMMDD.ecsv``.
 
     Parameters
     ----------
     text : str
-        Its content.
+        Content of the file.
 
     Returns
     -------
     dict of int to int
-        Number of subruns by run, of runs with data.
+        Number of subruns by run, of runs of type ``DATA``.
 
     Raises
     ------
     ValueError
-        It is no such table.
+        It is not a table with the columns ``run_id``, ``n_subruns`` and ``run_type``, or is empty.
     """
     head = [line for line in text.splitlines() if line.startswith("#")]
     rows = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    # ECSV 1.0: blanks, if the head says nothing else
+    # ECSV 1.0: the delimiter is a space unless the header states another
     delimiter = "," if any("delimiter: ','" in line for line in head) else " "
     found: dict[int, int] = {}
     for row in csv.DictReader(rows, delimiter=delimiter):
@@ -50,12 +50,17 @@ def parse_run_summary(text: str) -> dict[int, int]:
 
 
 def read_run_summary(path: str | os.PathLike[str]) -> dict[int, int]:
-    """Read the file, see `parse_run_summary`.
+    """Return the numbers of subruns in the file of a run summary, see `parse_run_summary`.
+
+    Parameters
+    ----------
+    path : path
+        Local path of the file, of up to 10 MB.
 
     Raises
     ------
     UsageError
-        It can't be read, or is none.
+        The file can't be read, or is not a run summary.
     """
     path = Path(path)
     try:

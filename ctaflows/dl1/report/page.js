@@ -22,7 +22,7 @@
     return typeof a === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0;
   }
 
-  // what is absent comes last, whichever way; what is equal keeps the night's order
+  // empty cells come last in either direction; equal ones keep the night's order
   function sort(column, isDown) {
     const sorted = [...rows].sort((a, b) => {
       const [x, y] = [a.values[column], b.values[column]];
@@ -61,5 +61,5 @@
   words.addEventListener("input", filter);
   verdict.addEventListener("change", filter);
   document.getElementById("filter").addEventListener("submit", (event) => event.preventDefault());
-  filter(); // a browser that goes back keeps what was typed
+  filter(); // after "back" the browser restores what was typed
 })();

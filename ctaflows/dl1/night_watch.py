@@ -356,7 +356,7 @@ class WatchState:
 
 # -- file with the state ---------------------------------------------------------------------------
 
-#: Name of the file, in the night's folder: that of a part file, so that a mirror does not delete it.
+#: Name of the file in the night's folder: like that of a part file, which no mirror deletes.
 MEMORY = ".watch-night.part.state"
 
 

@@ -1,1 +1,1 @@
-"""What a person sees in Prefect's UI: artifacts, events and assets."""
+"""Reports to Prefect's server: artifacts, events and assets."""

@@ -1,7 +1,8 @@
-"""What people see of a run in Prefect's UI: tables, summaries, links, progress.
+"""Prefect artifacts of a flow run: tables, summaries, links, progress.
 
-Outside a run all of it is nothing. A server that is away, slow or unwilling never fails a run or
-holds up a transfer: what it did not take the log tells, and the manifest has the night in any case.
+Outside a flow or task run the functions do nothing. A Prefect server that is unreachable or slow,
+or returns errors, neither fails a run nor holds up a transfer: a warning is logged, and the
+manifest has the files of the night in any case.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from ctaflows.dl1.report.night_report import NightReport
     from ctaflows.model import Report, Transfer
 
-#: More rows than this make a page nobody reads; the manifest has them all.
+#: Largest number of rows of a table; the manifest has all files.
 MAX_ROWS = 1000
-#: What people look for first stands first: a page shows some eight narrow columns.
+#: The most important columns come first: Prefect's UI shows some eight narrow ones at once.
 _COLUMNS = (
     "file", "outcome", "size_bytes", "n_events", "rate_hz", "verdict", "duration_s", "checksum",
     "moved_bytes", "run", "subrun", "remarks", "error",
@@ -41,17 +42,17 @@ _COLUMNS = (
 
 
 def publish_night(report: NightReport) -> bool:
-    """Make a table, a summary and links of the night in Prefect's UI.
+    """Create artifacts of a night: a table of its files, a summary, and links.
 
     Parameters
     ----------
     report : NightReport
-        The night. Failed files come first.
+        The report of the night. Failed files come first in the table.
 
     Returns
     -------
     bool
-        Did Prefect take all of it?
+        Whether Prefect accepted all of them; False outside a run.
     """
     if not in_run():
         return False
@@ -59,17 +60,23 @@ def publish_night(report: NightReport) -> bool:
     title = f"Night {report.name}"
     n_more = len(report.transfers) - MAX_ROWS
     verdict = f"{title}: {report.verdict()}."
-    # where the server takes one no more, each of the others would only wait for it again
+    # stops at the first that is not accepted: each further one would wait for the server again
     if not publish_table(key, verdict, _rows(report), rest=report.manifest, n_more=n_more):
         return False
     if not publish_markdown(f"{key}-summary", verdict, digest(report)):
         return False
-    manifest = f"{title}: the proof of each file"
+    manifest = f"{title}: the manifest with the checksum of each file"
     return publish_link(f"{key}-manifest", manifest, report.manifest) and publish_page(report)
 
 
 def publish_page(report: NightReport) -> bool:
-    """Make a link to a night's page, where one was written; say whether Prefect took it."""
+    """Create an artifact with a link to a night's page, where one was written.
+
+    Returns
+    -------
+    bool
+        Whether Prefect accepted it; True where there is no page.
+    """
     if not report.page:
         return True
     title = f"Night {report.name}"
@@ -78,12 +85,12 @@ def publish_page(report: NightReport) -> bool:
 
 
 def publish_census(census: Completeness) -> None:
-    """Make a page in Prefect's UI of a night that was looked at.
+    """Create an artifact with the completeness of a night.
 
     Parameters
     ----------
     census : Completeness
-        What `look_at_night` gave.
+        Result of `look_at_night`.
     """
     if in_run():
         title = f"Night {census.name}"
@@ -100,25 +107,25 @@ def publish_table(
     rest: str | None = None,
     n_more: int = 0,
 ) -> bool:
-    """Make a table artifact.
+    """Create a table artifact.
 
     Parameters
     ----------
     key : str
-        Its key; what Prefect does not take in one becomes a dash.
+        Key of the artifact; characters that Prefect does not accept in a key become dashes.
     title : str
-        The line above it, Markdown.
+        Line above the table, in Markdown.
     records : sequence of mapping
-        The rows, `MAX_ROWS` of them at most.
+        Rows; only the first `MAX_ROWS` are shown, the others are counted in the title.
     rest : str, optional
-        Where the rows are that find no place.
-    n_more : int
-        How many of these there are beside the records.
+        Where the rows that are not shown can be found, for the title (default: not stated).
+    n_more : int, optional
+        Number of rows besides ``records`` (default: 0).
 
     Returns
     -------
     bool
-        Did Prefect take it?
+        Whether Prefect accepted it; False outside a run.
     """
     more = max(0, n_more) + max(0, len(records) - MAX_ROWS)
     if more > 0:
@@ -134,7 +141,20 @@ def publish_table(
 
 
 def publish_markdown(key: str, title: str, text: str) -> bool:
-    """Make a Markdown artifact; key and title as for `publish_table`."""
+    """Create a Markdown artifact.
+
+    Parameters
+    ----------
+    key, title
+        As for `publish_table`.
+    text : str
+        The text, in Markdown.
+
+    Returns
+    -------
+    bool
+        Whether Prefect accepted it; False outside a run.
+    """
 
     def make() -> None:
         from prefect.artifacts import create_markdown_artifact
@@ -145,19 +165,24 @@ def publish_markdown(key: str, title: str, text: str) -> bool:
 
 
 def publish_link(key: str, title: str, target: str) -> bool:
-    """Make a link artifact; key and title as for `publish_table`.
+    """Create a link artifact.
 
     Parameters
     ----------
     key, title
         As for `publish_table`.
     target : str
-        An address, or a path here. Browsers open no file for a page that came over http: the
-        title says on which machine it lies.
+        A URL, or a local path. Since browsers open no ``file:`` links of a page that was loaded
+        over HTTP, the host name is added to the title of a path.
+
+    Returns
+    -------
+    bool
+        Whether Prefect accepted it; False outside a run.
     """
-    is_address = re.match(r"[a-z][a-z0-9+.-]*://", target) is not None
-    link = target if is_address else Path(target).absolute().as_uri()
-    where = "" if is_address else f", on {socket.gethostname()}"
+    is_url = re.match(r"[a-z][a-z0-9+.-]*://", target) is not None
+    link = target if is_url else Path(target).absolute().as_uri()
+    where = "" if is_url else f", on {socket.gethostname()}"
 
     def make() -> None:
         from prefect.artifacts import create_link_artifact
@@ -171,27 +196,35 @@ def publish_link(key: str, title: str, target: str) -> bool:
 
 @contextlib.contextmanager
 def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[ProgressArtifact]:
-    """Keep a progress artifact of this run while its block lasts; all transfers within are heard.
+    """Show the progress of all transfers within the block as an artifact of this run.
 
     Parameters
     ----------
     title : str
-        What is moved.
+        Title of the artifact.
     n_files, n_bytes : int
-        How much of it.
+        Number and total size of the files to transfer.
+
+    Yields
+    ------
+    ProgressArtifact
+        The progress; outside a run transfers do not report to it.
     """
-    heard = progress.current()
-    gauge = ProgressArtifact(n_files, n_bytes, _told_to_prefect(title), also=heard)
+    outer = progress.current()
+    artifact = ProgressArtifact(n_files, n_bytes, _artifact_writer(title), also=outer)
     if not in_run():
-        yield gauge
+        yield artifact
         return
-    with progress.reported_to(gauge):
-        yield gauge
+    with progress.reported_to(artifact):
+        yield artifact
 
 
 @contextlib.contextmanager
 def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
-    """Publish while the block does something else: most of it is waiting for Prefect's server."""
+    """Call functions in a thread while the block runs: they mostly wait for Prefect's server.
+
+    Outside a run they are not called. Their errors are logged as warnings.
+    """
     if not in_run():
         yield
         return
@@ -200,8 +233,8 @@ def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
         for one in publishings:
             try:
                 one()
-            except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
-                get_logger("artifacts").warning("Prefect was not told all: %s", why)
+            except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
+                get_logger("artifacts").warning("Not everything was reported to Prefect: %s", why)
 
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(publish,), name="ctaflows-publish", daemon=True
@@ -211,20 +244,20 @@ def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
     thread.join()
 
 
-def _told_to_prefect(title: str) -> Callable[[float, str], None]:
-    """Give what makes the artifact at the first call and changes it from then on."""
-    made: list[Any] = []
+def _artifact_writer(title: str) -> Callable[[float, str], None]:
+    """Return a function that creates a progress artifact at its first call, then updates it."""
+    created: list[Any] = []
 
-    def tell(percent: float, text: str) -> None:
+    def write(percent: float, text: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         text = f"{title}: {text}"
-        if made:
-            update_progress_artifact(made[0], percent, text)
+        if created:
+            update_progress_artifact(created[0], percent, text)
         else:
-            made.append(create_progress_artifact(percent, description=text))
+            created.append(create_progress_artifact(percent, description=text))
 
-    return tell
+    return write
 
 
 def _publish(make: Callable[[], Any]) -> bool:
@@ -232,18 +265,18 @@ def _publish(make: Callable[[], Any]) -> bool:
         return False
     try:
         make()
-    except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
-        get_logger("artifacts").warning("Prefect did not take an artifact: %s", why)
+    except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
+        get_logger("artifacts").warning("Prefect did not accept an artifact: %s", why)
         return False
     return True
 
 
 def _rows(report: NightReport) -> list[dict[str, Any]]:
-    """Make the rows of a night's table, as many as it takes: those of failed files first."""
+    """Return the rows of a night's table, up to `MAX_ROWS`, those of failed files first."""
 
     def is_good(transfer: Transfer) -> bool:
-        looked = report.inspections.get(transfer.local)
-        return transfer.ok and not (looked and looked.error)
+        inspection = report.inspections.get(transfer.local)
+        return transfer.ok and not (inspection and inspection.error)
 
     first = sorted(report.transfers, key=is_good)[:MAX_ROWS]
     records = replace(report, transfers=first).records()
@@ -253,7 +286,7 @@ def _rows(report: NightReport) -> list[dict[str, Any]]:
 
 
 def _outcome(record: Mapping[str, Any]) -> str:
-    """Say in a word what became of a file: the class of its error, or how far it is proven."""
+    """Return the outcome of a file: the class of its error, ``verified`` or ``unverified``."""
     if record["error"]:
         return str(record["error"]).partition(":")[0]
     return "verified" if record["verified"] else "unverified"
@@ -266,37 +299,36 @@ def _cell(value: Any) -> Any:
 
 
 def _key(text: str) -> str:
-    """Make a key that Prefect takes: lowercase letters, digits and dashes."""
+    """Return a key that Prefect accepts: lowercase letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 # -- progress of a run -----------------------------------------------------------------------------
 #
-# A progress artifact counts transfers and is updated every few seconds. The threads that move files
-# only add to counters; one thread of its own sends the updates, and the run goes on without it if
-# that is slow, hangs or fails.
+# The threads that transfer files only add to counters. A separate thread updates the artifact every
+# few seconds; the run goes on if that thread is slow, hangs or fails.
 
-#: Seconds between two messages; the first comes at once.
+#: Time between two updates in seconds; the first comes at once.
 EVERY_S = 5.0
-#: Longest wait for the last message at the end of a run, in seconds.
+#: Longest wait for the last update at the end of the block, in seconds.
 _PATIENCE_S = 10.0
 
 log = logging.getLogger("ctaflows.reporting.artifacts")
 
 
 class ProgressArtifact(Progress):
-    """Counts what is moved, and tells of it while its block lasts.
+    """Counts transferred files and bytes, and reports them regularly within its block.
 
     Parameters
     ----------
     n_files, n_bytes : int
-        What there is to do in all.
+        Number and total size of the files to transfer.
     tell : Callable
-        Takes a percentage (0 to 100) and a text; called in a thread of the gauge's own.
+        Called with a percentage (0 to 100) and a text, in a thread of this object.
     also : Progress, optional
-        Hears all of it too, such as a bar on the terminal.
-    every_s : float
-        Seconds between two messages.
+        Another progress to pass all calls on to, such as a bar on the terminal (default: none).
+    every_s : float, optional
+        Time between two reports in seconds (default: 5).
     """
 
     def __init__(
@@ -320,25 +352,28 @@ class ProgressArtifact(Progress):
         self._has_warned = False
 
     def expect(self, n_files: int, n_bytes: int) -> None:
-        """More files are going to be moved; a batch that is tried again is expected again."""
+        """Count files that are going to be transferred, again for each attempt of a batch."""
         with self._lock:
             self._expected_bytes += n_bytes
         self._also.expect(n_files, n_bytes)
 
     def advance(self, n_bytes: int) -> None:
-        """Bytes have come (or, negative, turned out to be useless)."""
+        """Count transferred bytes; a negative number takes back bytes that have to be repeated."""
         with self._lock:
             self._done_bytes += n_bytes
         self._also.advance(n_bytes)
 
     def finished(self, transfer: Transfer) -> None:
-        """One file has ended, well or not."""
+        """Count a file whose transfer has ended, successful or not."""
         with self._lock:
             self._done_files += 1
         self._also.finished(transfer)
 
     def arrived(self, report: Report) -> Report:
-        """Count a batch that has ended, and give it back: others than those here tell no more."""
+        """Count a batch that has ended, and return its report.
+
+        For batches of other processes, whose transfers this object does not see.
+        """
         with self._lock:
             self._arrived_bytes += sum(t.size_bytes or 0 for t in report.transfers if t.ok)
             self._arrived_files += len(report.transfers)
@@ -346,14 +381,14 @@ class ProgressArtifact(Progress):
         return report
 
     def reading(self) -> tuple[float, str]:
-        """Give the percentage, and the same in words."""
+        """Return the percentage (0 to 100) of bytes transferred, and the progress as text."""
         if not self._n_files:
             return 100.0, "nothing to move"
         with self._lock:
             all_bytes = max(self._n_bytes, self._expected_bytes)
             n_bytes = min(max(self._done_bytes, self._arrived_bytes), all_bytes)
             n_files = min(max(self._done_files, self._arrived_files), self._n_files)
-            # of a batch that ended only what ended badly in its last try is known to have failed
+            # only of a batch that has ended it is known which files failed in the last attempt
             n_failed = self._arrived_failed
         share = n_bytes / all_bytes if all_bytes else n_files / self._n_files
         seconds = time.monotonic() - self._began
@@ -367,10 +402,10 @@ class ProgressArtifact(Progress):
         return 100.0 * share, words
 
     def __enter__(self) -> Self:
-        # the run is known to the thread by the context's variables
+        # Prefect finds the run in context variables
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(self._watch,), name="ctaflows-gauge", daemon=True
+            target=context.run, args=(self._watch,), name="ctaflows-progress", daemon=True
         )
         self._thread.start()
         return self
@@ -380,20 +415,20 @@ class ProgressArtifact(Progress):
         self._thread.join(_PATIENCE_S)
 
     def _watch(self) -> None:
-        told: tuple[float, str] | None = None
+        reported: tuple[float, str] | None = None
         is_over = False
         while True:
             reading = self.reading()
-            if reading != told and self._told(*reading):
-                told = reading
+            if reading != reported and self._report(*reading):
+                reported = reading
             if is_over:
                 return
             is_over = self._over.wait(self._every_s)
 
-    def _told(self, percent: float, text: str) -> bool:
+    def _report(self, percent: float, text: str) -> bool:
         try:
             self._tell(percent, text)
-        except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
+        except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
             if not self._has_warned:
                 log.warning("The progress of this run can't be shown: %s", why)
             self._has_warned = True
@@ -402,7 +437,7 @@ class ProgressArtifact(Progress):
 
 
 def human_seconds(seconds: float) -> str:
-    """Write a time for people: 45 s, 12 min, 3 h 20 min."""
+    """Return a duration as text: 45 s, 12 min, 3 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,8 +1,8 @@
-"""Runs of a night as Prefect's assets: what was fetched, and from where it comes.
+"""The fetched runs of a night as Prefect assets, with their origin and key figures.
 
-An asset a run, not a file: the copy here, ``file:///data/20241114/Run11111``, with the run at the
-door that it was made of, ``dcache://door/cta/DL1/20241114/v0.1/Run11111``, as its origin, and with
-the figures of what was found in it. A flow that works on the copy names it in ``asset_deps``.
+There is one asset per run, not per file: the local copy, ``file:///data/20241114/Run11111``, which
+depends on the run on the storage, ``dcache://door/cta/DL1/20241114/v0.1/Run11111``, and has the
+figures of its files as metadata. A flow that works on the copy names it in ``asset_deps``.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from ctaflows.dl1.report.totals import RunTotals
     from ctaflows.settings import Settings
 
-#: A task run for each; the runs of a longer night share them.
+#: Largest number of task runs that record assets; the runs of a night are shared among them.
 _MOST_TASK_RUNS = 4
 
 
 @dataclass(frozen=True)
 class FetchedRun:
-    """One run as an asset.
+    """A fetched run, as an asset.
 
     Attributes
     ----------
     key : str
-        The copy here, a URI.
+        URI of the local copy, the asset's key.
     origin : str
-        The run at the door, a URI.
+        URI of the run on the storage, the key of the asset it depends on.
     name, description : str
-        For people.
-    metadata : dict
-        Figures, ready for JSON.
+        Name and description for people.
+    metadata : dict of str to Any
+        Key figures of the run, JSON-ready.
     """
 
     key: str
@@ -54,22 +54,31 @@ class FetchedRun:
 
 
 def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
-    """Say which runs came: those without a failed file of which something was moved. Pure."""
+    """Return the fetched runs: those with transferred bytes and without a failed file. Pure.
+
+    Parameters
+    ----------
+    report : NightReport
+        The report of the night.
+    door_url : str
+        URL of the door, of which the host name becomes part of the origins.
+    """
     door = urlsplit(door_url).hostname or "door"
-    here = Path(report.dest).absolute()
-    homes = {
-        name.run: at
+    dest = Path(report.dest).absolute()
+    locations = {
+        name.run: location
         for transfer in report.transfers
-        if (at := home(transfer.path, report.versions)) and (name := parse_name(transfer.path))
+        if (location := home(transfer.path, report.versions))
+        and (name := parse_name(transfer.path))
     }
     found = []
     for run in totals_by_run(report.rows()):
         if run.run is None or not run.moved_bytes or run.n_failed:
             continue
-        version, directory = homes.get(run.run, (report.version, report.path))
+        version, directory = locations.get(run.run, (report.version, report.path))
         found.append(
             FetchedRun(
-                key=f"file://{quote(str(here))}/Run{run.run:05d}",
+                key=f"file://{quote(str(dest))}/Run{run.run:05d}",
                 origin=f"dcache://{door}{quote(directory)}/Run{run.run:05d}",
                 name=f"Run{run.run:05d} of {report.date}",
                 description=f"DL1 files of run {run.run}, night {report.date} {version or ''}",
@@ -104,34 +113,36 @@ def _figures(report: NightReport, run: RunTotals, version: str | None) -> dict[s
 
 
 def publish_runs(report: NightReport, settings: Settings) -> int:
-    """Record the runs that came as assets in Prefect; outside a run nothing is done.
+    """Record the fetched runs of a night as Prefect assets.
+
+    Outside a flow or task run it does nothing. An error of Prefect is logged as a warning.
 
     Parameters
     ----------
     report : NightReport
-        The night.
+        The report of the night.
     settings : Settings
-        Whose door it came from.
+        Settings with the URL of the door.
 
     Returns
     -------
     int
-        How many runs were recorded.
+        Number of fetched runs; 0 outside a run.
     """
     if not in_run():
         return 0
     runs = fetched_runs(report, settings.door_url)
-    a_task = -(-len(runs) // _MOST_TASK_RUNS) or 1
-    for start in range(0, len(runs), a_task):
+    per_task = -(-len(runs) // _MOST_TASK_RUNS) or 1
+    for start in range(0, len(runs), per_task):
         try:
-            _record(runs[start : start + a_task])
-        except Exception as why:  # noqa: BLE001  whatever it is, the files matter more
-            get_logger("assets").warning("Prefect did not take an asset: %s", why)
+            _record(runs[start : start + per_task])
+        except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
+            get_logger("assets").warning("Prefect did not accept an asset: %s", why)
     return len(runs)
 
 
 def _record(runs: Sequence[FetchedRun]) -> None:
-    """Make one task run that materializes these runs."""
+    """Materialize these runs as assets, in one task run."""
     from prefect.assets import Asset, AssetProperties, add_asset_metadata, materialize
 
     assets = [

@@ -1,16 +1,17 @@
-"""What Prefect is told of: events that an automation can act on.
+"""Prefect events of files, nights and tokens, on which automations can act.
 
-=========================== ===================================== =========================
-event                       told                                  resource
-=========================== ===================================== =========================
-``ctaflows.file.fetched``   once a batch, with a list of files    ``ctaflows.night.DATE``
-``ctaflows.file.arrived``   once a file, by watch-night           ``ctaflows.file.PROFILE.PATH``
-``ctaflows.night.complete`` once a night, when all is in place    ``ctaflows.night.DATE``
-``ctaflows.token.failing``  once, when it can't be renewed        ``ctaflows.token.PROFILE``
-``ctaflows.token.recovered`` once, when it can again              ``ctaflows.token.PROFILE``
-=========================== ===================================== =========================
+============================ ======================================== ============================
+event                        emitted                                  resource
+============================ ======================================== ============================
+``ctaflows.file.fetched``    once per batch, with a list of files     ``ctaflows.night.DATE``
+``ctaflows.file.arrived``    once per file, by watch-night            ``ctaflows.file.PROFILE.PATH``
+``ctaflows.night.complete``  once per night, when it is complete      ``ctaflows.night.DATE``
+``ctaflows.token.failing``   once, when renewal begins to fail        ``ctaflows.token.PROFILE``
+``ctaflows.token.recovered`` once, when renewal succeeds again        ``ctaflows.token.PROFILE``
+============================ ======================================== ============================
 
-Outside a run there is nobody to tell.
+The resource of ``ctaflows.file.fetched`` is ``ctaflows.files`` where files are of no night. Events
+are emitted within flow and task runs only.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from ctaflows.model import Report, Transfer
     from ctaflows.settings import Settings
 
-#: A server takes events of 1.5 MB at most (prefect 3.9.1, server.events.maximum_size_bytes).
-_FILES_AN_EVENT = 1000
-#: Beside the manifest: of which files it was told that the night is complete.
+#: Files in one event, which may have up to 1.5 MB (prefect 3.9.1,
+#: server.events.maximum_size_bytes).
+_FILES_PER_EVENT = 1000
+#: File beside the manifest with the fingerprints of nights that were reported as complete.
 _MARKER = ".complete"
 
 
@@ -45,26 +47,28 @@ _MARKER = ".complete"
 
 
 def files_fetched(report: Report, *, date: str | None = None, version: str | None = None) -> int:
-    """Tell which files of a batch came, in one event; files that were in place are no news.
+    """Emit ``ctaflows.file.fetched`` with the files of a batch that were transferred.
+
+    Files that were in place already are left out. There is one event for each 1000 files.
 
     Parameters
     ----------
     report : Report
-        The batch.
+        Report of the batch.
     date, version : str, optional
-        The night they are of.
+        Date (``YYYYMMDD``) and version of the night that the files belong to (default: no night).
 
     Returns
     -------
     int
-        How many files were told of.
+        Number of files reported; 0 outside a run.
     """
     moved = [t for t in report.transfers if t.ok and not t.skipped]
     if not in_run():
         return 0
     resource = _night(date, version) if date else {"prefect.resource.id": "ctaflows.files"}
-    for start in range(0, len(moved), _FILES_AN_EVENT):
-        some = moved[start : start + _FILES_AN_EVENT]
+    for start in range(0, len(moved), _FILES_PER_EVENT):
+        some = moved[start : start + _FILES_PER_EVENT]
         _emit(
             "ctaflows.file.fetched",
             resource,
@@ -84,23 +88,23 @@ def files_arrived(
     date: str | None = None,
     version: str | None = None,
 ) -> int:
-    """Tell of each file that has come and is in place, in an event of its own.
+    """Emit ``ctaflows.file.arrived`` for each file that is in place.
 
     Parameters
     ----------
     transfers : iterable of Transfer
-        Those that failed are passed over.
+        The transfers; failed ones are left out.
     settings : Settings
-        Whose door they are of.
+        Settings with the profile that the files were fetched with.
     date, version : str, optional
-        The night they are of.
+        Date (``YYYYMMDD``) and version of the night that the files belong to (default: no night).
 
     Returns
     -------
     int
-        How many files were told of.
+        Number of files reported; 0 outside a run.
     """
-    n_told = 0
+    n_reported = 0
     for transfer in transfers:
         if not transfer.ok or not in_run():
             continue
@@ -125,25 +129,25 @@ def files_arrived(
             **numbers,
             **_file(transfer),
         )
-        n_told += 1
-    return n_told
+        n_reported += 1
+    return n_reported
 
 
 def night_complete(report: NightReport) -> bool:
-    """Tell that a night is complete: all files in place, none missing or growing at the door.
+    """Emit ``ctaflows.night.complete`` if all files are in place, and none is missing or growing.
 
-    It is told once for the same files: a marker beside the manifest remembers. Delete ``.complete``
-    to have it told again.
+    It is emitted once for the same files, whose fingerprint is kept in the file ``.complete``
+    beside the manifest. Delete that file to have the event emitted again.
 
     Parameters
     ----------
     report : NightReport
-        The night, or the part of it that was asked for.
+        Report of the night, or of the part of it that was asked for.
 
     Returns
     -------
     bool
-        Was it told now?
+        Whether the event was emitted now.
     """
     if report.state != COMPLETE or not report.transfers or not in_run():
         return False
@@ -152,7 +156,7 @@ def night_complete(report: NightReport) -> bool:
     if _is_marked(marker, fingerprint):
         return False
     runs = totals_by_run(report.rows())
-    told = _emit(
+    is_emitted = _emit(
         "ctaflows.night.complete",
         _night(report.date, report.version),
         date=report.date,
@@ -167,19 +171,19 @@ def night_complete(report: NightReport) -> bool:
         runs=[run.run for run in runs if run.run is not None],
         n_events=sum(run.n_events for run in runs) if report.inspections else None,
     )
-    if not told:
+    if not is_emitted:
         return False
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with os.fdopen(open_ours(marker, flags, may_be_linked=True), "a", encoding="utf-8") as file:
             file.write(fingerprint + "\n")
     except (OSError, UsageError) as why:
-        get_logger("events").warning("The night may be told of again: %s", why)
+        get_logger("events").warning("The night may be reported as complete again: %s", why)
     return True
 
 
 def _fingerprint(report: NightReport) -> str:
-    """Give a short name for exactly these files with these contents."""
+    """Return the SHA-256 of paths, sizes and checksums of a night's files, in hexadecimal."""
     files = sorted(f"{t.path}\0{t.size_bytes}\0{t.checksum}" for t in report.transfers)
     return hashlib.sha256("\n".join(files).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -214,19 +218,19 @@ def _file(transfer: Transfer) -> dict[str, Any]:
 
 
 def token_failing(settings: Settings, why: CtaflowsError) -> bool:
-    """Say once that the token can't be kept: the first of several failures in a row.
+    """Emit ``ctaflows.token.failing`` at the first of several failures in a row.
 
     Parameters
     ----------
     settings : Settings
-        Whose token.
+        Settings with the profile of the token.
     why : CtaflowsError
-        The failure.
+        Why the token can't be renewed.
 
     Returns
     -------
     bool
-        Was it the first?
+        Whether it was the first failure.
     """
     marker = _marker(settings)
     if marker.exists():
@@ -239,7 +243,18 @@ def token_failing(settings: Settings, why: CtaflowsError) -> bool:
 
 
 def token_recovered(settings: Settings) -> bool:
-    """Say once that the token is kept again after failures."""
+    """Emit ``ctaflows.token.recovered`` at the first success after failures.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings with the profile of the token.
+
+    Returns
+    -------
+    bool
+        Whether there were failures before.
+    """
     try:
         _marker(settings).unlink()
     except FileNotFoundError:
@@ -261,7 +276,7 @@ def _token(settings: Settings) -> dict[str, str]:
 
 
 def _emit(event: str, resource: dict[str, str], **payload: Any) -> bool:
-    """Tell Prefect; outside a run there is nobody to tell, and a failure is no failure of a run."""
+    """Emit an event within a run; return whether that worked. A failure is logged as a warning."""
     if not in_run():
         return False
     from prefect.events import emit_event
@@ -269,6 +284,6 @@ def _emit(event: str, resource: dict[str, str], **payload: Any) -> bool:
     try:
         emit_event(event=event, resource=resource, payload=payload)
     except Exception as why:  # noqa: BLE001  EventTooLarge, a server that is away
-        get_logger("events").warning("Prefect was not told of %s: %s", event, why)
+        get_logger("events").warning("The event %s was not sent to Prefect: %s", event, why)
         return False
     return True

@@ -207,7 +207,7 @@ def _words(one: Check) -> str:
 
 def _readable(error: str | None) -> Check:
     value, verdict = (1.0, "ok") if error is None else (0.0, "bad")
-    source = "the file opens, and the tables that are looked at can be unpacked"
+    source = "the file opens, and the tables that are inspected can be decompressed"
     return Check(READABLE, value, None, (1.0, 1.0), (1.0, 1.0), verdict, 0.0, error, source)
 
 

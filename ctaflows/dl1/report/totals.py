@@ -26,7 +26,7 @@ def verdict_of_night(
 ) -> tuple[str, str]:
     """Return the verdict on a night, and a sentence that states it.
 
-    Every report, page and event of a night takes its verdict from here.
+    `NightReport`, and what is made from it, take the verdict from here.
 
     Parameters
     ----------

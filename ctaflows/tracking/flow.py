@@ -23,7 +23,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.tracking import heartbeat, task_runners
+from ctaflows.tracking import task_runners
 from ctaflows.tracking.tracked import Tracked, is_tracked, tracking
 
 if TYPE_CHECKING:
@@ -98,10 +98,9 @@ class DualFlow(Tracked):
 
     def tracked(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a Prefect flow in this process, whatever ``CTAFLOWS_TRACK`` says."""
-        with tracking("auto"), heartbeat.taken_over() as beating:
+        with tracking("auto"):
             real = self.real
             flow = copy.copy(real)
-            flow.fn = beating(self.fn)
             flow.validate_parameters = real.validate_parameters  # needs the function's globals
             flow.serialize_parameters = _serialized_by(flow)
             return flow(*args, **kwargs)

@@ -156,7 +156,7 @@ def fetch_dl1(
         versions=night.versions,
     )
     if dry_run:
-        planned = plan_fetch(chosen, folder, base=night.base, manifest=manifest)
+        planned = plan_fetch(chosen, folder, base=night.base, manifest=manifest, profile=profile)
         return report.having(planned)
 
     in_place, rest = proven(chosen, folder, base=night.base, manifest=manifest)

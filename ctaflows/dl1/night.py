@@ -15,7 +15,7 @@ from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from ctaflows.dl1.names import DL1Name
     from ctaflows.model import Entry
@@ -136,15 +136,15 @@ class Gaps(Record):
         return bool(self.missing or self.awaited or self.unknown) or not self.has_dl1
 
 
-def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]:
+def directories(pattern: str, date: str, version: str) -> tuple[str, str | None]:
     """Return the remote directory of a night.
 
     Parameters
     ----------
     pattern : str
         The setting ``night_path``, such as ``cta/DL1/{date}/{version}``.
-    day : date
-        Date of the evening.
+    date : str
+        Date of the evening, ``YYYYMMDD``.
     version : str
         A version, or ``latest``.
 
@@ -163,8 +163,8 @@ def directories(pattern: str, day: date, version: str) -> tuple[str, str | None]
     """
     try:
         if version != "latest" or "{version}" not in pattern:
-            return pattern.format(date=f"{day:%Y%m%d}", version=version), None
-        filled = pattern.format(date=f"{day:%Y%m%d}", version="\0")
+            return pattern.format(date=date, version=version), None
+        filled = pattern.format(date=date, version="\0")
         if pattern.split("/").count("{version}") != 1 or filled.count("\0") != 1:
             raise ValueError("the version must be one directory's whole name")
         above, _, rest = filled.partition("\0")

@@ -132,7 +132,7 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     Parameters
     ----------
     date : str
-        The evening's date, ``20241114`` or ``2024-11-14``.
+        The evening's date, ``20241114`` or ``2024-11-14``, or ``last-night``.
     version : str
         Such as ``v0.1``, that one alone; ``latest`` takes each run from the newest version that has
         DL1 files of it, see `newest_of_each_run`.
@@ -144,19 +144,19 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     NotFound
         There is no such night or version.
     """
-    day = names.parse_date(date)
+    date = names.night_date(date, datetime.now(UTC))
     door = connect(profile)
-    where, rest = night.directories(door.settings.night_path, day, version)
+    where, rest = night.directories(door.settings.night_path, date, version)
     unreleased: list[str] = []
     try:
         if rest is None:
             found = version if "{version}" in door.settings.night_path else None
             entries = tuple(files_below(door, where))
-            return Night(f"{day:%Y%m%d}", found, door.normalise(where), entries)
+            return Night(date, found, door.normalise(where), entries)
         there = list(door.list(where))
         names_there = [e.name for e in there if e.is_dir]
         if released := list(filter(night.is_version, names_there)):
-            versions = _list_versions(door, f"{day:%Y%m%d}", where, released, rest)
+            versions = _list_versions(door, date, where, released, rest)
             if not versions:
                 raise NotFound("None of its versions is there", where=door.normalise(where))
             # of one that can't be described nobody knows whether it is the newest
@@ -174,17 +174,17 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     except NotFound as why:
         parent = door.settings.night_path.partition("{")[0].strip("/")
         raise NotFound(
-            f"There is no night {day:%Y%m%d}" + (f" {version}" if rest is None else ""),
+            f"There is no night {date}" + (f" {version}" if rest is None else ""),
             where=why.where,
             hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
         ) from why
     if unreleased and not entries:
         raise NotFound(
-            f"There is no released version of the night {day:%Y%m%d}",
+            f"There is no released version of the night {date}",
             where=door.normalise(where),
             hint=f"There is {', '.join(unreleased)}; to take such a one, give its name as version.",
         )
-    return Night(f"{day:%Y%m%d}", None, door.normalise(where), entries)
+    return Night(date, None, door.normalise(where), entries)
 
 
 @task(name="look-at-night", tags=["ctaflows"])
@@ -225,7 +225,7 @@ def look_at_night(
 
     expected = read_run_summary(run_summary) if run_summary else None
     now = datetime.now(UTC)
-    this = list_night.fn(names.night_date(date, now), version=version, profile=profile)
+    this = list_night.fn(date, version=version, profile=profile)
     door = connect(profile)
     others = _other_versions(door, this)
     file = (
@@ -267,8 +267,7 @@ def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
     """Give a night's other versions, listed if they were not yet."""
     if this.version is None or this.superseded:
         return list(this.superseded)
-    day = names.parse_date(this.date)
-    above, rest = night.directories(door.settings.night_path, day, "latest")
+    above, rest = night.directories(door.settings.night_path, this.date, "latest")
     released = [e.name for e in door.list(above) if e.is_dir and night.is_version(e.name)]
     others = [name for name in released if name != this.version]
     return _list_versions(door, this.date, above, others, rest or "")

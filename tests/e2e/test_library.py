@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 from nights import make_night
@@ -17,19 +17,27 @@ from ctaflows import (
     find,
     get_token_info,
     inspect_dl1,
+    iter_dir,
+    iter_find,
+    iter_remove,
     list_dir,
     list_night,
+    plan_removal,
     refresh_token,
     stat,
     upload_dir,
     upload_file,
 )
+from ctaflows.dl1.names import last_night
 from ctaflows.errors import LoginNeeded, NotFound, TokenMissing, UsageError
 from ctaflows.flows.fetch_dl1 import fetch_dl1
+from ctaflows.tasks import plan_fetch
+from ctaflows.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ctaflows.model import Transfer
     from ctaflows.sandbox import Sandbox
 
 NIGHT = "cta/DL1/20241114"
@@ -101,6 +109,66 @@ def test_versions(box: Sandbox, night: Path) -> None:
     make_night(box.storage, dt.date(2024, 11, 14), version="v0.10", runs=(11111,), subruns=(1,))
     assert list_night("20241114").version == "v0.10"
     assert len(list_night("20241114", version="v0.1").entries) == 6
+
+
+def test_last_night(box: Sandbox, here: Path) -> None:
+    evening = last_night(dt.datetime.now(dt.UTC))
+    make_night(box.storage, evening, runs=(11111,), subruns=(1,))
+    assert list_night("last-night").date == f"{evening:%Y%m%d}"
+
+
+def test_streams_and_plans(box: Sandbox, night: Path) -> None:
+    first, *others = iter_dir("cta", recursive=True)
+    assert [entry.path for entry in first] == ["/cta/DL1"]
+    assert sum(map(len, others)) == len(find("cta", kind=None)) - 1
+    everything = [entry for batch in iter_find("cta", kind=None) for entry in batch]
+    assert {e.path for e in everything if not e.is_dir} == {e.path for e in find("cta")}
+    newest = max(entry.mtime for entry in everything if entry.mtime)
+    assert find("cta", newer_than=newest) == []
+    assert [e.name for e in find(NIGHT, names=["dl1_*.0001.h5"])] == ["dl1_LST-1.Run11111.0001.h5"]
+
+    plan = plan_removal([f"{NIGHT}/v0.1/tailcut84", "gone"])
+    assert [one.path for one in plan.kept] == ["gone"]
+    came_later = box.storage / NIGHT / "v0.1/tailcut84/later.h5"
+    came_later.touch()
+    results = [result for batch in iter_remove(plan) for result in batch]
+    assert {r.path for r in results if not r.ok} == {"gone", f"/{NIGHT}/v0.1/tailcut84"}
+    assert [entry.name for entry in list_dir(f"{NIGHT}/v0.1/tailcut84")] == ["later.h5"]
+
+
+def test_fetched_to_names_of_one_s_own(night: Path) -> None:
+    one, two, *_ = find(NIGHT, include=["dl1_*"], exclude=["datacheck"])
+    pairs = [(one, "a/"), (two.path, "b.h5")]
+    planned = plan_fetch(pairs)
+    report = fetch_files(pairs)
+    assert [t.local for t in report.transfers] == [t.local for t in planned]
+    assert [t.local for t in planned] == [f"a/{one.name}", "b.h5"]
+    assert (night / "b.h5").stat().st_size == two.size_bytes
+
+
+def test_progress_is_reported(night: Path) -> None:
+    class Seen(Progress):
+        n_bytes = n_files = 0
+
+        def __enter__(self) -> Self:
+            order.append("begun")
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            order.append("over")
+
+        def advance(self, n_bytes: int) -> None:
+            self.n_bytes += n_bytes
+
+        def finished(self, transfer: Transfer) -> None:
+            self.n_files += 1
+
+    order: list[str] = []
+    seen = Seen()
+    files = find(NIGHT)
+    fetch_files(files, progress=seen)
+    assert (seen.n_files, seen.n_bytes) == (6, sum(e.size_bytes or 0 for e in files))
+    assert order == ["begun", "over"]
 
 
 def test_the_flow_without_a_server(night: Path) -> None:

@@ -1,12 +1,11 @@
 """Files of a night, by run and subrun, for tests."""
 
-import datetime as dt
 from datetime import UTC, datetime, timedelta
 
 from ctaflows.dl1.night import Night
 from ctaflows.model import Entry
 
-DAY = dt.date(2024, 11, 14)
+DAY = "20241114"
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 OLD = NOW - timedelta(hours=5)
 PATH = "/cta/DL1/20241114/v0.1"

@@ -6,7 +6,7 @@
         box.put("/lst/a.h5", b"...")
         settings = box.settings()
 
-Importing this package is cheap; the servers are imported when `Sandbox` is first asked for.
+Importing this package is cheap: the server modules are imported when `Sandbox` is first accessed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the servers have in common: a request is noted, faults strike, an answer goes out."""
+"""The WSGI application all servers share: it logs requests, injects faults, sends responses."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Application:
     name : str
         ``door``, ``pool`` or ``issuer``.
     handle : callable
-        Gives the right answer to a request.
+        Returns the correct response to a request.
     faults : FaultBook
-        What is to go wrong.
+        The faults to inject.
     seen : RequestLog
-        Where requests are noted.
+        Log to which each request is appended.
     closing : threading.Event
-        Set when the sandbox closes, ends all waits.
+        Set when the sandbox closes; it ends all waits.
     answered : callable, optional
-        Told of each answer before it goes out, the faulty ones too.
+        Called with each request and its response, faulty or not, before the response is sent.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Application:
         self._answered = answered
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answer a request."""
+        """Respond to a request (the WSGI interface)."""
         request = self._request(environ)
         seen = Seen(self._name, request.method, request.target, request.headers)
         self._seen.append(seen)
@@ -100,7 +100,7 @@ class Application:
             response = self._handle(request)
         except AbortConnection:
             raise
-        except Exception as why:  # any bug of ours must look like a server's
+        except Exception as why:  # a bug of the sandbox must look like a server error
             logger.exception("%s %s failed", request.method, request.path)
             return Response(
                 500, {"Content-Type": "text/plain"}, f"Internal problem: {why}".encode()

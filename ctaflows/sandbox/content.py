@@ -1,4 +1,4 @@
-"""The bytes of a file as door and pool send and take them: ranges, digests, uploads."""
+"""Sending and receiving a file's content, as door and pool do it: ranges, digests, uploads."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _SHORT = re.compile(r"adler32=0+(?=[0-9a-f])")
 
 
 def checksum_text(checksums: tuple[Checksum, ...], quirks: Quirks) -> str:
-    """Write checksums as dCache does: ``md5=<base64>,adler32=<hex>`` (11.2.5: adler32 first)."""
+    """Return checksums in dCache's format: ``md5=<base64>,adler32=<hex>``."""
     text = ",".join(map(format_digest, checksums))
     return _SHORT.sub("adler32=", text) if quirks.short_adler else text
 
 
 def digest(file: Path, request: Request, storage: Storage, quirks: Quirks) -> str | None:
-    """Choose the one digest that a request wants; None where there is none.
+    """Return the value of the Digest header that a request asks for, or None.
 
-    Want-Repr-Digest wins over Want-Digest and can carry neither adler32 nor md5
+    Want-Repr-Digest takes precedence over Want-Digest and supports neither adler32 nor md5
     (dCache commit b20368c27b, June 2026).
     """
     wanted = request.headers.get("want-digest")
@@ -57,7 +57,7 @@ def digest(file: Path, request: Request, storage: Storage, quirks: Quirks) -> st
 
 
 def validators(file: Path, storage: Storage) -> dict[str, str]:
-    """Give the headers by which a client sees that a file has changed."""
+    """Return the ETag, Last-Modified and Content-Type headers of a file."""
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return {
         "ETag": storage.etag(file),
@@ -67,10 +67,9 @@ def validators(file: Path, storage: Storage) -> dict[str, str]:
 
 
 def send(file: Path, request: Request, headers: dict[str, str]) -> Response:
-    """Answer a GET or HEAD of a file, with a range where one is asked for (RFC 9110 §14).
+    """Return the response to a GET or HEAD of a file, with the requested range if there is one.
 
-    Several ranges at once are answered with the whole file, where dCache would send them as
-    ``multipart/byteranges``; its 416 has no Content-Range (seen with 11.2.5).
+    A request for several ranges gets the whole file; dCache would send ``multipart/byteranges``.
     """
     size = file.stat().st_size
     headers = {**headers, "Accept-Ranges": "bytes"}
@@ -109,13 +108,13 @@ def _blocks(file: Path, start: int, n_bytes: int) -> Iterator[bytes]:
 
 
 def receive(path: str, request: Request, storage: Storage, quirks: Quirks) -> Response:
-    """Take in an upload.
+    """Store the body of a PUT request.
 
     Returns
     -------
     Response
-        201 with the pool's text and a Digest if wanted, or 400 with the reason in the status line
-        (HttpPoolRequestHandler.java, HttpRequestHandler.java, dCache 12.1).
+        201 with the pool's text, and a Digest if requested; or 400 with the reason in the status
+        line.
     """
     try:
         md5 = _md5(request.headers.get("content-md5"))
@@ -143,5 +142,5 @@ def _md5(text: str | None) -> str | None:
 
 
 def quoted(path: str) -> str:
-    """Write a decoded path for a URL."""
+    """Return a decoded path percent-encoded for a URL."""
     return quote(path, errors="surrogateescape")

@@ -1,10 +1,7 @@
-"""The door: a WebDAV server that behaves like dCache's, WsgiDAV behind it.
+"""The door: a WebDAV server that behaves like dCache's, built on WsgiDAV.
 
-Sources are given as dCache 12.1.0-SNAPSHOT @ 77340d6 unless another version is named.
-
-Where dCache 11.2.5 was seen to do otherwise: its 404 and 403 name the path ("Path not found: /x"),
-its 401 is "login failed" whatever is wrong with a token, a PUT below a file and an unknown method
-are 500, and several ranges come as multipart/byteranges; it has symbolic links.
+File and line numbers in comments refer to dCache 12.1.0-SNAPSHOT @ 77340d6, those of Milton to
+Milton 2.7.3, unless another version is named.
 """
 
 from __future__ import annotations
@@ -58,18 +55,18 @@ _TEXTS = {
 
 
 class Door:
-    """Answers requests as dCache's WebDAV door.
+    """Responds to requests as dCache's WebDAV door does.
 
     Parameters
     ----------
     storage : Storage
         The files.
     pool_urls : PoolUrls
-        Where pool URLs come from.
+        Issues the pool URLs.
     refuse : callable
-        Says why a token is refused, None if it is good.
+        Returns the reason why a token is refused, or None if it is valid.
     quirks : Quirks
-        How like dCache it behaves.
+        Which of dCache's peculiarities to imitate.
 
     Attributes
     ----------
@@ -94,10 +91,10 @@ class Door:
         self._lock = threading.Lock()
         self._errors: dict[str, list[float]] = {}
 
-    # -- who may come in ---------------------------------------------------------------------
+    # -- authentication ----------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response:
-        """Answer a request."""
+        """Return the response to a request."""
         blocked_s = self._blocked_s(request.address)
         if blocked_s > 0:
             response = self._error(request, 429, "Server is busy, please try again later")
@@ -126,7 +123,7 @@ class Door:
         return self._refuse(token)
 
     def note(self, request: Request, response: Response) -> None:
-        """Count the refusals of an address: three of them block it."""
+        """Count the 401 responses sent to an address: three within `Quirks.block_s` block it."""
         if response.status == 401 and self._quirks.block_after_401:
             with self._lock:
                 self._errors.setdefault(request.address, []).append(time.monotonic())
@@ -140,7 +137,7 @@ class Door:
             return 0.0
         return recent[-1] + self._quirks.block_s - now
 
-    # -- what is asked -----------------------------------------------------------------------
+    # -- GET, HEAD and PUT -------------------------------------------------------------------
 
     def _dispatch(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
@@ -166,7 +163,7 @@ class Door:
             return problem
         if self._quirks.redirect_reads:
             wants = "want-digest" in request.headers
-            # milton DefaultHttp11ResponseHandler.java:174-183: 302, the User Guide says 307
+            # Milton DefaultHttp11ResponseHandler.java:174-183 sends 302; the User Guide says 307
             return Response(302, {"Location": self._pool_url(request, wants_digest=wants)})
         return content.send(file, request, self._file_headers(request, file))
 
@@ -227,7 +224,7 @@ class Door:
         wants = "want-digest" in request.headers
         self._storage.begin(request.path)
         if self._quirks.redirect_writes and request.expects_continue:
-            # DcacheStandardFilter.java:91-98: 307, empty body, whatever the length is
+            # DcacheStandardFilter.java:91-98: 307 with an empty body, whatever the Content-Length
             return Response(307, {"Location": self._pool_url(request, wants_digest=wants)})
         response = content.receive(request.path, request, self._storage, self._quirks)
         response.body = b""
@@ -244,7 +241,7 @@ class Door:
             return self._error(request, 409)
         if not self._quirks.put_makes_parents and not file.parent.is_dir():
             return self._error(request, 409)
-        # milton PutHandler.java:119-128
+        # Milton PutHandler.java:119-128
         if request.headers.get("if-none-match") == "*" and file.exists():
             return self._error(request, 412)
         match = request.headers.get("if-match")
@@ -252,7 +249,7 @@ class Door:
             return self._error(request, 412)
         return None
 
-    # -- what WsgiDAV answers ----------------------------------------------------------------
+    # -- methods passed on to WsgiDAV --------------------------------------------------------
 
     def _ask_behind(self, request: Request) -> Response:
         parent = self._storage.normal(request.path).rpartition("/")[0] or "/"
@@ -283,29 +280,30 @@ class Door:
                 environ["HTTP_DEPTH"] = "infinity"
                 environ[LEVELS] = _DEPTH_CAP
         if request.method == "MOVE" and self._quirks.move_needs_overwrite:
-            environ.setdefault("HTTP_OVERWRITE", "F")  # milton MoveHandler.java:163-176
+            environ.setdefault("HTTP_OVERWRITE", "F")  # Milton MoveHandler.java:163-176
         if request.method == "DELETE":
-            environ["HTTP_DEPTH"] = "infinity"  # recursive, whatever is asked
+            environ["HTTP_DEPTH"] = "infinity"  # always recursive (RFC 4918, 9.6.1)
         return environ
 
     def _error(self, request: Request, status: int, text: str | None = None) -> Response:
         text = text or _TEXTS.get(status, "Unexpected problem")
         if "text/html" in request.headers.get("accept", "") or not self._quirks.plain_errors:
-            # DcacheHtmlResponseHandler.java:133-146: the page does not tell the reason
+            # DcacheHtmlResponseHandler.java:133-146: the page does not include the reason
             body = f"<!DOCTYPE html><html><body><h1>Error {status}</h1></body></html>".encode()
             return Response(status, {"Content-Type": "text/html;charset=utf-8"}, body)
         return Response(status, {"Content-Type": "text/plain"}, f"{text}\n".encode())
 
 
-# -- files as WsgiDAV wants them -------------------------------------------------------------------
+# -- the WsgiDAV provider --------------------------------------------------------------------------
 #
-# WsgiDAV's file system provider with the live properties and the blind spots of a dCache door.
+# WsgiDAV's file system provider, with the live properties of a dCache door, and its empty listings
+# of directories that may not be read.
 
-#: Key in the WSGI environment: how many levels a listing goes down.
+#: Key in the WSGI environment: how many levels deep a listing goes.
 LEVELS = "ctaflows.levels"
 _SRM = "{http://srm.lbl.gov/StorageResourceManager}"
 CHECKSUMS = "{http://www.dcache.org/2013/webdav}Checksums"
-#: Properties that must be named to be given (DcacheFileResource.java:56-87, dCache 12.1).
+#: Properties returned only when requested by name (DcacheFileResource.java:56-87).
 _ONLY_NAMED = frozenset({CHECKSUMS, f"{_SRM}FileLocality"})
 
 logging.getLogger("wsgidav").addHandler(logging.NullHandler())
@@ -313,7 +311,7 @@ logging.getLogger("wsgidav").setLevel(logging.CRITICAL)
 
 
 def dav_application(storage: Storage, quirks: Quirks) -> Any:
-    """Make the WSGI application that answers all that is not GET, HEAD or PUT."""
+    """Return the WSGI application that handles all methods but GET, HEAD and PUT."""
     config = {
         "provider_mapping": {"/": _Provider(storage, quirks)},
         "middleware_stack": [ErrorPrinter, RequestResolver],
@@ -336,14 +334,14 @@ class _Provider(FilesystemProvider):  # type: ignore[misc]  # WsgiDAV is untyped
     def get_resource_inst(self, path: str, environ: dict[str, Any]) -> Any:
         file = self._loc_to_file_path(path, environ)
         try:
-            kind = _Directory if os.path.isdir(file) else _File  # noqa: PTH112  # WsgiDAV's texts
+            kind = _Directory if os.path.isdir(file) else _File  # noqa: PTH112  # WsgiDAV uses str
             return kind(path, environ, file)
         except FileNotFoundError:
             return None
 
 
 class _Properties:
-    """What PROPFIND gives; unknown and empty ones are in a 404 propstat of their own."""
+    """Properties returned by PROPFIND; unknown and empty ones are in a separate 404 propstat."""
 
     environ: dict[str, Any]
     getters: dict[str, Callable[[], Any]]
@@ -356,7 +354,7 @@ class _Properties:
             getter = self.getters.get(name)
             value = getter() if getter else None
             if value is None:
-                # `Brief: t` drops them (DefaultWebDavResponseHandler.java:201, Milton 2.7.3).
+                # `Brief: t` omits them (Milton DefaultWebDavResponseHandler.java:201)
                 if self.environ.get("HTTP_BRIEF", "").lower() != "t":
                     found.append((name, DAVError(HTTP_NOT_FOUND)))
             else:
@@ -383,7 +381,7 @@ class _File(_Properties, FileResource):  # type: ignore[misc]
         uploading = storage.is_uploading(path)
         self.getters = _common(self) | {
             "{DAV:}resourcetype": lambda: "",
-            # No size while uploading (DcacheFileResource.java:152-155, dCache 12.1).
+            # no size while uploading (DcacheFileResource.java:152-155)
             "{DAV:}getcontentlength": lambda: None if uploading else str(self.file_stat.st_size),
             "{DAV:}getetag": lambda: storage.etag(place),
             "{DAV:}getcontenttype": lambda: content.validators(place, storage)["Content-Type"],
@@ -415,10 +413,10 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         return kind
 
     def get_member_list(self) -> list[Any]:
-        """List the children; none at all where reading is denied, as dCache does.
+        """Return the children; an empty list where reading is denied, as dCache does.
 
-        DcacheDirectoryResource.java:120-137, dCache 12.1: permission denied, not found and any
-        time-out give an empty list.
+        DcacheDirectoryResource.java:120-137 returns an empty list when permission is denied, when
+        the directory is not found and on any timeout.
         """
         if self.provider.storage.normal(self.path) in self.provider.storage.denied:
             if self.provider.quirks.empty_207:
@@ -436,7 +434,7 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         return members
 
     def get_descendants(self, *, depth: str = "infinity", **how: Any) -> list[Any]:
-        """List what is below, not deeper than `LEVELS` says for this request."""
+        """Return the descendants, no deeper than the number of `LEVELS` in the WSGI environment."""
         levels = self.environ.get(LEVELS)
         if levels is None or depth != "infinity":
             return super().get_descendants(depth=depth, **how)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Faults on demand: which request gets which trouble, how often. Pure, no server in here."""
+"""Faults on demand: which requests fail, in which way and how often; independent of the servers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
     from ctaflows.sandbox.messages import Request
 
-#: Answers with that status instead of the right one.
+#: The response has this status instead of the correct one.
 STATUSES = frozenset({"401", "403", "429", "500", "502", "503", "507"})
-#: The bytes of a body go wrong on their way.
+#: The response body is cut short, corrupted, slow, or announced with the wrong length.
 BODIES = frozenset({"truncate", "flip", "slow", "wrong_length"})
-#: The door sends the client somewhere it should not go.
+#: The door redirects the client to where it must not go.
 REDIRECTS = frozenset({"redirect_elsewhere", "redirect_http", "redirect_loop"})
-#: A listing is not what it should be.
+#: The response to PROPFIND is wrong.
 LISTINGS = frozenset({"empty207", "garbage_xml", "xml_bomb", "hostile_names"})
+#: Checksums are wrong or missing.
 DIGESTS = frozenset({"bad_digest", "no_digest"})
-#: The connection breaks or stays silent; `lost` breaks it after the work was done.
+#: The connection is reset or stays silent; ``lost`` resets it after the request was carried out.
 CONNECTIONS = frozenset({"reset", "hang", "lost"})
 NAMES = STATUSES | BODIES | REDIRECTS | LISTINGS | DIGESTS | CONNECTIONS | {"ignore_range", "html"}
 
@@ -38,26 +39,26 @@ SERVERS = ("door", "pool", "issuer", "*")
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of trouble and the requests it befalls.
+    """A kind of failure and the requests it affects.
 
     Attributes
     ----------
     name : str
-        What happens, one of `NAMES`.
+        Kind of failure, one of `NAMES`.
     times : int or None
-        How often; None means always.
+        Number of requests affected; None means all.
     path : str
-        Glob on the decoded path; ``*`` matches slashes too.
+        Shell pattern for the decoded path; ``*`` matches slashes too.
     method : str
         HTTP method or ``*``.
     server : str
         ``door``, ``pool``, ``issuer`` or ``*``.
     retry_after_s : int or None
-        Value of Retry-After in a 429 or 503; None means 0 for 429 and no header for 503.
+        Value of Retry-After, seconds; None means 0 for a 429 and no header for other statuses.
     rate_bytes_s : int
-        Speed of ``slow``, bytes per second.
+        Rate of ``slow``, bytes per second.
     hang_s : float
-        Silence of ``hang`` in seconds; the connection is closed after it.
+        Seconds for which ``hang`` stays silent before it closes the connection.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Fault:
             )
 
     def befalls(self, server: str, method: str, path: str) -> bool:
-        """Tell whether this fault concerns a request."""
+        """Return whether this fault affects a request."""
         return (
             self.server in ("*", server)
             and self.method in ("*", method)
@@ -97,7 +98,7 @@ class Fault:
 
 
 def parse(text: str) -> Fault:
-    """Read a fault as the command line writes it.
+    """Return the fault that a text describes, in the syntax of the command line.
 
     Parameters
     ----------
@@ -107,12 +108,12 @@ def parse(text: str) -> Fault:
     Returns
     -------
     Fault
-        For every method and server.
+        The fault; it affects every method and server.
 
     Raises
     ------
     UsageError
-        An unknown name, or TIMES that is no number.
+        NAME is unknown, or TIMES is not a positive number.
     """
     head, _, glob = text.partition("@")
     name, _, times = head.partition(":")
@@ -127,12 +128,12 @@ def parse(text: str) -> Fault:
 
 
 class FaultBook:
-    """The faults that are still to happen; safe to use from many threads.
+    """The faults still to be injected; thread-safe.
 
     Parameters
     ----------
     faults : iterable of Fault or str
-        Those to begin with; a text is read by `parse`.
+        Initial faults; a text is read by `parse`.
     """
 
     def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
@@ -142,19 +143,19 @@ class FaultBook:
             self.add(fault)
 
     def add(self, fault: Fault | str, **details: Any) -> Fault:
-        """Plan a fault.
+        """Add a fault.
 
         Parameters
         ----------
         fault : Fault or str
-            A fault, or its name or text (see `parse`).
+            A fault, or a text that `parse` understands.
         **details : Any
-            Fields of `Fault` that replace those of the text.
+            Fields of `Fault` that replace those of `fault`.
 
         Returns
         -------
         Fault
-            What was planned.
+            The fault that was added.
         """
         planned = parse(fault) if isinstance(fault, str) else fault
         planned = dataclasses.replace(planned, **details)
@@ -163,14 +164,14 @@ class FaultBook:
         return planned
 
     def clear(self) -> None:
-        """Forget all faults."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def take(
         self, server: str, method: str, path: str, suits: Callable[[Fault], bool]
     ) -> Fault | None:
-        """Take the first fault that befalls a request and suits the moment, and count it down."""
+        """Return the first fault that affects a request and passes `suits`, and count it down."""
         with self._lock:
             for i, fault in enumerate(self._faults):
                 if fault.befalls(server, method, path) and suits(fault):
@@ -190,9 +191,9 @@ class FaultBook:
             return iter(list(self._faults))
 
 
-# -- what each fault does --------------------------------------------------------------------------
+# -- the effect of each fault ----------------------------------------------------------------------
 #
-# What each fault does to an exchange: instead of an answer, or to the answer on its way.
+# A fault either replaces the response, so that the request is not carried out, or spoils it.
 
 _MOVED_METHODS = ("GET", "PUT")
 _TEXTS = {
@@ -211,7 +212,7 @@ _DRIP_S = 0.05
 
 
 def applies_before(fault: Fault, server: str, request: Request) -> bool:
-    """Tell whether a fault replaces the answer, so that nothing is done."""
+    """Return whether a fault replaces the response, so that the request is not carried out."""
     if fault.name in STATUSES or fault.name in ("hang", "html"):
         return True
     if fault.name in REDIRECTS:
@@ -224,9 +225,9 @@ def applies_before(fault: Fault, server: str, request: Request) -> bool:
 
 
 def applies_after(fault: Fault, server: str, request: Request, response: Response) -> bool:
-    """Tell whether a fault suits an answer that is ready.
+    """Return whether a fault can spoil a response that is ready to be sent.
 
-    A fault that names no server passes over the door's redirects: it is meant for the bytes.
+    Redirects are spoiled only by a fault that names the server: others are meant for the content.
     """
     if response.is_redirect and fault.server != server:
         return False
@@ -244,7 +245,7 @@ def applies_after(fault: Fault, server: str, request: Request, response: Respons
 
 
 def response_instead(fault: Fault, request: Request, closing: threading.Event) -> Response:
-    """Give the answer that a fault puts in place of the right one."""
+    """Return the response with which a fault replaces the correct one."""
     if fault.name == "hang":
         closing.wait(fault.hang_s)
         raise AbortConnection(reset=False)
@@ -285,7 +286,7 @@ def _redirect(name: str, request: Request) -> Response:
 def spoilt_response(
     fault: Fault, request: Request, response: Response, closing: threading.Event
 ) -> Response:
-    """Let a fault befall an answer."""
+    """Return the response as spoiled by a fault."""
     if fault.name == "lost":
         raise AbortConnection(reset=True)
     if fault.name == "ignore_range" and response.whole is not None:
@@ -366,15 +367,15 @@ def _dripped(
                     raise AbortConnection(reset=False)
 
 
-# -- broken listings -------------------------------------------------------------------------------
+# -- faulty listings -------------------------------------------------------------------------------
 #
-# Listings that no door should give, and that a client must survive.
+# Responses to PROPFIND that no door should send, and that a client must survive.
 
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 _DIRECTORY = "<d:resourcetype><d:collection/></d:resourcetype>"
 _FILE = "<d:resourcetype/><d:getcontentlength>4</d:getcontentlength>"
 
-#: Names that would leave the place where a listing is copied to, or are none.
+#: Names that would escape the directory into which a listing is fetched, or are not valid.
 HOSTILE = (
     "../../etc/passwd",
     "%2e%2e/%2e%2e/etc/passwd",
@@ -394,14 +395,19 @@ def _response(href: str, properties: str) -> str:
 
 
 def wrong_listing(name: str, target: str) -> bytes:
-    """Give the multistatus of a fault.
+    """Return the multistatus body of a fault.
 
     Parameters
     ----------
     name : str
         ``empty207``, ``garbage_xml``, ``xml_bomb`` or ``hostile_names``.
     target : str
-        Raw path of the directory.
+        Request target: the directory's percent-encoded path.
+
+    Returns
+    -------
+    bytes
+        The XML document.
     """
     directory = target.partition("?")[0].rstrip("/") + "/"
     itself = _response(directory, _DIRECTORY)

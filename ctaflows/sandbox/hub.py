@@ -1,4 +1,4 @@
-"""A JupyterHub platform on loopback: its users and login page, download and certificate service.
+"""A JupyterHub platform on loopback: users, login page, download service, certificate service.
 
 ::
 
@@ -6,7 +6,7 @@
         token = hub.add_user("jane.doe@example.org")
         os.environ |= hub.environment(token)
 
-Observed: cta-epfl/downloadservice @ 6c84bcf and cta-epfl/certificateservice, app.py of each.
+It imitates app.py of cta-epfl/downloadservice @ 6c84bcf and of cta-epfl/certificateservice.
 """
 
 from __future__ import annotations
@@ -46,35 +46,35 @@ if TYPE_CHECKING:
 SERVICES = ("downloadservice", "certificateservice")
 _LOGIN = "/hub/api/oauth2/authorize"
 
-#: What can go wrong beside the faults of all servers (`ctaflows.sandbox.faults`).
+#: Faults of these services, beside those of all servers (`ctaflows.sandbox.faults`).
 HUB_FAULTS = frozenset(
     {
-        "short",  # a fetched file ends early, and nothing shows it
-        "broken",  # the connection ends within a fetched file
-        "storage_error",  # the storage's refusal comes in place of the file, with status 200
+        "short",  # a fetched file is truncated, but the response ends normally
+        "broken",  # the connection is reset in the middle of a fetched file
+        "storage_error",  # status 200 with the storage's error message in place of the file
         "no_certificate",  # the service has no certificate for this user
-        "half",  # an upload is stored by half, and called uploaded
-        "no_checksums",  # PROPFIND at webdav/ tells none
-        "no_webdav",  # webdav/ is not there
-        "says_stored",  # a certificate that is good for too long is refused with 200 and "stored"
+        "half",  # only half of an upload is stored, but it is reported as uploaded
+        "no_checksums",  # PROPFIND on webdav/ returns no checksums
+        "no_webdav",  # webdav/ does not exist
+        "says_stored",  # a certificate with too long a validity is refused with 200 and "stored"
     }
 )
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody the hub knows.
+    """A user of the hub.
 
     Attributes
     ----------
     name : str
-        As the hub has it.
+        User name at the hub.
     services : tuple of str
-        Services the token may be used at.
+        Services for which the user's token is valid.
     admin : bool
-        May it replace the shared certificate?
+        Whether the user may replace the shared certificate.
     uploads : bool
-        May it write at all?
+        Whether the user may write at all.
     """
 
     name: str
@@ -84,31 +84,41 @@ class User:
 
     @property
     def folder(self) -> str:
-        """Name of the user's own directory: all but 0, 1 and a–z becomes ``_``."""
+        """Name of the user's own directory: every character but 0, 1 and a–z becomes ``_``."""
         return re.sub("[^0-1a-z]", "_", self.name.lower())
 
 
 class HubFaults:
-    """What is still to go wrong; safe to use from many threads."""
+    """The hub faults still to be injected; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._planned: list[tuple[str, str, int | None]] = []
 
     def add(self, name: str, path: str = "*", times: int | None = 1) -> None:
-        """Plan one of `HUB_FAULTS` for paths that match a glob; None for ``times`` means always."""
+        """Add a fault.
+
+        Parameters
+        ----------
+        name : str
+            One of `HUB_FAULTS`.
+        path : str, optional
+            Shell pattern for the paths it affects.
+        times : int, optional
+            Number of requests affected; None means all.
+        """
         if name not in HUB_FAULTS:
-            raise ValueError(f"there is no trouble {name}")
+            raise ValueError(f"there is no fault {name}")
         with self._lock:
             self._planned.append((name, path, times))
 
     def clear(self) -> None:
-        """Forget all troubles."""
+        """Remove all faults."""
         with self._lock:
             self._planned.clear()
 
     def strikes(self, name: str, path: str) -> bool:
-        """Tell whether a trouble befalls a path, and count it down."""
+        """Return whether a fault affects a path, and count it down."""
         with self._lock:
             for i, (planned, glob, times) in enumerate(self._planned):
                 if planned == name and fnmatch.fnmatchcase(path, glob):
@@ -120,31 +130,31 @@ class HubFaults:
 
 
 class Hub:
-    """A hub with both services, on 127.0.0.1 over TLS, on the files of a sandbox.
+    """A hub with both services, on 127.0.0.1 over TLS, serving the files of a sandbox.
 
     Parameters
     ----------
     box : Sandbox
-        Whose storage and certificate authority are used.
+        The sandbox whose storage and certificate authority are used.
     port : int, optional
-        0 for any free one.
+        Port to listen on; 0 means any free one.
     quirks : Quirks, optional
-        Of the storage behind the service: ``empty_207``, ``no_checksums`` and the like.
+        Quirks of the storage behind the service, such as ``empty_207`` and ``no_checksums``.
 
     Attributes
     ----------
     downloadservice_url, certificateservice_url : str
-        Fit for ``CTADS_URL`` and ``CTACS_URL``.
+        Values for ``CTADS_URL`` and ``CTACS_URL``.
     requests : RequestLog
         All requests so far.
     faults : FaultBook
-        What is to go wrong, as at the sandbox's other servers.
+        Faults to inject, as for the sandbox's other servers.
     troubles : HubFaults
-        What only these services do wrong.
+        Faults that only these services have.
     certificates : dict
-        ``(user, key)`` to the text that was stored; the shared one is at ``("", "")``.
+        ``(user, key)`` to the stored certificate; the shared one has the key ``("", "")``.
     instead : callable or None
-        Answers in place of everything, where it is set.
+        If set, responds to every request in place of the hub.
     """
 
     def __init__(self, box: Sandbox, *, port: int = 0, quirks: Quirks | None = None) -> None:
@@ -182,19 +192,19 @@ class Hub:
         self.close()
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._closing.set()
         self._server.close()
 
     def add_user(self, name: str, token: str | None = None, **rights: Any) -> str:
-        """Let somebody in.
+        """Add a user.
 
         Parameters
         ----------
         name : str
-            Name at the hub.
+            User name at the hub.
         token : str, optional
-            None makes one as JupyterHub does, 32 hexadecimal digits.
+            The user's token; by default a new one of 32 hexadecimal digits, as JupyterHub's.
         **rights : Any
             Fields of `User`.
 
@@ -208,7 +218,7 @@ class Hub:
         return token
 
     def environment(self, token: str) -> dict[str, str]:
-        """Give the variables by which ctadata's users name the services."""
+        """Return the environment variables with which ctadata's users select the services."""
         return {
             "CTADS_URL": self.downloadservice_url,
             "CTACS_URL": self.certificateservice_url,
@@ -236,7 +246,7 @@ class Hub:
             return Response(404, {"Content-Type": "text/html"}, b"<h1>404 : Not Found</h1>")
         user = self._user(request)
         if user is None:
-            return self._stranger(request, service)
+            return self._not_logged_in(request, service)
         if service not in user.services:
             text = b"Access denied, token scopes are insufficient. Please contact the team."
             return Response(403, {"Content-Type": "text/html; charset=utf-8"}, text)
@@ -248,8 +258,8 @@ class Hub:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return self._users.get(request.query.get("token", token if scheme == "Bearer" else ""))
 
-    def _stranger(self, request: Request, service: str) -> Response:
-        """Answer somebody unknown: only the download service tells programs from people."""
+    def _not_logged_in(self, request: Request, service: str) -> Response:
+        """Return 401 to a program that asks the download service, else a redirect to the login."""
         kind = request.headers.get("content-type", "").lower()
         if service == "downloadservice" and kind == "application/json":
             return json_response({"message": "Invalid or missing Bearer token"}, 401)
@@ -258,17 +268,17 @@ class Hub:
 
 
 def json_response(values: Any, status: int = 200) -> Response:
-    """Give an answer as Flask's jsonify does."""
+    """Return values as a JSON response, formatted as by Flask's jsonify."""
     body = json.dumps(values, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     return Response(status, {"Content-Type": "application/json"}, body)
 
 
 # -- the certificate service -----------------------------------------------------------------------
 #
-# The platform's certificate service as observed: it keeps proxies for the download service.
+# It stores the proxy certificates with which the download service reads the storage.
 #
-# ``POST certificate`` and ``POST main-certificate``; cta-epfl/certificateservice, app.py. The
-# chain's signatures are not followed to a root here.
+# ``POST certificate`` and ``POST main-certificate``; cta-epfl/certificateservice, app.py. Unlike
+# the real service it does not verify the certificate chain.
 
 KEYS = ("lst", "cta", "arc")
 _MAX_DAYS = 7
@@ -280,17 +290,17 @@ _TOO_LONG = (
 
 
 class CertificateService:
-    """Answers requests as the certificate service.
+    """Responds to requests as the certificate service does.
 
     Parameters
     ----------
     strikes : callable
-        Says whether a trouble befalls a key, see `hub.HUB_FAULTS`.
+        Called with a fault's name and a key, returns whether the fault happens; see `HUB_FAULTS`.
 
     Attributes
     ----------
     stored : dict
-        ``(user, key)`` to certificate; the shared one is at ``("", "")``.
+        ``(user, key)`` to certificate; the shared one has the key ``("", "")``.
     """
 
     def __init__(self, strikes: Callable[[str, str], bool]) -> None:
@@ -298,7 +308,7 @@ class CertificateService:
         self._strikes = strikes
 
     def handle(self, request: Request, rest: str, user: User) -> Response:
-        """Answer a request of a known user; ``rest`` is the path below the service."""
+        """Return the response to a known user; ``rest`` is the path below the service."""
         if request.method != "POST" or rest not in ("certificate", "main-certificate"):
             return Response(404, _TEXT, b"<!doctype html><h1>Not Found</h1>")
         values = json.loads(b"".join(request.body.blocks()))
@@ -308,15 +318,15 @@ class CertificateService:
 
     def _personal(self, values: dict[str, Any], user: User) -> Response:
         key = values.get("certificate_key")
-        if key not in KEYS:  # a text is raised there, which Python does not do
+        if key not in KEYS:  # app.py raises a str, which is a TypeError and so a 500
             return Response(500, _TEXT, b"<!doctype html><h1>Internal Server Error</h1>")
         other = values.get("user")
         if other is not None and not user.admin:
             return Response(500, _TEXT, b"<!doctype html><h1>Internal Server Error</h1>")
         certificate = str(values.get("certificate"))
-        problem, until = _verdict(certificate)
+        problem, until = _check_validity(certificate)
         if problem == _TOO_LONG and self._strikes("says_stored", key):
-            # observed: not stored, and the refusal stands where the validity should be
+            # app.py does not store it, and puts the refusal where the validity should be
             return _json({"message": "Certificate stored", "validity": [problem, 400]})
         if problem is not None:
             return Response(400, _TEXT, problem.encode())
@@ -326,15 +336,15 @@ class CertificateService:
     def _shared(self, values: dict[str, Any], user: User) -> Response:
         if not user.admin:
             return Response(401, _TEXT, b"access denied")
-        problem, _ = _verdict(str(values.get("certificate")))
+        problem, _ = _check_validity(str(values.get("certificate")))
         if problem is not None:
             return Response(400, _TEXT, problem.encode())
         self.stored["", ""] = str(values["certificate"])
         return _json({"message": "Shared certificate stored", "certificateUploaded": True})
 
 
-def _verdict(text: str) -> tuple[str | None, datetime]:
-    """Say why a certificate is not taken, or None, and the end of its life."""
+def _check_validity(text: str) -> tuple[str | None, datetime]:
+    """Return why a certificate is refused, or None, and the end of its validity."""
     now = datetime.now(UTC)
     if "-----BEGIN CERTIFICATE-----" not in text:
         return "no valid certificate provided", now
@@ -356,12 +366,12 @@ def _json(values: dict[str, Any]) -> Response:
 
 # -- the download service --------------------------------------------------------------------------
 #
-# The platform's download service as observed, on the files of a sandbox.
+# It gives users access to a storage that it reads with a certificate.
 #
 # ``list/PATH``, ``fetch/PATH``, ``upload/PATH`` and ``webdav/``; cta-epfl/downloadservice @
-# 6c84bcf, app.py. It stands between a person and a storage that it reads with a certificate.
+# 6c84bcf, app.py.
 
-#: MOVE, COPY, DELETE, LOCK and POST are left out on purpose (app.py, webdav_methods).
+#: The service excludes MOVE, COPY, DELETE, LOCK and POST on purpose (app.py, webdav_methods).
 _WEBDAV = ("GET", "HEAD", "MKCOL", "OPTIONS", "PROPFIND", "PROPPATCH", "PUT", "TRACE")
 _WRITING = ("MKCOL", "PROPPATCH", "PUT")
 _WEBDAV_ROOT = b"/services/downloadservice/webdav/"
@@ -370,20 +380,20 @@ _CHUNK_BYTES = 10 << 20
 
 
 class DownloadService:
-    """Answers requests as the download service.
+    """Responds to requests as the download service does.
 
     Parameters
     ----------
     storage : Storage
         The files.
     quirks : Quirks
-        Of the storage behind.
+        Quirks of the storage behind the service.
     strikes : callable
-        Says whether a trouble befalls a path, see `hub.HUB_FAULTS`.
+        Called with a fault's name and a path, returns whether the fault happens; see `HUB_FAULTS`.
     url : str
-        Where the service is.
+        URL of the service.
     base_folder : str
-        Below ``<base_folder>/users`` everybody has a directory.
+        Each user has a directory below ``<base_folder>/users``.
     """
 
     def __init__(
@@ -403,7 +413,7 @@ class DownloadService:
         self._behind = Door(storage, pool_urls, lambda _token: None, quirks)
 
     def handle(self, request: Request, rest: str, user: User) -> Response:
-        """Answer a request of a known user; ``rest`` is the path below the service."""
+        """Return the response to a known user; ``rest`` is the path below the service."""
         endpoint, _, path = rest.partition("/")
         if endpoint == "health":
             return Response(200, _SERVICE_TEXT, b"OK - DownloadService is up and running")
@@ -431,11 +441,11 @@ class DownloadService:
         file = self._storage.file(path)
         above = self._storage.normal(path).rpartition("/")[0]
         if file is None or not file.exists():
-            return self._storage_says(404, "Resource not found")
+            return self._storage_error(404, "Resource not found")
         if self._storage.is_denied(above) or (
             self._storage.is_denied(path) and not self._quirks.empty_207
         ):
-            return self._storage_says(403, "Permission denied")
+            return self._storage_error(403, "Permission denied")
         found = [file]
         if file.is_dir() and not self._storage.is_denied(path):
             found += sorted(file.iterdir())
@@ -443,24 +453,24 @@ class DownloadService:
         return Response(200, {"Content-Type": "application/json"}, body + b"\n")
 
     def _entry(self, file: Path) -> dict[str, Any]:
-        """Describe a file as PROPFIND's XML has it: all is text, a directory has no size."""
+        """Return a file's properties as taken from PROPFIND: all text, no size of a directory."""
         href = content.quoted(file.relative_to(self._storage.root).as_posix().removeprefix("."))
         entry = {"mtime": formatdate(file.stat().st_mtime, usegmt=True)}
         if file.is_dir():
-            href += "/" if href else ""  # the root's own href is empty, and so called a file
+            href += "/" if href else ""  # the href of the root is empty: its type is "file"
         elif not self._storage.is_uploading(f"/{href}"):
             entry["size"] = str(file.stat().st_size)
         kind = "directory" if href.endswith("/") else "file"
         return {**entry, "href": href, "type": kind, "url": f"{self._url}list/{href}"}
 
     @staticmethod
-    def _storage_says(status: int, text: str) -> Response:
+    def _storage_error(status: int, text: str) -> Response:
         return Response(status, _SERVICE_TEXT, f"Error: {status} {text}\n".encode())
 
     # -- fetch -------------------------------------------------------------------------------
 
     def _fetch(self, request: Request, path: str) -> Response:
-        """Send a file as a stream without a length; the storage's errors come in its place."""
+        """Return a file or the storage's error message, with status 200, without Content-Length."""
         file = self._storage.file(path)
         name = path.rpartition("/")[2].encode("ascii", "replace").decode()
         headers = {
@@ -483,21 +493,21 @@ class DownloadService:
     # -- upload ------------------------------------------------------------------------------
 
     def _upload(self, request: Request, path: str, user: User) -> Response:
-        if not user.uploads:  # the reason stands in the status line
+        if not user.uploads:  # the reason is in the status line
             return Response(
                 403, _SERVICE_TEXT, b"Access denied", reason="Missing rights to upload files"
             )
         place = f"{self._base_folder}/users/{user.folder}/{path}".rstrip("/")
         target = self._storage.file(place)
         if target is None or target.is_dir():
-            return self._storage_says(405, "Resource exists as collection")
+            return self._storage_error(405, "Resource exists as collection")
         if any(parent.is_file() for parent in target.parents):
-            return self._storage_says(409, "Conflict")
+            return self._storage_error(409, "Conflict")
         self._storage.begin(place)
         try:
             file = self._storage.receive(place, request.body, md5=None, keeps_md5=False)
         except UploadFailed as why:
-            return self._storage_says(400, str(why))
+            return self._storage_error(400, str(why))
         n_bytes = file.stat().st_size
         if self._strikes("half", path):
             with file.open("r+b") as stream:
@@ -523,7 +533,7 @@ class DownloadService:
         inner = dataclasses.replace(request, target="/" + content.quoted(path), environ=environ)
         response = self._behind.handle(inner)
         if request.method.startswith("PROP") and isinstance(response.body, bytes):
-            # as there: a plain replacement in the text
+            # app.py does the same: a plain text replacement
             response.body = response.body.replace(b":href>/", b":href>" + _WEBDAV_ROOT)
             if self._strikes("no_checksums", path):
                 response.body = response.body.replace(b"adler32=", b"unknown=")

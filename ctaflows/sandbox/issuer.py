@@ -1,7 +1,4 @@
-"""An OpenID Connect issuer with the endpoints and answers of Keycloak, on Authlib and Flask.
-
-Texts and codes are those that Keycloak 26.7.3 was seen to give, where a line says so.
-"""
+"""An OpenID Connect issuer with Keycloak's endpoints and responses, built on Authlib and Flask."""
 
 from __future__ import annotations
 
@@ -34,27 +31,27 @@ if TYPE_CHECKING:
     from ctaflows.sandbox.tokens import Tokens
 
 REALM = "/realms/sandbox"
-# Authlib logs whole tokens when it debugs.
+# At level DEBUG Authlib logs whole tokens.
 logging.getLogger("authlib").setLevel(logging.WARNING)
 _OIDC = f"{REALM}/protocol/openid-connect"
 
 
 class Issuer:
-    """Answers the requests to the issuer.
+    """Responds to requests as an OpenID Connect issuer.
 
     Parameters
     ----------
     tokens : Tokens
-        Where tokens are made and used up.
+        Issues and checks the tokens.
     client : Client
-        The one client.
+        The only registered client.
     quirks : Quirks
-        Lifetimes of a device login.
+        Supplies the lifetime and polling interval of a device login.
 
     Attributes
     ----------
     logins : dict
-        Device code to login.
+        Device code to pending login.
     """
 
     def __init__(self, tokens: Tokens, client: Client, quirks: Quirks) -> None:
@@ -64,12 +61,12 @@ class Issuer:
         self._quirks = quirks
 
     def handle(self, asked: Request) -> Response:
-        """Answer a request."""
+        """Return the response to a request."""
         return call_wsgi(self._app, asked.environ)
 
     @functools.cached_property
     def _app(self) -> Flask:
-        """The application, made at the first request: most sandboxes need none."""
+        """The Flask application, created at the first request: most sandboxes never need it."""
         app = Flask("ctaflows.sandbox.issuer")
         app.logger.addHandler(logging.NullHandler())
         server = AuthorizationServer(app, self._query_client, lambda _token, _request: None)
@@ -87,12 +84,12 @@ class Issuer:
         return app
 
     def login(self, user_code: str) -> Login | None:
-        """Find the login of a user code."""
+        """Return the pending login with a user code, or None."""
         logins: list[Login] = list(self.logins.values())
         return next((login for login in logins if login.user_code == user_code), None)
 
     def decide(self, user_code: str, *, is_approved: bool) -> bool:
-        """Approve or deny a login; False where there is none with that code."""
+        """Approve or deny a login; return False if there is none with that code."""
         login = self.login(user_code)
         if login is not None:
             login.is_approved = is_approved

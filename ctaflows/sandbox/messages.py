@@ -1,4 +1,4 @@
-"""Requests and responses as the sandbox's servers see them, and the record of what was asked."""
+"""Requests and responses of the sandbox's servers, and the log of requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BLOCK_BYTES = 1 << 16
 
 
 class AbortConnection(Exception):
-    """Ends the connection without finishing the answer.
+    """Closes the connection without completing the response.
 
     Parameters
     ----------
     reset : bool
-        Send RST, else FIN without TLS's close_notify.
+        Whether to send RST; else FIN without a TLS close_notify.
     """
 
     def __init__(self, *, reset: bool) -> None:
@@ -31,18 +31,18 @@ class AbortConnection(Exception):
 
 @dataclass
 class Seen:
-    """One request as it arrived.
+    """An entry of the request log.
 
     Attributes
     ----------
     server : str
         ``door``, ``pool`` or ``issuer``.
     method, path : str
-        As sent; the path is raw and has its query.
+        As received; the path is percent-encoded and includes the query.
     headers : dict
-        Names in lower case.
+        Header fields, with names in lower case.
     status : int or None
-        What was answered; None while there is no answer, or when there was none.
+        Status of the response; None until there is one, or if the connection was aborted.
     """
 
     server: str
@@ -53,7 +53,7 @@ class Seen:
 
 
 class RequestLog:
-    """The requests so far, oldest first; safe to use from many threads."""
+    """The requests so far, oldest first; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class RequestLog:
             self._seen.append(seen)
 
     def clear(self) -> None:
-        """Forget the requests so far."""
+        """Remove all requests."""
         with self._lock:
             self._seen.clear()
 
@@ -96,8 +96,8 @@ class Body:
     length : int or None
         Content-Length; None means chunked.
     before_read : callable
-        Called once before the first read, gives the number of bytes after which the connection
-        is to be reset, or None. It also says ``100 Continue``.
+        Called once before the first read: sends ``100 Continue`` if the client waits for it, and
+        returns the number of bytes after which to reset the connection, or None.
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class Body:
         self._before_read = before_read
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the bytes as they arrive.
+        """Yield the bytes as they arrive.
 
         Raises
         ------
         EOFError
-            The client went away before the end.
+            The client disconnected before the end.
         AbortConnection
-            A fault struck.
+            A fault resets the connection.
         """
         limit = self._before_read()
         n_read = 0
@@ -133,16 +133,16 @@ class Body:
 
 @dataclass
 class Request:
-    """One request.
+    """An HTTP request.
 
     Attributes
     ----------
     method, target : str
-        As sent; the target is raw and has its query.
+        As received; the target is percent-encoded and includes the query.
     headers : dict
-        Names in lower case.
+        Header fields, with names in lower case.
     body : Body
-        Not yet read.
+        The body, not yet read.
     environ : dict
         The WSGI environment.
     """
@@ -160,48 +160,48 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """Decoded query, the last value of each name."""
+        """Decoded query parameters; of a repeated one the last value."""
         return {k: v[-1] for k, v in parse_qs(self.target.partition("?")[2]).items()}
 
     @property
     def address(self) -> str:
-        """Where the client is."""
+        """IP address of the client."""
         return str(self.environ["REMOTE_ADDR"])
 
     @property
     def is_https(self) -> bool:
-        """Did it come over TLS?"""
+        """Whether it came over TLS."""
         return bool(self.environ["wsgi.url_scheme"] == "https")
 
     @property
     def expects_continue(self) -> bool:
-        """Does the client wait for 100 Continue?"""
+        """Whether the client waits for 100 Continue."""
         return self.headers.get("expect", "").lower() == "100-continue"
 
     @property
     def connection(self) -> Any:
-        """The connection it came by, a `server.Connection`."""
+        """The connection it came over, a `server.Connection`."""
         return self.environ["ctaflows.request"].conn
 
 
 @dataclass
 class Response:
-    """One answer.
+    """An HTTP response.
 
     Attributes
     ----------
     status : int
-        HTTP status.
+        Status code.
     headers : dict
-        Names as written.
+        Header fields.
     body : bytes or iterator of bytes
-        An iterator needs `length`.
+        The body; if it is an iterator, `length` must be set.
     length : int or None
-        Content-Length; None means that of the bytes.
+        Content-Length; None means the length of `body`, -1 sends none.
     reason : str or None
-        Text of the status line; None means the usual one.
+        Reason phrase; None means the standard one.
     whole : callable or None
-        Gives the answer for the whole file, where this one is a range.
+        If this is a range of a file, returns the response with the whole file.
     """
 
     status: int
@@ -213,44 +213,47 @@ class Response:
 
     @property
     def n_bytes(self) -> int:
-        """Content-Length."""
+        """Content-Length; negative if none is sent."""
         if self.length is not None:
             return self.length
         return len(self.body) if isinstance(self.body, bytes) else 0
 
     @property
     def is_redirect(self) -> bool:
-        """Does it send the client elsewhere?"""
+        """Whether the status is 3xx."""
         return self.status // 100 == 3
 
     @property
     def status_line(self) -> str:
-        """Status and reason, without control characters."""
+        """Status code and reason phrase, without line breaks."""
         text = self.reason or HTTPStatus(self.status).phrase
         return f"{self.status} {' '.join(text.split())}"
 
     def blocks(self) -> Generator[bytes]:
-        """Give the body in blocks."""
+        """Yield the body in blocks."""
         if isinstance(self.body, bytes):
             yield self.body
         else:
             yield from self.body
 
 
-# -- other WSGI applications -----------------------------------------------------------------------
-#
-# Calls a WSGI application of somebody else's and gives its answer as ours.
+# -- third-party WSGI applications -----------------------------------------------------------------
 
 
 def call_wsgi(application: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Response:
-    """Answer a request by another application; the whole body is kept in memory.
+    """Return the response of a WSGI application, with its whole body in memory.
 
     Parameters
     ----------
     application : callable
-        A WSGI application for small answers.
+        A WSGI application whose responses are small.
     environ : dict
-        The WSGI environment.
+        The WSGI environment of the request.
+
+    Returns
+    -------
+    Response
+        The response, without its Content-Length and Date headers.
     """
     response = Response(500)
 
@@ -264,5 +267,5 @@ def call_wsgi(application: Callable[..., Iterable[bytes]], environ: dict[str, An
         response.body = b"".join(blocks)
     finally:
         with contextlib.suppress(AttributeError):
-            blocks.close()  # type: ignore[attr-defined]  # WSGI: if there is one
+            blocks.close()  # type: ignore[attr-defined]  # optional (PEP 3333)
     return response

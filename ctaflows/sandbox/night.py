@@ -1,7 +1,7 @@
 """A sample night of DL1 files, of any size, in lstchain's layout for observed data.
 
 The rows are those of the files in ``sample/`` (see its README: the values are not observations),
-repeated as often as asked for, with run, event numbers and times of their own.
+repeated as often as needed, with their own run numbers, event numbers and times.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _PARAMETERS = "/dl1/event/telescope/parameters/LST_LSTCam"
 _IMAGES = "/dl1/event/telescope/image/LST_LSTCam"
 _MONITORING = "/dl1/event/telescope/monitoring/"
 _FILENAMES = "/source_filenames/filenames"
-_KINDS = {"pedestals": 2, "flatfield": 0, "cosmics": 32}  # datacheck table: event_type
+_KINDS = {"pedestals": 2, "flatfield": 0, "cosmics": 32}  # datacheck table → event_type
 _START = dt.time(21, 30, tzinfo=dt.UTC)
-_WRITTEN = dt.time(8, 0, tzinfo=dt.UTC)  # the next morning
+_WRITTEN = dt.time(8, 0, tzinfo=dt.UTC)  # on the next morning
 _PAUSE_S = 60.0  # between runs
 _BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class _Subrun:
-    """One subrun: its numbers, the events before it in the run, its events and its first time."""
+    """A subrun: its numbers, the events before it in the run, its events, its start (epoch s)."""
 
     run: int
     subrun: int
@@ -53,7 +53,7 @@ class _Subrun:
 
 
 class _Template:
-    """The sample's files, open, and the times and types of its events."""
+    """The opened sample files, and the times and types of their events."""
 
     def __init__(self, stack: ExitStack) -> None:
         folder = resources.files("ctaflows.sandbox") / "sample"
@@ -71,22 +71,22 @@ class _Template:
         self.period_s = float(self.delays_s[-1]) * self.n_events / (self.n_events - 1)
 
     def times_s(self, subrun: _Subrun, index: NDArray[Any]) -> NDArray[Any]:
-        """Give the UTC seconds since 1970 of events by their indices in the subrun."""
+        """Return the times of events, given by their indices in the subrun, in epoch seconds."""
         cycle, row = np.divmod(index, self.n_events)
         return np.asarray(subrun.start_s + cycle * self.period_s + self.delays_s[row])
 
     def span_s(self, n_events: int) -> float:
-        """Give the time that so many events take."""
+        """Return the duration of `n_events` events in seconds."""
         return n_events * self.period_s / self.n_events
 
     def indices(self, chosen: NDArray[np.bool_], n_events: int, step: int = 1) -> NDArray[Any]:
-        """Give the indices below `n_events` of every `step`-th of the events that are chosen."""
+        """Return the indices, below `n_events`, of every `step`-th chosen event."""
         rows = np.flatnonzero(chosen)
         cycle, k = np.divmod(np.arange(0, self.count(chosen, n_events), step), max(1, len(rows)))
         return np.asarray(cycle * self.n_events + rows[k])
 
     def count(self, chosen: NDArray[np.bool_], n_events: int) -> int:
-        """Count the events among the first `n_events` that are chosen in the template."""
+        """Return how many of the first `n_events` events are chosen."""
         cycles, rest = divmod(n_events, self.n_events)
         return int(cycles * chosen.sum() + chosen[:rest].sum())
 
@@ -106,41 +106,43 @@ def make_night(
 ) -> list[Path]:
     """Write a night below ``root/cta/DL1/<date>/<version>/<tailcut>``.
 
-    The night starts at 21:30 UTC. Subruns follow each other without a pause, at 6.8 kHz as in the
-    sample, runs after a minute; event numbers go on over a run's subruns. The same call writes
-    the same bytes. The files were last changed at 8:00 UTC of the next morning.
+    The night starts at 21:30 UTC. A run's subruns follow each other without a pause, at 6.8 kHz as
+    in the sample, and its event numbers continue from one to the next; between runs there is a
+    pause of a minute. The same call writes the same bytes. The modification time of the files is
+    8:00 UTC on the next morning.
 
     Parameters
     ----------
     root : Path
-        Folder that stands for the storage's root; made if need be.
+        Folder that stands for the storage's root; created if needed.
     date : datetime.date
         The evening's date.
     version, tailcut : str, optional
-        Names of the folders, as lstosa makes them.
+        Names of the folders, as lstosa creates them.
     runs : sequence of int, optional
-        Numbers of the runs.
+        Run numbers.
     subruns : sequence of int, optional
-        How many subruns each run has.
+        Number of subruns of each run.
     datacheck : bool, optional
-        Write the datacheck files too?
+        Whether to write the datacheck files too.
     merged : bool, optional
-        Write the file of each whole run too (parameters only), and its datacheck?
+        Whether to write the merged file of each run too (parameters only), and its datacheck file.
     events : int, optional
-        Events in each subrun, by default the sample's 140. A real one has 53,000.
+        Events per subrun, by default the sample's 140. A real subrun has about 53,000.
     images : bool, optional
-        With the table of images, the monitoring stays in any case? By default only where
-        `events` is not given: an image adds some 400 bytes, the parameters 120.
+        Whether to include the table of images; the monitoring tables are always included. By
+        default only if `events` is not given: an event takes some 400 bytes of images and 120 of
+        parameters.
 
     Returns
     -------
     list of Path
-        The files, in the order in which they would appear.
+        The files written, each run's subruns first; each DL1 file before its datacheck file.
 
     Raises
     ------
     UsageError
-        When `runs` and `subruns` do not match, or `events` is not positive.
+        `runs` and `subruns` do not match, or `events` is not positive.
     """
     if len(runs) != len(subruns) or min(subruns, default=1) < 1:
         raise UsageError(f"{len(runs)} runs need as many counts of subruns, not {subruns}")
@@ -175,7 +177,7 @@ def make_night(
 
 
 def _files(parts: list[_Subrun], *, merged: bool) -> Iterator[tuple[str, list[_Subrun]]]:
-    """Give the names of a run's files and the subruns in each."""
+    """Yield the name of each of a run's files and the subruns in it."""
     for part in parts:
         yield part.name, [part]
     if merged and parts:
@@ -183,7 +185,7 @@ def _files(parts: list[_Subrun], *, merged: bool) -> Iterator[tuple[str, list[_S
 
 
 def _tables(group: h5py.Group) -> Iterator[Any]:
-    """Give all datasets below a group."""
+    """Yield all datasets below a group."""
     for name in group:
         node = group[name]
         if isinstance(node, h5py.Group):
@@ -193,7 +195,7 @@ def _tables(group: h5py.Group) -> Iterator[Any]:
 
 
 def _write_dl1(path: Path, template: _Template, parts: list[_Subrun], *, images: bool) -> None:
-    """Write a subrun's file, or a whole run's as lstchain merges it."""
+    """Write a subrun's DL1 file, or that of a whole run as lstchain merges it."""
     is_merged = not path.name.endswith(parts[0].name)
     with h5py.File(path, "w") as file:
         copy_attributes(template.dl1, file)
@@ -205,7 +207,7 @@ def _write_dl1(path: Path, template: _Template, parts: list[_Subrun], *, images:
                 if table.name == _PARAMETERS or images:
                     write_table(table, file, _event_blocks(table, template, parts))
             elif not (is_merged and table.name.startswith(_MONITORING)):
-                # merging repeats geometry and layout once a subrun
+                # lstchain's merged files contain geometry and layout once per subrun
                 if len(parts) == 1:
                     copy_table(table, file)
                 else:
@@ -215,7 +217,7 @@ def _write_dl1(path: Path, template: _Template, parts: list[_Subrun], *, images:
 def _event_blocks(
     table: Any, template: _Template, parts: list[_Subrun]
 ) -> Iterator[NDArray[np.void]]:
-    """Give the rows of events, a few megabytes at a time."""
+    """Yield the rows of events, a few megabytes at a time."""
     rows = template.rows[table.name]
     chunk = table.chunks[0]
     step = max(1, _BLOCK_BYTES // (chunk * rows.dtype.itemsize)) * chunk
@@ -231,7 +233,7 @@ def _event_blocks(
 
 
 def _write_datacheck(path: Path, template: _Template, parts: list[_Subrun]) -> None:
-    """Write the check quantities, a row a subrun."""
+    """Write a datacheck file with one row per subrun."""
     with h5py.File(path, "w") as file:
         copy_attributes(template.datacheck, file)
         for table in _tables(template.datacheck):
@@ -240,7 +242,7 @@ def _write_datacheck(path: Path, template: _Template, parts: list[_Subrun]) -> N
                 copy_table(table, file)
                 continue
             chosen = template.types == _KINDS[kind]
-            # lstchain leaves a table out for fewer than two events
+            # lstchain writes no table for fewer than two events
             some = [p for p in parts if template.count(chosen, p.n_events) > 1]
             if some:
                 rows = [_datacheck_row(table[:], template, part, chosen) for part in some]
@@ -250,7 +252,7 @@ def _write_datacheck(path: Path, template: _Template, parts: list[_Subrun]) -> N
 def _datacheck_row(
     row: NDArray[Any], template: _Template, part: _Subrun, chosen: NDArray[np.bool_]
 ) -> NDArray[Any]:
-    """Turn the sample's check quantities of one kind of events into a subrun's."""
+    """Return a subrun's check quantities, made from the sample's for one event type."""
     n = template.count(chosen, part.n_events)
     scale = n / int(chosen.sum())
     for name in row.dtype.names or ():
@@ -271,25 +273,25 @@ def _datacheck_row(
     return row
 
 
-# -- HDF5 files after a template -------------------------------------------------------------------
+# -- HDF5 files from a template --------------------------------------------------------------------
 #
-# HDF5 files made after a template, table for table: same types, filters, attributes, other rows.
+# Tables are copied with their types, filters and attributes, but with other rows.
 #
-# h5py's high-level interface would turn PyTables' bools (bit fields) into integers and its empty
-# texts into something else, hence the low-level calls.
+# Low-level calls are needed because h5py's high-level interface converts PyTables' bools (bit
+# fields) to integers and does not preserve its empty strings.
 
 _BLOSC = 32001
 
 
 def copy_attributes(source: Any, target: Any, *, n_rows: int | None = None) -> None:
-    """Copy all attributes bit by bit.
+    """Copy all attributes without converting them.
 
     Parameters
     ----------
     source, target : h5py.Group or h5py.Dataset
-        From and to.
+        Nodes to copy from and to.
     n_rows : int, optional
-        Value for PyTables' NROWS.
+        Value for PyTables' attribute NROWS.
     """
     names: list[bytes] = []
     h5py.h5a.iterate(source.id, names.append)
@@ -307,7 +309,7 @@ def copy_attributes(source: Any, target: Any, *, n_rows: int | None = None) -> N
 
 
 def new_group(source: h5py.Group, target: h5py.File) -> None:
-    """Make the group of the same path as `source` in `target`, and those above it.
+    """Create the group with the path of `source` in `target`, with its parents and attributes.
 
     Parameters
     ----------
@@ -325,7 +327,7 @@ def new_group(source: h5py.Group, target: h5py.File) -> None:
 
 
 def write_table(source: Any, target: h5py.File, blocks: Iterable[NDArray[Any]]) -> None:
-    """Write a table like `source` with other rows, block by block.
+    """Write a table like `source` but with other rows, block by block.
 
     Parameters
     ----------
@@ -338,7 +340,7 @@ def write_table(source: Any, target: h5py.File, blocks: Iterable[NDArray[Any]]) 
     """
     new_group(source.parent, target)
     properties = source.id.get_create_plist()
-    properties.set_obj_track_times(False)  # the same night gives the same bytes
+    properties.set_obj_track_times(False)  # so that the same rows give the same bytes
     _compress_fast(properties)
     fixed = source.maxshape[0] is not None
     rows = list(blocks) if fixed else blocks
@@ -358,18 +360,18 @@ def write_table(source: Any, target: h5py.File, blocks: Iterable[NDArray[Any]]) 
 
 
 def _compress_fast(properties: Any) -> None:
-    """Set blosc's level to 1, where lstchain's datacheck has 9 and takes half a second a file."""
+    """Set blosc's level to 1; at 9, as in lstchain's datacheck files, a file takes 0.5 s."""
     filters = [properties.get_filter(i)[:3] for i in range(properties.get_nfilters())]
     for code, _, _ in filters:
         properties.remove_filter(code)
     for code, flags, values in filters:
-        # blosc: version twice, type size, block size, level, shuffle, compressor
+        # values of blosc: version (two numbers), type size, block size, level, shuffle, compressor
         is_blosc = code == _BLOSC
         properties.set_filter(code, flags, (*values[:4], 1, *values[5:]) if is_blosc else values)
 
 
 def copy_table(source: Any, target: h5py.File) -> None:
-    """Copy a table or an array as it is, without unpacking it.
+    """Copy a table or an array unchanged, without decompressing it.
 
     Parameters
     ----------
@@ -384,7 +386,7 @@ def copy_table(source: Any, target: h5py.File) -> None:
 
 
 def write_array(source: Any, target: h5py.File, values: NDArray[Any]) -> None:
-    """Write a plain array like `source` with other values, such as lstchain's list of file names.
+    """Write an array like `source` but with other values, such as lstchain's list of file names.
 
     Parameters
     ----------
@@ -393,7 +395,7 @@ def write_array(source: Any, target: h5py.File, values: NDArray[Any]) -> None:
     target : h5py.File
         File to write.
     values : ndarray
-        The values; of texts, as long as the longest.
+        The values; strings have the width of the longest.
     """
     new_group(source.parent, target)
     copy_attributes(source, target.create_dataset(source.name, data=values))

@@ -1,4 +1,7 @@
-"""The pool: sends and takes bytes for whoever has a pool_url, knows no tokens."""
+"""The pool: sends and receives file content for whoever has a pool URL; it checks no tokens.
+
+File and line numbers in comments refer to dCache 12.1.0-SNAPSHOT @ 77340d6.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,23 @@ if TYPE_CHECKING:
     from ctaflows.sandbox.storage import Storage
 
 _METHODS = ("GET", "HEAD", "PUT")
-# HttpPoolRequestHandler.java:109-110, dCache 12.1
+# HttpPoolRequestHandler.java:109-110
 _ENTITY_HEADERS = ("content-length", "content-md5")
 
 
 class Pool:
-    """Answers requests as dCache's HttpPoolRequestHandler (dCache 12.1).
+    """Responds to requests as dCache's HttpPoolRequestHandler does.
 
-    Errors have their text in the status line and an empty body (HttpRequestHandler.java).
+    Errors have their message in the status line and an empty body.
 
     Parameters
     ----------
     storage : Storage
         The files.
     pool_urls : PoolUrls
-        Those that the door issued.
+        The pool URLs issued by the door.
     quirks : Quirks
-        How like dCache it behaves.
+        Which of dCache's peculiarities to imitate.
     """
 
     def __init__(self, storage: Storage, pool_urls: PoolUrls, quirks: Quirks) -> None:
@@ -45,7 +48,7 @@ class Pool:
         self._quirks = quirks
 
     def handle(self, request: Request) -> Response:
-        """Answer a request."""
+        """Return the response to a request."""
         if request.method not in _METHODS:
             return Response(501)
         number = request.query.get("dcache-http-uuid", "")
@@ -72,7 +75,7 @@ class Pool:
         if file is None or not file.is_file():
             return Response(404, reason="File not found")
         if pool_url.replica not in (None, self._storage.etag(file)):
-            self._pool_urls.end(pool_url)  # the old file is gone, and its replica and mover with it
+            self._pool_urls.end(pool_url)  # the file was replaced: its replica and mover are gone
             return self._stale(request)
         headers = {
             "Content-Disposition": f"attachment;filename*=UTF-8''{content.quoted(file.name)}",
@@ -85,7 +88,7 @@ class Pool:
             if found:
                 headers["Digest"] = found
         response = content.send(file, request, headers)
-        # HttpPoolRequestHandler.java:456-490, dCache 12.1
+        # HttpPoolRequestHandler.java:456-490
         if request.method == "GET" and response.status == 200 and self._quirks.one_shot_pool_urls:
             self._pool_urls.end(pool_url)
         self._end_with_connection(request, pool_url)
@@ -113,13 +116,11 @@ class Pool:
 
 
 # -- pool URLs -------------------------------------------------------------------------------------
-#
-# Each lets its bearer read or write one file, for a while.
 
 
 @dataclass
 class PoolUrl:
-    """The right to read or write one file at the pool.
+    """A URL that lets its bearer read or write one file at the pool, for a limited time.
 
     Attributes
     ----------
@@ -130,11 +131,15 @@ class PoolUrl:
     path : str
         Decoded path.
     wants_digest : bool
-        Had the request to the door Want-Digest?
+        Whether the request to the door had a Want-Digest header.
     expires_at : float
-        End of the wait for the first connection, on the monotonic clock.
+        Monotonic time until which the first connection must come.
     replica : str or None
-        ETag of the file to be read.
+        ETag that the file to be read had when the URL was issued.
+    connections : set of int
+        Ids of the open connections that have used it.
+    is_over : bool
+        Whether it can no longer be used.
     """
 
     uuid: str
@@ -148,14 +153,14 @@ class PoolUrl:
 
 
 class PoolUrls:
-    """All pool URLs of one door; safe to use from many threads.
+    """All pool URLs of one door; thread-safe.
 
     Parameters
     ----------
     quirks : Quirks
-        What ends a URL.
+        Decides what invalidates a URL.
     abandon : callable
-        Called with the path of a PUT whose URL ended without an upload.
+        Called with the path of a PUT whose URL was invalidated without an upload.
     """
 
     def __init__(self, quirks: Quirks, abandon: Callable[[str], None]) -> None:
@@ -167,7 +172,7 @@ class PoolUrls:
     def issue(
         self, method: str, path: str, *, wants_digest: bool, replica: str | None = None
     ) -> PoolUrl:
-        """Make a URL."""
+        """Return a new pool URL."""
         now = time.monotonic()
         expires_at = now + self._quirks.pool_url_lifetime_s
         pool_url = PoolUrl(str(uuid.uuid4()), method, path, wants_digest, expires_at, replica)
@@ -177,7 +182,7 @@ class PoolUrls:
         return pool_url
 
     def use(self, number: str, connection: Connection) -> PoolUrl | None:
-        """Find the URL of a request that came by a connection; None where it is over."""
+        """Return the pool URL with a UUID, used by a connection; None if it is no longer valid."""
         with self._lock:
             self._sweep(time.monotonic())
             pool_url = self._known.get(number)
@@ -187,20 +192,20 @@ class PoolUrls:
             return pool_url
 
     def end(self, pool_url: PoolUrl) -> None:
-        """Use a URL up."""
+        """Invalidate a URL."""
         with self._lock:
             self._known.pop(pool_url.uuid, None)
             pool_url.is_over = True
 
     def _leave(self, pool_url: PoolUrl, connection: int) -> None:
-        # NettyTransferService.java:569-619, dCache 12.1
+        # NettyTransferService.java:569-619
         with self._lock:
             pool_url.connections.discard(connection)
             if not pool_url.connections and self._quirks.pool_url_ends_with_connection:
                 self._drop(pool_url)
 
     def _sweep(self, now: float) -> None:
-        """Drop those that nobody came for in time; the oldest are first."""
+        """Invalidate the URLs to which no connection came in time; they are sorted by age."""
         for pool_url in list(self._known.values()):
             if pool_url.expires_at >= now:
                 break

@@ -1,7 +1,7 @@
-"""What makes a dCache door differ from a plain WebDAV server, one switch each.
+"""The ways in which a dCache door differs from a plain WebDAV server, one switch for each.
 
-The defaults are dCache's own behaviour, read from dCache 12.1.0-SNAPSHOT @ 77340d6 unless another
-version is named.
+The defaults are dCache's behaviour according to the source of 12.1.0-SNAPSHOT @ 77340d6, unless
+another version is named.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quirks:
-    """Switches of the sandbox's servers; each default is what dCache (or Keycloak) does.
+    """Switches for the behaviour of the sandbox's servers; the defaults are dCache's (Keycloak's).
 
     Attributes
     ----------
@@ -20,66 +20,71 @@ class Quirks:
     redirect_writes : bool
         A PUT with ``Expect: 100-continue`` is answered with 307 to the pool.
     pool_uses_http : bool
-        The pool speaks plain http and is named by its number, as with
+        The pool uses plain http and is addressed by its IP address, as with
         ``webdav.redirect.allow-https=false``. Not dCache's default.
     door_uses_http : bool
-        The door speaks plain http. Not dCache's default.
+        The door uses plain http. Not dCache's default.
     one_shot_pool_urls : bool
-        A GET of the whole file uses up the pool URL.
+        A GET of the whole file invalidates the pool URL.
     pool_url_ends_with_connection : bool
-        The pool URL ends with ``Connection: close`` and when the last connection using it closes.
+        ``Connection: close`` invalidates the pool URL, and so does the end of the last connection
+        using it.
     pool_url_lifetime_s : float
-        Seconds a pool URL waits for its first connection.
+        Seconds for which a pool URL is valid before the first connection uses it.
     stale_redirects_home : bool
-        The pool answers a stale URL with 307 to the door, else with 400.
+        The pool redirects a request with an invalid pool URL to the door (307); else it refuses it
+        with 400.
     pool_refuses_entity_headers : bool
-        A PUT to the pool with a ``Content-*`` header it does not know is refused with 501.
+        The pool refuses a PUT with an unknown ``Content-*`` header with 501.
     pool_needs_want_digest : bool
-        The pool sends a Digest only if Want-Digest went to the door and to the pool.
+        The pool sends a Digest only if both the request to the door and that to the pool have
+        Want-Digest.
     pool_hides_validators : bool
-        The pool's answers carry neither ETag nor Last-Modified nor Content-Type.
+        The pool's responses have no ETag, Last-Modified or Content-Type.
     repr_digest_wins : bool
-        With Want-Repr-Digest, Want-Digest is ignored: a file with adler32 alone gets no digest.
+        A request with Want-Repr-Digest gets no Digest, even if it also has Want-Digest.
     depth_capped : bool
         A Depth that is neither 0 nor 1 means three levels.
     empty_207 : bool
-        A directory that can't be read is listed as an empty one, else refused with 403.
+        A directory that may not be read is listed as empty; else it is refused with 403.
     put_deletes_first : bool
-        A PUT deletes the existing file before the new bytes arrive.
+        A PUT deletes the existing file before the new content arrives.
     put_makes_parents : bool
-        A PUT makes missing parents, else it is refused with 409.
+        A PUT creates missing parents; else it is refused with 409.
     move_needs_overwrite : bool
-        A MOVE without an Overwrite header does not overwrite.
+        A MOVE without an Overwrite header does not overwrite (RFC 4918, 10.6 defaults to ``T``).
     mkcol_is_strict : bool
-        MKCOL answers 405 where something exists and 409 where the parent is missing.
+        MKCOL returns 405 where something exists and 409 where the parent is missing; else it
+        creates missing parents, and an existing directory is no error.
     block_after_401 : bool
-        Three answers 401 block the address with 429.
+        After three 401 responses within `block_s`, every request from the address gets 429.
     block_s : float
-        Seconds of that block.
+        Duration of that block, seconds.
     retry_after : bool
-        The 429 of the block carries Retry-After (dCache since June 2026).
+        The 429 of the block has a Retry-After header (dCache since June 2026).
     close_after_expect : bool
         The door closes the connection after a request with Expect (dCache #5604).
     needs_token : bool
         Requests without a token are refused with 401.
     bearer_over_https_only : bool
-        A token that came over plain http is refused with 401.
+        A token sent over plain http is refused with 401.
     plain_errors : bool
-        Errors are one line of plain text unless ``text/html`` is accepted.
+        Error bodies are one line of plain text unless the request accepts ``text/html``.
     has_md5 : bool
         Every file has an md5 beside its adler32. Not dCache's default.
     short_adler : bool
         adler32 is written without leading zeros. Not dCache's default.
     no_checksums : bool
-        Neither Digest nor the Checksums property is given. Not dCache's default.
+        There is neither a Digest header nor a Checksums property. Not dCache's default.
     rotate : bool
-        The issuer takes each refresh token once.
+        The issuer accepts each refresh token only once.
     reuse_ends_session : bool
-        A refresh token that comes twice also ends the tokens made from it.
+        A refresh token used a second time also ends its session: later refresh tokens of the same
+        login are refused.
     login_lifetime_s : int
-        Seconds a device code lives.
+        Lifetime of a device code, seconds.
     login_interval_s : float
-        Seconds between polls for a device code; polling faster gets ``slow_down``.
+        Minimum seconds between polls for a device code; faster polling gets ``slow_down``.
     """
 
     redirect_reads: bool = True

@@ -1,4 +1,4 @@
-"""The sandbox: a door, its pool and an issuer on loopback, and the profile to use them."""
+"""The sandbox: a door, its pool and an issuer on loopback, and a profile with which to use them."""
 
 from __future__ import annotations
 
@@ -41,44 +41,44 @@ _STORED = ("access_token", "refresh_token", "expires_in", "scope", "token_type")
 class Sandbox:
     """A dCache-like door, its pool and an OpenID Connect issuer on 127.0.0.1.
 
-    It runs from the moment it is made; leaving the ``with`` block or `close` ends it.
+    The servers run from construction until the ``with`` block is left or `close` is called.
 
     Parameters
     ----------
     root : Path or str, optional
-        Folder of everything, kept at the end; None means a temporary one.
+        Folder for all files, kept at the end; by default a temporary one.
     quirks : Quirks, optional
-        How like dCache it behaves.
+        Which peculiarities of dCache and Keycloak to imitate.
     faults : iterable of Fault or str, optional
-        What goes wrong, see `ctaflows.sandbox.parse`.
+        Faults to inject, see `ctaflows.sandbox.parse`.
     token_lifetime_s : float, optional
-        Life of an access token.
+        Lifetime of an access token, seconds.
     ports : tuple of int, optional
-        Ports of door, pool and issuer; 0 for any free one.
+        Ports of door, pool and issuer; 0 means any free one.
     host : str, optional
-        Name by which the servers are reached.
+        Host name of the servers.
 
     Attributes
     ----------
     door_url, pool_url, issuer_url : str
-        Where they are, without a trailing slash.
+        URLs of the servers, without a trailing slash.
     ca_file : Path
         CA certificate in PEM.
     storage : Path
-        Folder that is the door's ``/``: a back door.
+        Folder that is the door's ``/``; files may be read and written directly.
     work_dir, config_dir : Path
-        Folder of everything; folder fit for ``CTAFLOWS_CONFIG_DIR``.
+        Folder of all files; folder to use as ``CTAFLOWS_CONFIG_DIR``.
     client_id, client_secret : str
-        The issuer's client.
+        Credentials of the issuer's client.
     requests : RequestLog
         All requests so far.
     faults : FaultBook
-        What is still to go wrong.
+        Faults still to be injected.
 
     Raises
     ------
     UsageError
-        A fault that does not exist, a port that is taken.
+        There is no such fault, or a port is taken.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Sandbox:
                 server = LoopbackServer(title, app, port=port, context=context, threads=threads)
                 servers.append(server)
                 stack.callback(server.close)
-                # HttpTransferService.java:70, dCache 12.1: over http a pool is named by its number
+                # HttpTransferService.java:70, dCache 12.1: with http a pool URL has an IP address
                 where = host if context else LOOPBACK
                 urls.append(f"http{'s' if context else ''}://{where}:{server.port}")
             self.door_url, self.pool_url, issuer_origin = urls
@@ -158,18 +158,23 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the servers; a temporary folder goes with them. Once is enough, twice is no harm."""
+        """Stop the servers and delete a temporary folder; a second call does nothing."""
         self._stack.close()
 
-    # -- the client's side -------------------------------------------------------------------
+    # -- for clients -------------------------------------------------------------------------
 
     def settings(self, **changes: Any) -> Settings:
-        """Give settings that reach the sandbox, with pauses short enough for tests.
+        """Return settings for the sandbox, with pauses and timeouts short enough for tests.
 
         Parameters
         ----------
         **changes : Any
-            Fields of `Settings` that shall be different.
+            Fields of `Settings` to set to other values.
+
+        Returns
+        -------
+        Settings
+            The settings.
         """
         settings = Settings(
             profile=_PROFILE,
@@ -198,7 +203,7 @@ class Sandbox:
             "client_id": self.client_id,
             "client_secret_file": str(secret_file),
             "ca_file": str(self.ca_file),
-            # a token for a real door has nothing to do here
+            # so that the token of a real door in BEARER_TOKEN is not used
             "token_source": "store",
         }
         lines = [f'default_profile = "{_PROFILE}"', "", f"[profiles.{_PROFILE}]"]
@@ -207,43 +212,49 @@ class Sandbox:
         store = self._folder("config/tokens", mode=0o700) / f"{_PROFILE}.json"
         _write_private(store, json.dumps(self.tokens()))
 
-    # -- the issuer's side -------------------------------------------------------------------
+    # -- the issuer --------------------------------------------------------------------------
 
     def issue_token(
         self, lifetime_s: float | None = None, scope: str = SCOPE, subject: str = SUBJECT
     ) -> str:
-        """Make an access token.
+        """Return a new access token.
 
         Parameters
         ----------
         lifetime_s : float, optional
-            Seconds it is good for; negative means expired; None means the usual life.
+            Lifetime in seconds, by default `token_lifetime_s`; a negative one gives an expired
+            token.
         scope, subject : str
-            Claims of the token.
+            Claims ``scope`` and ``sub`` of the token.
+
+        Returns
+        -------
+        str
+            The token, a JWT.
         """
         return self._tokens.access(lifetime_s, scope, subject)
 
     def tokens(self) -> dict[str, Any]:
-        """Make an access and a refresh token, as the token store keeps them."""
+        """Return a new access and refresh token, as the dict that the token store keeps."""
         pair = self._tokens.pair(SCOPE, SUBJECT)
         return {key: pair[key] for key in _STORED} | {"obtained_at": time.time()}
 
     def revoke(self, token: str) -> None:
-        """Let the door refuse a token from now on; a refresh token ends its login."""
+        """Revoke a token: the door refuses it from now on; a refresh token ends its session too."""
         self._tokens.revoke(token)
 
     def approve(self, user_code: str) -> bool:
-        """Approve a device login; False where there is none with that code."""
+        """Approve a device login; return False if there is none with that code."""
         return self._issuer.decide(user_code, is_approved=True)
 
     def deny_login(self, user_code: str) -> bool:
-        """Deny a device login; False where there is none with that code."""
+        """Deny a device login; return False if there is none with that code."""
         return self._issuer.decide(user_code, is_approved=False)
 
-    # -- the storage's side ------------------------------------------------------------------
+    # -- the storage -------------------------------------------------------------------------
 
     def put(self, path: str, data: bytes) -> Path:
-        """Write a file below `storage` and give its place."""
+        """Write a file below `storage` and return its local path."""
         file = self.storage / path.strip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
@@ -251,7 +262,7 @@ class Sandbox:
         return file
 
     def deny(self, path: str) -> None:
-        """Make a path unreadable: a directory is then listed as an empty one, GET gives 403."""
+        """Make a path unreadable: a directory is then listed as empty, GET returns 403."""
         self._store.denied.add(self._store.normal(path))
 
     def locality(self, path: str, locality: str) -> None:
@@ -259,12 +270,12 @@ class Sandbox:
         self._store.localities[self._store.normal(path)] = locality
 
     def uploading(self, path: str) -> None:
-        """Mark a file as one whose upload is not complete."""
+        """Mark the upload of a file as incomplete."""
         self._store.uploading.add(self._store.normal(path))
 
 
 def _nothing(*_: object) -> None:
-    """Take no notice of an answer."""
+    """Ignore a request and its response."""
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -1,8 +1,8 @@
-"""Cheroot on 127.0.0.1 in daemon threads, with a hand on the raw connections.
+"""A Cheroot server on 127.0.0.1 in daemon threads, with access to the raw connections.
 
-What is ours: the TLS handshake happens in the worker, so that a silent client holds up nobody;
-`Expect` is left to the application, since a dCache door answers 307 without 100 Continue;
-request bodies nobody read are dropped in blocks; a connection can be reset on purpose.
+It differs from Cheroot's own: the TLS handshake happens in the worker thread, so that a silent
+client blocks no other; ``Expect`` is left to the application, since a dCache door sends 307 without
+100 Continue; an unread request body is discarded in blocks; a connection can be reset on purpose.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ logger.addHandler(logging.NullHandler())
 
 LOOPBACK = "127.0.0.1"
 _EXPECT = b"Sandbox-Expect"
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_NO_LINGER = struct.pack("ii", 1, 0)  # struct linger: on, 0 s; close() then sends RST
 _TIMEOUT_S = 60
-_PATIENCE_MS = 20
+_NEXT_REQUEST_MS = 20
 
 
 def _makefile(sock: Any, mode: str, _size: int) -> Any:
@@ -45,7 +45,7 @@ def _makefile(sock: Any, mode: str, _size: int) -> Any:
 
 
 class Connection(HTTPConnection):
-    """One connection, which can be aborted and tells when it ends."""
+    """A connection that can be aborted, and calls `closers` when it ends."""
 
     def __init__(self, server: Any, sock: Any, _: Any) -> None:
         super().__init__(server, sock, _makefile)
@@ -53,7 +53,7 @@ class Connection(HTTPConnection):
         self._is_aborted = False
 
     def communicate(self) -> bool:
-        """Serve a request and those that follow at once, without a detour by the selector."""
+        """Serve a request, and those that come within 20 ms without going through the selector."""
         self.server.busy.add(self)
         try:
             while super().communicate():  # type: ignore[no-untyped-call]  # cheroot's stub
@@ -70,20 +70,20 @@ class Connection(HTTPConnection):
             return True
         poller = select.poll()
         poller.register(self.socket, select.POLLIN)
-        return bool(poller.poll(_PATIENCE_MS))
+        return bool(poller.poll(_NEXT_REQUEST_MS))
 
     def abort(self, *, reset: bool) -> None:
-        """End the connection at once, by RST or by a bare FIN."""
+        """Close the connection at once, by RST or by FIN without a TLS close_notify."""
         self._is_aborted = True
         with contextlib.suppress(OSError):
             if reset:
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             else:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
             self.socket.close()
 
     def close(self) -> None:
-        """Close the connection and tell those who wait for it."""
+        """Close the connection and call `closers`."""
         try:
             if not self._is_aborted:
                 with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ class Connection(HTTPConnection):
 
 
 class _HeaderReader(HeaderReader):
-    """Hides Expect from cheroot, which would say 100 Continue before we can say 307."""
+    """Hides Expect from Cheroot, which would send 100 Continue before the door can send 307."""
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> Any:
         headers = super().__call__(rfile, hdict)
@@ -108,19 +108,19 @@ class _Request(HTTPRequest):
     header_reader = _HeaderReader()
 
     def wire_headers(self) -> dict[str, str]:
-        """Give the headers as they came, names in lower case."""
+        """Return the header fields as received, with names in lower case."""
         return {
             ("expect" if k == _EXPECT else k.decode("latin-1").lower()): v.decode("latin-1")
             for k, v in self.inheaders.items()
         }
 
     def send_headers(self) -> None:
-        """Send the headers; before, drop what is left of the body, or close after the answer."""
+        """Send the headers, after discarding an unread body or deciding to close the connection."""
         if self.chunked_read:
             self.close_connection |= not getattr(self.rfile, "closed", True)
         elif getattr(self.rfile, "remaining", 0):
             if _EXPECT in self.inheaders:
-                self.close_connection = True  # the client holds its body back, or sends it: unknown
+                self.close_connection = True  # whether the client sends the body now is unknown
             else:
                 while self.rfile.read(BLOCK_BYTES):
                     pass
@@ -138,7 +138,7 @@ class _Gateway(Gateway_10):
         return environ
 
     def respond(self) -> None:
-        """Let the application answer, or end the connection where it says so."""
+        """Send the application's response, or abort the connection on `AbortConnection`."""
         try:
             super().respond()
         except AbortConnection as hangup:
@@ -168,10 +168,10 @@ class _Adapter(Adapter):
         return _makefile(sock, mode, bufsize)
 
 
-class _Crew(ThreadPool):
-    """Begins a thread when a connection comes that none is free for, up to a number of them.
+class _LazyThreadPool(ThreadPool):
+    """Starts a thread when a connection comes and none is idle, up to a maximum.
 
-    Cheroot's own begins all of them at once, and then looks at each every 0.1 s.
+    Cheroot's own starts all threads at once, and then checks each of them every 0.1 s.
     """
 
     _threads: list[threading.Thread]  # cheroot's stub leaves out what is private
@@ -185,14 +185,14 @@ class _Crew(ThreadPool):
         self._take, self.get = self.get, self._next
 
     def start(self) -> None:
-        """Begin no thread yet."""
+        """Start no thread yet."""
 
     def _next(self) -> Any:
         self._free.release()
         return self._take()
 
     def put(self, obj: Any) -> None:
-        """Hand a connection to a thread that is free, or to a new one; else let it wait."""
+        """Hand a connection to an idle or a new thread; if there is none, queue it."""
         with self._turn:
             is_full = self._is_over or len(self._threads) >= self.min
             if not self._free.acquire(blocking=False) and not is_full:
@@ -201,7 +201,7 @@ class _Crew(ThreadPool):
         super().put(obj)
 
     def stop(self, timeout: int = 5) -> None:
-        """End all threads; no new one begins."""
+        """Stop all threads, and start no new ones."""
         with self._turn:
             self._is_over = True
         super().stop(timeout)
@@ -222,11 +222,11 @@ class _Cheroot(WSGIServer):
             shutdown_timeout=1,
         )
         self.gateway = _Gateway
-        self.requests = _Crew(self, threads)
+        self.requests = _LazyThreadPool(self, threads)
         self.busy: set[Connection] = set()
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-        # Most of it is broken connections, which is what this server is for.
+        # mostly broken connections, which this server causes on purpose
         logger.debug("cheroot (level %d): %s", level, msg, exc_info=traceback)
 
 
@@ -238,13 +238,13 @@ class LoopbackServer:
     name : str
         Value of the Server header.
     application : callable
-        The WSGI application; it can be set later, before the first request.
+        The WSGI application.
     port : int
-        0 for any free port.
+        Port to listen on; 0 means any free one.
     context : SSLContext or None
-        None means plain http.
+        TLS context; None means plain http.
     threads : int
-        Requests served at once.
+        Maximum number of requests served at once.
 
     Raises
     ------
@@ -278,7 +278,7 @@ class LoopbackServer:
             )
 
     def _run(self) -> None:
-        # In a daemon thread so that cheroot's own threads become daemons as well.
+        # in a daemon thread, so that Cheroot's threads become daemons as well
         try:
             self._server.prepare()
         except OSError as why:
@@ -294,18 +294,18 @@ class LoopbackServer:
         return int(self._server.bind_addr[1])
 
     def stop(self) -> None:
-        """Begin to close, so that several servers can do so at the same time."""
+        """Start closing, without waiting for it, so that several servers can close in parallel."""
         if self._stopper is None:
             self._stopper = threading.Thread(target=self._server.stop, daemon=True)
             self._stopper.start()
             self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # a connection ends the wait of cheroot's selector
+        with contextlib.suppress(OSError):  # a connection wakes up Cheroot's selector
             socket.create_connection((LOOPBACK, self.port), timeout=0.1).close()
 
     def close(self) -> None:
-        """Stop listening, end all connections and threads."""
+        """Stop listening, and end all connections and threads."""
         self.stop()
         while self._stopper is not None and self._stopper.is_alive():
             self._wake()
@@ -317,19 +317,17 @@ class LoopbackServer:
 
 
 # -- certificates ----------------------------------------------------------------------------------
-#
-# A certificate authority for one sandbox, and its certificate for localhost.
 
 
 class Certificates:
-    """Makes a CA and a server certificate and writes both below a folder.
+    """A new certificate authority and its server certificate, written to a folder.
 
     Parameters
     ----------
     folder : Path
-        Where ``ca.pem`` and ``server.pem`` are written.
+        Folder for ``ca.pem`` and ``server.pem``.
     host : str
-        Name the servers are reached by, beside ``localhost`` and ``127.0.0.1``.
+        Host name in the server certificate, beside ``localhost`` and ``127.0.0.1``.
 
     Attributes
     ----------
@@ -347,15 +345,15 @@ class Certificates:
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self._server_file))
 
     def server_context(self) -> ssl.SSLContext:
-        """Give the TLS side of a server."""
+        """Return a TLS context for a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._server_file)
         return context
 
 
-# -- fast streams for cheroot ----------------------------------------------------------------------
+# -- fast streams for Cheroot ----------------------------------------------------------------------
 #
-# What cheroot reads requests from and writes answers to; its own are slow Python.
+# Used in place of Cheroot's own streams, which are slow.
 
 
 class Reader:
@@ -367,7 +365,7 @@ class Reader:
         self.closed = False
 
     def has_data(self) -> bool:
-        """Tell whether bytes wait that were already taken from the socket."""
+        """Return whether there are bytes that were already received from the socket."""
         pending = getattr(self._socket, "pending", None)
         return bool(self._buffer) or bool(pending and not self.closed and pending())
 
@@ -396,7 +394,7 @@ class Reader:
         return self._take(size)
 
     def close(self) -> None:
-        """Note that nobody will read any more."""
+        """Mark the stream as closed."""
         self.closed = True
 
 

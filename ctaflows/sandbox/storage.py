@@ -1,4 +1,4 @@
-"""The files behind the door, and what the door knows of them beside their bytes."""
+"""The files behind the door, with their checksums, localities and upload state."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
 
 class UploadFailed(Exception):
-    """An upload did not arrive as promised; nothing of it is left."""
+    """An upload was incomplete or had the wrong checksum; its temporary file was deleted."""
 
 
 class Storage:
-    """A folder as the name space of a door.
+    """A folder as the namespace of a door.
 
     Parameters
     ----------
     root : Path
         Folder that is the door's ``/``.
     incoming : Path
-        Folder on the same file system, for bytes that are still arriving.
+        Folder on the same file system, for incomplete uploads.
     quirks : Quirks
-        How like dCache it behaves.
+        Which of dCache's peculiarities to imitate.
 
     Attributes
     ----------
     denied : set of str
         Paths that may not be read.
     localities : dict
-        Path to FileLocality, where it is not ONLINE.
+        Path to FileLocality, for files that are not ONLINE.
     uploading : set of str
-        Paths whose upload is not complete.
+        Paths of files whose upload is not complete.
     """
 
     def __init__(self, root: Path, incoming: Path, quirks: Quirks) -> None:
@@ -57,43 +57,43 @@ class Storage:
 
     @staticmethod
     def normal(path: str) -> str:
-        """Write a path with a leading and without a trailing slash."""
+        """Return a path with a leading slash and without a trailing one."""
         return "/" + path.strip("/")
 
     def file(self, path: str) -> Path | None:
-        """Find the place of a path on disk; None where it would leave the root."""
+        """Return the local path; None if it would be outside the root."""
         parts = [p for p in path.split("/") if p]
         if any(p in (".", "..") or "\0" in p for p in parts):
             return None
         return self.root.joinpath(*parts)
 
     def is_denied(self, path: str) -> bool:
-        """Is reading of a path, or of a directory above it, denied?"""
+        """Return whether reading is denied for a path or a directory above it."""
         parts = Path(self.normal(path))
         return any(str(p) in self.denied for p in (parts, *parts.parents))
 
     def locality(self, path: str) -> str:
-        """Give the FileLocality of a file."""
+        """Return the FileLocality of a file."""
         return self.localities.get(self.normal(path), "ONLINE")
 
     def is_uploading(self, path: str) -> bool:
-        """Is the upload of a file not complete?"""
+        """Return whether the upload of a file is not complete."""
         return self.normal(path) in self.uploading
 
     def _identity(self, file: Path) -> tuple[int, ...]:
         stat = file.stat()
-        # A file system gives the number of a deleted file to the next one, dCache never does.
+        # a file system reuses the inode numbers of deleted files; dCache never reuses a pnfsid
         generation = self._generations.get(stat.st_ino, 0)
         return stat.st_ino, generation, stat.st_size, stat.st_mtime_ns
 
     def etag(self, file: Path) -> str:
-        """Give the ETag, quoted: ``"<pnfsid>_<hash>"`` (Milton, DefaultETagGenerator)."""
+        """Return the quoted ETag, ``"<pnfsid>_<hash>"`` as by Milton's DefaultETagGenerator."""
         inode, generation, *rest = self._identity(file)
         digest = hashlib.sha256(repr(rest).encode()).hexdigest()
         return f'"0000{generation:012X}{inode:020X}_{digest[:8]}"'
 
     def checksums(self, file: Path) -> tuple[Checksum, ...]:
-        """Give what the storage holds of a file: adler32, and md5 where it was asked for."""
+        """Return the checksums stored for a file: adler32, and md5 if it was requested."""
         if self._quirks.no_checksums:
             return ()
         identity = self._identity(file)
@@ -105,9 +105,9 @@ class Storage:
         return tuple(known[a] for a in ("md5", "adler32") if a in known)
 
     def begin(self, path: str) -> None:
-        """Make the entry of a file that is about to arrive.
+        """Create the namespace entry of a file that is about to be uploaded.
 
-        dCache deletes an existing entry and creates the new one, without a size, before any byte
+        dCache deletes an existing entry and creates the new one, without a size, before any content
         is sent (Transfer.java:736-763, dCache 12.1).
         """
         file = self._place(path)
@@ -119,35 +119,35 @@ class Storage:
                 self.uploading.add(self.normal(path))
 
     def abandon(self, path: str) -> None:
-        """Remove the entry of a file that did not arrive.
-
-        So do the sources (Transfer.java, dCache 12.1). After a redirect dCache 11.2.5 was seen to
-        leave it: with the size and the checksum of the part, and 500 "File is broken" to a GET
-        (#6455).
-        """
+        """Remove the namespace entry of a file whose upload failed."""
         with self._lock:
             if self.is_uploading(path):
                 self.uploading.discard(self.normal(path))
                 self._place(path).unlink(missing_ok=True)
 
     def receive(self, path: str, body: Body, *, md5: str | None, keeps_md5: bool) -> Path:
-        """Take in the bytes of a file.
+        """Store an uploaded file.
 
         Parameters
         ----------
         path : str
             A path for which `begin` was called.
         body : Body
-            Where the bytes come from.
+            The content.
         md5 : str or None
-            Hexadecimal md5 that they must have.
+            Expected md5, hexadecimal.
         keeps_md5 : bool
-            Store the md5 beside the adler32.
+            Whether to store the md5 beside the adler32.
+
+        Returns
+        -------
+        Path
+            Local path of the file.
 
         Raises
         ------
         UploadFailed
-            Too few bytes came, or other ones.
+            The client disconnected early, or the md5 is another.
         """
         temporary = self._incoming / uuid.uuid4().hex
         hashers = [Hasher("adler32")] + ([Hasher("md5")] if md5 or keeps_md5 else [])
@@ -182,7 +182,7 @@ class Storage:
         return file
 
     def set_mtime(self, file: Path, epoch_s: int) -> None:
-        """Set the time of the last change; checksums stay known."""
+        """Set the modification time, and keep the stored checksums."""
         known = self._checksums.pop(self._identity(file), None)
         os.utime(file, (epoch_s, epoch_s))
         if known is not None:

@@ -1,4 +1,4 @@
-"""Tokens of the sandbox's issuer: made, checked, used up, revoked."""
+"""The tokens of the sandbox's issuer: issuing, checking, renewing and revoking them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REFRESH_LIFETIME_S = 86400
 
 @functools.cache
 def signing_key() -> RSAKey:
-    """Make the issuer's key, once in a process: it takes 0.1 s."""
+    """Return the issuer's key, generated once per process: it takes 0.1 s."""
     return RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256", "kid": uuid.uuid4().hex})
 
 
@@ -45,9 +45,9 @@ class Refresh:
     Attributes
     ----------
     subject, scope, session : str
-        Whose it is, for what, and the login it came from.
+        User, scope, and id of the login from which it comes.
     is_used : bool
-        Was it handed in before?
+        Whether it was used before.
     """
 
     subject: str
@@ -57,19 +57,19 @@ class Refresh:
 
 
 class Tokens:
-    """All tokens of one issuer; safe to use from many threads.
+    """All tokens of one issuer; thread-safe.
 
     Parameters
     ----------
     lifetime_s : float
-        Life of an access token.
+        Lifetime of an access token, seconds.
     quirks : Quirks
-        Whether refresh tokens rotate.
+        Decides whether refresh tokens rotate.
 
     Attributes
     ----------
     issuer : str
-        Value of ``iss``.
+        Value of the claim ``iss``.
     """
 
     def __init__(self, lifetime_s: float, quirks: Quirks) -> None:
@@ -85,7 +85,7 @@ class Tokens:
     def access(
         self, lifetime_s: float | None = None, scope: str = SCOPE, subject: str = SUBJECT
     ) -> str:
-        """Make an access token; a negative lifetime gives one that has expired."""
+        """Return a new access token; a negative lifetime gives one that has expired."""
         now = int(time.time())
         life = self.lifetime_s if lifetime_s is None else lifetime_s
         claims = {
@@ -102,7 +102,7 @@ class Tokens:
         return jwt.encode(header, claims, key)
 
     def pair(self, scope: str, subject: str, session: str | None = None) -> dict[str, Any]:
-        """Make an access and a refresh token, as the token endpoint answers (Keycloak's keys)."""
+        """Return a new access and refresh token, as the response of Keycloak's token endpoint."""
         session = session or uuid.uuid4().hex
         refresh = secrets.token_urlsafe(32)
         with self._lock:
@@ -119,7 +119,7 @@ class Tokens:
         }
 
     def refusal(self, token: str) -> str | None:
-        """Say why a token is refused; None if it is good."""
+        """Return why a token is refused, or None if it is valid."""
         if token in self._revoked:
             return "Token has been revoked"
         claims = self._claims.get(token)
@@ -136,7 +136,7 @@ class Tokens:
         return None
 
     def hand_in(self, refresh: str) -> Refresh | None:
-        """Use a refresh token; None where it is none, is over or came before."""
+        """Use up a refresh token and return it; None if it is unknown, revoked or already used."""
         with self._lock:
             found = self._refreshes.get(refresh)
             if found is None or found.session in self._ended:
@@ -149,28 +149,28 @@ class Tokens:
             return found
 
     def revoke(self, token: str) -> None:
-        """Refuse a token from now on; with a refresh token, its whole login."""
+        """Revoke a token; a refresh token also ends its session."""
         with self._lock:
             self._revoked.add(token)
             if token in self._refreshes:
                 self._ended.add(self._refreshes[token].session)
 
 
-# -- what the issuer grants ------------------------------------------------------------------------
+# -- grants and endpoints for Authlib --------------------------------------------------------------
 #
-# What the issuer grants: refresh tokens, device logins, revocation, as Authlib wants it.
+# Refresh token grant, device authorization grant and revocation, in the interfaces of Authlib.
 
 AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
 _SLOWER_S = 5  # RFC 8628, 3.5
 
 
 class Client(ClientMixin):  # type: ignore[misc]  # Authlib is untyped
-    """The one client that the issuer knows.
+    """The only client registered at the issuer.
 
     Attributes
     ----------
     client_id, client_secret : str
-        Its name and its password.
+        Its credentials.
     """
 
     def __init__(self, client_id: str, client_secret: str) -> None:
@@ -178,40 +178,42 @@ class Client(ClientMixin):  # type: ignore[misc]  # Authlib is untyped
         self.client_secret = client_secret
 
     def get_client_id(self) -> str:
-        """Give the name of the client."""
+        """Return the client id."""
         return self.client_id
 
     def check_client_secret(self, client_secret: str) -> bool:
-        """Compare a password."""
+        """Return whether a secret is the client's."""
         return secrets.compare_digest(client_secret.encode(), self.client_secret.encode())
 
     def check_endpoint_auth_method(self, method: str, _endpoint: str) -> bool:
-        """Allow a way to authenticate."""
+        """Return whether a client authentication method is allowed."""
         return method in AUTH_METHODS
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Allow a grant."""
+        """Return whether a grant type is allowed."""
         return grant_type in ("refresh_token", DEVICE_CODE_GRANT_TYPE)
 
     def get_allowed_scope(self, scope: str | None) -> str:
-        """Allow every scope."""
+        """Return the requested scope: all are allowed."""
         return scope or SCOPE
 
 
 @dataclass
 class Login:
-    """A device login that somebody may approve.
+    """A pending device login.
 
     Attributes
     ----------
     client_id, scope, device_code, user_code : str
-        As handed out.
+        As in the device authorization response.
     expires_at : float
-        End of the codes, epoch seconds.
+        Expiry of the codes, epoch seconds.
     interval_s : float
-        Seconds between polls.
+        Minimum seconds between polls.
     is_approved : bool or None
-        None while nobody has decided.
+        The user's decision; None until there is one.
+    polled_at : float
+        Monotonic time of the last poll.
     """
 
     client_id: str
@@ -224,67 +226,67 @@ class Login:
     polled_at: float = field(default=float("-inf"))
 
     def get_client_id(self) -> str:
-        """Give the name of the client."""
+        """Return the client id."""
         return self.client_id
 
     def get_scope(self) -> str:
-        """Give the scope asked for."""
+        """Return the requested scope."""
         return self.scope
 
     def get_user_code(self) -> str:
-        """Give the code a person types."""
+        """Return the code that the user types."""
         return self.user_code
 
     def is_expired(self) -> bool:
-        """Tell whether the codes are over."""
+        """Return whether the codes have expired."""
         return time.time() > self.expires_at
 
 
 class Credential(Refresh):
-    """A refresh token as Authlib wants it."""
+    """A refresh token with Authlib's interface."""
 
     def check_client(self, _client: Client) -> bool:
-        """Tell whether it belongs to a client; there is but one."""
+        """Return whether it belongs to a client: there is only one."""
         return True
 
     def get_scope(self) -> str:
-        """Give the scope."""
+        """Return the scope."""
         return self.scope
 
 
 class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
-    """Renews tokens, each refresh token once."""
+    """The refresh token grant (RFC 6749, 6)."""
 
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
     INCLUDE_NEW_REFRESH_TOKEN = True
 
     def authenticate_refresh_token(self, refresh_token: str) -> Credential | None:
-        """Use the token up."""
+        """Use up the refresh token."""
         found = self.server.tokens.hand_in(refresh_token)
         return Credential(found.subject, found.scope, found.session) if found else None
 
     def authenticate_user(self, refresh_token: Credential) -> Credential:
-        """Give whose token it is."""
+        """Return the credential, which stands for the user."""
         return refresh_token
 
     def revoke_old_credential(self, refresh_token: Credential) -> None:
-        """Nothing: `Tokens.hand_in` has done it, so that of two at once only one wins."""
+        """Do nothing: `Tokens.hand_in` has used it up, so that of two uses at once one succeeds."""
 
 
 class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
-    """Waits for a person to approve a device (RFC 8628)."""
+    """The device authorization grant (RFC 8628)."""
 
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
 
     def query_device_credential(self, device_code: str) -> Login:
-        """Find a login."""
+        """Return the pending login with a device code."""
         login: Login | None = self.server.logins.get(device_code)
         if login is None:
-            raise InvalidGrantError("Device code not valid")  # as Keycloak 26.7.3, not RFC 8628
+            raise InvalidGrantError("Device code not valid")  # as Keycloak; RFC 8628 names no error
         return login
 
     def query_user_grant(self, user_code: str) -> tuple[Credential, bool] | None:
-        """Give the decision, None while there is none; an approved code is used up."""
+        """Return the user's decision, or None until there is one; an approved code is used up."""
         login = self.server.issuer.login(user_code)
         if login is None or login.is_approved is None:
             return None
@@ -294,7 +296,7 @@ class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
         return Credential(SUBJECT, login.scope, session), login.is_approved
 
     def should_slow_down(self, credential: Login) -> bool:
-        """Note a poll and tell whether it came too early."""
+        """Record a poll and return whether it came too early."""
         now = time.monotonic()
         is_early = now - credential.polled_at < credential.interval_s
         credential.polled_at = now
@@ -304,16 +306,16 @@ class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
 
 
 class DeviceEndpoint(DeviceAuthorizationEndpoint):  # type: ignore[misc]
-    """Hands out device codes (RFC 8628)."""
+    """The device authorization endpoint (RFC 8628)."""
 
     CLIENT_AUTH_METHODS = AUTH_METHODS
 
     def get_verification_uri(self) -> str:
-        """Give the page where a person logs in."""
+        """Return the URL of the page where the user logs in."""
         return f"{self.server.tokens.issuer}/device"
 
     def save_device_credential(self, client_id: str, scope: str, data: dict[str, Any]) -> None:
-        """Keep a login."""
+        """Store a pending login."""
         self.server.logins[data["device_code"]] = Login(
             client_id,
             scope or SCOPE,
@@ -325,16 +327,16 @@ class DeviceEndpoint(DeviceAuthorizationEndpoint):  # type: ignore[misc]
 
 
 class Revocation(RevocationEndpoint):  # type: ignore[misc]
-    """Revokes tokens (RFC 7009)."""
+    """The revocation endpoint (RFC 7009)."""
 
     CLIENT_AUTH_METHODS = AUTH_METHODS
 
     def query_token(self, token_string: str, _hint: str | None) -> _Revocable:
-        """Accept any token."""
+        """Return the token: any is accepted."""
         return _Revocable(token_string)
 
     def revoke_token(self, token: _Revocable, _request: Any) -> None:
-        """Refuse the token from now on."""
+        """Revoke the token."""
         self.server.tokens.revoke(token.text)
 
 
@@ -343,5 +345,5 @@ class _Revocable:
     text: str
 
     def check_client(self, _client: Client) -> bool:
-        """Tell whether it belongs to a client; there is but one."""
+        """Return whether it belongs to a client: there is only one."""
         return True

@@ -175,13 +175,13 @@ def test_a_redirect_to_the_login_page(
     name: str, hub: Hub, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_user", lambda _request: None)
-    real = hub._stranger
+    real = hub._not_logged_in
 
     def to_login(request, service):  # type: ignore[no-untyped-def]
         request.headers["content-type"] = ""
         return real(request, service)
 
-    monkeypatch.setattr(hub, "_stranger", to_login)
+    monkeypatch.setattr(hub, "_not_logged_in", to_login)
     said = fails(CALLS[name])
     assert "asks for a login" in said
     assert "/hub/api/oauth2/authorize" in said

@@ -1,1 +1,1 @@
-"""Flows: compositions of the tasks in `ctaflows.tasks`, nothing else."""
+"""Flows: compositions of the tasks in `ctaflows.tasks`."""

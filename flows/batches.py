@@ -1,4 +1,4 @@
-"""Batches of work in a flow: a few at a time, what came of each, and when to try again."""
+"""Batches of files in a flow: their size, how many run at once, their results and retries."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Batches at a time in this process: as each moves many files at once by itself, this many keep the
-#: line full while one of them ends.
-_HERE = 3
-#: Options of the tasks within our flows: Prefect asks its server about the limit of each tag of a
-#: task run before it begins (prefect 3.9.1, task_engine.py: start), some 50 ms each time.
+#: Batches at once in this process. Each transfers many files at once by itself, so that three keep
+#: the connection busy while one of them ends.
+_MAX_LOCAL = 3
+#: Options of the tasks within flows: before a task run starts, Prefect asks its server for the
+#: concurrency limit of each of its tags (prefect 3.9.1, task_engine.py: start), some 50 ms each.
 UNTAGGED: dict[str, Any] = {"tags": [], "persist_result": False}
-#: Elsewhere, on a cluster, the task runner knows how many fit.
-_ELSEWHERE = 10_000
+#: Batches at once on a cluster: in effect no limit, the task runner decides how many run.
+_MAX_REMOTE = 10_000
 
 
 def run_batches(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:
-    """Begin work for each item, a few at a time, and give each with what came of it, in order.
+    """Submit work for each item, a few at a time, and yield each item with its result, in order.
 
     Parameters
     ----------
-    begin : Callable
-        Gives the future of an item's work, or None where there is nothing to do.
+    begin : callable
+        Submits an item's work and returns its future, or None if there is nothing to do.
     items : iterable
-        What to work on; taken from it no sooner than it can be begun.
+        The items; each is taken only when its work can be submitted.
 
     Yields
     ------
     item, result
-        What the work returned, or the error it raised, or None.
+        The item, and what its work returned, or the error it raised, or None.
     """
-    most = _n_at_once()
+    most = _max_at_once()
     begun: deque[tuple[T, Any]] = deque()
     for item in items:
         begun.append((item, begin(item)))
@@ -55,18 +55,43 @@ def run_batches(begin: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple
 
 
 def files_a_batch(n_files: int) -> int:
-    """Say how many files a batch of small ones should have.
+    """Return how many files a batch may have at most; its bytes are limited too.
 
-    Each costs the server some 100 ms of CPU and this process as much, however many files it has. In
-    this process four are enough for one to end while others go on; elsewhere a cluster wants some
-    sixteen.
+    A batch costs Prefect's server some 100 ms of CPU and this process as much, however many files
+    it has. In this process four batches are enough for one to end while others go on; a cluster
+    needs some sixteen.
+
+    Parameters
+    ----------
+    n_files : int
+        Number of files to transfer.
+
+    Returns
+    -------
+    int
+        Between 100 and 4000 in this process, between 100 and 1000 on a cluster.
     """
-    n_batches, most = (4, 4000) if _is_here() else (16, 1000)
+    n_batches, most = (4, 4000) if _is_in_process() else (16, 1000)
     return min(max(100, -(-n_files // n_batches)), most)
 
 
 def parts_of(transfers: Sequence[Transfer], *, least: int = 100, most: int = 85) -> list[Report]:
-    """Cut the records of many files into at most `most` reports of at least `least`, in order."""
+    """Split the records of many files into reports, in order.
+
+    Parameters
+    ----------
+    transfers : sequence of Transfer
+        The records.
+    least : int, optional
+        Minimum number of records of a report, except the last.
+    most : int, optional
+        Maximum number of reports.
+
+    Returns
+    -------
+    list of Report
+        The reports.
+    """
     size = max(least, -(-len(transfers) // most))
     return [
         Report(tuple(transfers[start : start + size])) for start in range(0, len(transfers), size)
@@ -77,13 +102,13 @@ def _settled(item: T, future: Any) -> tuple[T, Any]:
     return item, None if future is None else future.result(raise_on_failure=False)
 
 
-def _n_at_once() -> int:
-    """Say how many batches are worth having under way."""
-    return _HERE if _is_here() else _ELSEWHERE
+def _max_at_once() -> int:
+    """Return how many batches may run at once."""
+    return _MAX_LOCAL if _is_in_process() else _MAX_REMOTE
 
 
-def _is_here() -> bool:
-    """Do this run's tasks run in this process?"""
+def _is_in_process() -> bool:
+    """Return whether this flow run's tasks run in this process."""
     if not in_run():
         return True
     from prefect.context import FlowRunContext
@@ -94,19 +119,29 @@ def _is_here() -> bool:
 
 
 def result_or_raise(result: Any) -> Any:
-    """Give a result, or raise it where it is an error."""
+    """Return a result, or raise it if it is an exception."""
     if isinstance(result, BaseException):
         raise result
     return result
 
 
 def report_of(result: Any) -> Report:
-    """Give the report of a batch, also of one in which files failed.
+    """Return the report of a batch, including one in which files failed.
+
+    Parameters
+    ----------
+    result : Report or BaseException
+        What the batch's task returned or raised.
+
+    Returns
+    -------
+    Report
+        The report; that of a `PartialFailure` too.
 
     Raises
     ------
     BaseException
-        The batch as a whole failed, not some of its files.
+        The batch failed as a whole, not some of its files.
     """
     report: Report = (
         result.report if isinstance(result, PartialFailure) else result_or_raise(result)
@@ -115,13 +150,18 @@ def report_of(result: Any) -> Report:
 
 
 def is_retryable(error: object) -> bool:
-    """Say whether the same work may succeed later without anybody doing anything.
+    """Return whether the same work may succeed later without anybody's intervention.
 
     Parameters
     ----------
     error : object
-        What was raised. Of many files one that may succeed is enough: the others are in place, or
+        The error. For a `PartialFailure` one retryable file is enough: the others are in place, or
         fail again at the cost of one request.
+
+    Returns
+    -------
+    bool
+        False for anything that is not an error of ctaflows.
     """
     if isinstance(error, PartialFailure):
         return any(_is_retryable_kind(t.error) for t in error.report.transfers if t.error)
@@ -134,23 +174,23 @@ def _is_retryable_kind(text: str) -> bool:
 
 
 def may_try_again(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001
-    """Decide for Prefect (``retry_condition_fn``) whether a failed task run is tried again."""
+    """Return whether Prefect retries a failed task run (its ``retry_condition_fn``)."""
     data = state.data
     return is_retryable(getattr(data, "result", data))
 
 
 def fetch_name() -> str:
-    """Name a task run after the files it fetches (``task_run_name``)."""
+    """Return the name of a task run that fetches files (its ``task_run_name``)."""
     return f"fetch {files_named(task_parameters()['paths'])}"
 
 
 def inspect_name() -> str:
-    """Name a task run after the files it looks into (``task_run_name``)."""
+    """Return the name of a task run that inspects files (its ``task_run_name``)."""
     return f"inspect {files_named(task_parameters()['paths'])}"
 
 
 def files_named(paths: Sequence[Any]) -> str:
-    """Name many files by the first and the last of them."""
+    """Return a short text for several files: the first, the last and their number."""
     if not paths:
         return "nothing"
     first, last = (_short(str(getattr(p, "path", p))) for p in (paths[0], paths[-1]))

@@ -1,4 +1,4 @@
-"""Fetch the DL1 files of a night, prove them, look into them, and report."""
+"""Fetch the DL1 files of a night, verify and inspect them, and report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from ctaflows.transfer.standing import as_moved, proven
 if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, Transfer
 
-#: A retry leaves alone what is in place and proven, and resumes what was begun.
+#: A retry skips files that are already present and verified, and resumes partial ones.
 fetch_batch = fetch_files.with_options(
     task_run_name=fetch_name,
     retries=2,
@@ -57,11 +57,11 @@ list_untagged = list_night.with_options(**UNTAGGED)
 
 
 def run_name() -> str:
-    """Name a run after its night, also where the parameter says last-night."""
+    """Return the name of a flow run, with the date of its night."""
     date = str(_run.parameters().get("date") or LAST_NIGHT)
     try:
         return f"fetch-dl1-{night_date(date, _run.moment())}"
-    except UsageError:  # the run itself will say it
+    except UsageError:  # the flow itself reports it
         return f"fetch-dl1-{date}"
 
 
@@ -78,9 +78,9 @@ def fetch_dl1(
     dry_run: bool = False,
     profile: str = "",
 ) -> NightReport:
-    """Fetch the DL1 files of a night, resumed and verified, and tell what is in them.
+    """Fetch the DL1 files of a night, resumed and verified, and report what they contain.
 
-    Run again it moves nothing that is here and proven.
+    A second run skips the files that are already present and verified.
 
     Parameters
     ----------
@@ -88,34 +88,34 @@ def fetch_dl1(
         Date of the evening, such as 20241114 or 2024-11-14; last-night is yesterday's evening by
         the calendar on La Palma, counted from when the run was scheduled.
     run : str or int
-        Runs to fetch, such as 11111,11113-11115; all if not given.
+        Runs to fetch, such as 11111,11113-11115; by default all.
     subrun : str or int
-        Subruns to fetch, such as 100-120; all if not given.
+        Subruns to fetch, such as 100-120; by default all.
     version : str
-        Version of the data, such as v0.1, that one alone; latest takes each run from the newest
-        version that has DL1 files of it.
+        Version of the data, such as v0.1; latest takes each run from the newest version that has
+        DL1 files of it.
     include : list of str, optional
-        Shell patterns of files to fetch; without any, DL1 and datacheck files.
+        Shell patterns of files to fetch; by default all DL1 and datacheck files.
     exclude : list of str, optional
         Shell patterns of files or directories to leave out, such as datacheck.
     dest : str
-        Folder in which the night's folder is made, on the machine that runs this.
+        Folder in which the night's folder is created, on the machine where the flow runs.
     inspect : bool
-        Look into each file, and report its events, times and rates.
+        Inspect each file, and report its events, times and rates.
     dry_run : bool
-        Only say what would be done.
+        Only report what would be done.
     profile : str
-        Settings to use; those of the environment if not given.
+        Profile with the settings to use; by default that of the environment.
 
     Returns
     -------
     NightReport
-        One record a file, and what is missing at the door.
+        A record for each file, and what is missing on the storage.
 
     Raises
     ------
     NotFound
-        No such night, none of its files is wanted, or it has no DL1 file (yet).
+        There is no such night, it has no DL1 file (yet), or no file of it is selected.
     PartialFailure
         Some files could not be fetched or are damaged; the others are in place.
     """
@@ -129,19 +129,19 @@ def fetch_dl1(
     chosen = select(night, wanted)
     if not chosen:
         raise NotFound(
-            f"No file of the night {night.date} is wanted",
+            f"No file of the night {night.date} matches the selection",
             where=night.path,
             hint=f"It has {len(night.entries)} files, of runs {runs(night.entries) or 'unknown'}.",
         )
     now = datetime.now(UTC)
-    lacking = gaps(night, wanted, now)
-    if not (lacking.has_dl1 or wanted.include or lacking.unknown):
+    missing = gaps(night, wanted, now)
+    if not (missing.has_dl1 or wanted.include or missing.unknown):
         raise NotFound(
             f"There is no DL1 file of the night {night.date} (yet)",
             where=night.path,
             hint=f"It has {len(night.entries)} other files; to fetch some, say which to include.",
         )
-    # absolute, since tasks may run where another folder is the current one
+    # absolute, since tasks may run with another working directory
     folder = Path(dest).expanduser().absolute() / night.date
     manifest = folder / NAME
     report = NightReport(
@@ -150,7 +150,7 @@ def fetch_dl1(
         path=night.path,
         dest=str(folder),
         manifest=str(manifest),
-        gaps=lacking,
+        gaps=missing,
         census=census_of(night, profile=profile) if wanted == Wanted() else None,
         dry_run=dry_run,
         versions=night.versions,
@@ -169,36 +169,37 @@ def fetch_dl1(
             OpaqueSequence(batch), folder, base=night.base, manifest=manifest, profile=profile
         )
 
-    def look(part: Report) -> Any:
+    def begin_inspection(part: Report) -> Any:
         paths = known.unknown(part.transfers) if inspect else []
         return inspect_batch.submit(OpaqueSequence(paths)) if paths else None
 
     transfers: dict[str, Transfer] = {}
     n_bytes = sum(entry.size_bytes or 0 for entry in rest)
-    with progress_shown(f"Night {night.date}", len(rest), n_bytes) as gauge:
-        cut = batches(rest, max_files=files_a_batch(len(rest)))
-        ended = (gauge.arrived(report_of(done)) for _, done in run_batches(fetch, cut))
+    with progress_shown(f"Night {night.date}", len(rest), n_bytes) as progress:
+        todo = batches(rest, max_files=files_a_batch(len(rest)))
+        ended = (progress.arrived(report_of(done)) for _, done in run_batches(fetch, todo))
         fetched = (as_moved(part, manifest) for part in ended)
-        for part, found in run_batches(look, chain(parts_of(in_place), fetched)):
+        for part, found in run_batches(begin_inspection, chain(parts_of(in_place), fetched)):
             known.add(result_or_raise(found) or (), part.transfers)
             files_fetched(part, date=night.date, version=night.version)
             transfers |= {t.path: t for t in part.transfers}
     in_order = [transfers[entry.path] for entry in chosen]
-    looked = CachedInspection(known.of(in_order) if inspect else ())
-    report = replace(report, transfers=OpaqueSequence(in_order), inspections=looked)
+    inspections = CachedInspection(known.of(in_order) if inspect else ())
+    report = replace(report, transfers=OpaqueSequence(in_order), inspections=inspections)
     log.info("Night %s: %s.", night.date, report.verdict())
-    whole, settings, taken = report, _settings.load(profile), list[bool]()
+    without_page, settings, published = report, _settings.load(profile), list[bool]()
     with meanwhile(
-        lambda: taken.append(publish_night(whole)), lambda: publish_runs(whole, settings)
+        lambda: published.append(publish_night(without_page)),
+        lambda: publish_runs(without_page, settings),
     ):
         report = with_page(report)
-    if all(taken):
+    if all(published):
         publish_page(report)
     if report.failed:
         raise PartialFailure(
             f"Night {night.date}: {report.verdict()}",
             report=report,
-            hint="The same command again goes on with the files that failed.",
+            hint="Run the same command again to retry the files that failed.",
         )
     night_complete(report)
     return report

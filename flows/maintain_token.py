@@ -1,6 +1,6 @@
-"""Keep the token warm on a schedule, and raise the alarm when it can't be kept.
+"""Renew the token on a schedule, and send an event when that is no longer possible.
 
-``python -m ctaflows.flows.maintain_token`` serves it on this machine every four minutes.
+``python -m ctaflows.flows.maintain_token`` serves the flow on this machine every four minutes.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from ctaflows.tracking.flow import flow
 
 @flow(name="maintain-token", flow_run_name="maintain-token")
 def maintain_token(profile: str | None = None, block: str | None = None) -> TokenInfo:
-    """Renew the stored token when half of its life is over.
+    """Renew the stored token when half of its lifetime is over.
 
-    Who uses the token renews it too when it is short; this flow keeps it warm, and its state and
-    events tell when a person must log in again.
+    Commands and tasks also renew a token that is about to expire. This flow renews it earlier, and
+    its state and events show when someone must log in again.
 
     Parameters
     ----------
     profile : str, optional
-        Settings to use.
+        Profile with the settings to use.
     block : str, optional
-        Prefect Secret block to keep a copy of the access token in, for workers that share no home.
-        Every client of the Prefect API can read it.
+        Prefect Secret block in which to store a copy of the access token, for workers that do not
+        share the home directory. Every client of the Prefect API can read it.
 
     Returns
     -------
     TokenInfo
-        Whose token it is and how long it lives; never the token.
+        Owner and lifetime of the token, without the token itself.
 
     Raises
     ------
     LoginNeeded
-        The issuer will not renew it: a person must log in again.
+        The issuer does not renew the token: someone must log in again.
     """
     settings = _settings.load(profile)
     try:
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     maintain_token.serve(
         name="here",
         interval=240,
-        # missed runs come all at once after a pause: one is enough
+        # after a pause Prefect starts all missed runs at once: one is enough
         global_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         ),

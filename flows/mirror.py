@@ -1,4 +1,4 @@
-"""Keep a directory here in step with one at the door."""
+"""Keep a local directory in step with one on the storage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry, Transfer
 
-#: A retry leaves alone what is in place and proven, and resumes what was begun.
+#: A retry skips files that are already present and verified, and resumes partial ones.
 fetch_batch = fetch_files.with_options(
     task_run_name=fetch_name,
     retries=2,
@@ -51,37 +51,39 @@ def mirror(
     dry_run: bool = False,
     profile: str = "",
 ) -> TreeReport:
-    """Fetch what is new or changed below a directory at the door, resumed and verified.
+    """Fetch what is new or changed below a remote directory, resumed and verified.
 
-    Run again it moves nothing that is here and proven.
+    A second run skips the files that are already present and verified.
 
     Parameters
     ----------
     path : str
-        Directory at the door, such as cta/DL1/20241114.
+        Remote directory, such as cta/DL1/20241114.
     dest : str
-        Folder in which a folder of the directory's name is made, on the machine that runs this.
+        Folder in which a folder with the directory's name is created, on the machine where the flow
+        runs.
     include : list of str, optional
-        Shell patterns of files to fetch, such as *.h5; all if not given.
+        Shell patterns of files to fetch, such as *.h5; by default all.
     exclude : list of str, optional
         Shell patterns of files or directories to leave out, such as datacheck.
     delete : bool
-        Delete files here that are not at the door, after all others have come. None goes if a file
-        failed, or where the door shows a directory empty, as it shows one that it can't read.
+        Delete local files that are not on the storage, after all others were fetched. Nothing is
+        deleted if a file failed, or where the remote directory is listed as empty: dCache lists a
+        directory that may not be read as empty.
     check : {"proof", "checksum", "size"}
-        What spares a file that is here: a proof in the manifest (or else its checksum), its
-        checksum computed again, or its size alone.
+        When to skip a local file: if the manifest has a record of its verification (or else its
+        checksum matches); if its checksum, computed again, matches; or if its size alone matches.
     manifest : str
-        File for the proofs; without it, manifest.jsonl in the folder that is made.
+        File for the records; by default manifest.jsonl in the folder that is created.
     dry_run : bool
-        Only say what would be done.
+        Only report what would be done.
     profile : str
-        Settings to use; those of the environment if not given.
+        Profile with the settings to use; by default that of the environment.
 
     Returns
     -------
     TreeReport
-        One record a file, and what was deleted.
+        A record for each file, and what was deleted.
 
     Raises
     ------
@@ -93,49 +95,49 @@ def mirror(
     patterns: dict[str, Any] = {"include": tuple(include or ()), "exclude": tuple(exclude or ())}
     tree = list_tree(path, **patterns, profile=profile)
     folder = Path(dest).expanduser().absolute() / tree.path.rpartition("/")[2]
-    proofs = folder / NAME if NAME not in tree.names else None
+    manifest_file = folder / NAME if NAME not in tree.names else None
     if manifest:
-        proofs = Path(manifest).expanduser().absolute()
-    tally = TreeReport(
+        manifest_file = Path(manifest).expanduser().absolute()
+    report = TreeReport(
         f"Mirror of {tree.path}",
         str(folder),
-        manifest=str(proofs) if proofs else None,
+        manifest=str(manifest_file) if manifest_file else None,
         dry_run=dry_run,
     )
     if dry_run:
         planned = plan_fetch(
-            tree.files, folder, base=tree.path, manifest=proofs, check=check, profile=profile
+            tree.files, folder, base=tree.path, manifest=manifest_file, check=check, profile=profile
         )
-        tally = tally.having(planned)
+        report = report.having(planned)
     else:
         in_place: list[Transfer] = []
         rest = list(tree.files)
-        if proofs and check == "proof":
-            in_place, rest = proven(tree.files, folder, base=tree.path, manifest=proofs)
-        options = {"base": tree.path, "manifest": proofs, "check": check, "profile": profile}
-        tally = tally.having(in_place + fetch(tally.title, rest, folder, **options))
-        if rows := tally.rows():
-            title = f"{tally.title}: {tally.verdict()}."
-            publish_table(f"mirror-{tree.path}", title, rows, rest=tally.manifest)
-        tally.raise_if_failed()
+        if manifest_file and check == "proof":
+            in_place, rest = proven(tree.files, folder, base=tree.path, manifest=manifest_file)
+        options = {"base": tree.path, "manifest": manifest_file, "check": check, "profile": profile}
+        report = report.having(in_place + fetch(report.title, rest, folder, **options))
+        if rows := report.rows():
+            title = f"{report.title}: {report.verdict()}."
+            publish_table(f"mirror-{tree.path}", title, rows, rest=report.manifest)
+        report.raise_if_failed()
     if delete:
-        deleted, kept = prune_tree(tree, folder, **patterns, spare=proofs, dry_run=dry_run)
-        tally = tally.having(tally.transfers, deleted=tuple(deleted), kept=tuple(kept))
-    return tally
+        deleted, kept = prune_tree(tree, folder, **patterns, spare=manifest_file, dry_run=dry_run)
+        report = report.having(report.transfers, deleted=tuple(deleted), kept=tuple(kept))
+    return report
 
 
 def fetch(title: str, entries: Sequence[Entry], folder: Path, **options: Any) -> list[Transfer]:
-    """Fetch files in batches, and show how far they are."""
+    """Fetch files in batches, and show the progress."""
     if not entries:
         return []
     done: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in entries)
-    with progress_shown(title, len(entries), n_bytes) as gauge:
+    with progress_shown(title, len(entries), n_bytes) as progress:
         for _, result in run_batches(
             lambda batch: fetch_batch.submit(OpaqueSequence(batch), folder, **options),
             batches(entries, max_files=files_a_batch(len(entries))),
         ):
-            report = gauge.arrived(report_of(result))
+            report = progress.arrived(report_of(result))
             files_fetched(report)
             done += report.transfers
     return done

@@ -1,4 +1,4 @@
-"""Upload results: files and folders from here to the door."""
+"""Upload results: local files and folders."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry, Transfer
 
-#: Ending of the manifest that lies beside what was uploaded.
+#: Suffix of the manifest beside the uploaded file or folder.
 ENDING = ".upload.jsonl"
 
 
 def upload_name() -> str:
-    """Name a task run after the files it uploads."""
-    return f"upload {files_named([there for _, there in task_parameters()['pairs']])}"
+    """Return the name of a task run that uploads files (its ``task_run_name``)."""
+    return f"upload {files_named([remote for _, remote in task_parameters()['pairs']])}"
 
 
-#: A retry looks first what is there already.
+#: A retry skips files that are already on the storage.
 upload_batch = upload_files.with_options(
     task_run_name=upload_name,
     retries=2,
@@ -59,68 +59,68 @@ def upload_results(
     dry_run: bool = False,
     profile: str = "",
 ) -> TreeReport:
-    """Upload files and folders to the door, each compared there before it gets its name.
+    """Upload files and folders, each verified on the storage before it gets its final name.
 
-    Run again it moves nothing that is there already.
+    A second run skips the files that are already there.
 
     Parameters
     ----------
     local : list of str
         Files, and folders with all that is below them, on the machine where the flow runs.
     path : str
-        Directory at the door, such as lst/users/me/results: a file becomes PATH/NAME, a folder
-        PATH/NAME/… It is made if need be.
+        Remote directory, such as lst/users/me/results: a file becomes PATH/NAME, a folder
+        PATH/NAME/… It is created if needed.
     include : list of str, optional
-        Shell patterns of files to upload, such as *.h5; all if not given.
+        Shell patterns of files to upload, such as *.h5; by default all.
     exclude : list of str, optional
         Shell patterns of files or folders to leave out, such as *.log.
     overwrite : bool
-        Replace other files of the same name that are there.
+        Replace remote files of the same name that differ.
     manifest : str
-        File for the proofs; without it, NAME.upload.jsonl beside the first of what is uploaded.
+        File for the records; by default NAME.upload.jsonl beside the first file or folder given.
     dry_run : bool
-        Only say what would be done.
+        Only report what would be done.
     profile : str
-        Settings to use; those of the environment if not given.
+        Profile with the settings to use; by default that of the environment.
 
     Returns
     -------
     TreeReport
-        One record a file.
+        A record for each file.
 
     Raises
     ------
     NotFound
-        Something is not here, or no file is wanted.
+        A local file or folder does not exist, or no file is selected.
     PartialFailure
         Some files could not be uploaded; the others are in place.
     """
-    # not Path.absolute, which leaves .. in; not resolve, since a link's own name counts
+    # not Path.absolute, which keeps ..; not resolve, which would lose the name of a symbolic link
     sources = [Path(os.path.abspath(Path(one).expanduser())) for one in local]  # noqa: PTH100
     if not sources:
-        raise UsageError("What is to be uploaded?", hint="Name files or folders in local.")
-    proofs = sources[0].with_name(sources[0].name + ENDING)
+        raise UsageError("There is nothing to upload", hint="Name files or folders in local.")
+    manifest_file = sources[0].with_name(sources[0].name + ENDING)
     if manifest:
-        proofs = Path(manifest).expanduser().absolute()
+        manifest_file = Path(manifest).expanduser().absolute()
     wanted = find_uploads(sources, path, include=include or (), exclude=exclude or ())
-    pairs = {entry: here for here, entry in wanted if Path(here) != proofs}
+    pairs = {entry: here for here, entry in wanted if Path(here) != manifest_file}
     if not pairs:
         raise NotFound("There is no file to upload", where=", ".join(map(str, sources)))
-    tally = TreeReport(f"Upload to {path}", path, manifest=str(proofs), dry_run=dry_run)
+    report = TreeReport(f"Upload to {path}", path, manifest=str(manifest_file), dry_run=dry_run)
     if dry_run:
         plain = [(here, entry.path) for entry, here in pairs.items()]
-        return tally.having(plan_uploads(plain, overwrite=overwrite, profile=profile))
-    options = {"overwrite": overwrite, "manifest": proofs, "profile": profile}
-    tally = tally.having(upload(tally.title, pairs, **options))
-    if rows := tally.rows():
-        title = f"{tally.title}: {tally.verdict()}."
-        publish_table(f"upload-{path}", title, rows, rest=tally.manifest)
-    tally.raise_if_failed()
-    return tally
+        return report.having(plan_uploads(plain, overwrite=overwrite, profile=profile))
+    options = {"overwrite": overwrite, "manifest": manifest_file, "profile": profile}
+    report = report.having(upload(report.title, pairs, **options))
+    if rows := report.rows():
+        title = f"{report.title}: {report.verdict()}."
+        publish_table(f"upload-{path}", title, rows, rest=report.manifest)
+    report.raise_if_failed()
+    return report
 
 
 def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer]:
-    """Upload files in batches, and show how far they are."""
+    """Upload files in batches, and show the progress."""
     done: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in pairs)
 
@@ -128,8 +128,8 @@ def upload(title: str, pairs: dict[Entry, str], **options: Any) -> list[Transfer
         files = OpaqueSequence((pairs[entry], entry.path) for entry in batch)
         return upload_batch.submit(files, **options)
 
-    cut = batches(pairs, max_files=files_a_batch(len(pairs)))
-    with progress_shown(title, len(pairs), n_bytes) as gauge:
-        for _, result in run_batches(begin, cut):
-            done += gauge.arrived(report_of(result)).transfers
+    todo = batches(pairs, max_files=files_a_batch(len(pairs)))
+    with progress_shown(title, len(pairs), n_bytes) as progress:
+        for _, result in run_batches(begin, todo):
+            done += progress.arrived(report_of(result)).transfers
     return done

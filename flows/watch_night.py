@@ -1,6 +1,6 @@
-"""Watch a night at the door: fetch its files as they become complete, and tell of each.
+"""Watch a night on the storage: fetch its files as they become complete, and send events.
 
-``python -m ctaflows.flows.watch_night`` serves it on this machine: a look every quarter of an hour.
+``python -m ctaflows.flows.watch_night`` serves the flow on this machine: a poll every 15 minutes.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry, Report, Transfer
     from ctaflows.settings import Settings
 
-#: A file that fails is tried again at the next look, not by Prefect.
+#: A file that fails is tried again at the next poll, not by Prefect.
 fetch_batch = fetch_files.with_options(task_run_name=fetch_name, **UNTAGGED)
 inspect_batch = inspect_dl1_files.with_options(task_run_name=inspect_name, **UNTAGGED)
 list_untagged = list_night_if_there.with_options(**UNTAGGED)
 
 
 def run_name() -> str:
-    """Name a run after its night."""
+    """Return the name of a flow run, with the date of its night."""
     date = str(run_context.parameters().get("date", LAST_NIGHT))
     try:
         return f"watch-night-{night_of(date, run_context.moment())}"
-    except UsageError:  # the flow itself will say so
+    except UsageError:  # the flow itself reports it
         return f"watch-night-{date}"
 
 
@@ -84,58 +84,58 @@ def watch_night(
     page: bool = True,
     profile: str = "",
 ) -> WatchReport:
-    """Fetch the DL1 files of a night as they become complete, until the night is, and tell of each.
+    """Fetch the DL1 files of a night as they become complete, until the night is complete.
 
-    What was seen is remembered in the night's folder: the next run goes on from there.
+    The state of the watch is kept in the night's folder, so that the next run continues it.
 
     Parameters
     ----------
     date : str or int
         Date of the evening, such as 20241114; last-night is yesterday's by the calendar on La
-        Palma, counted from when the run was scheduled, tonight that of the night that goes on or
-        comes next.
+        Palma, counted from when the run was scheduled; tonight is that of the current or the coming
+        night.
     run : str or int
-        Runs to fetch, such as 11111,11113-11115; all if not given.
+        Runs to fetch, such as 11111,11113-11115; by default all.
     subrun : str or int
-        Subruns to fetch, such as 100-120; all if not given.
+        Subruns to fetch, such as 100-120; by default all.
     version : str
-        Version of the data, such as v0.1, that one alone; latest takes each run from the newest
-        version that has DL1 files of it.
+        Version of the data, such as v0.1; latest takes each run from the newest version that has
+        DL1 files of it.
     include : list of str, optional
-        Shell patterns of files to fetch; without any, DL1 and datacheck files.
+        Shell patterns of files to fetch; by default all DL1 and datacheck files.
     exclude : list of str, optional
         Shell patterns of files or directories to leave out, such as datacheck.
     dest : str
-        Folder in which the night's folder is made, on the machine that runs this.
+        Folder in which the night's folder is created, on the machine where the flow runs.
     inspect : bool
-        Look into each file, and report its events, times and rates.
+        Inspect each file, and report its events, times and rates.
     interval_minutes : float
-        Minutes between two looks at the door, give or take a tenth.
+        Minutes between two polls of the storage, varied at random by up to a tenth.
     deadline_hours : float
-        After so many hours the run ends, whatever the night is like.
+        End the run after so many hours, even if the night is not complete.
     polls : int
-        Looks at the door in this run, such as 1 for a deployment that is scheduled every few
-        minutes; 0 for as many as it takes.
+        Number of polls in this run, such as 1 for a deployment that is scheduled every few minutes;
+        0 means until the night is complete.
     settle_minutes : float
-        A file is complete when it was not changed for so long, and two looks showed it alike.
+        A file is complete when it has not changed for so long, and two polls found it the same.
     quiet_minutes : float
-        A night that lacks nothing is complete when nothing came or changed for so long.
+        A night with no file missing is complete when none was added or changed for so long.
     page : bool
-        Write the night's page, with pictures, at the end of a run in which files came.
+        Write the night's page, with plots, at the end of a run in which files were fetched.
     profile : str
-        Settings to use; those of the environment if not given.
+        Profile with the settings to use; by default that of the environment.
 
     Returns
     -------
     WatchReport
-        What arrived in this run, and how the night stands.
+        The files that arrived in this run, and the state of the night.
 
     Raises
     ------
     PartialFailure
         Some files could not be fetched or are damaged; the others are in place.
     CtaflowsError
-        The door could not be looked at: at the last try, or for a reason that will not pass.
+        The night could not be listed: at the last poll, or with an error that is not retryable.
     """
     wanted = Wanted(
         parse_numbers(str(run) or None),
@@ -143,84 +143,86 @@ def watch_night(
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    rhythm = PollSchedule(interval_minutes * 60, deadline_hours * 3600, polls or None)
-    patience = WaitTimes(settle_minutes * 60, quiet_minutes * 60)
+    schedule = PollSchedule(interval_minutes * 60, deadline_hours * 3600, polls or None)
+    wait_times = WaitTimes(settle_minutes * 60, quiet_minutes * 60)
     day = night_of(str(date), run_context.moment())
     folder = Path(dest).expanduser().absolute() / day
-    book, report = WatchStateFile(folder), WatchReport.begun(day, folder, folder / NAME)
+    state, report = WatchStateFile(folder), WatchReport.begun(day, folder, folder / NAME)
     began = time.monotonic()
     last: Night | None = None
     while True:
         report = report.after_look()
-        trouble: CtaflowsError | None = None
+        error: CtaflowsError | None = None
         try:
             night = list_untagged(day, version=version, profile=profile)
         except CtaflowsError as why:
             if not why.retryable:
                 raise
-            night, trouble = None, why
+            night, error = None, why
         if night is not None:
             last = night
-            report = take(night, wanted, patience, book, report, inspect=inspect, profile=profile)
-        wait_s = next_pause(rhythm, report, time.monotonic() - began, trouble)
+            report = process_poll(
+                night, wanted, wait_times, state, report, inspect=inspect, profile=profile
+            )
+        wait_s = next_pause(schedule, report, time.monotonic() - began, error)
         if wait_s is None:
             break
         pause(wait_s)
     if last is not None:
-        report = publish(report, last, book, _settings.load(profile), page=page)
-    if trouble is not None:
-        raise trouble
+        report = publish(report, last, state, _settings.load(profile), page=page)
+    if error is not None:
+        raise error
     if report.failed:
         raise PartialFailure(
             f"Watch of {report.verdict()}, the first: {report.failed[0]}",
             report=report,
-            hint="The same run again goes on with the files that failed.",
+            hint="Run it again to retry the files that failed.",
         )
     return report
 
 
-def take(
+def process_poll(
     night: Night,
     wanted: Wanted,
-    patience: WaitTimes,
-    book: WatchStateFile,
+    wait_times: WaitTimes,
+    state: WatchStateFile,
     report: WatchReport,
     *,
     inspect: bool,
     profile: str,
 ) -> WatchReport:
-    """Take in one look: fetch what is complete and new, and say how the night stands."""
+    """Fetch the files that are new and complete at one poll, and return the updated report."""
     now, folder = datetime.now(UTC), Path(report.night.dest)
     chosen = select(night, wanted)
-    book.look(chosen, now)
+    state.look(chosen, now)
     known = InspectionCache(folder)
-    ready = poll(book.memory, chosen, now, patience).ready
-    moved = fetch(night, ready, book, known, folder, inspect=inspect, profile=profile)
-    stands = poll(book.memory, chosen, now, patience)
-    lacking = gaps(night, wanted, now)
+    ready = poll(state.memory, chosen, now, wait_times).ready
+    fetched_files = fetch(night, ready, state, known, folder, inspect=inspect, profile=profile)
+    result = poll(state.memory, chosen, now, wait_times)
+    missing = gaps(night, wanted, now)
     return report.having(
-        moved,
-        known.of(moved) if inspect else (),
-        gaps=replace(lacking, growing=tuple(entry.name for entry in stands.waiting)),
+        fetched_files,
+        known.of(fetched_files) if inspect else (),
+        gaps=replace(missing, growing=tuple(entry.name for entry in result.waiting)),
         path=night.path,
         version=night.version,
         versions=night.versions,
-        n_done=stands.n_done,
-        is_complete=stands.is_whole(lacking.is_incomplete, now, patience),
+        n_done=result.n_done,
+        is_complete=result.is_whole(missing.is_incomplete, now, wait_times),
     )
 
 
 def fetch(
     night: Night,
     ready: Sequence[Entry],
-    book: WatchStateFile,
+    state: WatchStateFile,
     known: InspectionCache,
     folder: Path,
     *,
     inspect: bool,
     profile: str,
 ) -> list[Transfer]:
-    """Fetch files in batches; tell of each as its batch has come, and look into it."""
+    """Fetch files in batches; for each batch send events and inspect its files."""
     if not ready:
         return []
     settings = _settings.load(profile)
@@ -231,48 +233,48 @@ def fetch(
             on_error="report", profile=profile,
         )  # fmt: skip
 
-    def look(part: Report) -> Any:
+    def begin_inspection(part: Report) -> Any:
         good = [transfer for transfer in part.transfers if transfer.ok]
         for version, files in groupby(good, key=lambda t: night.home(t.path)[0]):
             files_arrived(files, settings=settings, date=night.date, version=version)
-        # told first: one that is killed in between tells again, and forgets none
-        book.done(transfer.path for transfer in good)
+        # after the events: a run killed in between sends some twice, but misses none
+        state.done(transfer.path for transfer in good)
         paths = known.unknown(good) if inspect else []
         return inspect_batch.submit(OpaqueSequence(paths)) if paths else None
 
-    moved: list[Transfer] = []
+    fetched_files: list[Transfer] = []
     n_bytes = sum(entry.size_bytes or 0 for entry in ready)
-    with progress_shown(f"Night {night.date}", len(ready), n_bytes) as gauge:
+    with progress_shown(f"Night {night.date}", len(ready), n_bytes) as progress:
         ended = run_batches(begin, batches(ready, max_files=files_a_batch(len(ready))))
-        fetched = (gauge.arrived(report_of(result)) for _, result in ended)
-        for part, found in run_batches(look, fetched):
+        fetched = (progress.arrived(report_of(result)) for _, result in ended)
+        for part, found in run_batches(begin_inspection, fetched):
             known.add(result_or_raise(found) or (), part.transfers)
-            moved += part.transfers
-    return moved
+            fetched_files += part.transfers
+    return fetched_files
 
 
 def next_pause(
-    rhythm: PollSchedule, report: WatchReport, elapsed_s: float, trouble: CtaflowsError | None
+    schedule: PollSchedule, report: WatchReport, elapsed_s: float, error: CtaflowsError | None
 ) -> float | None:
-    """Say how long to wait for the next look, and say so in the run's log; None for no more."""
-    asked_s = (trouble.retry_after_s or 0.0) if trouble is not None else 0.0
-    is_over = report.is_complete and trouble is None
+    """Return the seconds until the next poll, or None after the last one; also log them."""
+    asked_s = (error.retry_after_s or 0.0) if error is not None else 0.0
+    is_over = report.is_complete and error is None
     wait_s = (
-        None if is_over else rhythm.pause_s(report.n_looks, elapsed_s, random.random(), asked_s)
+        None if is_over else schedule.pause_s(report.n_looks, elapsed_s, random.random(), asked_s)
     )
-    then = "that was the last look" if wait_s is None else f"the next look in {wait_s:.0f} s"
-    level = logging.WARNING if trouble else logging.INFO
-    get_logger("watch").log(level, "%s; %s", trouble or report.verdict(), then)
+    then = "this was the last poll" if wait_s is None else f"next poll in {wait_s:.0f} s"
+    level = logging.WARNING if error else logging.INFO
+    get_logger("watch").log(level, "%s; %s", error or report.verdict(), then)
     return wait_s
 
 
 def publish(
-    report: WatchReport, now: Night, book: WatchStateFile, settings: Settings, *, page: bool
+    report: WatchReport, now: Night, state: WatchStateFile, settings: Settings, *, page: bool
 ) -> WatchReport:
-    """Show in Prefect's UI, and on the night's page, all that has arrived so far."""
+    """Publish all files fetched so far in Prefect's UI and on the night's page."""
     night = report.night
     proofs = Manifest(Path(night.manifest)).proofs
-    here = [proofs[path] for path in current(now, book.done_below(night.path)) if path in proofs]
+    here = [proofs[path] for path in current(now, state.done_below(night.path)) if path in proofs]
     whole = night.having(here, InspectionCache(night.dest).of(here))
     if night.transfers:
         whole = with_page(whole) if page else whole
@@ -292,7 +294,7 @@ if __name__ == "__main__":
         name="here",
         interval=timedelta(minutes=15),
         parameters={"polls": 1},
-        # missed runs come all at once after a pause: one is enough
+        # after a pause Prefect starts all missed runs at once: one is enough
         global_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         ),

@@ -60,5 +60,5 @@ def test_a_batch_has_a_share_of_the_files(
     n_files: int, here: int, elsewhere: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert batches.files_a_batch(n_files) == here
-    monkeypatch.setattr(batches, "_is_here", lambda: False)
+    monkeypatch.setattr(batches, "_is_in_process", lambda: False)
     assert batches.files_a_batch(n_files) == elsewhere

@@ -56,27 +56,27 @@ def find_first_subruns(night: str, profile: str) -> list[str]:
 
 @flow
 def describe_file(path: str, profile: str) -> str:
-    """Tell a file's size and checksums."""
+    """Return a file's size and checksums."""
     entry = stat(path, profile=profile)
     return f"{entry.size_bytes} bytes, {', '.join(map(str, entry.checksums))}"
 
 
 @flow
 def measure_night(night: str, profile: str) -> int:
-    """Tell how many bytes a night has."""
+    """Return the size of a night in bytes."""
     return disk_usage(night, depth=0, profile=profile)[-1].size_bytes
 
 
 @flow
 def tell_night(date: str, profile: str) -> str:
-    """Tell which version of a night there is, and how many files it has."""
+    """Return the version of a night and its number of files."""
     night = list_night(date, profile=profile)
     return f"{night.date} {night.version}: {len(night.entries)} files"
 
 
 @flow
 def judge_night(date: str, profile: str) -> str:
-    """Tell whether a night is whole, with a page in Prefect's UI of what it lacks."""
+    """Return whether a night is complete, and publish what it lacks in Prefect's UI."""
     census = look_at_night(date, remember=False, profile=profile)
     publish_census(census)
     return census.verdict
@@ -84,20 +84,20 @@ def judge_night(date: str, profile: str) -> str:
 
 @flow
 def fetch_one_file(path: str, dest: str, profile: str) -> bool:
-    """Fetch a file, and tell whether it was compared with the storage's checksum."""
+    """Fetch a file, and return whether its checksum was verified."""
     return fetch_file(path, dest, profile=profile).verified
 
 
 @flow
 def fetch_first_subruns(night: str, dest: str, profile: str) -> int:
-    """Fetch each run's first file, many at once."""
+    """Fetch each run's first file, in parallel."""
     found = find(night, include=["dl1_*.0000.h5"], exclude=["datacheck"], profile=profile)
     return len(fetch_files(found, dest, profile=profile).transfers)
 
 
 @flow
 def fetch_and_verify(night: str, dest: str, profile: str) -> list[str]:
-    """Fetch a directory, and compare what is here with the proofs once more."""
+    """Fetch a directory, and check its files once more against the manifest."""
     fetch_dir(night, dest, manifest=Path(dest) / "manifest.jsonl", profile=profile)
     return [verdict.verdict for verdict in verify_dir(dest)]
 
@@ -113,27 +113,27 @@ def mirror_directory(path: str, dest: str, profile: str) -> list[str]:
 
 @flow
 def look_inside(path: str, dest: str, profile: str) -> int:
-    """Fetch a DL1 file, and tell how many events are in it."""
+    """Fetch a DL1 file, and return its number of events."""
     transfer = fetch_file(path, dest, profile=profile)
     return inspect_dl1(transfer.local).n_events or 0
 
 
 @flow
 def look_inside_many(folder: str) -> list[str]:
-    """Tell which DL1 files of a folder are damaged."""
+    """Return the damaged DL1 files of a folder."""
     found = inspect_dl1_files(sorted(Path(folder).rglob("dl1_*.h5")))
     return [one.file for one in found if one.error]
 
 
 @flow
 def look_inside_there(path: str, profile: str) -> int:
-    """Tell which run a DL1 file is of, without fetching it."""
+    """Return the run of a DL1 file, without fetching it."""
     return inspect_remote_dl1(path, whole=False, profile=profile).run or 0
 
 
 @flow
 def look_inside_many_there(folder: str, profile: str) -> list[int]:
-    """Tell how many events DL1 files have, several at once, without fetching them."""
+    """Return the numbers of events in DL1 files, read in parallel without fetching them."""
     files = find(folder, include=["dl1_*.h5"], exclude=["datacheck"], profile=profile)
     found = inspect_remote_dl1_files(files, profile=profile)
     return [one.summary.n_events or 0 for one in found if one.summary]
@@ -141,14 +141,14 @@ def look_inside_many_there(folder: str, profile: str) -> list[int]:
 
 @flow
 def draw_night(folder: str) -> list[str]:
-    """Draw what is in a folder's DL1 files: a picture, and a page that opens offline."""
+    """Plot the content of a folder's DL1 files, and write a page that opens offline."""
     found = inspect_dl1_files(sorted(Path(folder).rglob("*dl1_*.h5")))
     return [str(plot_night(found, "night.pdf")), str(write_page(found, "night.html"))]
 
 
 @flow
 def fetch_parameters(path: str, dest: str, profile: str) -> str:
-    """Fetch a DL1 file's parameters and leave out its images."""
+    """Fetch a DL1 file without its images."""
     return fetch_tables(path, dest, drop=["images"], profile=profile).local
 
 
@@ -161,7 +161,7 @@ def fetch_all_parameters(night: str, dest: str, profile: str) -> int:
 
 @flow
 def upload_result(local: str, folder: str, profile: str) -> bool:
-    """Make a folder, and upload a file into it."""
+    """Create a directory, and upload a file into it."""
     make_dir(folder, parents=True, profile=profile)
     return upload_file(local, f"{folder}/", profile=profile).verified
 
@@ -190,14 +190,14 @@ def tidy_up(folder: str, profile: str) -> int:
 
 @flow
 def keep_login(profile: str) -> int:
-    """Renew the token when half of its life is over, and tell how long it lives."""
+    """Renew the token when half of its lifetime is over, and return the seconds it has left."""
     keep_token(profile=profile)
     return get_token_info(profile=profile).expires_in_s or 0
 
 
 @flow
 def renew_login(profile: str, copy_in: str) -> int:
-    """Renew the token now, and put a copy of the access token into a Secret block."""
+    """Renew the token now, and copy the access token to a Secret block."""
     info = refresh_token(profile=profile)
     share_token(copy_in, profile=profile)
     return info.expires_in_s or 0
@@ -205,7 +205,7 @@ def renew_login(profile: str, copy_in: str) -> int:
 
 @flow
 def with_blocks(storage: str, credentials: str, night: str, dest: str) -> int:
-    """Use the blocks themselves: their methods are the tasks, on this storage and login."""
+    """Use the blocks' own methods: the tasks, with the block's storage and login."""
     CTACredentials.load(credentials).keep()
     door = CTAStorage.load(storage)
     found = door.find(night, include=["*.0000.h5"])

@@ -1,8 +1,8 @@
-"""Several DL1 files looked into, one after the other and at once; both in turns.
+"""Inspection of several DL1 files, one after the other and in parallel, alternating.
 
 Run: ``python benchmarks/inspecting.py [--files 8] [--events 20000] [--rounds 5]``. The files have
-images, of which as many are read as `ctaflows check` reads. Seconds are medians, the gain is that
-of many workers over one: it means little where the processors have something else to do.
+images, of which as many are read as by `ctaflows check`. Times are medians; the gain is the ratio
+of one worker to many, and means little on a machine that is otherwise busy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
             events=asked.events, images=True, datacheck=False,
         )  # fmt: skip
         n_bytes = sum(file.stat().st_size for file in files)
-        inspect_files(files, workers=most)  # processes begin, files come into the cache
+        inspect_files(files, workers=most)  # starts the processes and fills the page cache
         seconds: dict[int, list[float]] = {1: [], most: []}
         for _ in range(asked.rounds):
             for workers in sorted(seconds):

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs, on Debian, the servers and tools that `make bench` compares with. No service is started.
+# Installs the servers and tools for `make bench` on Debian, without starting any service.
 set -eu
 [ "$(id -u)" = 0 ] || { echo "install-tools.sh: only root can install packages" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   trap 'rm -f "$policy"' EXIT
-  printf '#!/bin/sh\nexit 101\n' > "$policy" # "action forbidden": packages start nothing
+  printf '#!/bin/sh\nexit 101\n' > "$policy" # "action forbidden": packages start no service
   chmod 755 "$policy"
 fi
 apt-get update -qq

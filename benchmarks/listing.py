@@ -1,10 +1,10 @@
-"""A million entries, listed: seconds, CPU and memory of the commands that list.
+"""Listing a million entries: time, CPU and memory of the commands that list.
 
-A door of its own makes listings up as dCache writes them (480 bytes an entry, with checksum,
-locality and time), from a process of its own: no disk, no TLS, no answer that is slow to begin.
+A server in a separate process generates listings in dCache's format (480 bytes per entry, with
+checksum, locality and time), without disk, TLS or a delay before the first byte.
 
-Run: ``python benchmarks/listing.py [--entries 1000000] [--dirs 1000]``; with ``--dirs 0`` all lie
-in one directory. Past a limit of `LIMIT_MB` it ends with 1.
+Run: ``python benchmarks/listing.py [--entries 1000000] [--dirs 1000]``; with ``--dirs 0`` all
+entries are in one directory. If a limit of `LIMIT_MB` is exceeded, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMANDS = (
     ("find", "--name", "*.h5"),
     ("du", "-s"),
 )
-BLOCK = 100  # entries that are written at once
+BLOCK = 100  # entries per write
 
 _HEAD = (
     b'<?xml version="1.0" encoding="utf-8" ?>\n<d:multistatus xmlns:d="DAV:"'
@@ -60,7 +60,7 @@ def file(href: str, i: int) -> str:
 
 
 class Door(http.server.BaseHTTPRequestHandler):
-    """/t holds the directories, or the files if there are none."""
+    """Lists /t, which contains the directories, or the files if there are none."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -108,7 +108,7 @@ def serve(n_dirs: int, n_files: int, told: Any) -> None:
 
 
 def measure(words: tuple[str, ...], env: dict[str, str]) -> tuple[float, float, float, int]:
-    """Run a command; gives seconds, seconds of CPU, peak MB and the number of lines."""
+    """Run a command; return its seconds, CPU seconds, peak MB and number of output lines."""
     command, *rest = words
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()

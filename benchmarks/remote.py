@@ -1,12 +1,13 @@
-"""A large DL1 file over a long path: inspected where it is, and copied in part.
+"""A large DL1 file on a distant server: inspected remotely, and copied in part.
 
-A sandbox door with its pool, TLS included, runs in a process of its own behind a relay that adds
-a round trip (tests/servers/relay.py tells what it models). Each command is a new process, as a
-person starts it. Requests and bytes are counted by the door and the pool.
+A sandbox door and pool with TLS run in a separate process behind a relay that adds a round trip
+(tests/servers/relay.py describes what it models). Each command is a new process, as when a user
+starts it. Requests and bytes are counted by the door and the pool.
 
 Run: ``python benchmarks/remote.py [--file dl1.h5] [--events 60000] [--rtt 20] [--rounds 3]``.
-Without a file one of about 1 GB is made: lstchain's tables, images and parameters in turns, as they
-are written while events come. It ends with 1 where `inspect` passes a limit.
+Without a file one of about 1 GB is generated: lstchain's tables, with chunks of images and
+parameters alternating, as they are when events are written one by one. If `inspect` exceeds a
+limit, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ N_FILES = 8
 
 
 def make_file(path: Path, n_events: int) -> None:
-    """Write a subrun with noisy images; of their packed chunks a few are used again and again."""
+    """Write a subrun with noisy images, by repeating a few compressed chunks."""
     import h5py
     import numpy as np
 
@@ -102,7 +103,7 @@ def _like(source: Any, target: Any, n_rows: int) -> Any:
 
 
 def _noisy_chunks(source: Any, scratch: Path, dice: Any) -> list[bytes]:
-    """Pack some chunks of images that compress no better than a camera's."""
+    """Return compressed chunks of images that compress no better than a camera's."""
     import h5py
 
     from ctaflows.sandbox.night import new_group
@@ -123,11 +124,11 @@ def _noisy_chunks(source: Any, scratch: Path, dice: Any) -> list[bytes]:
     return chunks
 
 
-# -- the far side ------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------
 
 
 def serve(home: Path, file: Path, rtt_ms: float, mb_per_s: float) -> None:
-    """Be the door behind the relay; answer each line on stdin with what was asked since."""
+    """Serve behind the relay; for each line on stdin print the requests and bytes since then."""
     import relay
 
     from ctaflows.sandbox import Sandbox
@@ -137,7 +138,7 @@ def serve(home: Path, file: Path, rtt_ms: float, mb_per_s: float) -> None:
         place.parent.mkdir(parents=True)
         try:
             place.hardlink_to(file)
-        except OSError:  # it is on another file system
+        except OSError:  # another file system
             shutil.copyfile(file, place)
         for n in range(1, N_FILES):
             place.with_name(place.name.replace(".0000.", f".{n:04d}.")).hardlink_to(place)
@@ -200,7 +201,7 @@ def far_side(home: Path, file: Path, rtt_ms: float, mb_per_s: float) -> Iterator
             far.kill()
 
 
-# -- the near side -----------------------------------------------------------------------------
+# -- the client --------------------------------------------------------------------------------
 
 
 def cpu_s() -> float:
@@ -223,7 +224,7 @@ def timed(words: list[str], config_dir: Path, counted: Any) -> tuple[float, floa
 
 
 def measure(home: Path, file: Path, asked: argparse.Namespace) -> bool:
-    """Print a table; say whether the limits were kept."""
+    """Print a table; return whether the limits were kept."""
     size = file.stat().st_size
     print(f"{file.name}: {size:,} bytes, round trip {asked.rtt:g} ms")
     print(f"{'':<36}{'seconds':>9}{'CPU':>7}{'requests':>10}{'bytes':>15}{'share':>9}")
@@ -256,7 +257,7 @@ def measure(home: Path, file: Path, asked: argparse.Namespace) -> bool:
                 f"{name:<36}{seconds:>9.2f}{cpu:>7.2f}{found['requests']:>10}{found['bytes']:>15,}"
                 f"{100 * share:>8.2f}%"
             )
-            if name == "inspect":  # the limits are those of one file
+            if name == "inspect":  # the limits are for a single file
                 is_kept = (
                     share <= MAX_SHARE
                     and found["requests"] <= MAX_REQUESTS
@@ -267,13 +268,13 @@ def measure(home: Path, file: Path, asked: argparse.Namespace) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--file", type=Path, help="a DL1 file; else one is made")
-    parser.add_argument("--events", type=int, default=60_000, help="of the file that is made")
+    parser.add_argument("--file", type=Path, help="a DL1 file; by default one is generated")
+    parser.add_argument("--events", type=int, default=60_000, help="events of the generated file")
     parser.add_argument("--rtt", type=float, default=20.0, help="round trip, ms")
-    parser.add_argument("--rate", type=float, default=0.0, help="MB/s a connection, 0: no cap")
+    parser.add_argument("--rate", type=float, default=0.0, help="MB/s per connection; 0: no limit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--get", action="store_true", help="also fetch the whole file")
-    parser.add_argument("--place", type=Path, default=None, help="folder for what is made")
+    parser.add_argument("--place", type=Path, default=None, help="folder for temporary files")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
@@ -286,7 +287,7 @@ def main() -> None:
             make_file(file, asked.events)
         is_kept = measure(Path(name) / "home", file.resolve(), asked)
     if not is_kept:
-        sys.exit("inspect passed a limit")
+        sys.exit("inspect exceeded a limit")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a direct call of an operation costs over the plain function: median µs of a call.
+"""The cost of a direct call of an operation, compared with the plain function: median µs per call.
 
-Run: ``python benchmarks/task_call.py [--prefect]``; with ``--prefect`` also with Prefect imported,
-and for the bare ``prefect.Task.fn``.
+Run: ``python benchmarks/task_call.py [--prefect]``; with ``--prefect``, Prefect is imported, and
+``prefect.Task.fn`` is measured too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How much of the time is the token that other tools read expired, with the agent running?
+"""The fraction of time in which the token file for other tools is expired, with the agent running.
 
-Starts a sandbox whose tokens live for some seconds, and the agent; then reads the bare token file
-again and again and compares `exp` with the time.
+Starts a sandbox whose tokens are valid for some seconds, and the agent; then reads the token file
+repeatedly and compares the claim `exp` with the time.
 
     python benchmarks/token_agent.py [--lifetime 15] [--seconds 300] [--every 0.02]
 """
@@ -20,9 +20,9 @@ from ctaflows.sandbox import Sandbox
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lifetime", type=float, default=15.0, help="life of a token, seconds")
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long to look")
-    parser.add_argument("--every", type=float, default=0.02, help="pause between looks, seconds")
+    parser.add_argument("--lifetime", type=float, default=15.0, help="lifetime of a token, seconds")
+    parser.add_argument("--seconds", type=float, default=300.0, help="duration of the measurement")
+    parser.add_argument("--every", type=float, default=0.02, help="pause between reads, seconds")
     asked = parser.parse_args()
     n_looks = n_expired = 0
     tokens = set()

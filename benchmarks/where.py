@@ -1,8 +1,8 @@
-"""Where the CPU of a transfer goes: the same files, each time with one layer more.
+"""Where the CPU time of a transfer goes: the same transfer in layers, each adding one step.
 
-nginx, or XRootD, has them over TLS on a RAM disk. Each layer is a process of its own, and all take
-turns; the CPU time of the client's and of the server's processes is told, and how much of the
-machine the two used. What a layer costs is its difference to the one above.
+The files are on a RAM disk, served by nginx or XRootD over TLS. Each layer is a separate process,
+and the layers take turns. The table has the CPU time of client and server, and the number of cores
+used by both. The cost of a layer is its difference to the previous one.
 
     python -m benchmarks.where small         5,000 files of 20 KB
     python -m benchmarks.where medium        200 files of 5 MB
@@ -41,11 +41,11 @@ FILES = {
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
-# -- the layers, each run in a process of its own ----------------------------------------------
+# -- the layers, each run in a separate process ------------------------------------------------
 
 
 def nothing(_: Place) -> None:
-    """Python, and what the command imports."""
+    """Python and the imports of the command."""
     import ctaflows.cli.get
     import ctaflows.tasks.transfers  # noqa: F401
 
@@ -57,7 +57,7 @@ def listed(place: Place) -> list[Entry]:
 
 
 def received(place: Place) -> None:
-    """… and the bytes, forgotten at once."""
+    """… and the bytes, discarded at once."""
     entries, door = listed(place), place.door()
     if place.work == "small":
         wanted = ((entry.path, entry) for entry in entries)
@@ -73,7 +73,7 @@ def received(place: Place) -> None:
 
 
 def fetched(place: Place) -> None:
-    """… and their checksums, files written, brought to disk and renamed, and the manifest."""
+    """… and their checksums; files written, synced to disk and renamed; the manifest."""
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.many import fetch_many
@@ -84,12 +84,12 @@ def fetched(place: Place) -> None:
 
 
 def commanded(place: Place) -> None:
-    """The command: … and its progress, its lines and its end; and a second process for many."""
+    """The command: … and its progress and output, and its second process for many files."""
     place.command("get", "-r", "/files", f"{place.local}/")
 
 
 def read(place: Place) -> None:
-    """For uploads, after the imports: the files read, and summed."""
+    """For uploads, after the imports: the files read, with their checksums."""
     nothing(place)
     from ctaflows.transfer.upload import LocalSource
 
@@ -105,7 +105,7 @@ def uploaded(place: Place) -> None:
 
 
 def curl(place: Place) -> list[str]:
-    """For comparison: curl -Z16 on a ready list, one connection for one file."""
+    """For comparison: curl -Z16 on a ready list; a single file uses one connection."""
     listing = place.local.parent / "curl.list"
     url = os.environ["CTAFLOWS_DOOR_URL"]
     names = FILES[place.work].names()
@@ -129,17 +129,17 @@ UPLOAD = ("nothing", "read", "uploaded", "curl")
 
 
 class Dropped:
-    """A sink that keeps nothing."""
+    """A sink that discards everything."""
 
     def begin(self, head: Head) -> None:
-        """Look at nothing."""
+        """Ignore the head of the response."""
 
     def take(self, pieces: list[bytes]) -> None:
-        """Keep nothing."""
+        """Discard the bytes."""
 
 
 class Place:
-    """What a layer is told by its environment."""
+    """The parameters of a layer, read from the environment."""
 
     def __init__(self) -> None:
         self.work = os.environ["WHERE_WORK"]
@@ -149,7 +149,7 @@ class Place:
         self._door: Any = None
 
     def door(self) -> Any:
-        """Give the door, made once."""
+        """Return the storage, connected once."""
         if self._door is None:
             from ctaflows.storage.connect import connect
 
@@ -157,7 +157,7 @@ class Place:
         return self._door
 
     def command(self, *words: str) -> None:
-        """Run a command in this process, its lines thrown away."""
+        """Run a command in this process and discard its output."""
         from ctaflows.cli import main
 
         with Path(os.devnull).open("w") as sys.stdout:
@@ -169,11 +169,11 @@ class Place:
                     raise
 
 
-# -- the race ----------------------------------------------------------------------------------
+# -- running the layers ------------------------------------------------------------------------
 
 
 def race(asked: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
-    """Give wall, client's and server's CPU seconds of each run of each layer."""
+    """Return the wall time and the CPU times of client and server, for each run of each layer."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     with Stage(RAM_DISK) as stage:
         files = stage.root / "files"
@@ -216,7 +216,7 @@ def run(name: str, env: dict[str, str], server: Any) -> tuple[float, float, floa
 
 
 def cpu_s(server: Any) -> float:
-    """Add up the CPU time of a server and its workers."""
+    """Return the CPU time of a server and its workers."""
     total = 0
     for process in server.processes:
         pid = process.process.pid

@@ -1,1 +1,1 @@
-"""What Prefect costs, and how far it goes: see docs/scaling.md."""
+"""The cost of Prefect, and its limits: see docs/scaling.md."""

@@ -1,11 +1,11 @@
-"""Measure what Prefect costs a transfer, and how plans and manifests grow with a night.
+"""Measure the cost of Prefect for a transfer, and that of plans and manifests for a large night.
 
     python -m benchmarks.prefect                    calls and night, on SQLite, three runs each
     python -m benchmarks.prefect night --database postgres
     python -m benchmarks.prefect scale --entries 1000000
-    python -m benchmarks.prefect --quick            small and once: does it work?
+    python -m benchmarks.prefect --quick            small sizes, one run: does it work?
 
-The figures go to benchmarks/results/prefect-DATE.json, and as a table to the terminal.
+The figures are written to benchmarks/results/prefect-DATE.json and printed as a table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORKS = ("calls", "night", "scale")
 
 def main() -> None:
     asked = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     started = datetime.now(UTC)
     found: dict[str, Any] = {
         "when": f"{started:%Y-%m-%d %H:%M}",
@@ -53,10 +53,10 @@ def main() -> None:
             found[work] = scale.measure(asked.entries)
         print(table.text(work, found[work]), flush=True)
         KEPT.mkdir(exist_ok=True)
-        file.write_text(json.dumps(found, indent=1))  # each time: a long run may be stopped
+        file.write_text(json.dumps(found, indent=1))  # after each: a long run may be stopped
     print(f"\nload before {found['load before']}; raw figures: {file.relative_to(HOME)}")
     if asked.quick:
-        print("small, and once: the figures mean nothing")
+        print("small sizes, one run: the figures mean nothing")
 
 
 def _options() -> argparse.Namespace:
@@ -68,13 +68,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind [3]")
     parser.add_argument(
         "--door", choices=("nginx", "sandbox"), default="nginx",
-        help="who serves the night [nginx]",
+        help="server of the night [nginx]",
     )  # fmt: skip
     parser.add_argument(
         "--database", default="sqlite",
         help="Prefect's: sqlite, postgres (one is started), or an SQLAlchemy address [sqlite]",
     )  # fmt: skip
-    parser.add_argument("--rtt", type=float, default=0.0, help="ms to nginx and back [0]")
+    parser.add_argument("--rtt", type=float, default=0.0, help="round trip to nginx, ms [0]")
     parser.add_argument("--entries", type=int, default=1_000_000, help="for scale [1000000]")
     parser.add_argument("--quick", action="store_true", help="300 files, 10000 entries, one run")
     asked = parser.parse_args()

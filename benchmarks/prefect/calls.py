@@ -1,4 +1,4 @@
-"""What a direct call of a task costs over the plain function."""
+"""The cost of a direct call of a task, compared with the plain function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _in_process(before: str, n_calls: int) -> dict[str, float]:
 
 
 def report(n_calls: int) -> None:
-    """Print microseconds a call, as JSON."""
+    """Print microseconds per call, as JSON."""
     from benchmarks.task_call import as_flow, as_task, cost_us, plain
 
     calls = {"plain function": plain, "task": as_task, "flow": as_flow}

@@ -1,4 +1,4 @@
-"""A night of small files, by the flow with Prefect and by the same function without it."""
+"""A night of small files, fetched by the flow with Prefect and by the same function without it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 from benchmarks.prefect import servers
 from benchmarks.transfers import machine
 
-#: Of the time without Prefect.
+#: Target: time with Prefect ÷ time without.
 MOST_RATIO = 1.10
 MOST_MB = 300.0
 MOST_TASK_RUNS = 300
 _INGEST_S = 600
-#: In these the server, which does nothing else, takes in what a night has left behind.
+#: Seconds for the otherwise idle server to process the events of a run that has ended.
 _SETTLES_S = 6
 
 _CHILD = """
@@ -49,7 +49,7 @@ print(json.dumps({
 def measure(
     *, n_files: int, repeats: int, door: str, database: str, rtt_ms: float = 0.0
 ) -> dict[str, Any]:
-    """Fetch the same night again and again, in turn with and without Prefect."""
+    """Fetch the same night repeatedly, alternating with and without Prefect."""
     place = servers.RAM_DISK if servers.RAM_DISK.is_dir() else Path(tempfile.gettempdir())
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "tracked": []}
     with tempfile.TemporaryDirectory(prefix="ctaflows-prefect-", dir=place) as name:
@@ -62,7 +62,7 @@ def measure(
         ):
             env = {**os.environ, **door_env, "PREFECT_API_URL": url}
             env |= {"PREFECT_HOME": str(home / "client"), "PREFECT_LOGGING_LEVEL": "WARNING"}
-            _once(env, "plain", home)  # who comes first finds nothing warm
+            _once(env, "plain", home)  # warm up
             for turn in range(repeats):
                 for how in ("plain", "tracked") if turn % 2 == 0 else ("tracked", "plain"):
                     before_s = servers.cpu_s(server_pid)
@@ -114,7 +114,7 @@ print(json.dumps([names(flows), names(tasks)]))
 
 
 def _recorded(env: dict[str, str], n_flow_runs: int) -> dict[str, Any]:
-    """Wait until the database says that all is over, and say what it says."""
+    """Return the states in the database, once all runs have ended."""
     began = time.monotonic()
     before: Any = None
     while True:
@@ -136,6 +136,6 @@ def _recorded(env: dict[str, str], n_flow_runs: int) -> dict[str, Any]:
 
 
 def ratio(found: dict[str, Any], key: str = "call_s") -> float:
-    """Give the time with Prefect over that without."""
+    """Return the median time with Prefect ÷ that without."""
     runs = found["runs"]
     return median(r[key] for r in runs["tracked"]) / median(r[key] for r in runs["plain"])

@@ -1,6 +1,6 @@
-"""What a night costs that has many files, before and after the bytes: time and memory.
+"""Time and memory for a night of many files, apart from the transfers themselves.
 
-The files are made up: sparse, so that a million need no disk, and no byte of them is moved.
+The files are generated and sparse, so that a million need no disk; nothing is transferred.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HOME = Path(__file__).parents[2]
 FILE_BYTES = 4096
 _MTIME = datetime(2024, 11, 15, 12, 0, tzinfo=UTC)
 _BASE = "/" + NIGHT
-#: Sub-directories: a million names in one make any file system slow.
+#: Files per subdirectory: a million in one directory make any file system slow.
 _IN_FOLDER = 1000
 
 
 def measure(n_entries: int) -> dict[str, Any]:
-    """Take each step in a process of its own."""
+    """Run each step in a separate process."""
     place = RAM_DISK if RAM_DISK.is_dir() else None
     steps = []
     with tempfile.TemporaryDirectory(prefix="ctaflows-scale-", dir=place) as folder:
@@ -49,10 +49,10 @@ def measure(n_entries: int) -> dict[str, Any]:
 
 
 def entries(n: int) -> list[Entry]:
-    """Give what a listing gives."""
+    """Return entries as a listing would."""
     from ctaflows.model import Checksum, Entry
 
-    # each its own, as they come from a listing
+    # a Checksum object for each, as in a listing
     value = f"{zlib.adler32(bytes(FILE_BYTES)):08x}"
     return [
         Entry(
@@ -143,20 +143,20 @@ def _verify(_n: int, folder: Path) -> Callable[[], object]:
     return check
 
 
-#: Name to what people call it, and what makes the step ready.
+#: Name to its row in the table, and the function that prepares the step and returns it.
 STEPS: dict[str, tuple[str, Callable[[int, Path], Callable[[], object]]]] = {
     "hold": ("hold the listing", _hold),
-    "cut": ("cut it into batches", _cut),
-    "plan": ("plan, nothing is here", _plan),
+    "cut": ("split it into batches", _cut),
+    "plan": ("plan, no file present", _plan),
     "write": ("write the manifest", _write),
     "read": ("read the manifest", _read),
-    "again": ("plan, all is here and proven", _plan_again),
-    "verify": (f"verify ({FILE_BYTES >> 10} KiB a file)", _verify),
+    "again": ("plan, all files present and verified", _plan_again),
+    "verify": (f"verify ({FILE_BYTES >> 10} KiB per file)", _verify),
 }
 
 
 def main() -> None:
-    """Take one step and print what it took, as JSON."""
+    """Run one step and print its time and memory, as JSON."""
     name, n_entries, folder = sys.argv[1:]
     what, ready = STEPS[name]
     work = ready(int(n_entries), Path(folder))

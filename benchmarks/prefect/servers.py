@@ -1,4 +1,4 @@
-"""The door that serves a made-up night, and a Prefect server of its own."""
+"""A WebDAV server with a generated night, and a Prefect server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FILE_BYTES = 20_000
 
 
 def kit(name: str) -> Any:
-    """Give a module with which the tests start servers too."""
+    """Return a module of tests/servers, with which the tests start servers too."""
     if str(_SERVERS) not in sys.path:
         sys.path.insert(0, str(_SERVERS))
     return importlib.import_module(name)
 
 
 def make_night(root: Path, n_files: int) -> None:
-    """Write the files of a night: small ones, of many subruns."""
+    """Write a night of small files, of many subruns."""
     folder = root / NIGHT
     folder.mkdir(parents=True)
     noise = os.urandom(FILE_BYTES)
@@ -46,7 +46,7 @@ def make_night(root: Path, n_files: int) -> None:
 def night_door(
     kind: str, home: Path, n_files: int, rtt_ms: float = 0.0
 ) -> Iterator[dict[str, str]]:
-    """Serve a night, nginx's as far away as wanted; give the environment in which it is found."""
+    """Serve a night, and yield the environment variables with which ctaflows finds it."""
     if kind == "sandbox":
         with _sandbox(home, n_files) as env:
             yield env
@@ -72,7 +72,7 @@ def night_door(
 
 @contextlib.contextmanager
 def _sandbox(home: Path, n_files: int) -> Iterator[dict[str, str]]:
-    """A sandbox in a process of its own, so that it has its own interpreter lock."""
+    """Run a sandbox in a separate process, so that it has its own interpreter lock."""
     code = (
         "import sys\nfrom pathlib import Path\n"
         "from ctaflows.sandbox import Sandbox\n"
@@ -96,7 +96,7 @@ def _sandbox(home: Path, n_files: int) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def database(kind: str, home: Path) -> Iterator[dict[str, str]]:
-    """Give the environment in which Prefect's server finds its database."""
+    """Yield the environment variables with which Prefect's server finds its database."""
     if kind == "sqlite":
         yield {}
     elif kind == "postgres":
@@ -108,7 +108,7 @@ def database(kind: str, home: Path) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def prefect_server(home: Path, env: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """Start a Prefect server; give the address of its API and its process."""
+    """Start a Prefect server; yield the URL of its API and its process id."""
     port = kit("serverprocess").free_ports(1)[0]
     url = f"http://127.0.0.1:{port}/api"
     home.mkdir(parents=True)
@@ -128,7 +128,7 @@ def prefect_server(home: Path, env: dict[str, str]) -> Iterator[tuple[str, int]]
 
 
 def cpu_s(pid: int) -> float:
-    """Say how much CPU a process has used so far."""
+    """Return the CPU seconds a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

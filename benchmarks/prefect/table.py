@@ -1,4 +1,4 @@
-"""The figures as tables of Markdown."""
+"""The figures as Markdown tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.prefect import night
 
 
 def text(work: str, found: dict[str, Any]) -> str:
-    """Give the table of a work."""
+    """Return the table of one of the benchmarks."""
     return {"calls": _calls, "night": _night, "scale": _scale}[work](found)
 
 
@@ -30,7 +30,7 @@ def _calls(found: dict[str, Any]) -> str:
             over = us[kind] - us["plain function"]
             most = found["most_us"]
             rows.append([f"{kind}, {where}", f"{over:.1f}", f"{most:.0f}", _reached(over, most)])
-    return _rows(["a direct call of a", "µs over the plain function", "most", "reached"], rows)
+    return _rows(["direct call", "µs more than the plain function", "target", "reached"], rows)
 
 
 def _night(found: dict[str, Any]) -> str:
@@ -58,15 +58,15 @@ def _night(found: dict[str, Any]) -> str:
         line("its CPU, s", "cpu_s", 2, None, is_ratio=True),
         line("CPU of the transfer alone, s", "call_cpu_s", 2, None, is_ratio=True),
         ["CPU of Prefect's server, s", "", cell("tracked", "server_cpu_s"), "", "", ""],
-        line("its memory at most, MiB", "peak_mb", 0, most["mb"], is_ratio=False),
-        ["task runs a night", "0", f"{tasks:.0f}", "", f"{most['task_runs']}",
+        line("its peak memory, MiB", "peak_mb", 0, most["mb"], is_ratio=False),
+        ["task runs per night", "0", f"{tasks:.0f}", "", f"{most['task_runs']}",
          _reached(tasks, most["task_runs"])],
-        ["all runs right in the database", "", _states(recorded), "", "all",
+        ["states in the database", "", _states(recorded), "", "all completed",
          "yes" if recorded["all_right"] else "no"],
     ]  # fmt: skip
     head = f"{found['n_files']:,} files of {found['file_bytes'] // 1000} KB from {found['door']}"
-    head += f", {found['rtt_ms']:g} ms away" if found["rtt_ms"] else ""
-    columns = [head, "plain", f"Prefect on {found['database']}", "ratio", "most", "reached"]
+    head += f", round trip {found['rtt_ms']:g} ms" if found["rtt_ms"] else ""
+    columns = [head, "plain", f"Prefect on {found['database']}", "ratio", "target", "reached"]
     return _rows(columns, rows)
 
 
@@ -84,4 +84,4 @@ def _scale(found: dict[str, Any]) -> str:
          f"{step['cpu_s'] / n * 1e6:.1f}", f"{step['peak_mb']:.0f}"]
         for step in found["steps"]
     ]  # fmt: skip
-    return _rows([f"{n:,} files", "s", "CPU, s", "CPU, µs a file", "memory at most, MiB"], rows)
+    return _rows([f"{n:,} files", "s", "CPU, s", "CPU, µs per file", "peak memory, MiB"], rows)

@@ -1,1 +1,1 @@
-"""Transfers side by side with other tools: `python -m benchmarks.transfers --help`."""
+"""Transfers compared with other tools: `python -m benchmarks.transfers --help`."""

@@ -1,8 +1,8 @@
-"""Race ctaflows and other tools against servers on this machine, and say what was reached.
+"""Compare ctaflows with other tools on servers on this machine, and check its targets.
 
-Everything is served over TLS from a RAM disk by nginx and XRootD, see docs/performance.md.
+The files are on a RAM disk, served by nginx and XRootD over TLS, see docs/performance.md.
 
-    python -m benchmarks.transfers                         all works, three runs each
+    python -m benchmarks.transfers                         all workloads, three runs each
     python -m benchmarks.transfers get-small put-large:nginx
     python -m benchmarks.transfers --quick                 small sizes, one run: does it work?
     python -m benchmarks.transfers --from FILE --write-docs
@@ -37,7 +37,7 @@ def main() -> None:
         found = results.load(asked.source)
         print(table.text(found.rows))
     else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the RAM disk is emptied
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the RAM disk is cleared
         found = _race(asked, works)
     if asked.write_docs:
         _publish(found)
@@ -49,22 +49,24 @@ def _options() -> argparse.Namespace:
     )
     known = ", ".join(work.key for work in workloads.WORKS)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"{known}; or WORK:SERVER")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each contestant")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each tool")
     parser.add_argument("--quick", action="store_true", help="small sizes, one run")
     parser.add_argument("--limit", type=float, default=300, help="longest run, seconds")
-    parser.add_argument("--place", type=Path, help=f"where the files lie [{RAM_DISK}]")
+    parser.add_argument("--place", type=Path, help=f"folder for the files [{RAM_DISK}]")
     parser.add_argument("--from", dest="source", type=Path, help="show these results, run nothing")
-    parser.add_argument("--write-docs", action="store_true", help=f"into {PAGE.relative_to(HOME)}")
+    parser.add_argument(
+        "--write-docs", action="store_true", help=f"write the table to {PAGE.relative_to(HOME)}"
+    )
     asked = parser.parse_args()
     if asked.quick and asked.write_docs:
-        parser.error("--quick shows that it works, not how fast: nothing to be written")
+        parser.error("--quick only shows that it works: its results are not published")
     return asked
 
 
 def _race(asked: argparse.Namespace, works: list[tuple[workloads.Work, str]]) -> results.Results:
     repeats = 1 if asked.quick else asked.repeats
     place = asked.place or (RAM_DISK if RAM_DISK.is_dir() else Path(tempfile.gettempdir()))
-    compileall.compile_dir(HOME / "ctaflows", quiet=2)  # as an installation does
+    compileall.compile_dir(HOME / "ctaflows", quiet=2)  # as pip does
     found = results.Results(f"{datetime.now(UTC):%Y-%m-%d %H:%M}", {}, _settings(asked, place))
     file = KEPT / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     print(table.text([]), flush=True)
@@ -76,17 +78,17 @@ def _race(asked: argparse.Namespace, works: list[tuple[workloads.Work, str]]) ->
             found.rows.append(row)
             print(table.text([row], head=False), flush=True)
             found.machine = machine.versions() | stage.versions()
-            results.save(found, file)  # each time: a long run may be stopped
+            results.save(found, file)  # after each: a long run may be stopped
     print(f"\nraw figures: {file.relative_to(HOME)}")
     if asked.quick:
-        print("sizes are small and each ran once: the ratios mean nothing")
+        print("small sizes, one run: the ratios mean nothing")
     return found
 
 
 def _settings(asked: argparse.Namespace, place: Path) -> dict[str, object]:
     load = machine.load()
     if load > 0.5:
-        print(f"other work runs here (load {load:.1f}): seconds and ratios can't be trusted")
+        print(f"the machine is busy (load {load:.1f}): times and ratios are unreliable")
     return {
         "runs": 1 if asked.quick else asked.repeats,
         "load before": round(load, 1),
@@ -96,9 +98,9 @@ def _settings(asked: argparse.Namespace, place: Path) -> dict[str, object]:
 
 
 def _publish(found: results.Results) -> None:
-    """Put all that was measured into the page; what was not measured now stays as it was."""
+    """Write the results to the page, and keep the rows that were not measured this time."""
     if found.settings.get("sizes") == "quick":
-        sys.exit("benchmarks.transfers: results of --quick are not for the page")
+        sys.exit("benchmarks.transfers: results of --quick are not published")
     before = results.load(PUBLISHED) if PUBLISHED.exists() else None
     order = [(work.key, server) for work, server in workloads.chosen([])]
     try:

@@ -1,4 +1,4 @@
-"""One work on one server: all contestants in turn, and whether what they did is right."""
+"""One workload on one server: all tools in turn, and the verification of their results."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ if TYPE_CHECKING:
 def hold(
     stage: Stage, work: Work, server: str, *, quick: bool, repeats: int, limit_s: float
 ) -> Row:
-    """Let all take part, in turns; a work that can't be done says why.
+    """Run all tools in turn, and return the row with their results.
 
     Parameters
     ----------
     stage : Stage
-        Where.
+        RAM disk and servers.
     work : Work
-        What.
+        The workload.
     server : str
         Name of the server.
     quick : bool
-        With the small sizes.
+        Whether to use the small sizes.
     repeats : int
-        Runs of each contestant.
+        Runs of each tool.
     limit_s : float
-        Longest run.
+        Longest run, seconds.
+
+    Returns
+    -------
+    Row
+        The results; if the server is unavailable, a note with the reason.
     """
     files = (work.quick if quick else work.files).within(stage.room_bytes() // 2)
     row = Row(
@@ -55,7 +60,7 @@ def hold(
     return row
 
 
-#: What the processes themselves may need.
+#: Memory that the processes themselves may need.
 _BESIDE_BYTES = 128 << 20
 
 
@@ -122,7 +127,7 @@ class _Contest:
         self.server = now
 
     def _wrong(self, peer: Peer, printed: Path) -> str | None:
-        """Compare what came of the first run with what should have."""
+        """Return what is wrong with the result of a run, or None."""
         if self.work.act.startswith("list"):
             wrong = data.missing_in(printed, self.names)
         elif self.work.act == "start":

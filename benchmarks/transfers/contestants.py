@@ -1,7 +1,7 @@
-"""What is typed for each tool. TLS is verified by all, but for root://, which is in clear.
+"""The command lines of all tools. All verify TLS, except root://, which is unencrypted.
 
-A tool is a class, an act one of its methods: it gives the command for a job, where ``at_once`` is
-how many files, connections or threads it is told to use.
+Each tool is a class with a method for each action, which returns the command for a job; ``at_once``
+is the number of files, connections or threads that it is told to use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 
 
 class Ctaflows(Tool):
-    """The command line as a user has it, in a profile made by the environment."""
+    """The command line of ctaflows, configured by the environment."""
 
     package = "ctaflows"
     _program: ClassVar[str] = str(Path(sys.executable).with_name("ctaflows"))
@@ -61,7 +61,7 @@ class Ctaflows(Tool):
 
 
 class Curl(Tool):
-    """Can't walk: it is given the list of all URLs and names."""
+    """curl; it can't list directories, so it is given all URLs and names."""
 
     package = "curl"
 
@@ -97,7 +97,7 @@ class Curl(Tool):
 
 
 class Davix(Tool):
-    """Recursive only for davs://: with https:// it ends at once, having fetched nothing."""
+    """davix; recursive only for davs://: with https:// it ends without fetching anything."""
 
     package = "davix"
 
@@ -117,7 +117,7 @@ class Davix(Tool):
     def put_tree(self, job: Job, at_once: int) -> Command:
         target = f"{davs(job)}{job.remote}/{job.local.name}"
         made = self._command(job, f"davix-put -r {at_once}", [str(job.local), target])
-        return replace(made, exit_codes=(0, 255))  # davix 0.8 gives 255 when all went well
+        return replace(made, exit_codes=(0, 255))  # davix 0.8 exits with 255 even on success
 
     def list_tree(self, job: Job, at_once: int) -> Command:
         return self._command(job, f"davix-ls -l -r {at_once}", [davs(job) + job.remote])
@@ -126,12 +126,12 @@ class Davix(Tool):
         return self._command(job, "davix-ls -l", [davs(job) + job.remote])
 
     def _command(self, job: Job, act: str, paths: list[str]) -> Command:
-        # else OpenSSL reads all CAs of the system for each session, and davix-put has one a file
+        # else OpenSSL reads all CAs of the system for each session, one per file in davix-put
         return Command(act, [*act.split(), *paths], {"SSL_CERT_FILE": str(job.ca_file)})
 
 
 class Rclone(Tool):
-    """Its WebDAV backend, set by the environment."""
+    """rclone with its WebDAV backend, configured by the environment."""
 
     package = "rclone"
 
@@ -169,7 +169,7 @@ class Rclone(Tool):
 
 
 class Aria2(Tool):
-    """Several connections a file; can't walk."""
+    """aria2c, with several connections per file; it can't list directories."""
 
     package = "aria2"
 
@@ -187,14 +187,14 @@ class Aria2(Tool):
         return Command(f"aria2c -j{at_once}{READY_LIST}", [*self._words(job), *words])
 
     def _words(self, job: Job) -> list[str]:
-        # of itself it asks for sha alone, to which XRootD 5.5 answers 500
+        # by default it requests only sha, to which XRootD 5.5 responds with 500
         told = ["--no-conf", "--file-allocation=none", "--header=Want-Digest: adler32"]
         quiet = ["--console-log-level=error", "--summary-interval=0", "--download-result=hide"]
         return ["aria2c", *told, *quiet, f"--ca-certificate={job.ca_file}"]
 
 
 class Xrdcp(Tool):
-    """XRootD's own protocol, in clear."""
+    """xrdcp with XRootD's own protocol, unencrypted."""
 
     package = "xrootd-client"
     scheme = "root"
@@ -219,13 +219,13 @@ class Xrdcp(Tool):
 
 
 class XrdcpTls(Xrdcp):
-    """The same over TLS."""
+    """xrdcp with XRootD's own protocol over TLS."""
 
     scheme = "roots"
 
 
 class Webdav4(Tool):
-    """A script around its client."""
+    """A script with the client of webdav4."""
 
     package = "webdav4"
 
@@ -248,7 +248,7 @@ class Webdav4(Tool):
 
 
 class Python(Tool):
-    """The interpreter alone, which each command of ours has to start."""
+    """The Python interpreter alone, which every command of ctaflows has to start."""
 
     package = "python3"
 
@@ -270,6 +270,6 @@ TOOLS: dict[str, Tool] = {
 
 
 def command(tool: str, act: str, job: Job, at_once: int) -> Command:
-    """Say what is typed."""
+    """Return the command of a tool for a job."""
     made: Command = getattr(TOOLS[tool], act)(job, at_once)
     return made

@@ -1,4 +1,4 @@
-"""The files that are moved, and whether they arrived."""
+"""The transferred files, and the verification of what arrived."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a work moves or lists.
+    """The files of a workload.
 
     Attributes
     ----------
     n : int
-        How many files.
+        Number of files.
     size_bytes : int
-        Of each.
+        Size of each.
     n_folders : int
-        They are spread over so many; 0 for none.
+        Number of folders over which they are spread; 0 for none.
     """
 
     n: int
@@ -34,11 +34,11 @@ class Files:
 
     @property
     def total_bytes(self) -> int:
-        """Of all files, each at least a page of the RAM disk."""
+        """Total size, with at least a page of the RAM disk for each file."""
         return self.n * max(self.size_bytes, 4096)
 
     def names(self) -> list[str]:
-        """Give the relative path of each file; no two have the same last part."""
+        """Return the relative path of each file; no two have the same last part."""
         per_folder = -(-self.n // max(self.n_folders, 1))
         names = (f"dl1_LST-1.Run{1 + i // 1000:05}.{i % 1000:04}.h5" for i in range(self.n))
         if not self.n_folders:
@@ -46,7 +46,7 @@ class Files:
         return [f"night{i // per_folder:03}/{name}" for i, name in enumerate(names)]
 
     def within(self, room_bytes: int) -> Files:
-        """Give files of the same number that need no more room."""
+        """Return the same number of files, smaller if need be to fit into `room_bytes`."""
         if self.total_bytes <= room_bytes:
             return self
         size = max(room_bytes // self.n, 4096)
@@ -54,7 +54,7 @@ class Files:
 
 
 def make(folder: Path, files: Files) -> None:
-    """Write the files: of no pattern, each block another, readable and writable by servers."""
+    """Write files of random blocks, all different, that servers can read and write."""
     noise = random.Random(files.n).randbytes(_BLOCK_BYTES)
     for i, name in enumerate(files.names()):
         file = folder / name
@@ -69,11 +69,12 @@ def make(folder: Path, files: Files) -> None:
 
 
 def warm(folder: Path, n_bytes: int) -> None:
-    """Write as many bytes, and let them go again.
+    """Write so many bytes and delete them, so that the memory they need is present.
 
-    On a virtual machine memory that was free for a while may have gone back to its host: a gigabyte
-    written to a RAM disk took 0.5 s of the system's time in memory that was just let go, and up to
-    4.8 s in other (virtio-balloon with page reporting, Linux 6.18). Who comes first would pay it.
+    A virtual machine may have returned free memory to its host, and the first process to touch it
+    again pays for the page faults: writing a gigabyte to a RAM disk took 0.5 s of system time in
+    recently freed memory, and up to 4.8 s otherwise (virtio-balloon with page reporting,
+    Linux 6.18).
     """
     file, block = folder / "warm", bytes(_BLOCK_BYTES)
     with file.open("wb") as stream:
@@ -83,16 +84,16 @@ def warm(folder: Path, n_bytes: int) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Make a folder that holds nothing and that all may write to."""
+    """Create an empty folder that all may write to, in place of an old one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder.chmod(0o777)
 
 
 def difference(source: Path, found: Path, names: list[str]) -> str | None:
-    """Compare files byte for byte; give what is wrong, or None.
+    """Compare files byte for byte; return what is wrong, or None.
 
-    Tools differ in whether the folder itself is made below the destination: both are right.
+    Tools differ in whether they create the folder itself below the destination: both are accepted.
     """
     places = [found, *(p for p in found.glob("*") if p.is_dir())]
     place = next((p for p in places if (p / names[0]).exists()), None)
@@ -117,7 +118,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def missing_in(printed: Path, names: list[str]) -> str | None:
-    """Look for every file's name in what was printed; give what is wrong, or None."""
+    """Look for every file's name in the output; return what is wrong, or None."""
     said = re.findall(r"dl1_LST-1\.Run\d{5}\.\d{4}\.h5", printed.read_text(errors="replace"))
     missing = {name.rpartition("/")[2] for name in names} - set(said)
     return f"{len(missing)} of {len(names)} names are missing" if missing else None

@@ -1,4 +1,4 @@
-"""What a contestant is asked to do, and what it makes of it: a command."""
+"""The job that every tool is given, and the command a tool makes of it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done, the same for all tools.
+    """A transfer or listing, the same for all tools.
 
     Attributes
     ----------
     url, xroot_url : str
-        The server, without a slash at the end.
+        URLs of the server, without a slash at the end.
     ca_file, ca_dir : Path
-        Its CA as a file and as a hashed folder.
+        Its CA as a file and as a hashed directory.
     remote : str
-        Path at the server of the file or folder that is read or, of a folder, written into.
+        Remote file or folder to read, or folder to write to.
     local : Path
-        Folder that is written into, or file or folder that is read.
+        Local folder to write to, or file or folder to read.
     names : list of str
-        Relative paths of the files, for tools that can't walk.
+        Relative paths of the files, for tools that can't list directories.
     home : Path
         Scratch space.
     """
@@ -42,18 +42,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is typed.
+    """A command line.
 
     Attributes
     ----------
     label : str
-        What it is called in the table.
+        Name in the table.
     words : list of str
         Program and arguments.
     env : dict
-        What it finds in its environment besides the usual.
+        Additional environment variables.
     exit_codes : tuple of int
-        Those that don't tell of a failure; whether it is one is told by what arrived.
+        Exit codes that are not taken for a failure; the result is verified in any case.
     """
 
     label: str
@@ -63,12 +63,12 @@ class Command:
 
 
 class Tool:
-    """What all tools have.
+    """Base class of the tools.
 
     Attributes
     ----------
     package : str
-        Where it comes from, on Debian or from the package index.
+        Name of its package, in Debian or in the Python package index.
     """
 
     package: ClassVar[str]
@@ -83,7 +83,7 @@ def davs(job: Job) -> str:
 
 
 def urls(job: Job) -> Iterable[tuple[str, str]]:
-    """Give each file's relative path and its URL, there to be read or to be written."""
+    """Return the relative path and the remote URL of each file."""
     base = job.url + job.remote
     return ((name, f"{base}/{name}") for name in job.names)
 

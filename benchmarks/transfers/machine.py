@@ -1,4 +1,4 @@
-"""What it ran on: versions, cores, load."""
+"""The machine and software of a run: versions, cores, load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBRARIES = ("ctaflows", "httpx", "pycurl", "zlib-ng", "webdav4")
 
 
 def versions() -> dict[str, str]:
-    """Give name to version of all that takes part; what is absent is said to be so."""
+    """Return the versions of all programs and libraries, by name; those missing are "absent"."""
     return {
         **{name: _library(name) for name in _LIBRARIES},
         **{name: _program(words) for name, words in _ASKED.items()},
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 
 
 def load() -> float:
-    """Give the mean number of processes that wanted to run during the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 

@@ -1,4 +1,4 @@
-"""What was measured, what it means, and how it is kept."""
+"""The measured results: ratios, targets, files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What one contestant did.
+    """The results of one tool.
 
     Attributes
     ----------
     tool, label : str
-        Which, and how it was called.
+        The tool, and its command in short.
     costs : list of Cost
-        Of each run.
+        Time and memory of each run.
     reason : str or None
-        Why there is no result, or none that counts.
+        Why there is no valid result.
     least : float or None
-        Its time ÷ ours is to be at least this.
+        Target: its time ÷ ours is at least this.
     """
 
     tool: str
@@ -38,24 +38,24 @@ class Outcome:
 
     @property
     def middle(self) -> Cost | None:
-        """The median of each figure, None if there is no result that counts."""
+        """The median of each figure; None if there is no valid result."""
         return middle(self.costs) if self.costs and self.reason is None else None
 
 
 @dataclass
 class Row:
-    """One work on one server: our outcome first, then the peers'.
+    """One workload on one server: the results of ctaflows first, then those of its peers.
 
     Attributes
     ----------
     key, title, server : str
-        Which work, and where.
+        Workload and server.
     outcomes : list of Outcome
-        Empty if the work could not be done.
+        Empty if the workload could not be run.
     note : str or None
-        Why it could not, or what is to be known.
+        Why it could not be run, or another remark.
     most_mb, most_cpu, most_over_s : float or None
-        Limits of ours, see `workloads.Work`.
+        Limits for ctaflows, see `workloads.Work`.
     """
 
     key: str
@@ -70,18 +70,18 @@ class Row:
 
 @dataclass
 class Results:
-    """All of a run.
+    """All results of a run of the benchmark.
 
     Attributes
     ----------
     began : str
         Date and time, UTC.
     machine : dict
-        Name to version, and what else is to be known of where it ran.
+        Versions by name, and other properties of the machine.
     settings : dict
-        Repetitions and the like.
+        Number of runs and other settings.
     rows : list of Row
-        In the order of the works.
+        Results in the order of the workloads.
     """
 
     began: str
@@ -92,16 +92,16 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One figure that is to be reached.
+    """A figure compared with its target.
 
     Attributes
     ----------
     value : float or None
-        What it is; None if something it needs was not measured.
+        The figure; None if something it needs was not measured.
     limit : float
-        What is to be reached.
+        The target.
     reached : bool or None
-        None if it can't be told.
+        Whether the target is reached; None if unknown.
     """
 
     value: float | None
@@ -110,24 +110,24 @@ class Verdict:
 
 
 def ratio(peer: Outcome, ours: Outcome) -> float | None:
-    """Give the peer's time ÷ ours, above 1 is ahead; None if one of them has no result."""
+    """Return the peer's time ÷ ours (above 1 ours is faster); None if a result is missing."""
     if peer.middle is None or ours.middle is None:
         return None
     return peer.middle.wall_s / ours.middle.wall_s
 
 
 def at_least(value: float | None, limit: float) -> Verdict:
-    """Judge a figure as it is, not as it is rounded for the table."""
+    """Compare a figure, before rounding, with a lower limit."""
     return Verdict(value, limit, None if value is None else value >= limit)
 
 
 def at_most(value: float | None, limit: float) -> Verdict:
-    """Judge a figure that is to stay below."""
+    """Compare a figure, before rounding, with an upper limit."""
     return Verdict(value, limit, None if value is None else value <= limit)
 
 
 def limits(row: Row) -> dict[str, Verdict]:
-    """Judge our own limits: what it is about to how it is."""
+    """Return the figures of ctaflows that have limits, by name, compared with them."""
     ours, *peers = row.outcomes
     mine = ours.middle
     found: dict[str, Verdict] = {}
@@ -145,7 +145,7 @@ def limits(row: Row) -> dict[str, Verdict]:
 
 
 def save(results: Results, file: Path) -> None:
-    """Write all, raw figures too, as JSON."""
+    """Write all results, with the raw figures, as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
     file.write_text(text + "\n", encoding="utf-8")
@@ -162,19 +162,19 @@ def load(file: Path) -> Results:
 
 
 def merged(found: Results, before: Results | None, order: Sequence[tuple[str, str]]) -> Results:
-    """Put new rows in place of old ones, which stay only beside those of the same versions.
+    """Return the published results, with rows replaced by new ones.
 
     Parameters
     ----------
     found, before : Results
-        What was measured now, and what is published.
+        New results, and published ones.
     order : sequence of (str, str)
         Key and server of all rows.
 
     Raises
     ------
     ValueError
-        Old rows would stay that were measured with other versions.
+        Remaining rows were measured with other versions.
     """
     fresh = {(row.key, row.server): row for row in found.rows}
     old = {(row.key, row.server): row for row in (before.rows if before else [])}

@@ -1,4 +1,4 @@
-"""The RAM disk, and the servers that serve from it."""
+"""The RAM disk, and the servers of its files."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from benchmarks.transfers.workloads import Work
 
 RAM_DISK = Path("/dev/shm")
-#: Kept free, for servers and what else the machine does.
+#: Kept free for servers and other processes.
 _SPARE_BYTES = 1 << 30
 _SERVERS = Path(__file__).parents[2] / "tests" / "servers"
 
 
 class Unavailable(Exception):
-    """A server is not installed, or does not come up."""
+    """A server is not installed, or does not start."""
 
 
 class Stage:
-    """A folder on the RAM disk, with a server of each kind started when it is first wanted.
+    """A folder on the RAM disk, with servers that are started when first needed.
 
     Parameters
     ----------
     place : Path
-        Folder to make it in.
+        Folder in which to create it.
     """
 
     def __init__(self, place: Path) -> None:
@@ -59,7 +59,7 @@ class Stage:
         self._left.close()
 
     def room_bytes(self) -> int:
-        """Say how many bytes may be used."""
+        """Return how many bytes may be used."""
         free = shutil.disk_usage(self.home).free
         if self.home.is_relative_to(RAM_DISK):
             free = min(free, _memory_bytes())
@@ -67,12 +67,12 @@ class Stage:
 
     @contextlib.contextmanager
     def server(self, name: str, work: Work) -> Iterator[Any]:
-        """Give a server of `realservers`, behind a relay where the work wants one.
+        """Yield a server of `realservers`, behind a relay if the workload needs one.
 
         Raises
         ------
         Unavailable
-            It is not installed, or does not come up.
+            It is not installed, or does not start.
         """
         server = self._started.get(name) or self._start(name)
         if not work.rtt_ms:
@@ -83,18 +83,18 @@ class Stage:
             yield relay
 
     def revived(self, server: Any) -> Any:
-        """Give the same server, started anew if it has crashed."""
+        """Return the server, restarted if it has crashed."""
         if all(one.process.poll() is None for one in server.processes):
             return server
         server.stop()
         return self._start(server.name)
 
     def store_checksums(self, folder: Path) -> None:
-        """Give files the checksums that XRootD would else compute when asked: a dCache has them."""
+        """Store the checksums that XRootD would otherwise compute on request: a dCache has them."""
         importlib.import_module("storedsums").store_all(folder)
 
     def versions(self) -> dict[str, str]:
-        """Give those of the servers that were started."""
+        """Return the versions of the servers that were started."""
         return {name: server.version for name, server in self._started.items()}
 
     def _start(self, name: str) -> Any:
@@ -110,7 +110,7 @@ class Stage:
 
 
 def _memory_bytes() -> int:
-    """Say how much memory can be had without swapping."""
+    """Return how much memory is available without swapping."""
     said = Path("/proc/meminfo").read_text()
     return int(said.partition("MemAvailable:")[2].split()[0]) << 10
 
@@ -123,14 +123,14 @@ def _folder(place: Path) -> Iterator[str]:
 
 
 def _real_servers() -> ModuleType:
-    """Give the module with which the tests start servers too."""
+    """Return tests/servers/realservers.py, with which the tests start servers too."""
     if str(_SERVERS) not in sys.path:
         sys.path.insert(0, str(_SERVERS))
     return importlib.import_module("realservers")
 
 
 def _hashed(ca_file: Path, folder: Path) -> None:
-    """Make a hashed folder, as xrdcp wants it; without openssl it is empty and xrdcp fails."""
+    """Create a hashed CA directory for xrdcp; without openssl it is empty, and xrdcp fails."""
     folder.mkdir()
     if openssl := shutil.which("openssl"):
         words = [openssl, "x509", "-hash", "-noout", "-in", str(ca_file)]

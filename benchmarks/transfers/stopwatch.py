@@ -1,7 +1,7 @@
-"""Runs one command and prints what it cost, as JSON: `stopwatch.py OUT ERR COMMAND...`.
+"""Run one command and print its time and memory, as JSON: `stopwatch.py OUT ERR COMMAND...`.
 
-A process of its own, and a small one: at exec Linux counts the memory of the process that forked
-towards the peak of the new one (fs/exec.c, exec_mmap), so a large parent would hide small children.
+This is a separate, small process: at exec Linux counts the memory of the forking process towards
+the peak of the new one (fs/exec.c, exec_mmap), so that a large parent would hide small children.
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     pid = os.posix_spawnp(command[0], command, os.environ, file_actions=files)
     _, status, used = os.wait4(pid, 0)
     wall = time.perf_counter() - began
-    # of the process and of all children that it waited for; the peak is that of the largest one
+    # includes all children that it waited for; the peak is that of the largest process
     cost = {
         "exit_code": os.waitstatus_to_exitcode(status),
         "wall_s": wall,

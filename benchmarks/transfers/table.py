@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 Line = tuple[str, ...]
 HEAD = (
-    "work", "contestant", "wall s (min–max)", "CPU s", "peak MB", "peer ÷ ours", "reach", "reached",
+    "workload", "tool", "wall s (min–max)", "CPU s", "peak MB", "peer ÷ ours", "target", "reached",
 )  # fmt: skip
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _RIGHT = ("CPU s", "peak MB", "peer ÷ ours")
 
 
 def lines(row: Row) -> list[Line]:
-    """Give the table's lines of one work, one cell for each of `HEAD`."""
+    """Return the table's lines for one workload, with a cell for each of `HEAD`."""
     work = f"{row.title} ({row.server})"
     if not row.outcomes:
-        return [(work, f"not done: {row.note}", "", "", "", "", "", "")]
+        return [(work, f"not run: {row.note}", "", "", "", "", "", "")]
     ours, *peers = row.outcomes
     made: list[Line] = [(ours.label, *_figures(ours), "", "", "")]
     made += [
@@ -65,7 +65,7 @@ def _reached(verdict: Verdict) -> str:
 
 
 def text(rows: Sequence[Row], *, head: bool = True) -> str:
-    """Give the table for a terminal."""
+    """Return the table for a terminal."""
     made: list[Line] = [HEAD] if head else []
     made += [line for row in rows for line in lines(row)]
     widths = (50, 31, 18, 6, 7, 11, 6, 7)
@@ -80,7 +80,7 @@ def text(rows: Sequence[Row], *, head: bool = True) -> str:
 
 
 def markdown(results: Results) -> str:
-    """Give the table for the documentation, with where and when it was measured."""
+    """Return the table for the documentation, with date, settings and versions."""
     versions = ", ".join(f"{name} {version}" for name, version in results.machine.items())
     said = ", ".join(f"{name} {value}" for name, value in results.settings.items())
     rules = tuple("---:" if name in _RIGHT else "---" for name in HEAD)
@@ -94,7 +94,7 @@ def _cell(value: str) -> str:
 
 
 def between_markers(page: str, table: str) -> str:
-    """Give the page with another table.
+    """Return the page with its table replaced.
 
     Raises
     ------
@@ -109,6 +109,6 @@ def between_markers(page: str, table: str) -> str:
 
 
 def write(results: Results, page: Path) -> None:
-    """Put the table into the page."""
+    """Write the table to the page."""
     was = page.read_text(encoding="utf-8")
     page.write_text(between_markers(was, markdown(results)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How long a command takes, and in which order commands take their turns."""
+"""Time and memory of a command, and the order in which commands take turns."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _STOPWATCH = Path(__file__).with_name("stopwatch.py")
 
 
 class Failed(Exception):
-    """A command ended badly, or not in time."""
+    """A command failed, or took too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run took.
+    """Time and memory of one run.
 
     Attributes
     ----------
     wall_s : float
-        From start to end.
+        Wall time from start to end.
     cpu_s : float
-        User and system time, of its children too.
+        User and system time, including child processes.
     peak_mb : float
-        Largest resident size, MiB, of its largest process.
+        Maximum resident size of its largest process, MiB.
     """
 
     wall_s: float
@@ -51,30 +51,30 @@ def measure(
     limit_s: float,
     exit_codes: Sequence[int] = (0,),
 ) -> tuple[Cost, Path]:
-    """Run a command in a session of its own.
+    """Run a command in a new session.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments.
     env : dict
-        Its whole environment.
+        Its complete environment.
     folder : Path
-        Where it runs; what it prints goes to files there.
+        Working directory, also for the files with its output.
     limit_s : float
-        It is killed after so many seconds.
+        Seconds after which it is killed.
     exit_codes : sequence of int
-        Those that don't tell of a failure.
+        Exit codes that are not taken for a failure.
 
     Returns
     -------
     Cost, Path
-        What it took, and the file with what it printed.
+        Time and memory, and the file with its output.
 
     Raises
     ------
     Failed
-        It gave another exit code, or was killed.
+        It ended with another exit code, or was killed.
     """
     out, err = folder / "stdout", folder / "stderr"
     words = [sys.executable, "-I", "-S", str(_STOPWATCH), str(out), str(err), *command]
@@ -84,7 +84,7 @@ def measure(
         try:
             told, _ = watch.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
-            raise Failed(f"not done after {limit_s:g} s") from None
+            raise Failed(f"not finished after {limit_s:g} s") from None
         finally:
             if watch.poll() is None:
                 os.killpg(watch.pid, signal.SIGKILL)
@@ -103,7 +103,7 @@ def _last_line(file: Path) -> str:
 
 
 def middle(costs: Sequence[Cost]) -> Cost:
-    """Give the median of each figure."""
+    """Return the median of each figure."""
     return Cost(
         median(c.wall_s for c in costs),
         median(c.cpu_s for c in costs),
@@ -112,6 +112,6 @@ def middle(costs: Sequence[Cost]) -> Cost:
 
 
 def turns(contestants: Sequence[T], repeat: int) -> list[T]:
-    """Give the order within a repetition: another one begins each time."""
+    """Return the order within a repetition: each time another one is first."""
     first = repeat % len(contestants) if contestants else 0
     return [*contestants[first:], *contestants[:first]]

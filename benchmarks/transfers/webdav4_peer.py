@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def walk(client: Client, pool: ThreadPoolExecutor, path: str) -> Iterator[dict[str, Any]]:
-    """Give all below a directory, each level's directories at once."""
+    """Yield all entries below a directory; the directories of a level are listed in parallel."""
     level = [path]
     while level:
         found = [entry for entries in pool.map(client.ls, level) for entry in entries]
@@ -24,7 +24,7 @@ def walk(client: Client, pool: ThreadPoolExecutor, path: str) -> Iterator[dict[s
 
 def get(client: Client, pool: ThreadPoolExecutor, remote: str, local: Path) -> None:
     base = remote.strip("/")
-    # of a file XRootD 5.5 tells no type, so only directories are known
+    # XRootD 5.5 gives no type for a file, so that only directories can be recognised
     found = walk(client, pool, base)
     names = [e["name"].strip("/") for e in found if e["type"] != "directory"]
     targets = [local / name.removeprefix(f"{base}/") for name in names]

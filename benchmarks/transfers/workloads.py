@@ -1,4 +1,4 @@
-"""The works, who takes part in them, and what is to be reached."""
+"""The workloads, the tools that run them, and the targets."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from benchmarks.transfers.data import Files
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A tool that we are compared with.
+    """A tool with which ctaflows is compared.
 
     Attributes
     ----------
     tool : str
         Key in `contestants.TOOLS`.
     at_once : int
-        Files, connections or threads it is told to use.
+        Number of files, connections or threads it is told to use.
     least : float or None
-        Its time ÷ ours is to be at least this; None if it is only shown.
+        Target: its time ÷ ours is at least this; None if there is no target.
     rare : bool
-        Measured once whatever the repeats: it takes minutes.
+        Run only once whatever the repeats, since it takes minutes.
     """
 
     tool: str
@@ -31,34 +31,34 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One row of the table.
+    """A workload: a transfer or listing that all tools run.
 
     Attributes
     ----------
     key : str
-        How it is chosen.
+        Name on the command line.
     title : str
-        ``{n}`` and ``{size}`` are filled in.
+        Name in the table; ``{n}``, ``{size}`` and ``{folders}`` are filled in.
     act : str
         Method of the tools in `contestants`.
     files, quick : Files
-        What is moved, and what with ``--quick``.
+        The files, and those with ``--quick``.
     peers : tuple of Peer
-        All that take part besides us.
+        The tools besides ctaflows.
     servers : tuple of str
-        Where it is done, one after the other.
+        The servers on which it runs, one after the other.
     at_once : int
-        Files at once that we are told to move, where the peers are told too; 1: we decide.
+        Number of transfers ctaflows is told to use, as the peers are; 1 means its own choice.
     rtt_ms, mb_per_s : float
-        Round trip, and cap of a connection, of a relay before the server; 0 for none.
+        Round trip, and rate limit of a connection, of a relay before the server; 0 for none.
     most_mb : float
-        Of our memory, MiB.
+        Limit for the memory of ctaflows, MiB.
     most_cpu : float or None
-        Our CPU time ÷ curl's.
+        Limit for its CPU time ÷ curl's.
     most_over_s : float or None
-        Our time less the fastest peer's, seconds.
+        Limit for its time minus the fastest peer's, seconds.
     times : int
-        So many times the repeats: it takes no time.
+        Factor on the repeats, for a workload that takes little time.
     """
 
     key: str
@@ -156,7 +156,7 @@ WORKS = (
 
 
 def title(work: Work, files: Files) -> str:
-    """Say what is done, with the sizes it is done with."""
+    """Return the name of a workload in the table, with the actual sizes."""
     told = work.title.format(
         n=f"{files.n:,}", size=size_text(files.size_bytes), folders=files.n_folders
     )
@@ -165,7 +165,7 @@ def title(work: Work, files: Files) -> str:
 
 
 def size_text(n_bytes: int) -> str:
-    """Write a size in the unit in which it is a round number."""
+    """Return a size in the largest unit in which it is a whole number."""
     for unit, one in (("GiB", 1 << 30), ("MiB", 1 << 20), ("MB", 10**6), ("KB", 10**3)):
         if n_bytes >= one and n_bytes % one == 0:
             return f"{n_bytes // one} {unit}"
@@ -173,12 +173,12 @@ def size_text(n_bytes: int) -> str:
 
 
 def chosen(words: list[str]) -> list[tuple[Work, str]]:
-    """Give the works that are asked for, each with its server: ``get-small``, ``put-large:nginx``.
+    """Return the selected workloads, each with its server: ``get-small``, ``put-large:nginx``.
 
     Raises
     ------
     ValueError
-        There is no such work, or it isn't done on that server.
+        There is no such workload, or it does not run on that server.
     """
     every = [(work, server) for work in WORKS for server in work.servers]
     known = {word for work, server in every for word in (work.key, f"{work.key}:{server}")}

@@ -69,10 +69,10 @@ def test_limits_without_curl_are_not_judged():
 
 
 def test_who_fails_stays_in_the_table_with_the_reason():
-    broken = outcome("rclone", 3.0, reason="failed: not done after 300 s", least=8)
+    broken = outcome("rclone", 3.0, reason="failed: not finished after 300 s", least=8)
     absent = Outcome("davix", "davix-get", reason="absent: davix is not installed", least=1)
     *_, failed, missing = cells(row(broken, absent))
-    assert failed == ("rclone", "failed: not done after 300 s", "", "", "?", "≥ 8", "?")
+    assert failed == ("rclone", "failed: not finished after 300 s", "", "", "?", "≥ 8", "?")
     assert missing[:2] == ("davix-get", "absent: davix is not installed")
     not_done = Row("k", "a work", "xrootd", note="xrootd-server is not installed")
     assert "xrootd-server is not installed" in table.text([not_done])
@@ -221,7 +221,7 @@ def test_failures_say_why(tmp_path):
 
 
 def test_who_takes_too_long_is_killed_with_all_it_started(tmp_path):
-    with pytest.raises(timing.Failed, match=r"not done after 1\.5 s"):
+    with pytest.raises(timing.Failed, match=r"not finished after 1\.5 s"):
         measured(tmp_path, "sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait", limit_s=1.5)
     deadline = time.monotonic() + 60
     while "sleep" in command_line(tmp_path / "pid"):

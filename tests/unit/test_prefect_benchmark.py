@@ -36,8 +36,8 @@ def test_a_night_s_table_tells_what_was_reached() -> None:
     assert cells["the transfer, s"][1:] == [
         "11.00 (10.00–12.00)", "12.00 (11.50–13.00)", "1.09", "1.1", "yes",
     ]  # fmt: skip
-    assert cells["its memory at most, MiB"][-1] == "yes"
-    assert cells["all runs right in the database"][-1] == "no"
+    assert cells["its peak memory, MiB"][-1] == "yes"
+    assert cells["states in the database"][-1] == "no"
     assert "250 Completed, 1 Running" in lines[-1]
 
 

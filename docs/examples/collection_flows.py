@@ -104,7 +104,7 @@ def fetch_and_verify(night: str, dest: str, profile: str) -> list[str]:
 
 @flow
 def mirror_directory(path: str, dest: str, profile: str) -> list[str]:
-    """Fetch what a directory has, and delete what it has no more."""
+    """Fetch a directory, and delete local files that it no longer has."""
     tree = list_tree(path, profile=profile)
     fetch_files(tree.files, dest, base=tree.path, profile=profile)
     deleted, _ = prune_tree(tree, dest)
@@ -154,7 +154,7 @@ def fetch_parameters(path: str, dest: str, profile: str) -> str:
 
 @flow
 def fetch_all_parameters(night: str, dest: str, profile: str) -> int:
-    """Fetch the parameters of many DL1 files, several at once."""
+    """Fetch the parameters of many DL1 files, in parallel."""
     found = find(night, include=["dl1_*.h5"], exclude=["datacheck"], profile=profile)
     return len(fetch_tables_of_files(found, dest, drop=["images"], profile=profile).transfers)
 

@@ -103,12 +103,12 @@ def upload_results(
     if manifest:
         manifest_file = Path(manifest).expanduser().absolute()
     wanted = find_uploads(sources, path, include=include or (), exclude=exclude or ())
-    pairs = {entry: here for here, entry in wanted if Path(here) != manifest_file}
+    pairs = {entry: source for source, entry in wanted if Path(source) != manifest_file}
     if not pairs:
         raise NotFound("There is no file to upload", where=", ".join(map(str, sources)))
     report = TreeReport(f"Upload to {path}", path, manifest=str(manifest_file), dry_run=dry_run)
     if dry_run:
-        plain = [(here, entry.path) for entry, here in pairs.items()]
+        plain = [(source, entry.path) for entry, source in pairs.items()]
         return report.having(plan_uploads(plain, overwrite=overwrite, profile=profile))
     options = {"overwrite": overwrite, "manifest": manifest_file, "profile": profile}
     report = report.having(upload(report.title, pairs, **options))

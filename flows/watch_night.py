@@ -274,8 +274,10 @@ def publish(
     """Publish all files fetched so far in Prefect's UI and on the night's page."""
     night = report.night
     proofs = Manifest(Path(night.manifest)).proofs
-    here = [proofs[path] for path in current(now, state.done_below(night.path)) if path in proofs]
-    whole = night.having(here, InspectionCache(night.dest).of(here))
+    fetched = [
+        proofs[path] for path in current(now, state.done_below(night.path)) if path in proofs
+    ]
+    whole = night.having(fetched, InspectionCache(night.dest).of(fetched))
     if night.transfers:
         whole = with_page(whole) if page else whole
         publish_night(whole)

@@ -28,7 +28,7 @@ _SHORT = re.compile(r"adler32=0+(?=[0-9a-f])")
 
 
 def checksum_text(checksums: tuple[Checksum, ...], quirks: Quirks) -> str:
-    """Return checksums in dCache's format: ``md5=<base64>,adler32=<hex>``."""
+    """Return checksums in dCache's format: ``md5=<base64>,adler32=<hex>`` (11.2.5: reversed)."""
     text = ",".join(map(format_digest, checksums))
     return _SHORT.sub("adler32=", text) if quirks.short_adler else text
 
@@ -67,9 +67,10 @@ def validators(file: Path, storage: Storage) -> dict[str, str]:
 
 
 def send(file: Path, request: Request, headers: dict[str, str]) -> Response:
-    """Return the response to a GET or HEAD of a file, with the requested range if there is one.
+    """Return the response to a GET or HEAD of a file, with the requested range (RFC 9110, 14).
 
     A request for several ranges gets the whole file; dCache would send ``multipart/byteranges``.
+    Unlike this 416, that of dCache 11.2.5 has no Content-Range.
     """
     size = file.stat().st_size
     headers = {**headers, "Accept-Ranges": "bytes"}
@@ -114,7 +115,7 @@ def receive(path: str, request: Request, storage: Storage, quirks: Quirks) -> Re
     -------
     Response
         201 with the pool's text, and a Digest if requested; or 400 with the reason in the status
-        line.
+        line (HttpPoolRequestHandler.java, HttpRequestHandler.java, dCache 12.1).
     """
     try:
         md5 = _md5(request.headers.get("content-md5"))

@@ -2,6 +2,10 @@
 
 File and line numbers in comments refer to dCache 12.1.0-SNAPSHOT @ 77340d6, those of Milton to
 Milton 2.7.3, unless another version is named.
+
+dCache 11.2.5 was observed to differ as follows: its 404 and 403 name the path ("Path not found:
+/x"); its 401 is "login failed" whatever is wrong with a token; a PUT below a file and an unknown
+method get 500; several ranges are sent as multipart/byteranges; it has symbolic links.
 """
 
 from __future__ import annotations

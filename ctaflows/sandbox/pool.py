@@ -30,7 +30,7 @@ _ENTITY_HEADERS = ("content-length", "content-md5")
 class Pool:
     """Responds to requests as dCache's HttpPoolRequestHandler does.
 
-    Errors have their message in the status line and an empty body.
+    Errors have their message in the status line and an empty body (HttpRequestHandler.java).
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Pool:
         return self._get(request, pool_url)
 
     def _stale(self, request: Request) -> Response:
-        # HttpPoolRequestHandler.java:748-758 and 784-817, dCache 12.1
+        # HttpPoolRequestHandler.java:748-758 and 784-817
         home = request.query.get("dcache-http-ref")
         if self._quirks.stale_redirects_home and home:
             return Response(307, {"Location": home + request.target.partition("?")[0]})

@@ -119,7 +119,12 @@ class Storage:
                 self.uploading.add(self.normal(path))
 
     def abandon(self, path: str) -> None:
-        """Remove the namespace entry of a file whose upload failed."""
+        """Remove the namespace entry of a file whose upload failed.
+
+        This follows the source (Transfer.java, dCache 12.1). After a redirect, dCache 11.2.5 was
+        observed to leave the entry, with size and checksum of the part, and to respond to a GET
+        with 500 "File is broken" (#6455).
+        """
         with self._lock:
             if self.is_uploading(path):
                 self.uploading.discard(self.normal(path))

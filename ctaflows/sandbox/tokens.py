@@ -282,7 +282,7 @@ class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
         """Return the pending login with a device code."""
         login: Login | None = self.server.logins.get(device_code)
         if login is None:
-            raise InvalidGrantError("Device code not valid")  # as Keycloak; RFC 8628 names no error
+            raise InvalidGrantError("Device code not valid")  # as Keycloak 26.7.3
         return login
 
     def query_user_grant(self, user_code: str) -> tuple[Credential, bool] | None:

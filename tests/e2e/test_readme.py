@@ -56,7 +56,7 @@ def test_shell_lines(page: str, night: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md", "docs/tutorial.md"])
 def test_python_without_prefect(page: str, night: Path) -> None:
     blocks = [b for b in snippets(page, "python") if "prefect" not in b]
     assert blocks
@@ -67,3 +67,12 @@ def test_python_without_prefect(page: str, night: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         assert done.stdout
+
+
+def test_the_page_on_python_names_every_function() -> None:
+    import ctaflows
+    from ctaflows import tasks
+
+    page = (ROOT / "docs/library.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    assert {name for name in ctaflows.__all__ if name in tasks.__all__} <= named

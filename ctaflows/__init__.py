@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from ctaflows.tasks.token import *
     from ctaflows.tasks.transfers import *
 
-#: Operations for flows only: they share work or a token between runs.
-_FOR_FLOWS = {"plan_fetch", "share_token"}
+#: For flows only: it shares a token between runs.
+_FOR_FLOWS = {"share_token"}
 _HOMES = {
     **{name: "tasks" for name in tasks.__all__ if name not in _FOR_FLOWS},
     "Checksum": "model",

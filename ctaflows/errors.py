@@ -13,25 +13,98 @@
     └─ Stopped 130
 
 The number is the exit code of the command line. Every error can be pickled (Prefect and Dask send
-them between processes), and its text passes through `redact`, so that it has no secret.
+them between processes). Its texts pass through `redact` whenever they are set: none holds a secret.
 """
 
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from ctaflows.model import Report
 
-# A pool URL's dcache-http-uuid grants access by itself (dCache #3736), and authz is a token.
-_SECRET_QUERY = re.compile(
+# -- what may be shown -----------------------------------------------------------------------------
+#
+# Of an answer, a URL or a name there is shown: nothing that this process holds or sent as a secret,
+# no user, query or fragment of a URL, no control character.
+
+_REDACTED = "[redacted]"
+#: Shorter ones would take words out of every text; no issuer gives such.
+_SHORTEST_SECRET = 8
+#: So much of a secret is taken out where a text was cut off within it.
+_SHORTEST_BEGIN = 8
+#: A process that keeps a token for weeks has had thousands: those renewed long ago are of no use.
+_MOST_SECRETS = 200
+
+
+class _Secrets:
+    """The secrets that this process holds or has sent, each in all the forms that texts have."""
+
+    __slots__ = ("_forms", "_lock")  # nothing that a repr or a traceback with locals would show
+
+    def __init__(self) -> None:
+        self._forms: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, secret: str) -> None:
+        with self._lock:
+            if secret in self._forms:
+                self._forms.move_to_end(secret)
+                return
+            safe = secret.encode("utf-8", "surrogateescape")
+            forms = {secret, quote(safe), quote(safe, safe=""), quote_plus(safe)}
+            forms.add(secret.replace("/", "\\/"))  # as some servers write JSON
+            self._forms[secret] = tuple(forms)
+            if len(self._forms) > _MOST_SECRETS:
+                self._forms.popitem(last=False)
+
+    def taken_out(self, text: str) -> str:
+        with self._lock:
+            forms = [form for of_one in self._forms.values() for form in of_one]
+        for form in sorted(forms, key=len, reverse=True):  # one may hold another
+            if form in text:
+                text = text.replace(form, _REDACTED)
+            at = text.rfind(form[:_SHORTEST_BEGIN])
+            if 0 <= at <= len(text) - _SHORTEST_BEGIN and form.startswith(text[at:]):
+                text = text[:at] + _REDACTED
+        return text
+
+
+_secrets = _Secrets()
+
+# What the texts hold that this process never had: tokens of other processes, read back from their
+# manifests and logs, and what a server makes for itself. A pool URL's dcache-http-uuid is a bearer
+# capability (dCache #3736), `authz` a token in a URL.
+_FORM_VALUE = re.compile(
     r"(?i)\b(authz|dcache-http-uuid|access_token|refresh_token|client_secret)=[^&\s\"'<>]+"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 # user and password end at the last @, as for urllib
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s]*@")
+_URL = re.compile(r"://[^\s\"'<>]*")
+_QUERY = re.compile(r"[?#].*")
+#: That of a URL without scheme and host, as a Location may be.
+_BARE_QUERY = re.compile(r"\?[\w.~%-]+=[^\s\"'<>]*")
+_MAX_SAID = 300
+
+
+def register_secret(secret: str | None) -> None:
+    """Have a token, a password or a client's secret taken out of every text, see `redact`.
+
+    To be called where one is obtained, and where one is sent.
+
+    Parameters
+    ----------
+    secret : str or None
+        The secret as it is sent; None where there is none.
+    """
+    if secret is not None and len(secret) >= _SHORTEST_SECRET:
+        _secrets.add(secret)
 
 
 def printable(text: str) -> str:
@@ -42,7 +115,7 @@ def printable(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Return a text without tokens, client secrets, passwords and the access keys of pool URLs.
+    """Return what may be shown of an answer, a URL or a name.
 
     Parameters
     ----------
@@ -52,12 +125,20 @@ def redact(text: str) -> str:
     Returns
     -------
     str
-        The text with each secret replaced by ``[redacted]``.
+        The same text without secrets of this process (see `register_secret`), without user,
+        password, query and fragment of URLs, without what looks like a token, and with no control
+        characters but line ends.
     """
-    text = _SECRET_QUERY.sub(r"\1=[redacted]", text)
-    text = _BEARER.sub(r"\1 [redacted]", text)
-    text = _JWT.sub("[redacted]", text)
-    return _USERINFO.sub(r"\1[redacted]@", text)
+    text = _USERINFO.sub(rf"\1{_REDACTED}@", _secrets.taken_out(text))
+    text = _URL.sub(lambda url: _QUERY.sub("", url[0]), text)
+    text = _FORM_VALUE.sub(rf"\1={_REDACTED}", _BARE_QUERY.sub("", text))
+    text = _BEARER.sub(rf"\1 {_REDACTED}", text)
+    return printable(_JWT.sub(_REDACTED, text))
+
+
+# -- the errors ------------------------------------------------------------------------------------
+
+_TEXTS = frozenset({"what", "where", "said", "hint"})
 
 
 class CtaflowsError(Exception):
@@ -86,6 +167,11 @@ class CtaflowsError(Exception):
     in_body = False
     default_hint: str | None = None
 
+    what: str = ""
+    where: str | None = None
+    said: str | None = None
+    hint: str | None = None
+
     def __init__(
         self,
         what: str,
@@ -96,16 +182,23 @@ class CtaflowsError(Exception):
         status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        self.what = printable(redact(what))
-        self.where = printable(redact(where)) if where else None
-        self.said = printable(redact(said)) if said else None
-        self.hint = redact(hint) if hint else self.default_hint
+        self.what = what
+        self.where = where
+        self.said = said
+        self.hint = hint or self.default_hint
         self.status = status
         self.retry_after_s = retry_after_s
-        super().__init__(str(self))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _TEXTS:
+            super().__setattr__(name, value)
+            return
+        text = redact(value).replace("\n", " ") if value else None
+        super().__setattr__(name, text[:_MAX_SAID] if text and name == "said" else text)
+        self.args = (str(self),)
 
     def __str__(self) -> str:
-        text = self.what
+        text = self.what or ""
         if self.where:
             text += f": {self.where}"
         if self.said:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ctaflows.errors import UsageError
+from ctaflows.errors import UsageError, register_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -118,6 +118,9 @@ class Settings:
     allow_http_pools: bool = False
     credentials: str | None = None
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        register_secret(self.client_secret)
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some values changed."""

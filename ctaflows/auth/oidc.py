@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
-from urllib.parse import quote, quote_plus, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ctaflows import cancel
 from ctaflows.auth import secret
@@ -30,6 +30,7 @@ from ctaflows.errors import (
     RateLimited,
     Refused,
     Stopped,
+    register_secret,
 )
 from ctaflows.transport import Transport, origin
 
@@ -265,19 +266,18 @@ class Issuer:
             fields["audience"] = self._settings.audience
         if known := secret.find(self._settings):
             fields["client_secret"] = known
-        try:
-            answer = self._ask(
-                "POST",
-                endpoint,
-                headers=_FORM,
-                content=urlencode(fields).encode(),
-                expect=(400, 401, 403),
-            )
-        except CtaflowsError as why:
-            raise _without_secrets(why, fields) from None
+        for key in ("client_secret", "refresh_token", "device_code", "token"):
+            register_secret(fields.get(key))
+        answer = self._ask(
+            "POST",
+            endpoint,
+            headers=_FORM,
+            content=urlencode(fields).encode(),
+            expect=(400, 401, 403),
+        )
         if answer.status < 400:
             return _json(answer) if answer.body else {}
-        raise _without_secrets(_grant_error(answer, endpoint), fields)
+        raise _grant_error(answer, endpoint)
 
 
 def _grant_error(answer: Answer, endpoint: str) -> AuthError:
@@ -299,20 +299,6 @@ def _grant_error(answer: Answer, endpoint: str) -> AuthError:
     )
     error.code = code
     return error
-
-
-def _without_secrets(why: CtaflowsError, fields: dict[str, str]) -> CtaflowsError:
-    """Remove from an error's text the secrets that were sent: a server may repeat the form.
-
-    Opaque tokens have no form that a pattern could find.
-    """
-    for key in ("client_secret", "refresh_token", "device_code", "token"):
-        value = fields.get(key)
-        for form in (value, quote_plus(value), quote(value)) if value else ():
-            if why.said:
-                why.said = why.said.replace(form, "[redacted]")
-    why.args = (str(why),)
-    return why
 
 
 def _json(answer: Answer) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ctaflows.atomic_files import (
     write_private,
 )
 from ctaflows.auth.tokens import claims
-from ctaflows.errors import AuthError, CtaflowsError, UsageError
+from ctaflows.errors import AuthError, CtaflowsError, UsageError, register_secret
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
@@ -67,6 +67,10 @@ class TokenSet:
     refused: str | None = None
     issuer: str | None = None
     client_id: str | None = None
+
+    def __post_init__(self) -> None:
+        register_secret(self.access_token)
+        register_secret(self.refresh_token)
 
     @property
     def expires_at(self) -> float | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import read_private
-from ctaflows.errors import AuthError
+from ctaflows.errors import AuthError, register_secret
 from ctaflows.model import Record
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class FoundToken:
 
     value: str
     source: str
+
+    def __post_init__(self) -> None:
+        register_secret(self.value)
 
     def __repr__(self) -> str:
         return f"FoundToken(source={self.source!r})"

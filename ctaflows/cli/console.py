@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Self
 
+from ctaflows.errors import redact
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Stderr(logging.Handler):
     """Writes to the present sys.stderr, through a progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = redact(self.format(record))  # with the texts of errors that are not ours
         if live is not None:
             live.console.print(text, markup=False, highlight=False)
         else:

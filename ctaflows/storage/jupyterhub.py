@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 JSON = {"Content-Type": "application/json"}
 _MAX_BODY_BYTES = 256 << 20
-_MAX_SAID = 300
 LOGIN = (
     "Set JUPYTERHUB_API_TOKEN to a token of that hub (its control panel, Token), and check "
     "the service's address."
@@ -106,7 +105,7 @@ class Service:
                 _refuse_login(got)
                 yield got
         except CtaflowsError as why:
-            explain(why, self._token)
+            explain(why)
             raise
 
     def read_into(self, url: str, sink: Sink, *, stop: threading.Event | None = None) -> Head:
@@ -120,7 +119,7 @@ class Service:
         try:
             return self.transport.receive(url, _NoPage(sink, url), headers=JSON, stop=stop)
         except CtaflowsError as why:
-            explain(why, self._token)
+            explain(why)
             raise
 
     def ask(
@@ -217,8 +216,8 @@ def _refuse_login(got: Head | Stream) -> None:
         )
 
 
-def explain(why: CtaflowsError, token: str) -> None:
-    """Put an error in the words of these services, and take out a token that a server repeats.
+def explain(why: CtaflowsError) -> None:
+    """Put an error in the words of these services.
 
     What they say stands in JSON, or in the status line and in text (app.py of each, as above): 500
     where the proxy certificate by which they read the storage is missing or over, 403 for uploads
@@ -227,8 +226,8 @@ def explain(why: CtaflowsError, token: str) -> None:
     said = why.said or ""
     if "{" in said:
         said = _message(said)
-    said = said.partition("<")[0].strip().replace(token, "[redacted]")
-    why.said = said[:_MAX_SAID] or None
+    said = said.partition("<")[0].strip()
+    why.said = said or None
     if why.status == 401:
         why.what, why.hint = "The service does not accept the JupyterHub token", LOGIN
     elif why.status == 403:
@@ -242,7 +241,6 @@ def explain(why: CtaflowsError, token: str) -> None:
         why.hint = "Check the path, and the service's address in CTADS_URL or CTACS_URL."
     elif why.status == 500 and "certificate" in said.lower():
         why.hint = _CERTIFICATE
-    why.args = (str(why),)
 
 
 def _message(said: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
-from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped
+from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped, register_secret
 from ctaflows.retry import Retries
 from ctaflows.transport import policy
 from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ctaflows.transport")
 
 _MAX_BODY_BYTES = 64 << 20
-_MAX_SAID = 300
 _HEADERS = {
     "User-Agent": "ctaflows",
     # for text/html a door answers with a page that lacks the reason of an error (dCache 12.1,
@@ -397,13 +396,16 @@ class Transport:
         newer = self._tokens.renew(token)
         if newer is None or newer == token:
             return reply
+        register_secret(newer)
         reply.drain()
         return send(url, request, newer)
 
     def _token_for(self, url: str) -> str | None:
         """Return the token for requests to a URL: None unless it has the origin of `home`."""
         is_home = url.startswith(self._home_prefix) or policy.origin(url) == self._home
-        return self._tokens.token() if self._tokens is not None and is_home else None
+        token = self._tokens.token() if self._tokens is not None and is_home else None
+        register_secret(token)
+        return token
 
 
 def _cancellable(request: Request) -> contextlib.AbstractContextManager[None]:
@@ -440,5 +442,5 @@ def _failure(reply: Reply, method: str) -> CtaflowsError:
     first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):
         is_usual = said.lower() == http.client.responses.get(reply.status, "").lower()
-        said = (first[0] if is_usual or not said else f"{said}: {first[0]}")[:_MAX_SAID]
+        said = first[0] if is_usual or not said else f"{said}: {first[0]}"
     return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)

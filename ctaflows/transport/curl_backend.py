@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, redact
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
 from ctaflows.transport.curl_many import CurlMany, is_able
 from ctaflows.transport.messages import MAX_DRAINED_BYTES, Head, silent, unreachable, untrusted
 from ctaflows.transport.tls import ca_paths
@@ -426,7 +426,7 @@ def _nothing(*_: Any) -> None:
 
 def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> CtaflowsError:
     """Return our error for libcurl's."""
-    code, said = why.args[0], redact(str(why.args[1]))
+    code, said = why.args[0], str(why.args[1])
     url = exchange.url
     if code == pycurl.E_SSL_CACERT:
         return untrusted(url, said)

@@ -186,7 +186,7 @@ def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return untrusted(url, cause.verify_message)
-    said = redact(str(why)) or type(why).__name__
+    said = str(why) or type(why).__name__
     if isinstance(why, httpx.ConnectError | httpx.ConnectTimeout):
         return unreachable(url, said)
     if isinstance(why, httpx.TimeoutException):

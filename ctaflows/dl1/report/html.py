@@ -15,7 +15,7 @@ from ctaflows.dl1.content.times import is_one_night
 from ctaflows.dl1.report.night_report import NightReport
 from ctaflows.dl1.report.tables import figures_of, headline, lists_of, tally_of
 from ctaflows.dl1.report.totals import SIGNS, rows_of_inspections, totals_by_run
-from ctaflows.errors import printable, redact
+from ctaflows.errors import redact
 from ctaflows.text import human_bytes
 
 if TYPE_CHECKING:
@@ -117,5 +117,5 @@ def _shown(value: Any) -> Any:
     """Return a value without secrets and control characters, "" for None; jinja2 escapes it."""
     if value is None:
         return ""
-    # markup that the template declares safe is not changed
-    return value if hasattr(value, "__html__") else printable(redact(str(value)))
+    # what the template marks as safe stays as it is
+    return value if hasattr(value, "__html__") else redact(str(value))

@@ -1,7 +1,8 @@
 """Local files that are replaced atomically, private files, and locks.
 
 In folders that other users may write to, files with predictable names are opened without following
-links, and anything but a regular file is never replaced by one.
+links, and anything but a regular file is never replaced by one. What the file
+system refuses becomes an error of ours here, see `local_errors`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import logging
 import os
 import stat
 import time
@@ -18,10 +20,87 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from ctaflows.errors import AuthError, UsageError
+from ctaflows.errors import AuthError, CtaflowsError, NoSpace, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger("ctaflows.files")
+
+# -- errors of the file system ---------------------------------------------------------------------
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BROKEN = (errno.EIO, errno.ESTALE)
+_TOO_MUCH = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+class NobodyReads(UsageError):
+    """Who should read what is written into a pipe has gone."""
+
+
+def local_error(
+    why: OSError,
+    path: str | os.PathLike[str] | None,
+    what: str = "The destination can't be written",
+    *,
+    hint: str | None = "Name a folder that you may write to.",
+    kind: type[CtaflowsError] = UsageError,
+) -> CtaflowsError:
+    """Return our error for one of the file system here, or of the system.
+
+    Parameters
+    ----------
+    why : OSError
+        What the system said.
+    path : path or None
+        The file or folder concerned.
+    what : str
+        What can't be done, a clause.
+    hint : str, optional
+        What a person may do about it; a disk that is broken and the system's limits have hints of
+        their own.
+    kind : type of CtaflowsError
+        Class for what a person can put right, such as missing rights.
+    """
+    said = why.strerror or str(why)
+    where = None if path is None else os.fspath(path)
+    if why.errno == errno.EPIPE:
+        return NobodyReads("Nobody reads the pipe any more", where=where, said=said)
+    if why.errno in _FULL:
+        return NoSpace(
+            f"{what}: no space is left here",
+            where=where,
+            said=said,
+            hint="Make room, then do the same again." + (f" Or else: {hint}" if hint else ""),
+        )
+    if why.errno in _BROKEN:
+        return StorageError(
+            what,
+            where=where,
+            said=said,
+            hint="The disk, or the server that it is on, fails: ask who looks after it.",
+        )
+    if why.errno in _TOO_MUCH:
+        hint = "See what this machine allows you: ulimit -a."
+    return kind(what, where=where, said=said, hint=hint)
+
+
+@contextmanager
+def local_errors(
+    path: str | os.PathLike[str] | None,
+    what: str = "The destination can't be written",
+    *,
+    hint: str | None = "Name a folder that you may write to.",
+    kind: type[CtaflowsError] = UsageError,
+) -> Iterator[None]:
+    """Turn an OSError of the block into ours; parameters as of `local_error`."""
+    try:
+        yield
+    except OSError as why:
+        raise local_error(why, path, what, hint=hint, kind=kind) from why
+
+
+# -- names that others can predict -----------------------------------------------------------------
 
 _NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EMLINK)  # EMLINK: a link on FreeBSD
 
@@ -163,16 +242,14 @@ def make_folder(folder: Path) -> None:
 
     Raises
     ------
-    UsageError
+    NoSpace, UsageError
         It can't be created.
     """
-    try:
+    with _private_errors(folder):
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
         for one in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 one.mkdir(mode=0o700)
-    except OSError as why:
-        raise _private_error(why, folder) from why
 
 
 def write_private(file: Path, text: str) -> None:
@@ -187,7 +264,7 @@ def write_private(file: Path, text: str) -> None:
 
     Raises
     ------
-    UsageError
+    NoSpace, UsageError
         It can't be written; the old file is unchanged.
     """
     with Room(file) as room:
@@ -210,7 +287,7 @@ class Room:
 
     Raises
     ------
-    UsageError
+    NoSpace, UsageError
         It can't be written; nothing is left.
     """
 
@@ -218,34 +295,30 @@ class Room:
         make_folder(file.parent)
         self._file = file
         self._temporary = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
-        try:
+        with _private_errors(file):
             self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as why:
-            raise _private_error(why, file) from why
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if n_bytes:
-                self._write(os.urandom(n_bytes))  # random: file systems may compress
-        except OSError as why:
-            self.close()
-            raise _private_error(why, file) from why
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if n_bytes:
+                    self._write(os.urandom(n_bytes))  # random: file systems may compress
+            except OSError:
+                self.close()
+                raise
 
     def fill(self, text: str) -> None:
         """Write the content, and replace the private file atomically.
 
         Raises
         ------
-        UsageError
+        NoSpace, UsageError
             It can't be written; the old file is unchanged.
         """
-        try:
+        with _private_errors(self._file):
             self._write(text.encode())
             try:
                 self._temporary.replace(self._file)
             except FileNotFoundError:  # removed by another machine, which does not see our lock
                 write_private(self._file, text)
-        except OSError as why:
-            raise _private_error(why, self._file) from why
 
     def close(self) -> None:
         """Remove the temporary file, if it has not replaced the private file."""
@@ -292,38 +365,44 @@ def locked(file: Path, wait_s: float) -> Iterator[None]:
         The lock file can't be created.
     """
     make_folder(file.parent)
-    try:
+    with _private_errors(file):
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as why:
-        raise _private_error(why, file) from why
     with os.fdopen(descriptor, "r+") as stream:
         ends_at = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= ends_at:
-                    raise LockTimeout(
-                        "Another process is renewing the token and does not end", where=str(file)
-                    ) from None
+        while not _is_locked(stream, file):
+            if time.monotonic() >= ends_at:
+                raise LockTimeout(
+                    "Another process is renewing the token and does not end", where=str(file)
+                )
             time.sleep(_POLL_S)
         yield
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+def _is_locked(stream: IO[str], file: Path) -> bool:
+    """Take a lock if nobody holds it."""
+    with _private_errors(file):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
-def _private_error(why: OSError, where: Path) -> UsageError:
+def _private_errors(path: Path) -> contextlib.AbstractContextManager[None]:
     hint = "Name a folder that you may write to in CTAFLOWS_CONFIG_DIR."
-    if why.errno in _FULL:
-        hint = "Make room there, or name another folder in CTAFLOWS_CONFIG_DIR."
-    return UsageError("The tokens can't be kept", where=str(where), said=why.strerror, hint=hint)
+    return local_errors(path, "The tokens can't be kept", hint=hint)
 
 
 def remove_private(file: Path) -> None:
-    """Remove a private file, and temporary files of it that killed processes left."""
-    file.unlink(missing_ok=True)
+    """Remove a private file, and temporary files of it that killed processes left.
+
+    Raises
+    ------
+    UsageError
+        It can't be removed.
+    """
+    with local_errors(file, "The tokens can't be removed", hint="Remove the file by hand."):
+        file.unlink(missing_ok=True)
     remove_left(file)
 
 
@@ -351,7 +430,12 @@ def read_private(file: Path) -> str | None:
 
 
 @contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replaced(
+    path: str | os.PathLike[str],
+    what: str = "The file can't be written",
+    *,
+    hint: str = "Name a file in a folder that you may write to.",
+) -> Iterator[IO[bytes]]:
     """Yield a binary stream whose content replaces a file atomically at the end of the block.
 
     After an error the file is unchanged. A device or a pipe is written to directly.
@@ -360,10 +444,12 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     ----------
     path : path
         The file. Its folder is created if need be.
+    what, hint : str
+        Of the error, as for `local_error`.
 
     Raises
     ------
-    UsageError
+    NoSpace, UsageError
         It can't be written.
     """
     path = Path(path)
@@ -380,12 +466,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as why:
-        raise UsageError(
-            "The file can't be written",
-            where=str(path),
-            said=why.strerror or str(why),
-            hint="Name a file in a folder that you may write to, with space left.",
-        ) from None
+        raise local_error(why, path, what, hint=hint) from None
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -422,13 +503,21 @@ def fsync_folders_once() -> Iterator[None]:
     finally:
         _changed_folders.reset(token)
         for folder in folders:
-            with contextlib.suppress(FileNotFoundError):
-                _fsync_folder(folder)
+            _fsync_folder(folder)
 
 
 def _fsync_folder(folder: str) -> None:
-    descriptor = os.open(folder or ".", os.O_RDONLY)
+    """Bring a folder's names to disk; where that can't be done the files are in place all the same.
+
+    CIFS and some file systems in user space answer EINVAL or ENOSYS.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        pass  # removed by somebody else
+    except OSError as why:
+        log.warning("A power cut may lose names in %s: %s", folder or ".", why.strerror)

@@ -258,18 +258,19 @@ def _config_dir(flags: dict[str, Any], env: os._Environ[str]) -> tuple[Any, str]
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    what = "The configuration can't be read"
+    hint = "Mend the file, or name another folder in CTAFLOWS_CONFIG_DIR."
     try:
         config = tomllib.loads(file.read_text(encoding="utf-8"))
         _check_shape(config)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the home may be no folder, as a daemon's is
         return {}
-    except (OSError, ValueError, RecursionError) as why:
-        raise UsageError(
-            "The configuration can't be read",
-            where=str(file),
-            said=str(why),
-            hint="Mend the file, or name another folder in CTAFLOWS_CONFIG_DIR.",
-        ) from None
+    except OSError as why:
+        from ctaflows.atomic_files import local_error  # seldom met
+
+        raise local_error(why, file, what, hint=hint) from None
+    except (ValueError, RecursionError) as why:
+        raise UsageError(what, where=str(file), said=str(why), hint=hint) from None
     return config
 
 

@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
-from ctaflows.atomic_files import make_folder, read_private, write_private
+from ctaflows.atomic_files import (
+    local_errors,
+    make_folder,
+    read_private,
+    remove_private,
+    write_private,
+)
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import CtaflowsError, LoginNeeded, TokenMissing, UsageError, error_text
 from ctaflows.model import Record
@@ -158,7 +164,8 @@ def main(profile: str) -> int:
     os.umask(0o077)
     settings = _settings.load(profile)
     files = Files(settings)
-    descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    with local_errors(files.lock, "The agent can't be started"):
+        descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         # `Files.is_held` of another process holds the lock for an instant
         for _ in range(20):
@@ -234,20 +241,21 @@ def start(settings: Settings) -> Status:
     TokenProvider(settings.replace(token_source="store")).check_owner()  # noqa: S106
     files = Files(settings)
     make_folder(files.lock.parent)
-    files.stop_asked.unlink(missing_ok=True)
+    files.forget_stop()
     stale_pid = None
     if not files.is_held():
         stale_pid = files.read().get("pid")  # of an agent that was killed
         env = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(settings.config_dir)}
-        subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "ctaflows.auth.agent", settings.profile],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-            env=env,
-        )
+        with local_errors(None, "The agent can't be started", hint=None):
+            subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "ctaflows.auth.agent", settings.profile],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env=env,
+            )
 
     def is_up() -> bool:
         return files.is_held() and files.read().get("pid") not in (None, stale_pid)
@@ -341,8 +349,13 @@ class Files:
 
     def forget(self) -> None:
         """Remove the state file and the stop request."""
-        for file in (self.state, self.stop_asked):
-            file.unlink(missing_ok=True)
+        remove_private(self.state)
+        self.forget_stop()
+
+    def forget_stop(self) -> None:
+        """Remove the stop request."""
+        with local_errors(self.stop_asked, "The request to stop can't be removed"):
+            self.stop_asked.unlink(missing_ok=True)
 
 
 def _wait_until(is_true: Callable[[], bool], seconds: float) -> bool:

@@ -9,7 +9,14 @@ import base64
 import binascii
 from pathlib import Path
 
-from ctaflows.atomic_files import Room, read_private, remove_left, remove_private, write_private
+from ctaflows.atomic_files import (
+    Room,
+    local_errors,
+    read_private,
+    remove_left,
+    remove_private,
+    write_private,
+)
 from ctaflows.auth.prefect_blocks import store_for
 from ctaflows.errors import AuthError, UsageError
 from ctaflows.settings import PROFILES, Settings
@@ -43,15 +50,24 @@ def find(settings: Settings) -> str | None:
     if kept and not _is_newer(settings.client_secret_file, kept_file(settings)):
         return kept  # a login succeeded with it
     if settings.client_secret_file is not None:
-        try:
-            return settings.client_secret_file.read_text(encoding="utf-8").strip() or None
-        except (OSError, ValueError) as why:
-            raise UsageError(
-                "The client secret's file can't be read",
-                where=str(settings.client_secret_file),
-                said=str(why),
-            ) from None
+        return read_file(settings.client_secret_file)
     return _of_ctadata(settings)
+
+
+def read_file(file: Path) -> str | None:
+    """Read a secret from a file that a person has named; None where it is empty.
+
+    Raises
+    ------
+    UsageError
+        It can't be read.
+    """
+    what = "The client secret's file can't be read"
+    try:
+        with local_errors(file, what, hint="Name another file, or see its permissions."):
+            return file.read_text(encoding="utf-8").strip() or None
+    except ValueError:
+        raise UsageError(what, where=str(file), said="it is no text") from None
 
 
 def is_ours(settings: Settings) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import (
     Room,
+    local_error,
     locked,
     read_private,
     remove_left,
@@ -22,7 +23,7 @@ from ctaflows.atomic_files import (
     write_private,
 )
 from ctaflows.auth.tokens import claims
-from ctaflows.errors import AuthError, CtaflowsError, UsageError, register_secret
+from ctaflows.errors import AuthError, CtaflowsError, register_secret
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
@@ -33,6 +34,7 @@ log = logging.getLogger("ctaflows.auth")
 _CLOCK_S = 60.0
 #: Space reserved for new tokens; those of a person in a hundred groups take half of it.
 _ROOM_BYTES = 32 << 10
+_UNREADABLE = "The token store can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +183,16 @@ class Store:
 
     def kept(self) -> TokenSet | None:
         """Return the tokens in the local file, even where `read` looks elsewhere too."""
+        hint = "Remove the file and log in again: ctaflows token login."
         try:
             return _token_set(json.loads(self.file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as why:
-            raise AuthError(
-                "The token store can't be read",
-                where=str(self.file),
-                said=type(why).__name__,
-                hint="Remove the file and log in again: ctaflows token login.",
-            ) from None
+        except OSError as why:
+            raise local_error(why, self.file, _UNREADABLE, hint=hint, kind=AuthError) from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as why:
+            said = type(why).__name__
+            raise AuthError(_UNREADABLE, where=str(self.file), said=said, hint=hint) from None
 
     def make_room(self) -> Room:
         """Reserve disk space for new tokens before the issuer is asked for them.
@@ -201,19 +202,15 @@ class Store:
 
         Raises
         ------
-        UsageError
+        NoSpace, UsageError
             There is no space; the stored tokens are unchanged.
         """
         self._remove_left()
         try:
             return Room(self.file, _ROOM_BYTES)
-        except UsageError as why:
-            raise UsageError(
-                "New tokens could not be kept, so the issuer was not asked for any",
-                where=why.where,
-                said=why.said,
-                hint=why.hint,
-            ) from None
+        except CtaflowsError as why:
+            why.what = "New tokens could not be kept, so the issuer was not asked for any"
+            raise
 
     def write(self, tokens: TokenSet, room: Room | None = None) -> None:
         """Replace the stored tokens atomically. The caller must hold the lock.
@@ -244,7 +241,7 @@ class Store:
         """Replace the bare token file. A failure is only logged: `mend` tries again."""
         try:
             write_private(self.bare_file, tokens.access_token + "\n")
-        except UsageError as why:
+        except CtaflowsError as why:
             log.warning("The file with the token for other tools is behind: %s", why)
 
     def _remove_left(self) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import read_private
+from ctaflows.atomic_files import local_errors, read_private
 from ctaflows.errors import AuthError, register_secret
 from ctaflows.model import Record
 
@@ -105,15 +105,9 @@ def discover(env: Mapping[str, str] = os.environ) -> FoundToken | None:
     if value := env.get("BEARER_TOKEN", "").strip():
         return _checked(value, "BEARER_TOKEN")
     if named := env.get("BEARER_TOKEN_FILE"):
-        try:
+        hint = "Mend or unset BEARER_TOKEN_FILE."
+        with local_errors(named, "The token file can't be read", hint=hint, kind=AuthError):
             value = Path(named).read_text(encoding="utf-8", errors="replace").strip()
-        except OSError as why:
-            raise AuthError(
-                "The token file can't be read",
-                where=named,
-                said=why.strerror,
-                hint="Mend or unset BEARER_TOKEN_FILE.",
-            ) from None
         if value:
             return _checked(value, named)
     for folder in (env.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  as WLCG says

@@ -11,11 +11,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
-from ctaflows.errors import CtaflowsError
+from ctaflows.errors import CtaflowsError, error_text, redact
 
 #: Command to what its line in the overview says. A command's module is loaded when it is used.
 COMMANDS = {
@@ -147,12 +147,25 @@ def exit_code(command: click.Command, name: str, args: list[str] | None = None) 
         code = why.exit_code
     except BrokenPipeError:
         # the reader of our output has gone (`ctaflows ls … | head`): nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lead_nowhere(sys.stdout)
         code = 0
     except Exception as why:  # noqa: BLE001  the last resort
-        _show_fault(why, name)
-        code = 1
+        code = _show_other(why, name)
     return code if isinstance(code, int) else 0
+
+
+def _is_of_output(why: OSError) -> bool:
+    """Was it raised by what prints: click, rich, or the last flush here?"""
+    trace = why.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = str(trace.tb_frame.f_globals.get("__name__")) if trace else ""
+    return module == __name__ or module.partition(".")[0] in ("click", "rich")
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(code: int) -> NoReturn:
@@ -161,12 +174,14 @@ def _leave(code: int) -> NoReturn:
     To take apart what a command holds takes a twentieth of its time where it fetched 5,000 files:
     of one that leaves nothing to be tidied up the system takes it all back at once.
     """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _lead_nowhere(stream)  # else the interpreter tries again, and has a code of its own
     if _used in _PLAIN and not _TIDY & sys.modules.keys():
         if deadline := sys.modules.get("ctaflows.auth.oidc"):
             deadline.settle()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
         os._exit(code)
     gc.freeze()  # the interpreter's last collection would go through all there is: some 50 ms
     sys.exit(code)
@@ -223,25 +238,45 @@ def _prepare_streams() -> None:
 
 
 def _show(why: CtaflowsError, name: str) -> None:
-    if _is_verbose():
-        import traceback
-
-        traceback.print_exception(why)
-    click.secho(f"{name}: {why}", fg=_red(), err=True)
-    if why.hint:
-        click.echo(f"{' ' * len(name)}  {why.hint}", err=True)
+    _say(why, name, str(why), why.hint)
 
 
-def _show_fault(why: Exception, name: str) -> None:
-    from ctaflows.errors import redact
+def _show_other(why: Exception, name: str) -> int:
+    """Show an error that no rule of ours has met, and give its exit code.
 
-    if _is_verbose():
-        import traceback
+    The system may refuse anything anywhere, such as to write to stdout: that is no fault of ours.
+    """
+    if isinstance(why, OSError):
+        from ctaflows.atomic_files import local_error
 
-        click.echo(redact("".join(traceback.format_exception(why))), err=True)
-    click.secho(f"{name}: {type(why).__name__}: {redact(str(why))}", fg=_red(), err=True)
+        error: CtaflowsError
+        if _is_of_output(why):
+            error = CtaflowsError(
+                "The output can't be written",
+                said=why.strerror or str(why),
+                hint="What was done is done. See where stdout leads to.",
+            )
+        else:
+            path = os.fsdecode(why.filename) if isinstance(why.filename, str | bytes) else None
+            error = local_error(
+                why, path, "The system refuses what is needed", hint="Run it with -v to see where."
+            )
+        _say(why, name, str(error), error.hint)
+        return error.exit_code
     hint = "This should not happen. Run it again with -v and report it."
-    click.echo(f"{' ' * len(name)}  {hint}", err=True)
+    _say(why, name, error_text(why), hint)
+    return 1
+
+
+def _say(why: Exception, name: str, text: str, hint: str | None) -> None:
+    with contextlib.suppress(OSError):  # nobody can be told
+        if _is_verbose():
+            import traceback
+
+            click.echo(redact("".join(traceback.format_exception(why))), err=True)
+        click.secho(f"{name}: {text}", fg=_red(), err=True)
+        if hint:
+            click.echo(f"{' ' * len(name)}  {hint}", err=True)
 
 
 def _red() -> str | None:

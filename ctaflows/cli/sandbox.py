@@ -132,14 +132,12 @@ def environment(box: Sandbox) -> dict[str, str]:
 def _with_command(box: Sandbox, words: tuple[str, ...]) -> int:
     import signal
 
-    from ctaflows.errors import UsageError
+    from ctaflows.atomic_files import local_errors
 
     # Ctrl-C reaches the command too: it decides, and we end when it has ended
     signal.signal(signal.SIGINT, lambda *_: None)
-    try:
+    with local_errors(words[0], "The command can't be run", hint=None):
         return subprocess.run(words, env=environment(box), check=False).returncode  # noqa: S603
-    except OSError as why:
-        raise UsageError("The command can't be run", where=words[0], said=why.strerror) from why
 
 
 def _present(

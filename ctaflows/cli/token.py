@@ -105,16 +105,10 @@ def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
     """Find or ask for the client's secret, and log in."""
     from ctaflows.auth import secret
     from ctaflows.auth.renewal import TokenProvider
-    from ctaflows.errors import UsageError
 
     given: str | None = None
     if secret_file is not None:
-        try:
-            given = secret_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as why:
-            raise UsageError(
-                "The secret's file can't be read", where=str(secret_file), said=type(why).__name__
-            ) from None
+        given = secret.read_file(secret_file)
     elif secret.find(settings) is None and sys.stdin.isatty():
         question = f"Secret of the client {settings.client_id} (empty if it has none)"
         given = click.prompt(question, default="", show_default=False, hide_input=True, err=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import is_special, replaced
-from ctaflows.errors import UsageError
+from ctaflows.atomic_files import is_special, local_errors, replaced
 from ctaflows.model import Record, utc_text, utc_time
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def write_snapshot(file: Path, look: NightSnapshot) -> None:
 
     Raises
     ------
-    UsageError
+    NoSpace, UsageError
         It can't be written; the old file is unchanged.
     """
     values = {
@@ -131,18 +130,13 @@ def write_snapshot(file: Path, look: NightSnapshot) -> None:
         "verdict": look.verdict,
         "files": look.files,
     }
-    try:
+    what = "The state of the night can't be kept"
+    hint = "Name a file that you may write to, or none: --state FILE, --no-state."
+    with local_errors(file, what, hint=hint):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with replaced(file) as stream:
-            # with escapes, since file names need not be valid UTF-8
-            stream.write(json.dumps(values).encode("ascii"))
-    except (OSError, UsageError) as why:
-        raise UsageError(
-            "The state of the night can't be kept",
-            where=str(file),
-            said=why.said if isinstance(why, UsageError) else why.strerror,
-            hint="Name a file that you may write to, or none: --state FILE, --no-state.",
-        ) from why
+    with replaced(file, what, hint=hint) as stream:
+        # with escapes, since file names need not be valid UTF-8
+        stream.write(json.dumps(values).encode("ascii"))
 
 
 COMPLETE, GROWING, INCOMPLETE = "complete", "growing", "incomplete"

@@ -14,12 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.atomic_files import open_ours, read_ours
+from ctaflows.atomic_files import local_error, local_errors, open_ours, read_ours
 from ctaflows.dl1.names import LAST_NIGHT, night_date
-from ctaflows.errors import UsageError
+from ctaflows.errors import CtaflowsError, UsageError
 from ctaflows.model import Record, utc_time
 from ctaflows.tracking.task import get_logger
-from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -360,6 +359,9 @@ class WatchState:
 MEMORY = ".watch-night.part.state"
 
 
+_UNKEPT = "The state of the night can't be written"
+
+
 class WatchStateFile:
     """The state of a watch, kept in the night's folder from one flow run to the next.
 
@@ -401,14 +403,12 @@ class WatchStateFile:
         done = list(paths)
         self.memory = self.memory.having_done(done)
         file = Path(self._folder) / MEMORY
-        try:
+        with local_errors(file, _UNKEPT):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             with os.fdopen(
                 open_ours(file, flags, may_be_linked=True), "a", encoding="ascii"
             ) as stream:
                 stream.write(self.memory.lines(done))
-        except OSError as why:
-            raise local_error(why, file) from why
 
     def done_below(self, path: str) -> list[str]:
         """Return the remote paths of processed files below a remote directory."""
@@ -432,7 +432,7 @@ def read_state(folder: StrPath) -> WatchState:
         text = read_ours(file).decode("ascii")
     except FileNotFoundError:
         return WatchState()
-    except (OSError, UsageError, ValueError) as why:
+    except (OSError, CtaflowsError, ValueError) as why:
         _warn(file, str(why))
         return WatchState()
     memory, is_intact = WatchState.from_text(text)
@@ -470,7 +470,7 @@ def write_state(memory: WatchState, folder: StrPath) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
     except OSError as why:
-        raise local_error(why, file) from why
+        raise local_error(why, file, _UNKEPT) from why
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ctaflows import cancel, errors
+from ctaflows.atomic_files import local_errors
 from ctaflows.dl1.content.images import DEFAULT_IMAGES
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, PartialCopy
@@ -243,14 +244,10 @@ class ReaderProcess:
         return line
 
     def _new_process(self) -> subprocess.Popen[bytes]:
-        try:
+        hint = "See how many processes and how much memory you may have: ulimit -a."
+        what = "The process that reads files can't be started"
+        with local_errors(None, what, hint=hint, kind=CtaflowsError):
             return self._popen()
-        except OSError as why:
-            raise CtaflowsError(
-                "The process that reads files can't be started",
-                said=why.strerror,
-                hint="See how many processes and how much memory you may have: ulimit -a.",
-            ) from why
 
     @staticmethod
     def _popen() -> subprocess.Popen[bytes]:

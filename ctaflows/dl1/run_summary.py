@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctaflows.atomic_files import local_errors
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,14 +64,12 @@ def read_run_summary(path: str | os.PathLike[str]) -> dict[int, int]:
         The file can't be read, or is not a run summary.
     """
     path = Path(path)
+    what = "The run summary can't be read"
+    hint = "It is a table such as monitoring/RunSummary/RunSummary_20241114.ecsv."
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError("it is too large")
-        return parse_run_summary(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, csv.Error) as why:
-        raise UsageError(
-            "The run summary can't be read",
-            where=str(path),
-            said=getattr(why, "strerror", None) or str(why),
-            hint="It is a table such as monitoring/RunSummary/RunSummary_20241114.ecsv.",
-        ) from None
+        with local_errors(path, what, hint=hint):
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError("it is too large")
+            return parse_run_summary(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, csv.Error) as why:
+        raise UsageError(what, where=str(path), said=str(why), hint=hint) from None

@@ -21,11 +21,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import open_ours, read_ours, write_private
+from ctaflows.atomic_files import open_ours, read_ours, remove_private, write_private
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night_snapshots import COMPLETE
 from ctaflows.dl1.report.totals import totals_by_run
-from ctaflows.errors import CtaflowsError, UsageError, error_text
+from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
 
@@ -177,7 +177,7 @@ def night_complete(report: NightReport) -> bool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with os.fdopen(open_ours(marker, flags, may_be_linked=True), "a", encoding="utf-8") as file:
             file.write(fingerprint + "\n")
-    except (OSError, UsageError) as why:
+    except (OSError, CtaflowsError) as why:
         get_logger("events").warning("The night may be reported as complete again: %s", why)
     return True
 
@@ -191,7 +191,7 @@ def _fingerprint(report: NightReport) -> str:
 def _is_marked(marker: Path, fingerprint: str) -> bool:
     try:
         return fingerprint in read_ours(marker).decode("utf-8").split()
-    except (OSError, UsageError, UnicodeDecodeError):
+    except (OSError, CtaflowsError, UnicodeDecodeError):
         return False
 
 
@@ -235,7 +235,10 @@ def token_failing(settings: Settings, why: CtaflowsError) -> bool:
     marker = _marker(settings)
     if marker.exists():
         return False
-    write_private(marker, error_text(why))
+    try:
+        write_private(marker, error_text(why))
+    except CtaflowsError as unkept:  # `why` is worse
+        get_logger("events").warning("This may be told of again: %s", unkept)
     _emit(
         "ctaflows.token.failing", _token(settings), reason=error_text(why), next_step=why.hint or ""
     )
@@ -255,10 +258,10 @@ def token_recovered(settings: Settings) -> bool:
     bool
         Whether there were failures before.
     """
-    try:
-        _marker(settings).unlink()
-    except FileNotFoundError:
+    marker = _marker(settings)
+    if not marker.exists():
         return False
+    remove_private(marker)
     _emit("ctaflows.token.recovered", _token(settings))
     return True
 

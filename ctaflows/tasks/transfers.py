@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ctaflows.atomic_files import NobodyReads
 from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
@@ -30,7 +31,6 @@ from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer import verify as _verify
 from ctaflows.transfer.fetch import destination as destination
 from ctaflows.transfer.manifest import NAME, Manifest
-from ctaflows.transfer.part_file import NobodyReads
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:

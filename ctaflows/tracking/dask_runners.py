@@ -17,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
+from ctaflows.atomic_files import local_errors
 from ctaflows.errors import UsageError
 from ctaflows.tracking import dask_clusters
 
@@ -94,9 +95,12 @@ class SlurmRunner(DaskRunner):
     def _begin(self) -> Any:
         dask_clusters.find_slurm()
         folder, given = self.jobs.folder, self.cluster_kwargs
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # dask-jobqueue 0.9.0 leaves the certificates and keys of its workers behind
-        own = self._exit_stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="tls-"))
+        with local_errors(folder, "The folder of the Slurm jobs can't be written"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # dask-jobqueue 0.9.0 leaves the certificates and keys of its workers behind
+            own = self._exit_stack.enter_context(
+                tempfile.TemporaryDirectory(dir=folder, prefix="tls-")
+            )
         self.cluster_kwargs = {**given, "shared_temp_directory": own}
         try:
             client = super()._begin()
@@ -155,7 +159,8 @@ def try_job(script: str, folder: Path) -> None:
         Slurm rejects it; the error has its message.
     """
     file = folder / "job.sh"
-    file.write_text(script)
+    with local_errors(file, "The folder of the Slurm jobs can't be written"):
+        file.write_text(script)
     command = ["sbatch", "--test-only", str(file)]
     done = subprocess.run(  # noqa: S603
         command, capture_output=True, text=True, check=False, timeout=_TEST_S

@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ctaflows.atomic_files import local_error, local_errors
 from ctaflows.storage.paths import selected
 from ctaflows.transfer.manifest import NAME
-from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -260,7 +260,7 @@ def unseen(walked: Sequence[tuple[str, list[str], list[str]]]) -> list[str]:
 
 def remove_here(folder: Path, names: Iterable[str]) -> None:
     """Delete files below a local folder, and the folders in it that become empty."""
-    try:
+    with local_errors(folder, "What is extraneous can't be deleted", hint=None):
         for name in names:
             file = folder / name
             file.unlink(missing_ok=True)
@@ -268,5 +268,3 @@ def remove_here(folder: Path, names: Iterable[str]) -> None:
                 if parent == folder or any(parent.iterdir()):
                     break
                 parent.rmdir()
-    except OSError as why:
-        raise local_error(why, folder) from why

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
-from ctaflows.atomic_files import open_special
+from ctaflows.atomic_files import local_error, local_errors, open_special
 from ctaflows.errors import (
     ChecksumMismatch,
     DoorBusy,
@@ -30,7 +30,7 @@ from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
 from ctaflows.transfer.decide import Action, Check, LocalState, decide
-from ctaflows.transfer.part_file import Part, Pipe, local_error, tidy
+from ctaflows.transfer.part_file import Part, Pipe, tidy
 from ctaflows.transfer.range_journal import RANGES_FROM_BYTES, RangeJournal
 from ctaflows.transfer.ranged import Crew, RangedCopy
 from ctaflows.transfer.small import SMALL_BYTES, fetch_small
@@ -169,10 +169,8 @@ def destination(dest: str | os.PathLike[str], name: str) -> Path:
         The file's name at the door.
     """
     local = Path(dest)
-    try:
+    with local_errors(local):
         is_folder = local.is_dir() or os.fspath(dest).endswith(os.sep)
-    except OSError as why:
-        raise local_error(why, local) from why
     if not is_folder:
         return local
     if not is_safe_name(name):
@@ -181,10 +179,8 @@ def destination(dest: str | os.PathLike[str], name: str) -> Path:
 
 
 def _fetch_into_special(door: Storage, job: Job, stop: threading.Event) -> Transfer:
-    try:
+    with local_errors(job.local):
         descriptor = open_special(job.local)
-    except OSError as why:
-        raise local_error(why, job.local) from why
     try:
         return fetch_into(door, job.entry, descriptor, str(job.local), stop)
     finally:
@@ -377,10 +373,8 @@ def _here(local: Path) -> LocalState | None:
 
 def _same(local: Path, entry: Entry) -> bool:
     promised = sums.best(entry.checksums)
-    try:
+    with local_errors(local, "The file that is here can't be read", hint=None):
         return promised is not None and sums.of_file(local, promised.algorithm) == promised
-    except OSError as why:
-        raise local_error(why, local) from why
 
 
 def _refuse_offline(entry: Entry) -> None:

@@ -10,9 +10,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows.atomic_files import is_special, open_ours, read_ours
+from ctaflows.atomic_files import is_special, local_error, local_errors, open_ours, read_ours
 from ctaflows.model import Transfer
-from ctaflows.transfer.part_file import local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -112,7 +111,7 @@ class Manifest:
 
     def _append(self, line: bytes) -> None:
         rest = b"\n" + line if self._is_cut else line
-        try:
+        with local_errors(self.file, "The manifest can't be written"):
             descriptor = self._opened() if self._kept is None else self._kept
             try:
                 while rest:
@@ -124,8 +123,6 @@ class Manifest:
                     self._kept = descriptor
                 else:
                     os.close(descriptor)
-        except OSError as why:
-            raise local_error(why, self.file) from why
 
     def _opened(self) -> int:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +155,7 @@ def _read(file: Path, of: Iterable[str] | None = None) -> tuple[dict[str, Transf
     except FileNotFoundError:
         return found, False
     except OSError as why:
-        raise local_error(why, file) from why
+        raise local_error(why, file, "The manifest can't be read", hint=None) from why
     folder = _prefix(file)
     wanted = None if of is None else {path.encode("utf-8", "surrogateescape") for path in of}
     for line in content.split(b"\n"):

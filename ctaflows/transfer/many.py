@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 from ctaflows import atomic_files
-from ctaflows.atomic_files import is_special
+from ctaflows.atomic_files import is_special, local_error
 from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
 from ctaflows.transfer.decide import Action, Check
 from ctaflows.transfer.fetch import Job, fetch, look
 from ctaflows.transfer.haul import Haul, kept_open, sorted_out
-from ctaflows.transfer.part_file import BESIDE_ENDINGS, local_error, part_name, part_path
+from ctaflows.transfer.part_file import BESIDE_ENDINGS, part_name, part_path
 from ctaflows.transfer.twin import Line
 
 if TYPE_CHECKING:

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows import atomic_files
-from ctaflows.atomic_files import is_special, open_ours, read_ours, replace_ours
-from ctaflows.errors import (
-    CtaflowsError,
-    NoSpace,
-    Stopped,
-    StorageError,
-    Truncated,
-    UsageError,
+from ctaflows.atomic_files import (
+    is_special,
+    local_errors,
+    open_ours,
+    read_ours,
+    replace_ours,
 )
+from ctaflows.errors import Stopped, StorageError, Truncated, UsageError
 from ctaflows.model import utc_text
 from ctaflows.storage.answers import Versions, check_version
 
@@ -41,15 +40,12 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 20
 _POLL_S = 0.05
+_UNREADABLE = "What is here of the file can't be read"
 _VERSIONS = "answers"  # key in the journal; missing before the first answer, and in 0.1.0
 _MAX_PIECES = 1024  # buffers of one call: IOV_MAX of Linux
 #: Endings of the names of the files beside a part file.
 BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
 _MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
-
-
-class NobodyReads(UsageError):
-    """The reader of a pipe has closed it."""
 
 
 class Part:
@@ -91,18 +87,17 @@ class Part:
         self._source = _identity(entry)
         self.versions: Versions = {}
         self.ranges_path = self.path.with_name(self.path.name + ".ranges")
-        try:
+        with local_errors(target):
             if is_special(target):
                 raise FileExistsError(errno.EEXIST, "a device, a pipe or a socket stands there")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._stream, self.waited = _locked(self.path, stop or threading.Event())
-        except OSError as why:
-            raise local_error(why, target) from why
         try:
-            self._resume_or_restart(entry)
-        except OSError as why:
+            with local_errors(target):
+                self._resume_or_restart(entry)
+        except BaseException:
             self._stream.close()
-            raise local_error(why, target) from why
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -151,37 +146,35 @@ class Part:
         n_before = len(self.versions)
         if not is_proven:
             check_version(head, entry, self.versions)
-        try:
+        with local_errors(self.target):
             if not is_sized:
                 self._journal.unlink(missing_ok=True)
             elif len(self.versions) > n_before:
                 self._write_journal()
-        except OSError as why:
-            raise local_error(why, self.target) from why
 
     def cut(self, size_bytes: int) -> None:
         """Truncate the file to a size from which a later run may resume."""
-        try:
+        with local_errors(self.target):
             self._stream.truncate(size_bytes)
             self._stream.seek(size_bytes)
             self.size_bytes = size_bytes
             self._write_journal()
-        except OSError as why:
-            raise local_error(why, self.target) from why
 
     def restart(self) -> None:
         """Discard all bytes."""
         self.versions = {}
-        self.ranges_path.unlink(missing_ok=True)
-        self._stream.seek(0)
-        self._stream.truncate()
+        with local_errors(self.target):
+            self.ranges_path.unlink(missing_ok=True)
+            self._stream.seek(0)
+            self._stream.truncate()
         self.size_bytes = 0
 
     def read_back(self) -> Iterator[bytes]:
         """Yield the bytes so far in blocks; the next `write` appends to them."""
-        self._stream.seek(0)
-        while block := self._stream.read(_READ_BYTES):
-            yield block
+        with local_errors(self.path, _UNREADABLE, hint=None):
+            self._stream.seek(0)
+            while block := self._stream.read(_READ_BYTES):
+                yield block
 
     def read_at(self, start: int, end: int, block_bytes: int = _READ_BYTES) -> Iterator[bytes]:
         """Yield the bytes of a range in blocks.
@@ -192,7 +185,8 @@ class Part:
             The file ends before the range does.
         """
         while start < end:
-            block = os.pread(self._stream.fileno(), min(block_bytes, end - start), start)
+            with local_errors(self.path, _UNREADABLE, hint=None):
+                block = os.pread(self._stream.fileno(), min(block_bytes, end - start), start)
             if not block:
                 raise Truncated(
                     "The part file was truncated by another program", where=str(self.path)
@@ -207,10 +201,8 @@ class Part:
         def put(rest: Rest, n_done: int) -> int:
             return _pwritev(descriptor, rest, where + n_done)
 
-        try:
+        with local_errors(self.target):
             _write_all(put, pieces)
-        except OSError as why:
-            raise local_error(why, self.target) from why
 
     def write(self, pieces: list[bytes]) -> None:
         """Append bytes by unbuffered system calls, so that a kill of this process loses none."""
@@ -221,10 +213,8 @@ class Part:
             self.size_bytes += n_bytes
             return n_bytes
 
-        try:
+        with local_errors(self.target):
             _write_all(append, pieces)
-        except OSError as why:
-            raise local_error(why, self.target) from why
 
     def finish(self, mtime: float | None) -> None:
         """Sync the bytes to disk, then move the file to its final path.
@@ -234,7 +224,7 @@ class Part:
         mtime : float or None
             Modification time to set, seconds since 1970.
         """
-        try:
+        with local_errors(self.target):
             if mtime is not None:
                 os.utime(self._stream.fileno(), (mtime, mtime))
             os.fsync(self._stream.fileno())
@@ -245,14 +235,13 @@ class Part:
             self.ranges_path.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
             atomic_files.note_changed(os.fspath(self.target.parent))
-        except OSError as why:
-            raise local_error(why, self.target) from why
 
     def discard(self) -> None:
         """Remove the part file and the files beside it."""
-        self.path.unlink(missing_ok=True)
-        self.ranges_path.unlink(missing_ok=True)
-        self._journal.unlink(missing_ok=True)
+        with local_errors(self.target):
+            self.path.unlink(missing_ok=True)
+            self.ranges_path.unlink(missing_ok=True)
+            self._journal.unlink(missing_ok=True)
 
 
 class Pipe:
@@ -282,15 +271,13 @@ class Pipe:
 
     def write(self, pieces: list[bytes]) -> None:
         """Write bytes, as fast as the reader takes them."""
-        try:
+        with local_errors(Path(self._name)):
             for piece in pieces:
                 rest = memoryview(piece)
                 while rest:
                     n_bytes = os.write(self._descriptor, rest)
                     self.size_bytes += n_bytes
                     rest = rest[n_bytes:]
-        except OSError as why:
-            raise local_error(why, Path(self._name)) from why
 
     def check_version(
         self, head: Head, entry: Entry, *, is_sized: bool = True, is_proven: bool = False
@@ -373,39 +360,6 @@ def part_name(target: str) -> str:
     """Return the path of a target's part file, both paths as text."""
     folder, slash, name = target.rpartition("/")
     return f"{folder}{slash}.{_short(name)}.part"
-
-
-def local_error(why: OSError, where: Path) -> CtaflowsError:
-    """Return our error for an error of the local file system.
-
-    Parameters
-    ----------
-    why : OSError
-        The error.
-    where : Path
-        The file, for the message.
-
-    Returns
-    -------
-    CtaflowsError
-        `NobodyReads` for a closed pipe, NoSpace for a full disk or quota, else UsageError.
-    """
-    said = why.strerror or str(why)
-    if why.errno == errno.EPIPE:
-        return NobodyReads("Nobody reads the pipe any more", where=str(where), said=said)
-    if why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return NoSpace(
-            "No space is left here",
-            where=str(where),
-            said=said,
-            hint="Make room, then run the same command again: it goes on where it stopped.",
-        )
-    return UsageError(
-        "The destination can't be written",
-        where=str(where),
-        said=said,
-        hint="Name a folder that you may write to.",
-    )
 
 
 def _identity(entry: Entry) -> dict[str, Any]:

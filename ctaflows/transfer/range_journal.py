@@ -6,8 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from ctaflows.atomic_files import open_ours, read_ours, replace_ours
-from ctaflows.transfer.part_file import local_error
+from ctaflows.atomic_files import local_errors, open_ours, read_ours, replace_ours
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,12 +112,10 @@ class RangeJournal:
 
     def __init__(self, file: Path, size_bytes: int, here_bytes: int) -> None:
         self._file = file
-        try:
+        with local_errors(file):
             found = self._read(size_bytes, here_bytes)
             self.ranges = self._create(size_bytes, here_bytes) if found is None else found
             self._descriptor = open_ours(file, os.O_WRONLY)
-        except OSError as why:
-            raise local_error(why, file) from why
 
     def __enter__(self) -> Self:
         return self
@@ -129,10 +126,8 @@ class RangeJournal:
     def note(self, part: Range) -> None:
         """Write how much of a range has been written to its line."""
         line = f"{part.next:0{_N_DIGITS}d}\n".encode()
-        try:
+        with local_errors(self._file):
             os.pwrite(self._descriptor, line, part.index * len(line))
-        except OSError as why:
-            raise local_error(why, self._file) from why
 
     def _read(self, size_bytes: int, here_bytes: int) -> list[Range] | None:
         """Return the journal's ranges, None where there is no journal.

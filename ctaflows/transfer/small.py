@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ctaflows import atomic_files
+from ctaflows.atomic_files import local_error
 from ctaflows.errors import SizeMismatch, Truncated
 from ctaflows.model import Transfer
 from ctaflows.storage import checksum as sums
@@ -20,7 +21,7 @@ from ctaflows.storage.answers import check_answer
 from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, is_hopeless, pause_s, proven
-from ctaflows.transfer.part_file import local_error, part_name
+from ctaflows.transfer.part_file import part_name
 from ctaflows.transport import MAX_SMALL_BYTES
 
 if TYPE_CHECKING:

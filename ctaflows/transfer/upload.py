@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
 
 from ctaflows import cancel
+from ctaflows.atomic_files import local_error
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -27,7 +28,6 @@ from ctaflows.errors import (
     SizeMismatch,
     Stopped,
     StorageError,
-    UsageError,
 )
 from ctaflows.model import Transfer
 from ctaflows.retry import Retries
@@ -472,12 +472,8 @@ class LocalSource:
         except FileNotFoundError:
             raise NotFound("There is no such file here", where=str(local)) from None
         except OSError as why:
-            raise UsageError(
-                "The file can't be read",
-                where=str(local),
-                said=why.strerror,
-                hint="Only regular files are uploaded; for a directory use -r.",
-            ) from why
+            hint = "Only regular files are uploaded; for a directory use -r."
+            raise local_error(why, local, "The file can't be read", hint=hint) from why
 
     def __enter__(self) -> Self:
         return self

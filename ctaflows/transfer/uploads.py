@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import CtaflowsError, NotFound, UsageError
+from ctaflows.atomic_files import local_error
+from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
@@ -185,12 +186,8 @@ def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list
     base = f"{remote.rstrip('/')}/{folder.resolve().name}"
 
     def unreadable(why: OSError) -> None:
-        raise UsageError(
-            "A folder can't be read",
-            where=str(why.filename),
-            said=why.strerror,
-            hint="Nothing was uploaded. Leave the folder out, or get the right to read it.",
-        ) from None
+        hint = "Nothing was uploaded. Leave the folder out, or get the right to read it."
+        raise local_error(why, why.filename, "A folder can't be read", hint=hint) from None
 
     walk = list(os.walk(folder, onerror=unreadable))
     if unseen is not None:

@@ -36,6 +36,17 @@ def night(box: Sandbox, here: Path) -> Path:
      ["inspect", "--help"], ["run", "--help"], ["run", "fetch-dl1", "--help"], ["flows", "--help"],
      ["token", "--help"], ["sandbox", "--help"], ["demo", "--help"]],
 )  # fmt: skip
+@pytest.mark.parametrize("redirected", [">/dev/full", ">/dev/full 2>&1"])
+def test_an_output_that_can_not_be_written_has_words_and_is_no_fault(redirected: str) -> None:
+    command = f"{sys.executable} -m ctaflows flows {redirected}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    if "2>" not in redirected:
+        assert "The output can't be written (said: No space left on device)" in done.stderr
+        assert "What was done is done." in done.stderr
+        assert "should not happen" not in done.stderr
+
+
 def test_help_teaches(words: list[str]) -> None:
     assert "Usage: ctaflows" in ok(*words)
 

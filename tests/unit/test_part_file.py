@@ -15,9 +15,9 @@ from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctaflows.errors import CtaflowsError, NoSpace, UsageError
+from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Checksum, Entry, Transfer
-from ctaflows.transfer.part_file import Part, local_error
+from ctaflows.transfer.part_file import Part
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")
@@ -341,25 +341,3 @@ def test_a_folder_of_the_final_name_is_a_usage_error(target):
         part.write([b"x"])
         with pytest.raises(UsageError):
             part.finish(None)
-
-
-@pytest.mark.parametrize(
-    ("number", "kind"),
-    [
-        (errno.ENOSPC, NoSpace),
-        (errno.EDQUOT, NoSpace),
-        (errno.EFBIG, NoSpace),
-        (errno.EACCES, UsageError),
-        (errno.EROFS, UsageError),
-        (errno.ENOTDIR, UsageError),
-        (errno.ENAMETOOLONG, UsageError),
-        (errno.EIO, CtaflowsError),
-        (None, CtaflowsError),
-    ],
-)
-def test_local_errors(number, kind):
-    why = OSError("odd") if number is None else OSError(number, os.strerror(number))
-    error = local_error(why, Path("/data/a"))
-    assert isinstance(error, kind)
-    assert error.where == "/data/a"
-    assert error.said == ("odd" if number is None else os.strerror(number))

@@ -20,6 +20,7 @@ from ctaflows.auth.tokens import claims
 from ctaflows.errors import (
     AuthError,
     LoginNeeded,
+    NoSpace,
     Refused,
     TokenExpired,
     TokenMissing,
@@ -571,11 +572,12 @@ def test_where_a_new_login_could_not_be_kept_none_is_asked_for(
     shown: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         full(patch, number)
-        with pytest.raises(UsageError, match="the issuer was not asked") as why:
+        kind = UsageError if name in ("EACCES", "EROFS") else NoSpace
+        with pytest.raises(kind, match="the issuer was not asked") as why:
             provider.refresh()
         assert why.value.said == os.strerror(number)
         assert "CTAFLOWS_CONFIG_DIR" in (why.value.hint or "")
-        with pytest.raises(UsageError, match="the issuer was not asked"):
+        with pytest.raises(kind, match="the issuer was not asked"):
             provider.log_in(shown.append)
     assert not shown, "nobody was bothered"
     assert not list(box.requests)

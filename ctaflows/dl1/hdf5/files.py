@@ -7,6 +7,7 @@ import stat
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import local_error
 from ctaflows.errors import (
     CtaflowsError,
     IntegrityError,
@@ -148,14 +149,11 @@ def _size_and_head(path: Path) -> tuple[int, bytes]:
         raise NotFound("there is no such file", where=where) from None
     except NotADirectoryError:
         raise NotFound("a part of the path is no directory", where=where) from None
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise CtaflowsError(
-            "the file can't be opened",
-            where=where.replace("\0", "?"),
-            said=said,
-            hint="See its permissions and those of its directories.",
-        ) from None
+    except OSError as why:
+        hint = "See its permissions and those of its directories."
+        raise local_error(why, where, "the file can't be opened", hint=hint) from None
+    except ValueError as why:  # such as a NUL in it
+        raise UsageError("this is no path of a file", where=where, said=str(why)) from None
 
 
 @contextmanager

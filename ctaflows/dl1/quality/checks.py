@@ -19,6 +19,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.atomic_files import local_errors
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.quality.rules import RULES, Rule
 from ctaflows.errors import CtaflowsError, UsageError, error_text
@@ -262,15 +263,13 @@ def load_bounds(path: str | os.PathLike[str]) -> Bounds:
     import tomllib
 
     path = Path(path)
+    what = "The bounds can't be read"
+    hint = "A table for each check, such as [flatfield_charge] with warn = [62.1, 75.9]."
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as why:
-        raise UsageError(
-            "The bounds can't be read",
-            where=str(path),
-            said=getattr(why, "strerror", None) or str(why),
-            hint="A table for each check, such as [flatfield_charge] with warn = [62.1, 75.9].",
-        ) from None
+        with local_errors(path, what, hint=hint):
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as why:
+        raise UsageError(what, where=str(path), said=str(why), hint=hint) from None
     rules = dict(RULES)
     for name, table in tables.items():
         if name not in rules or not isinstance(table, dict):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.quality.checks import Check, Inspection, notable, with_datacheck
-from ctaflows.errors import UsageError
+from ctaflows.errors import CtaflowsError
 from ctaflows.model import utc_text
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class InspectionCache:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             with os.fdopen(open_ours(self.file, flags, may_be_linked=True), "ab") as file:
                 file.write("".join(lines).encode("utf-8", "surrogateescape"))
-        except (OSError, UsageError) as why:
+        except (OSError, CtaflowsError) as why:
             log.warning("The results of inspecting files can't be saved: %s", why)
 
     def of(self, transfers: Iterable[Transfer]) -> list[Inspection]:
@@ -161,7 +161,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     try:
         content = read_ours(file)
-    except (OSError, UsageError):
+    except (OSError, CtaflowsError):
         return known
     for line in content.split(b"\n"):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,16 @@ from typing import TYPE_CHECKING, Any
 import pycurl
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
+from ctaflows.transport import policy
 from ctaflows.transport.curl_many import CurlMany, is_able
-from ctaflows.transport.messages import MAX_DRAINED_BYTES, Head, silent, unreachable, untrusted
+from ctaflows.transport.messages import (
+    MAX_DRAINED_BYTES,
+    Head,
+    silent,
+    unreachable,
+    untrusted,
+    unusable_proxy,
+)
 from ctaflows.transport.tls import ca_paths
 
 if TYPE_CHECKING:
@@ -37,7 +46,10 @@ _NOT_SENT = {
     pycurl.E_COULDNT_RESOLVE_HOST,
     pycurl.E_COULDNT_CONNECT,
     pycurl.E_SSL_CONNECT_ERROR,
+    getattr(pycurl, "E_PROXY", 97),
 }
+#: Such as a scheme that libcurl does not know.
+_UNUSABLE_PROXY = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT}
 
 
 class CurlWire:
@@ -428,15 +440,18 @@ def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> Ctaflo
     """Return our error for libcurl's."""
     code, said = why.args[0], str(why.args[1])
     url = exchange.url
+    proxy = policy.proxy_for(url, os.environ)
+    if proxy is not None and code in _UNUSABLE_PROXY:
+        return unusable_proxy(proxy, said)
     if code == pycurl.E_SSL_CACERT:
         return untrusted(url, said)
     if code == pycurl.E_URL_MALFORMAT:
         return ProtocolSurprise("Not an address", where=url, said=said)
     if code in _NOT_SENT:
-        return unreachable(url, said)
+        return unreachable(url, said, proxy)
     is_late = code == pycurl.E_OPERATION_TIMEDOUT
     if is_late and not handle.getinfo(pycurl.PRETRANSFER_TIME):
-        return unreachable(url, said)
+        return unreachable(url, said, proxy)
     error = (
         silent(url, said) if is_late else NetworkError("The connection broke", where=url, said=said)
     )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import ssl
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, cast
 
 from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, redact
-from ctaflows.transport.messages import MAX_DRAINED_BYTES, silent, unreachable, untrusted
+from ctaflows.transport import policy
+from ctaflows.transport.messages import (
+    MAX_DRAINED_BYTES,
+    silent,
+    unreachable,
+    untrusted,
+    unusable_proxy,
+)
 from ctaflows.transport.tls import receiving_head, ssl_context
 
 if TYPE_CHECKING:
@@ -72,17 +81,41 @@ class HttpxWire:
     def __init__(self, settings: Settings, headers: Mapping[str, str]) -> None:
         redact_logs()
         self._settings = settings
-        self._client = httpx.Client(
-            verify=ssl_context(settings),
-            follow_redirects=False,
-            timeout=self._timeout(settings.stall_timeout_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            headers=dict(headers),
-        )
+        self._headers = dict(headers)
+        self._context = ssl_context(settings)
+        self._clients: dict[policy.Proxy | None, httpx.Client] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+
+    def _client(self, proxy: policy.Proxy | None) -> httpx.Client:
+        """Give the client for a proxy, or for none, made when it is first needed."""
+        with self._lock:
+            if proxy not in self._clients:
+                self._clients[proxy] = self._made(proxy)
+            return self._clients[proxy]
+
+    def _made(self, proxy: policy.Proxy | None) -> httpx.Client:
+        try:
+            return httpx.Client(
+                verify=self._context,
+                follow_redirects=False,
+                timeout=self._timeout(self._settings.stall_timeout_s),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+                headers=self._headers,
+                # httpx 0.28 reads proxies for all addresses at once, so that one that it can't use
+                # fails them all, and its NO_PROXY knows no networks (encode/httpx#3221)
+                trust_env=False,
+                proxy=None if proxy is None else proxy.url,
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as why:  # ImportError: no socksio
+            if proxy is None:
+                raise
+            raise unusable_proxy(proxy, str(why)) from None
 
     def _timeout(self, wait_s: float) -> httpx.Timeout:
         connect_s = self._settings.connect_timeout_s
@@ -108,14 +141,16 @@ class HttpxWire:
         headers = dict(request.headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        with translated(url):
-            built = self._client.build_request(
+        proxy = policy.proxy_for(url, os.environ)
+        with translated(url, proxy):
+            client = self._client(proxy)
+            built = client.build_request(
                 request.method, url, headers=headers, content=_content(request.content),
                 timeout=self._timeout(request.wait_s or self._settings.stall_timeout_s),
             )  # fmt: skip
             with receiving_head():
-                response = self._client.send(built, stream=True)
-            self._client.cookies.clear()  # cookies are sent to all ports of a host (RFC 6265 §8.5)
+                response = client.send(built, stream=True)
+            client.cookies.clear()  # cookies are sent to all ports of a host (RFC 6265 §8.5)
             return HttpxReply(response)
 
 
@@ -170,25 +205,25 @@ def _blocks(source: Source) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def translated(url: str) -> Iterator[None]:
+def translated(url: str, proxy: policy.Proxy | None = None) -> Iterator[None]:
     """Translate httpx's exceptions, raised in the block, into ours."""
     try:
         yield
     except httpx.HTTPError as why:
-        raise _ours(why, url) from None
+        raise _ours(why, url, proxy) from None
     except httpx.InvalidURL as why:
         raise ProtocolSurprise("Not an address", where=url, said=str(why)) from None
 
 
-def _ours(why: httpx.HTTPError, url: str) -> CtaflowsError:
+def _ours(why: httpx.HTTPError, url: str, proxy: policy.Proxy | None) -> CtaflowsError:
     cause: BaseException | None = why
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return untrusted(url, cause.verify_message)
     said = str(why) or type(why).__name__
-    if isinstance(why, httpx.ConnectError | httpx.ConnectTimeout):
-        return unreachable(url, said)
+    if isinstance(why, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        return unreachable(url, said, proxy)
     if isinstance(why, httpx.TimeoutException):
         return silent(url, said)
     return NetworkError("The connection broke", where=url, said=said)

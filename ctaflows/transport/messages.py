@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ctaflows.errors import NetworkError
+from ctaflows.errors import NetworkError, UsageError
 from ctaflows.transport import policy
 
 if TYPE_CHECKING:
@@ -168,13 +168,30 @@ class NotSent(NetworkError):
     """No connection was established, so the request was not sent."""
 
 
-def unreachable(url: str, said: str) -> NetworkError:
-    """Return the error for a connection that was not established."""
+def unreachable(url: str, said: str, proxy: policy.Proxy | None = None) -> NetworkError:
+    """Return the error for a connection, by a proxy or none, that was not established."""
+    if proxy is not None:
+        return NotSent(
+            f"The server can't be reached by the proxy that {proxy.variable} names, {proxy.url}",
+            where=url,
+            said=said,
+            hint=f"Mend {proxy.variable}, or name the server in NO_PROXY.",
+        )
     return NotSent(
         "The server can't be reached",
         where=url,
         said=said,
         hint="Is the network up, and the address right?",
+    )
+
+
+def unusable_proxy(proxy: policy.Proxy, said: str) -> UsageError:
+    """Say that a variable names no proxy that can be used; trying again is no use."""
+    return UsageError(
+        f"{proxy.variable} names a proxy that can't be used",
+        where=proxy.url,
+        said=said,
+        hint="Name one as http://host:port or socks5h://host:port, or the server in NO_PROXY.",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email.utils
+import ipaddress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -45,6 +47,62 @@ def origin(url: str) -> Origin:
 
 def _port(parts: SplitResult) -> int:
     return parts.port or _PORTS.get(parts.scheme.lower(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, and the variable that names it.
+
+    Attributes
+    ----------
+    variable : str
+        Such as ``https_proxy``.
+    url : str
+        As it stands there, perhaps with user and password.
+    """
+
+    variable: str
+    url: str = field(repr=False)
+
+
+def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy by which an address is asked, by the variables that programs share.
+
+    ``https_proxy``, else ``all_proxy``, in either case. As for libcurl names in ``no_proxy`` stand
+    for the hosts below them too, addresses may be networks (curl 7.86), and stand in brackets.
+
+    Parameters
+    ----------
+    url : str
+        What is to be asked.
+    env : Mapping
+        The environment.
+    """
+    scheme, host, _ = origin(url)
+    for name in (f"{scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            if proxy := env.get(variable, "").strip():
+                exempt = env.get("no_proxy") or env.get("NO_PROXY") or ""
+                if _is_exempt(host, exempt.replace(",", " ").split()):
+                    return None
+                return Proxy(variable, proxy if "://" in proxy else f"http://{proxy}")
+    return None
+
+
+def _is_exempt(host: str, exempt: list[str]) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        names = [name.lower().strip(".") for name in exempt]
+        host = host.rstrip(".")
+        return any(n == "*" or (n and f".{host}".endswith(f".{n}")) for n in names)
+    for name in exempt:
+        try:
+            if name == "*" or address in ipaddress.ip_network(name.strip("[]"), strict=False):
+                return True
+        except ValueError:
+            continue  # a name, or nothing that has a meaning
+    return False
 
 
 def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) -> str:

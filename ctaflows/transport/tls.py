@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 import threading
 import time
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
-from ctaflows.errors import ProtocolSurprise, UsageError
+from ctaflows.atomic_files import local_error
+from ctaflows.errors import ProtocolSurprise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Where grid sites install the CA certificates of IGTF, as a hashed directory of OpenSSL.
 GRID_CA_DIR = Path("/etc/grid-security/certificates")
+_CA_VARIABLES = ("CTAFLOWS_CA_FILE", "SSL_CERT_FILE", "X509_CERT_DIR")
 
 
 def ca_paths(settings: Settings) -> tuple[str | None, list[str]]:
@@ -68,13 +71,11 @@ def ssl_context(settings: Settings) -> ssl.SSLContext:
             context = ssl.create_default_context(capath=str(ca))
         else:
             context = ssl.create_default_context(cafile=str(ca))
-    except (OSError, ssl.SSLError) as why:
-        raise UsageError(
-            "The CA certificates can't be read",
-            where=str(ca),
-            said=str(why),
-            hint="Name a PEM bundle or a hashed directory in CTAFLOWS_CA_FILE.",
-        ) from why
+    except OSError as why:
+        named = settings.origins.get("ca_file") == "environment"
+        variables = [v for v in _CA_VARIABLES if named and os.environ.get(v) == str(ca)]
+        hint = f"Name a PEM bundle or a hashed directory in {(variables or _CA_VARIABLES)[0]}."
+        raise local_error(why, ca, "The CA certificates can't be read", hint=hint) from why
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _Socket
     return context

@@ -25,6 +25,7 @@ from ctaflows.transport.policy import (
     error_for,
     next_hop,
     origin,
+    proxy_for,
     retry_after_s,
 )
 
@@ -319,3 +320,38 @@ def test_an_unexpected_answer_names_the_method():
 def test_errors_hide_what_pools_put_into_addresses():
     error = error_for(500, {}, f"no such mover {POOL}", method="GET", where=POOL)
     assert "0f8f" not in f"{error} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "named"),
+    [
+        (DOOR, {}, None),
+        (DOOR, {"https_proxy": "http://p:1"}, "https_proxy"),
+        (DOOR, {"HTTPS_PROXY": "http://p:1"}, "HTTPS_PROXY"),
+        (DOOR, {"http_proxy": "http://p:1"}, None),
+        (DOOR, {"https_proxy": " "}, None),
+        (DOOR, {"ALL_PROXY": "socks5h://p:1"}, "ALL_PROXY"),
+        (DOOR, {"ALL_PROXY": "socks5h://p:1", "https_proxy": "http://p:1"}, "https_proxy"),
+        (DOOR, {"https_proxy": "http://p:1", "NO_PROXY": "door"}, None),
+        (DOOR, {"https_proxy": "http://p:1", "no_proxy": "*"}, None),
+        (DOOR, {"https_proxy": "http://p:1", "no_proxy": "oor, or"}, "https_proxy"),
+        (DOOR, {"https_proxy": "http://p:1", "no_proxy": ",, [, fd00::/8"}, "https_proxy"),
+        ("https://a.cta.ch/", {"all_proxy": "http://p:1", "no_proxy": "cta.ch"}, None),
+        ("https://a.cta.ch/", {"all_proxy": "http://p:1", "no_proxy": "x .CTA.ch y"}, None),
+        ("https://acta.ch/", {"all_proxy": "http://p:1", "no_proxy": "cta.ch"}, "all_proxy"),
+        ("http://127.0.0.1:1/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "127.0.0.0/8"}, None),
+        ("http://10.1.2.3/", {"HTTP_PROXY": "http://p", "NO_PROXY": "127.0.0.0/8"}, "HTTP_PROXY"),
+        ("http://[::1]:1/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "localhost,[::1]"}, None),
+        ("http://[fd00::7]/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "fd00::/8,[::1]"}, None),
+    ],
+)
+def test_the_proxy_for_an_address(url, env, named):
+    found = proxy_for(url, env)
+    assert (found.variable if found else None) == named
+
+
+def test_a_proxy_without_a_scheme_speaks_http_and_shows_no_password():
+    found = proxy_for(DOOR, {"https_proxy": "user:pass@p:1"})
+    assert found is not None
+    assert found.url == "http://user:pass@p:1"
+    assert "pass" not in repr(found)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-import sys
 import threading
 import time
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ctaflows.errors import CtaflowsError, NetworkError, UsageError
+from ctaflows.errors import CtaflowsError, UsageError
+from ctaflows.prefect_client import prefect_error, server_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def read(profile: str) -> BlockProfile:
     if block is not None:
         return block.as_profile()
     slug = _slug(profile)
-    key = (_server(), slug)
+    key = (server_url() or "", slug)
     with _lock:
         found, until = _known.get(key, (None, 0.0))
         if found is None or time.monotonic() > until:
@@ -145,11 +145,6 @@ def _slug(profile: str) -> str:
     return f"{match[1] or STORAGE}/{match[2]}"
 
 
-def _server() -> str:
-    settings = sys.modules.get("prefect.settings")
-    return str(settings.PREFECT_API_URL.value()) if settings is not None else ""
-
-
 def _load(slug: str, before: BlockProfile | None) -> BlockProfile:
     from prefect.blocks.core import Block, UnknownBlockType
 
@@ -159,29 +154,18 @@ def _load(slug: str, before: BlockProfile | None) -> BlockProfile:
         found: BlockProfile = load(slug, _sync=True).as_profile()
     except CtaflowsError:
         raise
-    except Exception as why:  # noqa: BLE001  Prefect raises ValueError, RuntimeError, httpx's errors
+    except Exception as why:
         if isinstance(why, UnknownBlockType | ValueError) or isinstance(why.__cause__, ValueError):
             raise UsageError(
                 f"There is no block “{slug}” that can be used",
                 said=str(why),
                 hint="`prefect block ls` shows the blocks there are; see PREFECT_API_URL.",
             ) from None
+        error = prefect_error(why, "A block can't be read", where=f"block {slug}")
+        if error is None:
+            raise
         if before is None:
-            raise NetworkError(
-                "A block can't be read",
-                where=f"block {slug}",
-                said=failure(why),
-                hint="Is the Prefect server there? See PREFECT_API_URL, and `prefect block ls`.",
-            ) from None
-        log.warning("Block %s can't be read, its last values hold: %s", slug, failure(why))
+            raise error from None
+        log.warning("%s; its last values hold", error)
         return before
     return found
-
-
-def failure(why: BaseException) -> str:
-    """Return the class of a Prefect error, and its HTTP status if it has one.
-
-    Its text is left out, since it may repeat secrets that were sent to the server.
-    """
-    status = getattr(getattr(why, "response", None), "status_code", None)
-    return f"{type(why).__name__} {status}" if status else type(why).__name__

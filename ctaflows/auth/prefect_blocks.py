@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.atomic_files import LockTimeout, Room, read_private, remove_private, write_private
 from ctaflows.auth.store import Store, TokenSet
 from ctaflows.auth.tokens import FoundToken, claims
-from ctaflows.block_profiles import CREDENTIALS, failure
-from ctaflows.errors import AuthError, CtaflowsError, NetworkError, TokenMissing, UsageError
+from ctaflows.block_profiles import CREDENTIALS
+from ctaflows.errors import AuthError, CtaflowsError, TokenMissing, UsageError
+from ctaflows.prefect_client import prefect_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,24 +251,17 @@ class BlockStore(Store):
         from prefect.client.orchestration import get_client
         from prefect.exceptions import ObjectNotFound
 
-        try:
-            with get_client(sync_client=True) as client:
-                yield client
-        except CtaflowsError:
-            raise
-        except ObjectNotFound:
-            raise UsageError(
-                "There is no such block",
-                where=self._where,
-                hint="`prefect block ls` shows the blocks there are; see PREFECT_API_URL.",
-            ) from None
-        except Exception as why:  # noqa: BLE001  httpx's errors, RuntimeError, pydantic's
-            raise NetworkError(
-                "The block with the login can't be read or written",
-                where=self._where,
-                said=failure(why),
-                hint="Is the Prefect server there? See PREFECT_API_URL, and `prefect block ls`.",
-            ) from None
+        what = "The block with the login can't be read or written"
+        with prefect_errors(what, where=self._where):
+            try:
+                with get_client(sync_client=True) as client:
+                    yield client
+            except ObjectNotFound:
+                raise UsageError(
+                    "There is no such block",
+                    where=self._where,
+                    hint="`prefect block ls` shows the blocks there are; see PREFECT_API_URL.",
+                ) from None
 
     # -- the one slot ------------------------------------------------------------------------
 
@@ -374,7 +368,9 @@ def write_token_block(name: str, access_token: str) -> None:
 
     # not Secret[str], which is another block type that Secret.load does not find (Prefect 3.9.1)
     block: Secret[Any] = Secret(value=SecretStr(access_token))
-    block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # also within an event loop
+    save: Any = block.save
+    with prefect_errors("The token can't be kept in a block", where=f"Secret block {name}"):
+        save(name, overwrite=True, _sync=True)  # _sync: also within an event loop
 
 
 def read_token_block(name: str) -> FoundToken:
@@ -386,7 +382,9 @@ def read_token_block(name: str) -> FoundToken:
     Raises
     ------
     AuthError
-        There is no such block, or the Prefect server does not answer.
+        There is no such block.
+    NetworkError
+        The Prefect server does not answer.
     """
     with _lock:
         found, until = _known.get(name, (None, 0.0))
@@ -407,15 +405,17 @@ def forget_token_block(name: str) -> None:
 def _read_secret(name: str) -> FoundToken:
     from prefect.blocks.system import Secret
 
-    try:
-        secret: Any = Secret
-        block: Any = secret.load(name, _sync=True)
-        value = block.get()
-    except Exception as why:  # noqa: BLE001  Prefect raises ValueError, httpx errors and more
-        raise AuthError(
-            "The token's block can't be read",
-            where=f"Secret block {name}",
-            said=str(why),
-            hint="`maintain-token` with the parameter block makes it; see PREFECT_API_URL.",
-        ) from None
+    what, where = "The token's block can't be read", f"Secret block {name}"
+    with prefect_errors(what, where=where):
+        try:
+            secret: Any = Secret
+            block: Any = secret.load(name, _sync=True)
+            value = block.get()
+        except ValueError as why:
+            raise AuthError(
+                what,
+                where=where,
+                said=str(why),
+                hint="`maintain-token` with the parameter block makes it; see PREFECT_API_URL.",
+            ) from None
     return FoundToken(str(value).strip(), f"block:{name}")

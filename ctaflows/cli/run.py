@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from ctaflows.cli import console, flow_registry, options, output
-from ctaflows.errors import PartialFailure, UsageError
+from ctaflows.errors import CtaflowsError, PartialFailure, UsageError
 from ctaflows.tracking import task_runners
+from ctaflows.tracking.flow import NotRecorded
 
 _PLAIN = {str: click.STRING, int: click.INT, float: click.FLOAT}
 
@@ -120,12 +121,14 @@ def _runner(flow: Any) -> Any:
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
         is_tracked = _is_to_be_tracked(_implied(track, task_runner))
         call = _tracked(flow, task_runner) if is_tracked else _plain(flow)
-        failure: PartialFailure | None = None
+        failure: CtaflowsError | None = None
         with console.progress_shown():
             try:
                 result = call(**parameters)
             except PartialFailure as why:
                 failure, result = why, why.report
+            except NotRecorded as why:
+                failure, result = why, why.result
         _print(result, as_json=as_json)
         if failure is not None:
             raise failure

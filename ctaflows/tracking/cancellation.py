@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import cancel
+from ctaflows.prefect_client import impatient_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,28 +101,3 @@ def _poll_state(run_id: Any, stop: threading.Event, over: threading.Event) -> No
         if state is not None and (state.is_cancelling() or state.is_final()):
             cancel.stop_within(stop)
             return
-
-
-@contextlib.contextmanager
-def impatient_client() -> Iterator[Any]:
-    """Yield a client of Prefect's server that does not retry; the usual one does for a minute."""
-    from prefect.client.orchestration import get_client
-
-    with setting("client", "max_retries", 0), get_client(sync_client=True) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def setting(group: str, name: str, value: Any) -> Iterator[None]:
-    """Change one of Prefect's settings within a block, such as ``client.max_retries``.
-
-    Prefect's own `temporary_settings` loads all settings again from environment and files, which
-    takes 0.2 s of CPU (prefect 3.9.1, settings/models/root.py: copy_with_update).
-    """
-    from prefect.context import SettingsContext, get_settings_context
-
-    now = get_settings_context()
-    changed = getattr(now.settings, group).model_copy(update={name: value})
-    settings = now.settings.model_copy(update={group: changed})
-    with SettingsContext(profile=now.profile, settings=settings):
-        yield

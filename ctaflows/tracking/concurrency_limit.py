@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
-from ctaflows.tracking.cancellation import impatient_client, stopped_by_cancellation
+from ctaflows.prefect_client import impatient_client
+from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.tracked import in_run
 
 if TYPE_CHECKING:

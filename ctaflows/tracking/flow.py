@@ -19,10 +19,14 @@ task runner, see `ctaflows.tracking.task_runners`.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.errors import CtaflowsError, NetworkError
+from ctaflows.prefect_client import check_server, prefect_error
 from ctaflows.tracking import task_runners
 from ctaflows.tracking.tracked import Tracked, is_tracked, tracking
 
@@ -39,6 +43,11 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
+log = logging.getLogger("ctaflows.tracking.flow")
+
+_NOT_BEGUN = "The run can't be tracked"
+_UNTOLD = "Prefect could not be told how the run ended"
+_UNTRACKED = "Start the server, mend PREFECT_API_URL, or run with --no-track."
 _SECTION = re.compile(r"^(?P<title>[A-Z][A-Za-z ]*)\n-{3,}[ \t]*$", re.MULTILINE)
 
 
@@ -63,6 +72,62 @@ def parameter_descriptions(fn: Callable[..., Any]) -> dict[str, str]:
             for name in names:
                 descriptions.setdefault(name, []).append("" if line[:1].strip() else line.strip())
     return {name: " ".join(filter(None, lines)) for name, lines in descriptions.items()}
+
+
+class NotRecorded(NetworkError):
+    """The run's work is done, and Prefect's server could not be told of it.
+
+    Attributes
+    ----------
+    result : object
+        What the flow's function returned.
+    """
+
+    retryable = False
+    result: Any = None
+
+
+class _Outcome:
+    """What came of a flow's function, whatever Prefect makes of it at the run's end."""
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._result: Any = None
+        self._failure: BaseException | None = None
+
+    def of(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function of which it is noted here how it ended."""
+
+        @functools.wraps(fn)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._is_done, self._failure = False, None
+            try:
+                self._result = fn(*args, **kwargs)
+            except BaseException as why:
+                self._failure = why
+                raise
+            self._is_done = True
+            return self._result
+
+        return run
+
+    def error(self, why: Exception) -> Exception:
+        """Return what to raise for an error that ended the run: it may be of Prefect's client."""
+        if isinstance(why, CtaflowsError):
+            return why
+        has_ended = self._is_done or self._failure is not None
+        theirs = prefect_error(why, _UNTOLD if has_ended else _NOT_BEGUN, hint=_UNTRACKED)
+        if theirs is None:
+            return why
+        if self._is_done:
+            hint = "Its work is done all the same; there is no need to run it again."
+            error = NotRecorded(_UNTOLD, where=theirs.where, said=theirs.said, hint=hint)
+            error.result = self._result
+            return error
+        if isinstance(self._failure, Exception) and self._failure is not why:
+            log.warning("%s", theirs)
+            return self._failure
+        return theirs
 
 
 class DualFlow(Tracked):
@@ -97,13 +162,30 @@ class DualFlow(Tracked):
         return self.real(*args, **kwargs) if is_tracked() else self.fn(*args, **kwargs)
 
     def tracked(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as a Prefect flow in this process, whatever ``CTAFLOWS_TRACK`` says."""
+        """Run as a Prefect flow in this process, whatever ``CTAFLOWS_TRACK`` says.
+
+        Raises
+        ------
+        NetworkError, Refused, UsageError, ProtocolSurprise
+            There is no Prefect server that would take the run: nothing was begun.
+        NotRecorded
+            The work is done, and the server is away since.
+        """
+        check_server(_NOT_BEGUN, _UNTRACKED)
+        outcome = _Outcome()
         with tracking("auto"):
             real = self.real
             flow = copy.copy(real)
+            flow.fn = outcome.of(self.fn)
             flow.validate_parameters = real.validate_parameters  # needs the function's globals
             flow.serialize_parameters = _serialized_by(flow)
-            return flow(*args, **kwargs)
+            try:
+                return flow(*args, **kwargs)
+            except Exception as why:
+                error = outcome.error(why)
+                if error is why:
+                    raise
+                raise error from None
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function with nothing tracked, whatever ``CTAFLOWS_TRACK`` says."""

@@ -174,7 +174,7 @@ def check_server(what: str, hint: str) -> None:
     is one that a run needs: in this process it is not asked for again.
     """
     try:
-        import prefect.settings  # noqa: F401  server_url
+        import prefect.context  # noqa: F401  reads all settings
     except ValueError as why:  # pydantic's; its text repeats the values, an API key among them
         errors = getattr(why, "errors", lambda **_: [])(include_input=False, include_url=False)
         raise UsageError(

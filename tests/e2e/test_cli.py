@@ -36,6 +36,27 @@ def night(box: Sandbox, here: Path) -> Path:
      ["inspect", "--help"], ["run", "--help"], ["run", "fetch-dl1", "--help"], ["flows", "--help"],
      ["token", "--help"], ["sandbox", "--help"], ["demo", "--help"]],
 )  # fmt: skip
+def test_help_teaches(words: list[str]) -> None:
+    assert "Usage: ctaflows" in ok(*words)
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("http://127.0.0.1:9/api", 9, "no Prefect server answers: http://127.0.0.1:9/api"),
+        ("http://[::1/api", 2, "Prefect's settings can't be used"),
+    ],
+)
+def test_a_run_without_its_prefect_server_has_words(
+    tmp_path: Path, url: str, code: int, said: str
+) -> None:
+    words = ("run", "fetch-dl1", "--date", "20241114")
+    told = shell.fails(code, *words, PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path))
+    assert said in told
+    assert "PREFECT_API_URL" in told
+    assert "should not happen" not in told
+
+
 @pytest.mark.parametrize("redirected", [">/dev/full", ">/dev/full 2>&1"])
 def test_an_output_that_can_not_be_written_has_words_and_is_no_fault(redirected: str) -> None:
     command = f"{sys.executable} -m ctaflows flows {redirected}"
@@ -45,10 +66,6 @@ def test_an_output_that_can_not_be_written_has_words_and_is_no_fault(redirected:
         assert "The output can't be written (said: No space left on device)" in done.stderr
         assert "What was done is done." in done.stderr
         assert "should not happen" not in done.stderr
-
-
-def test_help_teaches(words: list[str]) -> None:
-    assert "Usage: ctaflows" in ok(*words)
 
 
 def test_a_process_ends_as_its_command_does(night: Path) -> None:

@@ -34,7 +34,7 @@ def answering(status, body=b""):
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = answer  # noqa: N815
 
         def log_message(self, *_):
             pass
@@ -100,12 +100,12 @@ def test_a_silent_server_is_not_waited_for(monkeypatch):
             check()
 
 
-@pytest.mark.parametrize("url", ["ftp://host/api", "host:4200/api", "http://[::1/api"])
+@pytest.mark.parametrize("url", ["ftp://host/api", "host:4200/api"])
 def test_an_address_that_is_none_is_a_mistake(url):
     with prefect_at(url), pytest.raises(CtaflowsError) as caught:
         check()
-    assert caught.value.exit_code in (2, 9)
-    assert "--no-track" in caught.value.hint or "PREFECT_API_URL" in caught.value.hint
+    assert type(caught.value) is UsageError
+    assert "PREFECT_API_URL" in caught.value.hint
 
 
 def test_errors_of_prefect_s_own_kinds():
@@ -126,7 +126,7 @@ def test_a_fault_of_ours_stays_one():
         assert prefect_error(ours, "It can't be done") is None
         with pytest.raises(type(ours)), prefect_errors("It can't be done"):
             raise ours
-    with pytest.raises(NotFound, match="^gone$"), prefect_errors("It can't be done"):
+    with pytest.raises(NotFound, match="gone"), prefect_errors("It can't be done"):
         raise NotFound("gone")
 
 

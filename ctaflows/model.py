@@ -6,6 +6,7 @@ the base of the classes that are converted by the types of their fields.
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,21 @@ def utc_text(moment: datetime | None) -> str | None:
 def utc_time(text: str | None) -> datetime | None:
     """Return the aware UTC time of a text from `utc_text`; None for None."""
     return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """Return a line of JSON in UTF-8 (RFC 8259 §8.1), also for names of files that are none.
+
+    What a name holds beside UTF-8 Python has as lone surrogates: those become escapes, which its
+    own reader turns into the same text.
+    """
+    try:
+        return (_encode(values) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(values) + "\n").encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, order=True)

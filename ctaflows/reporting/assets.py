@@ -7,6 +7,7 @@ figures of its files as metadata. A flow that works on the copy names it in ``as
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ctaflows.dl1.report.totals import RunTotals
     from ctaflows.settings import Settings
 
+#: As names need not be UTF-8.
+_quoted = functools.partial(quote, errors="surrogateescape")
 #: Largest number of task runs that record assets; the runs of a night are shared among them.
 _MOST_TASK_RUNS = 4
 
@@ -78,8 +81,8 @@ def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
         version, directory = locations.get(run.run, (report.version, report.path))
         found.append(
             FetchedRun(
-                key=f"file://{quote(str(dest))}/Run{run.run:05d}",
-                origin=f"dcache://{door}{quote(directory)}/Run{run.run:05d}",
+                key=f"file://{_quoted(str(dest))}/Run{run.run:05d}",
+                origin=f"dcache://{door}{_quoted(directory)}/Run{run.run:05d}",
                 name=f"Run{run.run:05d} of {report.date}",
                 description=f"DL1 files of run {run.run}, night {report.date} {version or ''}",
                 metadata=_figures(report, run, version),

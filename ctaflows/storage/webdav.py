@@ -20,7 +20,7 @@ from ctaflows.errors import (
 from ctaflows.storage import paths
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.listing import Lister
-from ctaflows.transport import MAX_HOPS, REDIRECTS, Transport
+from ctaflows.transport import MAX_HOPS, REDIRECTS, Transport, policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,8 +163,7 @@ class WebDAVStorage:
         head = self.transport.exchange(
             "HEAD", self._url(self.normalise(path)), headers={"Want-Digest": WANT_DIGEST}
         )
-        length = head.headers.get("content-length", "")
-        return int(length) if length.isdecimal() else None, digests(head.headers)
+        return policy.size_bytes(head.headers.get("content-length", "")), digests(head.headers)
 
     def receive(
         self,

@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import is_special, local_error, local_errors, open_ours, read_ours
-from ctaflows.model import Transfer
+from ctaflows.model import Transfer, json_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 NAME = "manifest.jsonl"
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 # the start of a line; one whose path is escaped in JSON does not match, and is parsed as a whole
 _PATH = re.compile(rb'\{"path": "([^"\\]*)"')
 
@@ -94,9 +93,9 @@ class Manifest:
         """Append the record of a file."""
         values = transfer.to_dict()
         values["local"] = self._relative(transfer.local)
-        line = _encode(values) + "\n"
+        line = json_line(values)
         with self._lock:
-            self._append(line.encode("utf-8", "surrogateescape"))
+            self._append(line)
         self.proofs[transfer.path] = transfer
 
     def _relative(self, local: str) -> str:

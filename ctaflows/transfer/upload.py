@@ -312,7 +312,7 @@ def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
 
     XRootD 5.5 does not decode the Destination of a MOVE: ``a b`` comes to be called ``a%20b``.
     """
-    if quote(target) == target:
+    if quote(target, errors="surrogateescape") == target:
         return
     there = door.exists(target)
     if there is None or there.size_bytes != source.size_bytes:

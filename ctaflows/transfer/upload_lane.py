@@ -202,7 +202,7 @@ class UploadLane:
             return  # it will say so again
         self._n_read += 1
         self._quickest_s = min(self._quickest_s, time.monotonic() - started)
-        is_odd = target in self._targets or quote(target) != target
+        is_odd = target in self._targets or quote(target, errors="surrogateescape") != target
         if not isinstance(body, bytes) or len(body) != source.size_bytes or is_odd:
             progress.current().advance(-source.sent_bytes)
             return

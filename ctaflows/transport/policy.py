@@ -172,6 +172,11 @@ def _as_written(here: str, location: str) -> str:
     return f"{scheme}{mark}{server}{asked}{path[len(raw) :]}"
 
 
+def size_bytes(text: str) -> int | None:
+    """Read a number of bytes; None for what is none, or too large for any file."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
     """Return the value of a Retry-After header (RFC 9110 §10.2.3) in seconds from now.
 

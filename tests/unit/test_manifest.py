@@ -173,6 +173,15 @@ def test_any_name_is_read_back(name):
         manifest = Manifest(Path(folder) / NAME)
         manifest.append(done(f"/{name}", note=name))
         assert Manifest(manifest.file).proofs == {f"/{name}": done(f"/{name}", note=name)}
+        # RFC 8259 §8.1: other programs refuse what is no UTF-8
+        assert json.loads(manifest.file.read_bytes().decode("utf-8"))["path"] == f"/{name}"
+
+
+def test_a_line_of_an_older_release_that_is_no_utf8_is_read(file):
+    old = json.dumps(done("/caf\udce9").to_dict(), ensure_ascii=False) + "\n"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(old.encode("utf-8", "surrogateescape"))
+    assert list(Manifest(file).proofs) == ["/caf\udce9"]
 
 
 def test_a_destination_under_a_file_is_a_usage_error(tmp_path):

@@ -27,6 +27,7 @@ from ctaflows.transport.policy import (
     origin,
     proxy_for,
     retry_after_s,
+    size_bytes,
 )
 
 DOOR = "https://door:2880/cta/a.h5"
@@ -355,3 +356,20 @@ def test_a_proxy_without_a_scheme_speaks_http_and_shows_no_password():
     assert found is not None
     assert found.url == "http://user:pass@p:1"
     assert "pass" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("12", 12),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("٣", None),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 5000, None),
+    ],
+)
+def test_a_number_of_bytes_is_one_that_a_file_can_have(text, number):
+    assert size_bytes(text) == number

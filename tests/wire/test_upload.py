@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from ctaflows.errors import (
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
+from ctaflows.transfer import upload as upload_module
 from ctaflows.transfer.upload import upload
 from ctaflows.transfer.uploads import files_of, upload_many
 
@@ -56,6 +58,15 @@ def test_a_file_goes_up_proven(box: Sandbox, door: WebDAVStorage, source: Path) 
 def test_a_slash_completes_the_name(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     assert upload(door, source, "new/").path == "/new/result.h5"
     assert left(box) == ["new/result.h5"]
+
+
+def test_a_name_that_is_no_utf8_is_looked_for_after_the_upload() -> None:
+    """The sandbox refuses such names; XRootD and nginx take them, some servers change them."""
+    name, asked = os.fsdecode(b"/new/caf\xe9.h5"), []
+    door = SimpleNamespace(exists=asked.append)
+    with pytest.raises(ProtocolSurprise, match="another name"):
+        upload_module._check_name(door, None, name)  # type: ignore[arg-type]
+    assert asked == [name]
 
 
 def test_an_empty_file(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:

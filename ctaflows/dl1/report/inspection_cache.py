@@ -20,7 +20,7 @@ from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.quality.checks import Check, Inspection, notable, with_datacheck
 from ctaflows.errors import CtaflowsError
-from ctaflows.model import utc_text
+from ctaflows.model import json_line, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,13 +91,13 @@ class InspectionCache:
                 "checks": [one.to_dict() for one in notable(inspection.checks)],
             }
             self._records[name] = record
-            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+            lines.append(json_line(record))
         if not lines:
             return
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             with os.fdopen(open_ours(self.file, flags, may_be_linked=True), "ab") as file:
-                file.write("".join(lines).encode("utf-8", "surrogateescape"))
+                file.write(b"".join(lines))
         except (OSError, CtaflowsError) as why:
             log.warning("The results of inspecting files can't be saved: %s", why)
 

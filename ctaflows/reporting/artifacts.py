@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.dl1.report.markdown import census_digest, digest
+from ctaflows.errors import error_text
 from ctaflows.text import human_bytes
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
@@ -234,7 +235,9 @@ def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
             try:
                 one()
             except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
-                get_logger("artifacts").warning("Not everything was reported to Prefect: %s", why)
+                get_logger("artifacts").warning(
+                    "Not everything was reported to Prefect: %s", error_text(why)
+                )
 
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(publish,), name="ctaflows-publish", daemon=True
@@ -266,7 +269,7 @@ def _publish(make: Callable[[], Any]) -> bool:
     try:
         make()
     except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
-        get_logger("artifacts").warning("Prefect did not accept an artifact: %s", why)
+        get_logger("artifacts").warning("Prefect did not accept an artifact: %s", error_text(why))
         return False
     return True
 
@@ -430,7 +433,7 @@ class ProgressArtifact(Progress):
             self._tell(percent, text)
         except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
             if not self._has_warned:
-                log.warning("The progress of this run can't be shown: %s", why)
+                log.warning("The progress of this run can't be shown: %s", error_text(why))
             self._has_warned = True
             return False
         return True

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night import home
 from ctaflows.dl1.report.totals import totals_by_run
+from ctaflows.errors import error_text
 from ctaflows.model import utc_text
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
@@ -140,7 +141,7 @@ def publish_runs(report: NightReport, settings: Settings) -> int:
         try:
             _record(runs[start : start + per_task])
         except Exception as why:  # noqa: BLE001  an error of Prefect does not fail the transfer
-            get_logger("assets").warning("Prefect did not accept an asset: %s", why)
+            get_logger("assets").warning("Prefect did not accept an asset: %s", error_text(why))
     return len(runs)
 
 

@@ -287,6 +287,8 @@ def _emit(event: str, resource: dict[str, str], **payload: Any) -> bool:
     try:
         emit_event(event=event, resource=resource, payload=payload)
     except Exception as why:  # noqa: BLE001  EventTooLarge, a server that is away
-        get_logger("events").warning("The event %s was not sent to Prefect: %s", event, why)
+        get_logger("events").warning(
+            "The event %s was not sent to Prefect: %s", event, error_text(why)
+        )
         return False
     return True

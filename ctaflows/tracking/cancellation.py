@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import cancel
+from ctaflows.errors import error_text
 from ctaflows.prefect_client import impatient_client
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _poll_state(run_id: Any, stop: threading.Event, over: threading.Event) -> No
             with impatient_client() as client:
                 state = client.read_flow_run(run_id).state
         except Exception as why:  # noqa: BLE001  the state is unknown: asked again
-            log.debug("The state of the run is unknown: %s", why)
+            log.debug("The state of the run is unknown: %s", error_text(why))
             continue
         if state is not None and (state.is_cancelling() or state.is_final()):
             cancel.stop_within(stop)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
+from ctaflows.errors import error_text
 from ctaflows.prefect_client import impatient_client
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.tracked import in_run
@@ -120,7 +121,7 @@ class _Lease:
             cancel.current().wait(0.2 * 2**n_tries)
         _logger().warning(
             "The slot of %s could not be released, and will be free within %.0f s: %s",
-            self._name, LEASE_S, why,
+            self._name, LEASE_S, error_text(why),
         )  # fmt: skip
 
     def _release(self) -> Exception | None:
@@ -141,7 +142,7 @@ class _Lease:
                 if not is_lost and not self._over.is_set():
                     _logger().warning(
                         "The slot of %s could not be renewed; the transfer goes on: %s",
-                        self._name, why,
+                        self._name, error_text(why),
                     )  # fmt: skip
                 is_lost = True
             else:
@@ -163,7 +164,7 @@ def _wait_for_slot(name: str) -> Any:
                     _logger().warning(
                         "No slot of %s can be acquired; the transfer goes on without one: %s",
                         name,
-                        why,
+                        error_text(why),
                     )
                     wait_s = None
             if wait_s is None:

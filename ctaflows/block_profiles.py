@@ -166,6 +166,6 @@ def _load(slug: str, before: BlockProfile | None) -> BlockProfile:
             raise
         if before is None:
             raise error from None
-        log.warning("%s; its last values hold", error)
+        log.warning("Block %s can't be read, its last values hold: %s", slug, error.said)
         return before
     return found

@@ -153,7 +153,9 @@ def _status(why: BaseException) -> int | None:
 
 
 def _is_of_client(why: BaseException) -> bool:
-    """Is it one of httpx, or of Prefect's for an HTTP status?"""
+    """Is it one of httpx, of Prefect's for an HTTP status, or of a socket?"""
+    if isinstance(why, ConnectionError | TimeoutError):
+        return not isinstance(why, BrokenPipeError)  # that of our own output
     return any(kind.__module__.partition(".")[0] == "httpx" for kind in type(why).__mro__)
 
 

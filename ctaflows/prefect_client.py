@@ -178,10 +178,10 @@ def check_server(what: str, hint: str) -> None:
     try:
         import prefect.context  # noqa: F401  reads all settings
     except ValueError as why:  # pydantic's; its text repeats the values, an API key among them
-        errors = getattr(why, "errors", lambda **_: [])(include_input=False, include_url=False)
+        told: Any = getattr(why, "errors", list)
         raise UsageError(
             f"{what}: Prefect's settings can't be used",
-            said="; ".join(str(error["msg"]) for error in errors),
+            said="; ".join(str(error["msg"]) for error in told()),
             hint="Mend the variables PREFECT_…, such as PREFECT_API_URL, or Prefect's profile.",
         ) from None
     if server_url() is None:

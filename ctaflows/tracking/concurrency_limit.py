@@ -116,12 +116,13 @@ class _Lease:
             why = self._release()
             if why is None:
                 return
+            said = error_text(why)
             if n_tries == _RELEASE_TRIES or not _is_passing(why):
                 break
             cancel.current().wait(0.2 * 2**n_tries)
         _logger().warning(
             "The slot of %s could not be released, and will be free within %.0f s: %s",
-            self._name, LEASE_S, error_text(why),
+            self._name, LEASE_S, said,
         )  # fmt: skip
 
     def _release(self) -> Exception | None:

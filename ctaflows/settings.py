@@ -131,6 +131,8 @@ _NOT_SET = ("profile", "credentials", "origins")
 _FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in _NOT_SET}
 _INTS = {"transfers": 1, "listings": 1, "attempts": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
+#: 30 years in seconds; CPython counts waits in 64 bits of nanoseconds, 292 years.
+_MOST = 1e9
 _BOOLS = ("fast_bytes", "allow_http_pools")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "issuer_url")
@@ -341,8 +343,9 @@ def _number(value: Any, kind: type[Any], least: float) -> Any:
             number = None  # fractions are not cut off
     except (TypeError, ValueError, OverflowError):
         number = None
-    if number is None or not number >= least or number == float("inf"):
-        raise ValueError(f"{'a whole' if kind is int else 'a'} number of at least {least}")
+    if number is None or not least <= number <= _MOST:
+        kind_of = "a whole" if kind is int else "a"
+        raise ValueError(f"{kind_of} number of at least {least} and at most {_MOST:g}")
     return number
 
 

@@ -41,7 +41,7 @@ class Manifest:
     Raises
     ------
     CtaflowsError
-        The file exists but can't be read, see `part_file.local_error`.
+        The file exists but can't be read, see `atomic_files.local_error`.
     """
 
     def __init__(self, file: Path, *, of: Iterable[str] | None = None) -> None:

@@ -243,6 +243,8 @@ BAD = [
     ("backoff_s", "-0.1"),
     ("backoff_s", "nan"),
     ("backoff_s", "inf"),
+    ("connect_timeout_s", "1e300"),
+    ("attempts", "1000000000001"),
     ("backoff_s", "1e999"),
     ("busy_s", "soon"),
     ("connect_timeout_s", "-1"),

@@ -154,7 +154,7 @@ def _read(file: Path, of: Iterable[str] | None = None) -> tuple[dict[str, Transf
     except FileNotFoundError:
         return found, False
     except OSError as why:
-        raise local_error(why, file, "The manifest can't be read", hint=None) from why
+        raise local_error(why, file) from why  # nor could it be written
     folder = _prefix(file)
     wanted = None if of is None else {path.encode("utf-8", "surrogateescape") for path in of}
     for line in content.split(b"\n"):

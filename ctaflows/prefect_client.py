@@ -69,7 +69,7 @@ def prefect_error(
             hint = "Mend PREFECT_API_URL: http://host:4200/api"
             return UsageError(f"{what}: this is no address", where=where, said=said, hint=hint)
         if status in _CAN_NOT_ANSWER or (status is None and _is_of_client(cause)):
-            if status is None and str(cause):
+            if type(cause).__name__ == "ConnectError":  # its text is the system's
                 said += f": {cause}"
             return NetworkError(
                 f"{what}: no Prefect server answers",

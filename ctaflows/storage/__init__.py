@@ -1,1 +1,1 @@
-"""Storage services: a dCache door over WebDAV, and what belongs to it."""
+"""Storage services: WebDAV doors such as dCache's, and the platform's download service."""

@@ -1,8 +1,8 @@
-"""Which answers to a GET hold a file that was listed, or the part of it that was asked for.
+"""Checks that an answer to GET holds the file as it was listed, or the requested range of it.
 
-Any 2xx may come where a file is expected: 202 with a note while a server brings it to disk (davix
-0.8 knows and waits for it; dCache 11.2.5 holds the request in its place), 200 with a page of a
-proxy or a login. Their bytes are no file's.
+Other answers with a 2xx status occur: 202 while a server stages the file from tape to disk (davix
+0.8 waits for it; dCache 11.2.5 delays its answer instead), or 200 with the page of a proxy or a
+login. Their bodies must not be written into a file.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 #: ETag and Last-Modified of answers, by origin.
 Versions = dict[str, list[str | None]]
-#: No file has a number of bytes of more digits; `int` takes none of over 4,300.
+#: 19 digits are enough for any file's size; `int` refuses over 4,300.
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 
 
 def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -> None:
-    """Raise unless an answer holds the file whole, or exactly the range that was asked for.
+    """Raise unless an answer holds the whole file, or exactly the requested range.
 
-    Where the answer does not tell its length (200, chunked), the caller has to compare it.
+    An answer without Content-Length (200, chunked) passes: the caller has to compare the length.
 
     Parameters
     ----------
     head : Head
-        Status and headers, before the first byte is taken.
+        Status and headers of the answer.
     entry : Entry
-        The file as it was listed; its size is known.
+        The file as it was listed, with a size.
     start : int
-        First byte that was asked for.
+        Offset of the first requested byte.
     end : int, optional
-        First byte no longer asked for; None means the file's end.
+        Offset after the last requested byte; None means the end of the file.
 
     Raises
     ------
     NotTheFile
-        It holds something else: nothing of it may be taken.
+        The answer holds something else: its body must not be used.
     Staging
-        It says that the file is not on disk yet (202).
+        The file is not on disk yet (202).
     SourceChanged
-        It holds a range of a file of another size.
+        The answer is a range of a file of another size.
     """
     if head.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NotTheFile("The answer is compressed, which was not asked for", where=head.url)
@@ -66,12 +66,15 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
         )
     else:
         raise NotTheFile(
-            "The answer holds no file", where=head.url, said=str(head.status), status=head.status
+            "The answer is neither 200 nor 206",
+            where=head.url,
+            said=str(head.status),
+            status=head.status,
         )
 
 
 def is_sized(head: Head) -> bool:
-    """Tell whether an answer says how long it is; a Transfer-Encoding wins (RFC 9112 §6.3)."""
+    """Return whether an answer states its length; Transfer-Encoding wins (RFC 9112 §6.3)."""
     return "content-length" in head.headers and "transfer-encoding" not in head.headers
 
 
@@ -79,11 +82,11 @@ def _check_length(head: Head, n_bytes: int | None) -> None:
     length = head.headers.get("content-length", "")
     if is_sized(head) and length.strip() != str(n_bytes):
         raise NotTheFile(
-            "What came in place of the file is not as long as it",
+            "The answer does not have the length of the file or range",
             where=head.url,
-            said=f"{length} bytes, {head.headers.get('content-type', 'of no type')}; "
-            f"{n_bytes} bytes were asked for",
-            hint="It may be a page of a proxy or a login: is this the right address?",
+            said=f"{length} bytes, {head.headers.get('content-type', 'no Content-Type')}; "
+            f"{n_bytes} bytes were requested",
+            hint="It may be the page of a proxy or a login: check the URL.",
         )
 
 
@@ -98,9 +101,9 @@ def _check_range(head: Head, entry: Entry, start: int, end: int | None) -> None:
         )
     if not match or (int(match[1]), int(match[2]) + 1) != (start, end):
         raise NotTheFile(
-            "The answer is for another part of the file",
+            "The answer holds another range of the file",
             where=head.url,
-            said=f"asked for bytes {start} to {(end or 0) - 1}, got “{said[:80]}”",
+            said=f"requested bytes {start} to {(end or 0) - 1}, got “{said[:80]}”",
         )
 
 

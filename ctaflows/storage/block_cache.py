@@ -1,8 +1,8 @@
-"""Which bytes of a remote file to ask for, and which to keep. Pure: no network in here.
+"""The block cache of a remote file, and the choice of the ranges to request. Pure: no I/O.
 
-HDF5 reads small pieces of metadata that lie close together, and chunks of data all over the file.
-So a read asks for whole blocks; a reader that goes on where it stopped gets more at a time; and who
-knows what comes next says so, and what lies close together comes in one request.
+HDF5 reads small pieces of metadata that are close together, and chunks of data all over the file.
+So requests are for whole blocks, sequential reads get read-ahead, and ranges that the reader
+announces are requested together where they are close to each other.
 """
 
 from __future__ import annotations
@@ -14,34 +14,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: The walk through all groups of a DL1 file of 736 MB touches four of them.
+#: Size of a block: visiting all groups of a DL1 file of 736 MB reads four of them.
 BLOCK_BYTES = 1 << 16
-#: A request is not larger, so that one that breaks costs little.
+#: Greatest size of a request without read-ahead, so that little is lost when one breaks off.
 MAX_REQUEST_BYTES = 8 << 20
-#: So much is read ahead at most of one who reads on and on.
+#: Greatest read-ahead of sequential reads.
 _MAX_AHEAD_BYTES = 4 << 20
-#: Rather than ask twice, so much between two pieces is read in vain: at 50 MB/s it costs less than
-#: a round trip of 5 ms.
+#: Greatest gap between two ranges that is read too, to save a request: at 50 MB/s it takes about as
+#: long as a round trip of 5 ms.
 _MAX_GAP_BYTES = 1 << 18
 
-#: Where several connections share the work, a request is not larger.
+#: Greatest size of a request where several connections are used.
 _SHARE_BYTES = 1 << 20
 
+#: A range of bytes: the offset of the first, and that after the last.
 Span = tuple[int, int]
 
 
 class BlockCache:
-    """Blocks by their number; those not used for longest go first.
+    """A least-recently-used cache of blocks by their number; for one thread at a time.
 
     Parameters
     ----------
     cap_bytes : int
-        Never more than these, but one block at least.
+        Greatest size, in bytes; the last block is kept whatever its size.
 
     Attributes
     ----------
     held_bytes : int
-        How many there are.
+        Present size, in bytes.
     """
 
     def __init__(self, cap_bytes: int) -> None:
@@ -56,14 +57,14 @@ class BlockCache:
         return len(self._blocks)
 
     def get(self, number: int) -> bytes | None:
-        """Give a block, which so becomes the last to go."""
+        """Return a block, now the most recently used one; None where it is not cached."""
         block = self._blocks.get(number)
         if block is not None:
             self._blocks.move_to_end(number)
         return block
 
     def put(self, number: int, block: bytes) -> None:
-        """Keep a block."""
+        """Add or replace a block, and drop the least recently used ones above the limit."""
         self.drop(number)
         self._blocks[number] = block
         self.held_bytes += len(block)
@@ -71,21 +72,21 @@ class BlockCache:
             self.held_bytes -= len(self._blocks.popitem(last=False)[1])
 
     def drop(self, number: int) -> None:
-        """Forget a block, if it is there."""
+        """Remove a block, if it is cached."""
         self.held_bytes -= len(self._blocks.pop(number, b""))
 
 
 class ReadPlanner:
-    """Decides on requests.
+    """Chooses the ranges to request from a file, given the reads and the cached blocks.
 
     Parameters
     ----------
     size_bytes : int
-        Of the file.
+        Size of the file.
     cap_bytes : int
-        Of the cache: what is read before it is asked for fits into half of it.
+        Size of the cache, in bytes; at most half of it is used for bytes not yet asked for.
     block_bytes : int
-        A request begins and ends between blocks, or at the end of the file.
+        Size of a block. A request starts and ends at a multiple of it, or at the end of the file.
     """
 
     def __init__(self, size_bytes: int, cap_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
@@ -98,25 +99,26 @@ class ReadPlanner:
         self._ends: list[int] = []
 
     def expect(self, spans: Iterable[Span]) -> None:
-        """Say what will be read soon; an earlier word is forgotten."""
+        """Announce the ranges that will be read soon, in place of those announced before."""
         joined = joined_spans(spans)
         self._starts = [start for start, _ in joined]
         self._ends = [end for _, end in joined]
 
     def expected(self, start: int, holds: Callable[[int], bool]) -> list[Span]:
-        """Say what to ask for over several connections, when what is missing was expected.
+        """Return the ranges to request over several connections, if a missing byte was announced.
 
         Parameters
         ----------
         start : int
-            The byte that is missing.
+            Offset of the missing byte.
         holds : Callable
             As for `request`.
 
         Returns
         -------
         list of (int, int)
-            As much as there is room for of what is expected from there on; none if this was not.
+            The missing blocks of the announced ranges from `start` on, up to half the size of the
+            cache, in pieces of at most 1 MiB; empty if the byte was not announced.
         """
         size, left = self.block_bytes, self._room_bytes
         blocks: dict[int, None] = {}
@@ -138,19 +140,19 @@ class ReadPlanner:
         ]
 
     def request(self, start: int, end: int, holds: Callable[[int], bool]) -> Span:
-        """Say what to ask for, when bytes are wanted of which the first is not there.
+        """Return the range to request for a read whose first byte is not cached.
 
         Parameters
         ----------
         start, end : int
-            The first byte that is missing, and the end of what is wanted.
+            Offsets of the first byte of the read, and after its last.
         holds : Callable
-            Is the block of a number there?
+            Takes the number of a block, and returns whether it is cached.
 
         Returns
         -------
         (int, int)
-            Begin and end, around ``start``. More may be missing behind it.
+            A range that includes `start`; the read may need further ones after it.
         """
         size = self.block_bytes
         first = start // size
@@ -165,7 +167,7 @@ class ReadPlanner:
         return first * size, min(stop * size, self.size_bytes)
 
     def _last_missing(self, first: int, stop: int, holds: Callable[[int], bool]) -> int:
-        """Give the last block to ask for: few that are there are asked for again, many are not."""
+        """Return the last missing block before a run of cached ones that is longer than a gap."""
         last = first
         for number in range(first + 1, stop):
             if not holds(number):
@@ -175,7 +177,7 @@ class ReadPlanner:
         return last
 
     def _read_ahead(self, first: int) -> int:
-        """Give twice as much to one who goes on, as long as he does."""
+        """Return the read-ahead in bytes: doubled at each sequential read, else 0."""
         if first * self.block_bytes != self._next:
             self._ahead_bytes = 0
         else:
@@ -184,7 +186,7 @@ class ReadPlanner:
         return self._ahead_bytes
 
     def _expected(self, first: int, stop: int, start: int) -> int | None:
-        """Give the block behind all that is expected and lies close; None where nothing is."""
+        """Return the block after announced ranges close to `start`; None where it is in none."""
         size = self.block_bytes
         i = bisect_right(self._starts, start) - 1
         if i < 0 or self._ends[i] <= start:
@@ -199,9 +201,9 @@ class ReadPlanner:
 
 
 def joined_spans(spans: Iterable[Span], gap_bytes: int = 0) -> list[Span]:
-    """Sort spans, and make one of those that overlap or have no more than a gap between them.
+    """Return sorted ranges, with those merged that overlap or are at most a gap apart.
 
-    Empty spans are left out.
+    Empty ranges are left out.
     """
     joined: list[Span] = []
     for start, end in sorted(span for span in spans if span[0] < span[1]):

@@ -1,8 +1,8 @@
-"""Checksums of whole files: computed in a stream, read from what servers write.
+"""Checksums of whole files: computed from a stream, and parsed from headers and properties.
 
-Sources: RFC 3230 `Digest`, RFC 9530 `Repr-Digest`, and dCache's Checksums property
-(dCache 12.1, org.dcache.http/util/Checksums.java): adler32 as hexadecimal digits, perhaps without
-leading zeros; md5 and sha as base64.
+Sources: RFC 3230 `Digest`, RFC 9530 `Repr-Digest`, and dCache's Checksums property (dCache 12.1,
+Checksums.java): adler32 as hexadecimal digits, possibly without leading zeros; md5 and sha as
+base64.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ctaflows.model import Checksum
 
-try:  # five times as fast as zlib's, and as curl's own CPU for a byte it counts
+try:  # five times as fast as zlib's, which takes a good part of a download's CPU time
     from zlib_ng.zlib_ng import adler32
-except ImportError:  # no wheel for this machine: the same sum, slower
+except ImportError:  # there is no wheel for this platform
     from zlib import adler32
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ __all__ = [
     "parse_digests",
 ]
 
-#: What we ask a door for. Not Want-Repr-Digest: on dCache it wins over Want-Digest and can't carry
-#: adler32, so that a file with adler32 alone would get no digest at all (dCache commit b20368c27b).
+#: Value of the Want-Digest header of requests. Want-Repr-Digest is not sent: dCache prefers it to
+#: Want-Digest, and it can't carry adler32, so that a file with adler32 alone would get no digest at
+#: all (dCache commit b20368c27b; 11.2.5 ignores it).
 WANT_DIGEST = "adler32;q=1,md5;q=0.5"
 
-#: Best first: the strength of the proof, then the cost.
+#: Algorithms, the strongest first.
 PREFERENCE = ("sha512", "sha256", "md5", "adler32")
 _BYTES = {"adler32": 4, "md5": 16, "sha256": 32, "sha512": 64}
 _NAMES = {"adler32": "adler32", "md5": "md5", "sha-256": "sha256", "sha-512": "sha512"}
@@ -62,7 +63,7 @@ class _Adler32:
 
 
 class Hasher:
-    """Computes one checksum while the bytes pass by.
+    """Computes one checksum of bytes as they arrive.
 
     Parameters
     ----------
@@ -77,24 +78,24 @@ class Hasher:
         )
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take in the next bytes."""
+        """Add the next bytes."""
         self._inner.update(data)
 
     def checksum(self) -> Checksum:
-        """Give the checksum of all bytes so far."""
+        """Return the checksum of all bytes so far."""
         return Checksum(self.algorithm, self._inner.hexdigest())
 
 
 def joined_adler32(parts: Iterable[tuple[int, int]]) -> int:
-    """Give the adler32 of a file from those of its parts.
+    """Return the adler32 of a file, given those of its parts.
 
-    With A and B the two sums of RFC 1950 §8.2, modulo 65521: appending n bytes of sums a and b to
-    a text of sums A and B gives A + a - 1 and B + b + n (A - 1).
+    With the two sums of RFC 1950 §8.2, modulo 65521: appending n bytes whose sums are a and b to
+    data whose sums are A and B gives A + a - 1 and B + b + n (A - 1).
 
     Parameters
     ----------
     parts : iterable of (int, int)
-        The adler32 of a part and its length in bytes, in order.
+        The adler32 of each part and its length in bytes, in the order of the file.
     """
     low, high = 1, 0
     for value, n_bytes in parts:
@@ -104,7 +105,7 @@ def joined_adler32(parts: Iterable[tuple[int, int]]) -> int:
 
 
 def of_file(path: Path, algorithm: str) -> Checksum:
-    """Compute the checksum of a file here.
+    """Return the checksum of a local file.
 
     Parameters
     ----------
@@ -112,6 +113,11 @@ def of_file(path: Path, algorithm: str) -> Checksum:
         A regular file.
     algorithm : str
         As for `Hasher`.
+
+    Raises
+    ------
+    OSError
+        The file can't be read.
     """
     hasher = Hasher(algorithm)
     with path.open("rb") as stream:
@@ -121,13 +127,13 @@ def of_file(path: Path, algorithm: str) -> Checksum:
 
 
 def best(checksums: Iterable[Checksum]) -> Checksum | None:
-    """Choose the strongest checksum that we can compute, or None."""
+    """Return the strongest of some checksums that `Hasher` can compute, or None."""
     known = {c.algorithm: c for c in checksums}
     return next((known[a] for a in PREFERENCE if a in known), None)
 
 
 def parse_digests(text: str | None) -> tuple[Checksum, ...]:
-    """Read a `Digest` or `Repr-Digest` header, or dCache's Checksums property.
+    """Return the checksums in a Digest or Repr-Digest header, or in dCache's Checksums property.
 
     Parameters
     ----------
@@ -137,8 +143,7 @@ def parse_digests(text: str | None) -> tuple[Checksum, ...]:
     Returns
     -------
     tuple of Checksum
-        Those that are known and well formed; anything else is passed over, since an unreadable
-        digest proves nothing either way.
+        The well-formed ones of known algorithms; others are ignored.
     """
     if not text:
         return ()
@@ -153,7 +158,7 @@ def parse_digests(text: str | None) -> tuple[Checksum, ...]:
 
 
 def format_digest(checksum: Checksum) -> str:
-    """Write a checksum as dCache does in a `Digest` header."""
+    """Return a checksum in the form of dCache's Digest header (RFC 3230)."""
     if checksum.algorithm == "adler32":
         return f"adler32={checksum.value}"
     name = {v: k for k, v in _NAMES.items()}[checksum.algorithm]

@@ -1,8 +1,9 @@
-"""Services behind a JupyterHub: its token in a header, its login page, its way to tell errors.
+"""HTTP services of a JupyterHub: authentication by its token, detection of login pages, errors.
 
-Observed: cta-epfl/downloadservice @ 6c84bcf and cta-epfl/certificateservice (app.py). Both take the
-token as ``Authorization: Bearer`` as well as in the URL, where it has no business. Who is not known
-is sent to a login page, or told 401 in JSON where the request says that its content is JSON.
+Observed in app.py of cta-epfl/downloadservice @ 6c84bcf and of cta-epfl/certificateservice. Both
+accept the token as ``Authorization: Bearer`` and in the URL, where it is never put here. They
+answer a request without a valid token with a redirect to the login page, or with 401 and JSON if
+its Content-Type is JSON.
 """
 
 from __future__ import annotations
@@ -36,28 +37,28 @@ _CERTIFICATE = (
 
 
 class Service:
-    """A service of a JupyterHub, asked with one token.
+    """A client of one service of a JupyterHub; may be used by many threads.
 
     Parameters
     ----------
     settings : Settings
-        CA, timeouts, number of tries.
+        CA, timeouts, number of attempts.
     url : str
-        The service, such as ``https://platform.cta.cscs.ch/services/downloadservice/``.
+        URL of the service, such as ``https://platform.cta.cscs.ch/services/downloadservice/``.
     token : str
-        The hub's token.
+        A JupyterHub API token.
 
     Attributes
     ----------
     url : str
-        Without a trailing slash.
+        URL of the service, without a trailing slash.
 
     Raises
     ------
     UsageError
-        The address is none.
+        `url` is not the URL of a service.
     AuthError
-        The token is none.
+        `token` is not a token.
     """
 
     def __init__(self, settings: Settings, url: str, token: str) -> None:
@@ -65,7 +66,7 @@ class Service:
         self.url = _address(url)
         self._token = token.strip()
         if not is_token(self._token):
-            raise AuthError("What is given is no JupyterHub token", hint=LOGIN)
+            raise AuthError("That is not a JupyterHub token", hint=LOGIN)
         self.transport = Transport(settings, self.url, _Fixed(self._token))
 
     def close(self) -> None:
@@ -87,14 +88,23 @@ class Service:
         headers: Mapping[str, str] | None = None,
         content: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[Stream]:
-        """Send a request and give its answer once the headers are there.
+        """Send a request, and yield its answer once the headers have arrived.
 
-        A redirect is not followed: the services know none but that to the login page.
+        Redirects are not followed: the services send none but that to the login page.
+
+        Parameters
+        ----------
+        method, url : str
+            The request.
+        headers : Mapping, optional
+            Further headers; Content-Type is JSON by default.
+        content : bytes or iterable of bytes, optional
+            The body.
 
         Raises
         ------
         Refused
-            The service wants a login, or does not accept the token.
+            The answer is a redirect or an HTML page, so a login is needed.
         CtaflowsError
             As for `transport.Transport.stream`.
         """
@@ -109,7 +119,16 @@ class Service:
             raise
 
     def read_into(self, url: str, sink: Sink, *, stop: threading.Event | None = None) -> Head:
-        """Read an answer's body into a sink, the fastest way there is.
+        """GET a URL into a sink, over libcurl where it is available; return the head of the answer.
+
+        Parameters
+        ----------
+        url : str
+            What to read.
+        sink : Sink
+            Gets the head of the answer, then the bytes.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
 
         Raises
         ------
@@ -130,12 +149,17 @@ class Service:
         headers: Mapping[str, str] | None = None,
         content: bytes | Iterable[bytes] | None = None,
     ) -> Any:
-        """Send a request and read its answer as JSON.
+        """Return the JSON value in the answer to a request.
+
+        Parameters
+        ----------
+        method, url, headers, content
+            As for `stream`.
 
         Raises
         ------
         ProtocolSurprise
-            It is none.
+            The answer is not JSON, or is longer than 256 MiB.
         CtaflowsError
             As for `stream`.
         """
@@ -144,12 +168,12 @@ class Service:
             for chunk in got.chunks():
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
-                    raise ProtocolSurprise("The answer has no end", where=url)
+                    raise ProtocolSurprise("The answer is too long", where=url)
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
             raise ProtocolSurprise(
-                "The service's answer is no JSON",
+                "The service's answer is not JSON",
                 where=url,
                 said=bytes(body[:80]).decode("utf-8", "replace"),
                 hint="Is this the service? Check its address.",
@@ -157,7 +181,7 @@ class Service:
 
 
 class _Fixed:
-    """A `transport.TokenSource` of one token, which nobody can renew but a person."""
+    """A `transport.TokenSource` of one token, which can't be renewed."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -170,7 +194,7 @@ class _Fixed:
 
 
 class _NoPage:
-    """A sink that takes no login page for a file; redirects were followed before it is asked."""
+    """A sink that refuses a login page, to which the transport may have followed a redirect."""
 
     def __init__(self, sink: Sink, url: str) -> None:
         self._sink, self._url = sink, url
@@ -189,7 +213,7 @@ def _address(url: str) -> str:
         valid = False
     if not valid or any(c in "@?#" or c.isspace() for c in url.strip()):
         raise UsageError(
-            "That is no address of a service",
+            "That is not the URL of a service",
             where=url,
             hint="Write it as https://HUB/services/downloadservice/, in CTADS_URL or CTACS_URL.",
         )
@@ -197,7 +221,7 @@ def _address(url: str) -> str:
 
 
 def _refuse_login(got: Head | Stream) -> None:
-    """Raise if an answer sends to the login page, or is one, see above."""
+    """Raise `Refused` if an answer is a redirect, or an HTML page: both mean a login."""
     if 300 <= got.status < 400:
         location = got.headers.get("location", "nowhere").partition("?")[0]
         raise Refused(
@@ -209,7 +233,7 @@ def _refuse_login(got: Head | Stream) -> None:
         )
     if got.headers.get("content-type", "").lower().startswith("text/html"):
         raise Refused(
-            "A page came in place of the answer, perhaps one to log in",
+            "A page came in place of the answer, perhaps a login page",
             where=got.url,
             hint=LOGIN,
             status=got.status,
@@ -219,9 +243,9 @@ def _refuse_login(got: Head | Stream) -> None:
 def explain(why: CtaflowsError) -> None:
     """Put an error in the words of these services.
 
-    What they say stands in JSON, or in the status line and in text (app.py of each, as above): 500
-    where the proxy certificate by which they read the storage is missing or over, 403 for uploads
-    beside one's own directory, 400 for ``..`` in a path, 405 for MOVE and DELETE.
+    Their messages are in JSON, or in the reason phrase and in text (app.py of each, as above): 500
+    if the proxy certificate with which they read the storage is missing or expired, 403 for uploads
+    outside of the user's own directory, 400 for ``..`` in a path, 405 for MOVE and DELETE.
     """
     said = why.said or ""
     if "{" in said:
@@ -232,19 +256,19 @@ def explain(why: CtaflowsError) -> None:
         why.what, why.hint = "The service does not accept the JupyterHub token", LOGIN
     elif why.status == 403:
         why.hint = (
-            "The token, or you, lack this right; files are written below your own directory only."
+            "The token or its user lacks this permission; uploads go below your own directory only."
         )
     elif why.status in (400, 405, 409):
-        why.what = "The service does not take this"
+        why.what = "The service refuses this request"
         why.hint = _CERTIFICATE if "certificate" in said.lower() else why.hint
-    elif why.status == 404 and "Error" not in said:  # the hub's own, not the service's
+    elif why.status == 404 and "Error" not in said:  # an answer of the hub, not of the service
         why.hint = "Check the path, and the service's address in CTADS_URL or CTACS_URL."
     elif why.status == 500 and "certificate" in said.lower():
         why.hint = _CERTIFICATE
 
 
 def _message(said: str) -> str:
-    """Read ``401 {"message": "…"}`` as a text."""
+    """Return a text such as ``401 {"message": "…"}`` with the message in place of the JSON."""
     head, _, rest = said.partition("{")
     try:
         return f"{head}{json.loads('{' + rest)['message']}"

@@ -1,4 +1,4 @@
-"""Listings of one directory: streamed, taken up again where they broke off, a few at a time."""
+"""Listings of one directory by PROPFIND: streamed, resumed where they break off, a few at once."""
 
 from __future__ import annotations
 
@@ -27,30 +27,33 @@ log = logging.getLogger("ctaflows.storage")
 _HEADERS = {
     "Content-Type": "application/xml; charset=utf-8",
     "Accept": "text/plain, application/xml",  # see transport.client
-    "Brief": "t",  # dCache leaves out what it does not know (Milton 2.7.3, patched for dCache)
+    # dCache leaves out the propstats of unknown properties, status 404 (Milton 2.7.3, patched for
+    # dCache, DefaultWebDavResponseHandler.java; seen with 11.2.5)
+    "Brief": "t",
 }
 
 
 class Lister:
-    """Asks a WebDAV server what is there.
+    """Sends PROPFIND to a WebDAV server and parses the answers; may be used by many threads.
 
     Parameters
     ----------
     transport : Transport
-        The way to the server.
+        Sends the requests.
     settings : Settings
-        ``attempts`` and pauses between them; ``listings``.
+        ``attempts`` and the pauses between them; ``listings``, how many directories are listed at
+        once; ``listing_timeout_s``, the longest wait for the next bytes of a listing.
 
     Attributes
     ----------
-    slots : ListingSemaphore
-        One for each directory that may be listed at once.
+    permits : ListingSemaphore
+        Bounds the concurrent listings.
     server : str or None
-        What the server called itself, empty where it has no name; None before the first answer.
+        Server header of the last answer, empty where it has none; None before the first answer.
     """
 
     def __init__(self, transport: Transport, settings: Settings) -> None:
-        self.slots = ListingSemaphore(settings.listings)
+        self.permits = ListingSemaphore(settings.listings)
         self.server: str | None = None
         self._transport = transport
         self._settings = settings
@@ -58,45 +61,63 @@ class Lister:
     def batches(
         self, path: str, url: str, stop: threading.Event | None = None
     ) -> Iterator[list[Entry]]:
-        """Give the entries of a directory in lists, as they arrive.
+        """Yield the entries of a directory in lists, as they arrive.
 
-        A connection that breaks, or that the door closes because its reader takes a long time
-        (webdav.limits.idle-time, 300 s in dCache 12.1; dCache #5461), is taken up again, as long as
-        each brings something new; what was given is not given again.
+        If the connection breaks, or the door closes it because the reader was idle
+        (``webdav.limits.idle-time``, 300 s in dCache 12.1; dCache #5461), the directory is listed
+        again, and entries that were yielded before are left out. Only attempts in a row that bring
+        no new entry count.
 
         Parameters
         ----------
         path, url : str
-            A directory, normalised, and its URL; for a file the one entry is the file itself.
+            Normalised path of a directory, and its URL; for a file the one entry is the file.
         stop : threading.Event, optional
             Ends the listing soon after it is set.
 
         Raises
         ------
         Stopped
-            It was set.
+            `stop` was set, or the work of this context was cancelled.
+        ListingUnreadable
+            The answer is not a listing, or is incomplete.
+        NetworkError
+            The connection broke as often as the settings allow.
         """
         stop = stop or threading.Event()
         with cancel.link_child(stop):
-            yield from self._all(path, url, stop)
+            yield from self._resumed(path, url, stop)
 
-    def _all(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
-        given = _Names()
+    def _resumed(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
+        yielded = _YieldedPaths()
         retries = Retries(self._settings)
         while True:
-            n_before = len(given)
+            n_before = len(yielded)
             try:
                 for batch in self._once(path, url, stop):
-                    if fresh := given.add(batch):
+                    if fresh := yielded.add(batch):
                         yield fresh
             except NetworkError as why:
-                self._pause_or_raise(why, retries, stop, progress=len(given) > n_before)
-                given.close()
+                self._pause_or_raise(why, retries, stop, progress=len(yielded) > n_before)
+                yielded.end_attempt()
             else:
                 return
 
     def describe(self, path: str, url: str) -> Entry:
-        """Give the entry of one file or directory."""
+        """Return the entry of one file or directory, by PROPFIND of depth 0.
+
+        Parameters
+        ----------
+        path, url : str
+            Normalised path, and its URL.
+
+        Raises
+        ------
+        NotFound
+            There is nothing at that path.
+        ListingUnreadable, ProtocolSurprise
+            The answer does not describe it.
+        """
         retries = Retries(self._settings)
         while True:
             parser = MultistatusParser(path)
@@ -109,25 +130,25 @@ class Lister:
             except NetworkError as why:
                 self._pause_or_raise(why, retries, cancel.current())
         if parser.itself is None:
-            raise ProtocolSurprise("The answer describes something else", where=url)
+            raise ProtocolSurprise("The answer does not describe what was asked for", where=url)
         return parser.itself
 
     def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         parser = MultistatusParser(path)
-        slot = ListingPermit()
-        self.slots.take(slot, stop)
+        permit = ListingPermit()
+        self.permits.acquire(permit, stop)
         try:
             with self._propfind(url, "1") as stream:
                 for chunk in stream.chunks():
                     if batch := parser.feed(chunk):
-                        self.slots.lend(slot)
+                        self.permits.lend(permit)
                         yield batch
-                        self.slots.take(slot, stop)
+                        self.permits.acquire(permit, stop)
                     if stop.is_set():
                         raise Stopped("The listing was stopped")
                 last = parser.close()
         finally:
-            self.slots.give(slot)
+            self.permits.release(permit)
         if parser.itself is not None and not parser.itself.is_dir:
             last.append(parser.itself)
         if last:
@@ -155,7 +176,10 @@ class Lister:
     def _pause_or_raise(
         why: NetworkError, retries: Retries, stop: threading.Event, *, progress: bool = False
     ) -> None:
-        """Wait before a listing whose body broke is asked for again (the rest was tried below)."""
+        """Wait before the next attempt; raise unless the body broke off and attempts are left.
+
+        Errors before the body have already been retried by the transport.
+        """
         if not why.in_body:
             raise why
         pause = retries.pause_or_raise(why, progress=progress)
@@ -164,53 +188,55 @@ class Lister:
             raise Stopped("The listing was stopped") from None
 
 
-class _Names:
-    """Which names were given: 8 bytes for each, so that a million are no burden."""
+class _YieldedPaths:
+    """The paths yielded by all attempts of a listing, as hashes: 8 bytes each."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
-        self._closed = array("q")  # sorted, of the tries that broke
+        self._earlier = array("q")  # sorted, of the attempts before this one
 
     def __len__(self) -> int:
-        return len(self._hashes) + len(self._closed)
+        return len(self._hashes) + len(self._earlier)
 
     def add(self, batch: Iterable[Entry]) -> list[Entry]:
-        """Give those that no earlier try had, and remember them."""
-        fresh = [e for e in batch if not self._closed or not self._had(e)]
+        """Add entries, and return those that no earlier attempt had."""
+        fresh = [e for e in batch if not self._earlier or not self._was_yielded(e)]
         self._hashes.extend([hash(entry.path) for entry in fresh])
         return fresh
 
-    def close(self) -> None:
-        """Say that what was given so far may come again."""
-        self._closed = array("q", sorted([*self._closed, *self._hashes]))
+    def end_attempt(self) -> None:
+        """Begin the next attempt, which lists the same entries again."""
+        self._earlier = array("q", sorted([*self._earlier, *self._hashes]))
         self._hashes = array("q")
 
-    def _had(self, entry: Entry) -> bool:
+    def _was_yielded(self, entry: Entry) -> bool:
         value = hash(entry.path)
-        place = bisect_left(self._closed, value)
-        return place < len(self._closed) and self._closed[place] == value
+        place = bisect_left(self._earlier, value)
+        return place < len(self._earlier) and self._earlier[place] == value
 
 
 # -- concurrent listings ---------------------------------------------------------------------------
 #
 # A semaphore for concurrent listings, whose permits can be reclaimed from readers that are idle.
 #
-# The reader of a listing may stop between two entries for as long as it likes, and may list or move
-# files meanwhile. A permit held for so long would keep others waiting, and in the end its own
-# holder for ever: so it is on loan while the reader has its turn, and who needs one may take it.
+# The code that reads a listing may pause between two entries for as long as it likes, and may list
+# directories or transfer files meanwhile. If it held its permit all the time, others would wait,
+# and a reader that lists another directory itself could wait for ever. So a permit is lent while
+# the reader has the entries, and a thread that needs it may reclaim it after a short time.
 
-#: Readers that come back within this time keep their slot, in seconds.
-PATIENCE_S = 0.2
+#: A lent permit can be reclaimed after this time, seconds.
+RECLAIM_AFTER_S = 0.2
+#: Interval at which a waiting thread looks for free permits and for its stop event, seconds.
 _POLL_S = 0.05
 
 
 class ListingPermit:
-    """A claim to one of the slots.
+    """The permit of one listing, see `ListingSemaphore`.
 
     Attributes
     ----------
     is_held : bool
-        Is it fulfilled?
+        Has it been acquired, and been neither released nor reclaimed?
     """
 
     __slots__ = ("is_held",)
@@ -220,67 +246,67 @@ class ListingPermit:
 
 
 class ListingSemaphore:
-    """So many listings at once.
+    """A semaphore for concurrent listings, whose lent permits can be reclaimed.
 
     Parameters
     ----------
-    n_slots : int
-        How many.
+    n_permits : int
+        Greatest number of permits held at once.
     """
 
-    def __init__(self, n_slots: int) -> None:
+    def __init__(self, n_permits: int) -> None:
         self._condition = threading.Condition()
-        self._n_free = n_slots
-        self._lent: dict[ListingPermit, float] = {}  # and since when
+        self._n_free = n_permits
+        self._lent: dict[ListingPermit, float] = {}  # with the time, see `time.monotonic`
 
-    def take(self, slot: ListingPermit, stop: threading.Event | None = None) -> None:
-        """Wait for a slot; one's own, if it was lent and nobody took it, is there at once.
+    def acquire(self, permit: ListingPermit, stop: threading.Event | None = None) -> None:
+        """Wait for a permit; one that was lent and not reclaimed is held again at once.
 
         Parameters
         ----------
-        slot : ListingPermit
-            The claim.
+        permit : ListingPermit
+            The permit to acquire.
         stop : threading.Event, optional
-            Ends the wait when it is set; so does the end of the work it belongs to, see `cancel`.
+            Ends the wait when it is set; so does cancelling the work of this context, see `cancel`.
 
         Raises
         ------
         Stopped
-            It was set.
+            `stop` was set, or the work was cancelled.
         """
         stops = {stop or cancel.current(), cancel.current()}
         with self._condition:
-            self._lent.pop(slot, None)
-            while not slot.is_held and not self._find(slot):
+            self._lent.pop(permit, None)
+            while not permit.is_held and not self._try_acquire(permit):
                 if any(stop.is_set() for stop in stops):
                     raise Stopped("The listing was stopped")
                 self._condition.wait(_POLL_S)
 
-    def lend(self, slot: ListingPermit) -> None:
-        """Leave a slot to whoever needs it, until it is taken again."""
+    def lend(self, permit: ListingPermit) -> None:
+        """Allow others to reclaim a permit, until it is acquired again."""
         with self._condition:
-            if slot.is_held:
-                self._lent[slot] = time.monotonic()
+            if permit.is_held:
+                self._lent[permit] = time.monotonic()
 
-    def give(self, slot: ListingPermit) -> None:
-        """Give a slot back for good."""
+    def release(self, permit: ListingPermit) -> None:
+        """Release a permit; nothing is done where it is not held."""
         with self._condition:
-            self._lent.pop(slot, None)
-            if slot.is_held:
-                slot.is_held = False
+            self._lent.pop(permit, None)
+            if permit.is_held:
+                permit.is_held = False
                 self._n_free += 1
                 self._condition.notify()
 
-    def _find(self, slot: ListingPermit) -> bool:
-        """Take a free slot, or that of a reader which has been away for long."""
+    def _try_acquire(self, permit: ListingPermit) -> bool:
+        """Take a free permit, or reclaim a lent one; return whether there was one."""
         if self._n_free:
             self._n_free -= 1
-            slot.is_held = True
+            permit.is_held = True
             return True
         now = time.monotonic()
-        away = next((s for s, since in self._lent.items() if now - since >= PATIENCE_S), None)
-        if away is None:
+        idle = next((p for p, since in self._lent.items() if now - since >= RECLAIM_AFTER_S), None)
+        if idle is None:
             return False
-        del self._lent[away]
-        away.is_held, slot.is_held = False, True
+        del self._lent[idle]
+        idle.is_held, permit.is_held = False, True
         return True

@@ -1,4 +1,4 @@
-"""Paths at a door: decoded, absolute, and never out of the place they are said to be in."""
+"""Remote paths: absolute and decoded, their URLs, and checks that none leads out of a directory."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 _MAX_NAME_BYTES = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: A path that is what `normalise` would make of it; no part of it begins with a dot.
+#: Paths that `normalise` returns unchanged: most of them, none with a part that begins with a dot.
 _NORMAL = re.compile(r"(?:/[^./\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*)+")
 
 
 def normalise(text: str, door_url: str) -> str:
-    """Turn what a person writes into a path from the door's root.
+    """Return the absolute path of a path or URL as a user gives it.
 
     Parameters
     ----------
     text : str
-        ``cta/DL1/20241114``, with or without slashes at the ends, or a whole URL at the door.
+        Such as ``cta/DL1/20241114``, with or without slashes at the ends, or a URL at the door.
     door_url : str
         URL of the door.
 
     Returns
     -------
     str
-        Such as ``/cta/DL1/20241114``; ``/`` is the root.
+        Path from the door's root, decoded, such as ``/cta/DL1/20241114``; ``/`` is the root.
 
     Raises
     ------
     UsageError
-        A URL elsewhere, a ``..``, a character no path can hold.
+        It is a URL of another server, or has a part ``..`` or a control character.
     """
     path = text
     if _NORMAL.fullmatch(text):
@@ -49,10 +49,10 @@ def normalise(text: str, door_url: str) -> str:
                 "That address is not at this profile's door", where=text, hint=f"It is {door_url}."
             )
         path = unquote(urlsplit(text).path)
-    try:  # an argument on a terminal without letters comes as bytes in disguise (PEP 383)
+    try:  # bytes of a command line argument that are not UTF-8 come as surrogates (PEP 383)
         path = path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise UsageError("That is no text", where=ascii(text)) from None
+        raise UsageError("The path is not valid Unicode", where=ascii(text)) from None
     parts = [p for p in path.split("/") if p not in ("", ".")]
     if ".." in parts or _CONTROL.search(path):
         raise UsageError("A remote path can't hold .. or control characters", where=repr(text))
@@ -60,7 +60,7 @@ def normalise(text: str, door_url: str) -> str:
 
 
 def url(door_url: str, path: str) -> str:
-    """Give the URL of a normalised path."""
+    """Return the URL of a normalised path."""
     return door_url + quote(path, safe="/-._~", errors="surrogateescape")
 
 
@@ -72,26 +72,26 @@ def _is_at(door_url: str, text: str) -> bool:
 
 
 def child(parent: str, href: str) -> str | None:
-    """Read the href of a listing of depth 1.
+    """Return the path of an href in a listing of depth 1.
 
     Parameters
     ----------
     parent : str
-        Normalised path that was listed.
+        Normalised path of the directory that was listed.
     href : str
-        As the server wrote it: percent-encoded (dCache writes even ``&`` as ``%26``,
-        DefaultPropFindPropertyBuilder.java, Milton 2.7.3), a path or a whole URL (StoRM WebDAV
+        As the server sent it: percent-encoded (dCache writes even ``&`` as ``%26``,
+        DefaultPropFindPropertyBuilder.java, Milton 2.7.3), a path or a full URL (StoRM WebDAV
         1.8.1).
 
     Returns
     -------
     str or None
-        Normalised path of the child, or None for the parent itself.
+        Normalised path of the child; None for the directory itself.
 
     Raises
     ------
     ProtocolSurprise
-        The href names something that is neither: a listing must not lead elsewhere.
+        The href is neither the directory nor a child of it (RFC 4918 §9.1).
     """
     try:
         path = unquote(urlsplit(href).path if "://" in href else href, errors="surrogateescape")
@@ -110,7 +110,7 @@ def child(parent: str, href: str) -> str | None:
 
 
 def is_safe_name(name: str) -> bool:
-    """Can this be one file's name here, in the directory it is meant for?"""
+    """Return whether a name is a single part of a path, of at most 255 bytes."""
     return (
         name not in ("", ".", "..")
         and "/" not in name
@@ -120,21 +120,21 @@ def is_safe_name(name: str) -> bool:
 
 
 def local_path(path: str, base: str, dest: Path) -> Path:
-    """Say where a remote file comes to lie here.
+    """Return the local path of a remote file in a tree that is fetched.
 
     Parameters
     ----------
     path : str
         Normalised path of the file.
     base : str
-        Normalised directory that ``dest`` stands for.
+        Normalised path of the directory that corresponds to `dest`.
     dest : Path
-        Local folder.
+        Local directory.
 
     Raises
     ------
     ProtocolSurprise
-        The file would leave ``dest``.
+        The local path would be outside of `dest`.
     """
     prefix = base.rstrip("/") + "/"
     parts = path[len(prefix) :].split("/")
@@ -144,29 +144,30 @@ def local_path(path: str, base: str, dest: Path) -> Path:
 
 
 def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Tell whether a path is wanted.
+    """Return whether a path matches the patterns.
 
     Parameters
     ----------
     name : str
-        Path relative to the directory asked for.
+        Path relative to the directory that is listed or searched.
     include, exclude : sequence of str
-        Shell patterns, compared with the whole relative path, and with each part of it: the file's
-        name and the names of the directories. No include means all.
+        Shell patterns, case-sensitive, compared with the whole relative path, in which ``*``
+        matches ``/`` too, and with each part of it: the names of the file and of its directories.
+        A path must match one of `include`, unless there are none, and none of `exclude`.
     """
     parts = name.split("/")
 
-    def hit(patterns: Sequence[str]) -> bool:
+    def matches(patterns: Sequence[str]) -> bool:
         return any(
             fnmatch.fnmatchcase(name, p) or any(fnmatch.fnmatchcase(part, p) for part in parts)
             for p in patterns
         )
 
-    return (not include or hit(include)) and not hit(exclude)
+    return (not include or matches(include)) and not matches(exclude)
 
 
 def common_parent(paths: Iterable[str]) -> str:
-    """Give the deepest directory that holds all these paths."""
+    """Return the deepest directory that contains all of some absolute paths; ``/`` for none."""
     split = [p.split("/")[:-1] for p in paths]
     shortest = min(split, key=len, default=[])
     n = 0

@@ -1,12 +1,12 @@
-"""The bytes of a multistatus (RFC 4918) become entries while they arrive. Pure: no I/O.
+"""An incremental parser of PROPFIND answers (207 Multi-Status, RFC 4918). Pure: no I/O.
 
-Rules learned from dCache 12.1: only propstats of status 200 count, since unknown properties stand
-in a second one of 404 (WorkaroundsResponseHandler.java); names are percent-encoded and compared
-decoded; a file that is being uploaded has no length (DcacheFileResource.java).
+With dCache 12.1 only propstats of status 200 count: unknown properties are in a second one, of
+status 404 (WorkaroundsResponseHandler.java); hrefs are percent-encoded, and compared decoded; a
+file that is being uploaded has no length (DcacheFileResource.java).
 
-A listing has three kinds of children: described; named without a description (a status of its own
-such as 403, 423, 500 or 507 in place of properties, RFC 4918 §9.1 and §14.24), given as entries
-with an ``error``; and those said to be not there (404, 410), which are left out.
+A response describes a child by its properties; or it has a status of its own in place of them
+(such as 403, 423, 500 or 507; RFC 4918 §9.1 and §14.24), and becomes an entry with an ``error``.
+Children with status 404 or 410 do not exist, and are left out.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ctaflows.storage.checksum import parse_digests
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The properties are named, so that a door need not send all it has, and because Checksums and
-#: FileLocality come only when they are asked for by name (DcacheFileResource.java, dCache 12.1).
-#: StoRM WebDAV 1.8.1 has its checksum under another name, which is not asked for.
+#: Body of the PROPFIND request. It names the properties (no allprop), since dCache sends Checksums
+#: and FileLocality only if they are named (DcacheFileResource.java, dCache 12.1). StoRM WebDAV
+#: 1.8.1 has its checksum in a property of its own, which is not requested.
 BODY = (
     b'<?xml version="1.0" encoding="utf-8"?>'
     b'<D:propfind xmlns:D="DAV:" xmlns:d="http://www.dcache.org/2013/webdav"'
@@ -48,78 +48,83 @@ _KEYS = {
     "http://srm.lbl.gov/StorageResourceManager FileLocality": "locality",
 }
 _RESPONSE_ENDS = re.compile(rb"</(?:[^<>\s/:]{1,32}:)?response\s*>")
-_MAX_TEXT = 1 << 16
-_MAX_DEPTH = 32
-_MAX_IDLE = 1 << 20  # bytes without the begin or end of an element
-_MAX_HELD = 1 << 16  # bytes of a response whose end is still to come
+_MAX_TEXT = 1 << 16  # characters of a value
+_MAX_DEPTH = 32  # nested elements
+_MAX_TAGLESS = 1 << 20  # bytes without the start or end of an element
+_MAX_HELD = 1 << 16  # bytes of an incomplete response
 _GONE = ("404", "410")
-_NOWHERE = -1
+_NOWHERE = -1  # in place of an offset
 
 
 # -- response patterns -----------------------------------------------------------------------------
 #
-# Responses that look alike: what one of them was found to mean, a pattern finds in the others.
+# A faster way to parse responses that differ from an earlier one in their values only.
 #
-# A listing is the same response over and over, with other values. An XML parser that calls back for
-# each tag spends 20 µs on each; a regular expression made from one response that was parsed needs
-# 3. It holds all bytes of that response but those of its values, and a value may hold only such
-# bytes as mean themselves in XML: so what it matches, at the place where a response may stand in
-# the same document, has the same structure, and the parser would have found the same. Pure: no I/O.
+# A listing repeats the same response with other values. An XML parser with a callback for each tag
+# takes 20 µs for each; a regular expression made from a parsed response takes 3. It consists of
+# all bytes of that response but its values, which must be bytes without a special meaning in XML.
+# So text that it matches, at a place of the same document where a response may begin, has the same
+# structure, and the XML parser would return the same values.
 
-#: The values an entry is made of, in the order of the groups of a `ResponsePattern`.
+#: The values that an entry is made of, in the order of the groups of a `ResponsePattern`.
 KEYS = ("href", "size", "mtime", "checksums", "locality", "etag")
 
-#: Printable ASCII but for the marks of XML: nothing to decode, to unescape, to strip or to refuse.
+#: Printable ASCII without ``&``, ``<`` and ``>``, and without outer spaces: it needs no decoding.
 _PLAIN = "(?! )[ !-%'-;=?-~]{0,4096}+(?<! )"
 _is_plain = re.compile(_PLAIN).fullmatch
 
-_MOST_COMPILED = 64
+_MAX_COMPILED = 64
 _compiled: dict[tuple[str, bool], ResponsePattern] = {}
 
 
 class Value(NamedTuple):
-    """A value in a response: its text, and where its end tag begins."""
+    """The text of an element in a response, and the offset of its end tag in bytes."""
 
     text: str
     end: int
 
 
 class ResponsePattern:
-    """What responses of one kind look like.
+    """A compiled pattern of responses that differ in their values only.
 
     Parameters
     ----------
     pattern : str
-        See `pattern_of`.
-    keys : sequence of str
-        Names of the pattern's groups.
+        Regular expression from `pattern_of`.
     is_dir : bool
-        Do they describe directories?
+        Do these responses describe directories?
+
+    Attributes
+    ----------
+    match : Callable
+        `re.Pattern.match` of the pattern.
+    groups : tuple of int
+        Numbers of the groups with the values of `KEYS`.
     """
 
     def __init__(self, pattern: str, *, is_dir: bool) -> None:
         compiled = re.compile(pattern)
         self.is_dir = is_dir
         self.match = compiled.match
-        # the last group is always empty: it stands for the values that are not there
-        nothing = compiled.groups
-        self.groups = tuple(compiled.groupindex.get(key, nothing) for key in KEYS)
+        # the last group is always empty: that of values which these responses do not have
+        empty = compiled.groups
+        self.groups = tuple(compiled.groupindex.get(key, empty) for key in KEYS)
 
 
 def pattern_of(response: bytes, values: Mapping[str, Value]) -> str | None:
-    """Make the pattern of all responses that differ from one in their values alone.
+    """Return the pattern of all responses that differ from a given one in their values only.
 
     Parameters
     ----------
     response : bytes
-        The response from the first byte of its begin tag to the last of its end tag.
+        The response, from the first byte of its start tag to the last of its end tag.
     values : Mapping
-        What was found in it; places count from its first byte. Empty ones are no values.
+        Its values, by `KEYS`; offsets count from its first byte. Empty values are ignored.
 
     Returns
     -------
     str or None
-        A regular expression with a group for each value, or None where a value is not plain text
+        A regular expression with a group for each value; None where a value is not plain text
         between two tags.
     """
     text = response.decode("latin-1")
@@ -138,9 +143,9 @@ def pattern_of(response: bytes, values: Mapping[str, Value]) -> str | None:
 
 
 class ResponsePatterns:
-    """The shapes that one document has shown: its begin says what their prefixes mean."""
+    """The patterns learned from one document: namespace prefixes keep their meaning within it."""
 
-    #: So many are looked at; a document whose responses all differ is left to the parser.
+    #: Greatest number of patterns; further ones are left to the XML parser.
     most = 8
 
     def __init__(self) -> None:
@@ -148,22 +153,30 @@ class ResponsePatterns:
         self._seen: set[tuple[str, bool]] = set()
 
     def learn(self, response: bytes, values: Mapping[str, Value], *, is_dir: bool) -> None:
-        """Take a response that was parsed for an example; two of a kind make a shape."""
+        """Learn from a parsed response; the second with the same pattern makes it a known one.
+
+        Parameters
+        ----------
+        response, values
+            As for `pattern_of`.
+        is_dir : bool
+            Does it describe a directory?
+        """
         if len(self._seen) >= self.most:
             return
         pattern = pattern_of(response, values)
         if pattern is None:
             return
         kind = (pattern, is_dir)
-        shape = _compiled.get(kind)
-        if shape is None and kind in self._seen:
-            shape = ResponsePattern(pattern, is_dir=is_dir)
-            if len(_compiled) >= _MOST_COMPILED:
+        compiled = _compiled.get(kind)
+        if compiled is None and kind in self._seen:
+            compiled = ResponsePattern(pattern, is_dir=is_dir)
+            if len(_compiled) >= _MAX_COMPILED:
                 _compiled.clear()
-            _compiled[kind] = shape
+            _compiled[kind] = compiled
         self._seen.add(kind)
-        if shape is not None and shape not in self.known:
-            self.known.append(shape)
+        if compiled is not None and compiled not in self.known:
+            self.known.append(compiled)
 
 
 # -- the multistatus -------------------------------------------------------------------------------
@@ -172,21 +185,21 @@ _NO_VALUE = Value("", _NOWHERE)
 
 
 class MultistatusParser:
-    """Turns the body of a PROPFIND of depth 0 or 1 into entries.
+    """Parses the answer to a PROPFIND of depth 0 or 1 into entries, as its bytes arrive.
 
-    An XML parser reads it; responses that look like one it has read are left to `ResponsePatterns`.
+    An XML parser reads the first responses, and `ResponsePatterns` those like an earlier one.
 
     Parameters
     ----------
     path : str
-        Normalised path that was asked for.
+        Normalised path that was requested.
 
     Attributes
     ----------
     itself : Entry or None
-        The entry of ``path`` itself, once it has been read.
+        The entry of `path` itself, once it has been parsed.
     n_responses : int
-        How many responses were read; none at all is no listing.
+        Number of responses parsed so far.
     """
 
     def __init__(self, path: str) -> None:
@@ -197,11 +210,11 @@ class MultistatusParser:
         self._n_base = len(self._base)
         self._ready: list[Entry] = []
         self._held = b""
-        self._shapes = ResponsePatterns()
+        self._patterns = ResponsePatterns()
         self._depth = 0
         self._text: list[str] = []
         self._n_text = 0
-        self._n_idle = 0
+        self._n_tagless = 0
         self._n_parsed = 0
         self._is_between = False
         self._is_ascii = True
@@ -223,21 +236,33 @@ class MultistatusParser:
         self._parser.XmlDeclHandler = self._declaration
 
     def feed(self, data: bytes, *, last: bool = False) -> list[Entry]:
-        """Take in the next bytes and give the children that are complete.
+        """Parse the next bytes, and return the children that are complete.
+
+        Parameters
+        ----------
+        data : bytes
+            The bytes, split anywhere.
+        last : bool
+            Is this the end of the body?
+
+        Returns
+        -------
+        list of Entry
+            The children since the last call, without `path` itself, see `itself`.
 
         Raises
         ------
         ListingUnreadable
-            The body is no XML, or it ends too early.
+            The body is not well-formed XML or ends too early, or the door can't list the path.
         ProtocolSurprise
             The body is XML that no WebDAV server has a reason to send.
         """
         data = self._held + data
         text = data.decode("latin-1")
-        done = self._read_alike(text, 0)
+        done = self._match_patterns(text, 0)
         while (end := _RESPONSE_ENDS.search(data, done)) is not None:
             self._parse(data[done : end.end()])
-            done = self._read_alike(text, end.end())
+            done = self._match_patterns(text, end.end())
         self._held = data[done:]
         if last or len(self._held) > _MAX_HELD:
             self._parse(self._held, last=last)
@@ -246,48 +271,56 @@ class MultistatusParser:
         return ready
 
     def close(self) -> list[Entry]:
-        """Say that the body has ended, and give the last children."""
+        """Return the last children, after the end of the body.
+
+        Raises
+        ------
+        ListingUnreadable
+            The body is incomplete, or has no response at all.
+        ProtocolSurprise
+            As for `feed`.
+        """
         ready = self.feed(b"", last=True)
         if self.n_responses == 0:
             raise ListingUnreadable(
                 "The door's listing is empty, without even the directory itself",
                 where=self.path,
-                hint="A door shows a directory that it can't read like this: check your rights.",
+                hint="A door answers so for a directory it can't read: check your permissions.",
             )
         return ready
 
-    def _read_alike(self, text: str, start: int) -> int:
-        """Read responses of known shapes, and say where the first other one begins."""
+    def _match_patterns(self, text: str, start: int) -> int:
+        """Read responses that match a known pattern; return the offset of the first other one."""
         if not self._is_between:
             return start
         done = -1
         while done != start:
             done = start
-            for shape in self._shapes.known:
-                while (found := shape.match(text, start)) is not None:
+            for pattern in self._patterns.known:
+                while (found := pattern.match(text, start)) is not None:
                     start = found.end()
-                    self._finish(shape.is_dir, *found.group(*shape.groups))
+                    self._finish(pattern.is_dir, *found.group(*pattern.groups))
         return done
 
     def _parse(self, data: bytes, *, last: bool = False) -> None:
-        """Let the XML parser read some bytes, mostly one response."""
-        self._n_idle += len(data)
+        """Pass bytes, mostly one response, to the XML parser."""
+        self._n_tagless += len(data)
         self._ended_at = -1
         try:
             self._parser.Parse(data, last)
-        except (expat.ExpatError, LookupError, ValueError) as why:  # also unknown encodings
+        except (expat.ExpatError, LookupError, ValueError) as why:  # an unknown encoding, too
             raise ListingUnreadable(
                 "The listing is not readable",
                 where=self.path,
                 said=str(why),
-                hint="A listing that breaks off is not an empty one: try again.",
+                hint="It may be incomplete: try again.",
             ) from None
-        if self._n_idle > _MAX_IDLE:
-            raise ProtocolSurprise("The listing holds a thing without end", where=self.path)
-        self._look_back(data)
+        if self._n_tagless > _MAX_TAGLESS:
+            raise ProtocolSurprise("An element of the listing is too long", where=self.path)
+        self._learn_pattern(data)
 
-    def _look_back(self, data: bytes) -> None:
-        """See whether the XML parser has just ended a response, and if so, how that looks."""
+    def _learn_pattern(self, data: bytes) -> None:
+        """Learn the pattern of a response, if these bytes ended one, and set `_is_between`."""
         before, self._n_parsed = self._n_parsed, self._n_parsed + len(data)
         self._is_between = self._ended_at >= before and bool(
             _RESPONSE_ENDS.fullmatch(data, self._ended_at - before)
@@ -298,19 +331,19 @@ class MultistatusParser:
             values = {k: Value(v.text, v.end - began) for k, v in self._values.items()}
             is_dir = values.pop("collection", None) is not None
             values["href"] = Value(self._href.text, self._href.end - began)
-            self._shapes.learn(data[began - before :], values, is_dir=is_dir)
+            self._patterns.learn(data[began - before :], values, is_dir=is_dir)
 
     def _doctype(self, *_: Any) -> None:
-        raise ProtocolSurprise("The listing defines entities of its own", where=self.path)
+        raise ProtocolSurprise("The listing has a document type declaration", where=self.path)
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         self._is_ascii = encoding is None or encoding.lower() == "utf-8"
 
     def _start(self, name: str, _: Any) -> None:
-        self._n_idle = 0
+        self._n_tagless = 0
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise ProtocolSurprise("The listing is nested too deep", where=self.path)
+            raise ProtocolSurprise("The listing is nested too deeply", where=self.path)
         self._text, self._n_text = [], 0
         if name == _DAV + "response":
             self._began_at = self._parser.CurrentByteIndex if self._depth == 2 else _NOWHERE
@@ -324,11 +357,11 @@ class MultistatusParser:
     def _data(self, text: str) -> None:
         self._n_text += len(text)
         if self._n_text > _MAX_TEXT:
-            raise ProtocolSurprise("The listing holds a value without end", where=self.path)
+            raise ProtocolSurprise("A value in the listing is too long", where=self.path)
         self._text.append(text)
 
     def _end(self, name: str) -> None:
-        self._n_idle = 0
+        self._n_tagless = 0
         self._depth -= 1
         if name in _KEYS:
             self._propstat[_KEYS[name]] = self._value()
@@ -341,7 +374,7 @@ class MultistatusParser:
             )
         elif name == _DAV + "propstat":
             self._in_propstat = False
-            # dCache 11.2.5 has even a file's resourcetype in the propstat of 404
+            # dCache 11.2.5 has a file's resourcetype in the propstat of 404, too
             if " 200" in self._status:
                 self._values |= self._propstat
                 self._is_described = True
@@ -355,7 +388,7 @@ class MultistatusParser:
     def _end_href(self) -> None:
         if not self._href.text:
             self._href = self._value()
-        elif not self._in_propstat:  # one status may be that of several (RFC 4918 §14.24)
+        elif not self._in_propstat:  # a status may apply to several hrefs (RFC 4918 §14.24)
             self._further_hrefs.append(self._value().text)
 
     def _end_response(self) -> None:
@@ -368,7 +401,9 @@ class MultistatusParser:
         for href in (self._href.text, *self._further_hrefs):
             path = paths.child(self.path, href)
             if path is None:
-                raise ListingUnreadable("The door can't list this", where=self.path, said=said)
+                raise ListingUnreadable(
+                    "The door can't list the directory", where=self.path, said=said
+                )
             if not self._own_status or said[:3] not in _GONE:
                 self._ready.append(Entry(path, error=said))
 
@@ -382,12 +417,12 @@ class MultistatusParser:
         locality: str,
         etag: str,
     ) -> None:
-        """Make an entry of what was read; fifty thousand times for a large directory."""
+        """Add the entry of a response; speed counts: large directories have 50,000 entries."""
         self.n_responses += 1
         path: str | None = href
         if not (href.startswith(self._base) and _PLAIN_NAME(href, self._n_base)):
             path = paths.child(self.path, href)
-        # XRootD 5.5 tells a length of directories, too
+        # XRootD 5.5 gives directories a length, too
         has_size = not is_dir and size.isdecimal() and size.isascii() and len(size) < 19
         entry = Entry(
             path or self.path,
@@ -404,13 +439,13 @@ class MultistatusParser:
             self._ready.append(entry)
 
 
-#: The names that `paths.child` gives back as they are: nothing to decode, no dots alone.
+#: Names that need no decoding and no checks by `paths.child`.
 _PLAIN_NAME = re.compile(r"(?!\.\.?\Z)[ !-$&-.0-~]{1,255}").fullmatch
 _ADLER32 = re.compile("adler32=[0-9a-f]{8}").fullmatch
 
 
 def _checksums(text: str) -> tuple[Checksum, ...]:
-    """Do as `parse_digests`, faster for what dCache mostly has."""
+    """Return what `parse_digests` does, faster for a single adler32, dCache's usual value."""
     return (Checksum("adler32", text[8:]),) if _ADLER32(text) else parse_digests(text)
 
 
@@ -425,7 +460,7 @@ _FIXDATE = re.compile(
 
 @functools.lru_cache(maxsize=1024)
 def http_date(text: str | None) -> datetime | None:
-    """Read an HTTP date (RFC 9110 §5.6.7) as an aware time in UTC, or None."""
+    """Return an HTTP date (RFC 9110 §5.6.7) as an aware time in UTC; None where it is not one."""
     text = text or ""
     try:
         if _FIXDATE(text) and text[8:11] in _MONTHS:

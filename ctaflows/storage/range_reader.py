@@ -1,14 +1,14 @@
-"""Ranges of one file, asked of the pool that has it, over one connection that is kept.
+"""Range requests for one file, sent to its pool over a persistent connection.
 
-The door is asked once and sends us to a pool; from then on the pool is asked. When its URL is no
-longer good (dCache ends it after some silence, with its last connection, or when the pool restarts:
-then it answers 307 to the door, 400, 404 or 410; HttpPoolRequestHandler.java,
-NettyTransferService.java, dCache 12.1), the door is asked again.
+The first request goes to the door, which redirects to a pool; later ones go to the pool's URL. It
+expires (dCache ends it after some idle time, with its last connection, or when the pool restarts;
+then the pool answers 307 to the door, 400, 404 or 410: HttpPoolRequestHandler.java,
+NettyTransferService.java, dCache 12.1), and then the door is asked again.
 
-No two answers may be of different files. A dCache pool's answers carry no ETag, but one pool URL is
-one replica, which never changes: a *new* one is trusted after the door has said that the file is
-still the same. Other servers' answers are compared by ETag and Last-Modified; where there is
-neither, the door is asked after each answer.
+All answers must be of the same version of the file. A dCache pool's answers have no ETag, but a
+pool URL stands for one replica, which never changes: after the first one, a *new* pool URL is used
+once PROPFIND at the door has shown that the file is unchanged. Answers of other servers are
+compared by ETag and Last-Modified; where they have neither, the door is asked after each of them.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.storage")
 
-#: What makes a URL good for one replica alone (HttpTransferService.java:70, dCache 12.1).
+#: URLs with this query are of one replica (HttpTransferService.java:70, dCache 12.1).
 _ONE_REPLICA = re.compile(r"[?&]dcache-http-uuid=")
 
 
 class RangeReader:
-    """Reads ranges of one file; for one thread at a time.
+    """Reads ranges of one remote file; for one thread at a time.
 
     Parameters
     ----------
     door : WebDAVStorage
-        Tells whether the file is still the same; its settings and tokens hold.
+        Where the file is; its settings and tokens are used.
     entry : Entry
-        The file, of known size.
+        The file, with its size.
     stop : threading.Event, optional
-        Ends a request soon after it is set; None means what ends all work of the context.
+        Ends a request soon after it is set; by default the event of this context, see `cancel`.
 
     Attributes
     ----------
     n_requests : int
-        How many ranges were asked for; a redirect makes two requests of one.
+        Number of range requests, in which redirects do not count.
     read_bytes : int
-        How many bytes came.
+        Number of bytes received.
     """
 
     def __init__(
@@ -80,57 +80,59 @@ class RangeReader:
         self.read_bytes = 0
 
     def sibling(self) -> RangeReader:
-        """Give a reader of the same file with a connection of its own, for another thread.
+        """Return a reader of the same file with a connection of its own, for another thread.
 
-        It asks the same pool by the same URL: that is one mover in dCache, not another one
-        (NettyTransferService.java, dCache 12.1; seen with 11.2.5: as long as one connection is
-        open).
+        It uses the same pool URL, which is one mover in dCache however many connections it has
+        (NettyTransferService.java, dCache 12.1; seen with 11.2.5, as long as one is open).
         """
         other = RangeReader(self._door, self._entry, self._stop)
         other._pool, other._identity = self._pool, self._identity
         return other
 
     def close(self) -> None:
-        """Close the connection, which frees the pool's slot too.
+        """Close the connection.
 
-        A mover ends with the last connection that uses it (NettyTransferService.java, dCache 12.1).
+        A dCache mover, which takes one of the pool's slots, ends with the last connection that uses
+        it (NettyTransferService.java, dCache 12.1).
         """
         if self._transport is not None and self._process == os.getpid():
             self._transport.close()
         self._transport = None
 
     def read(self, start: int, end: int) -> bytes:
-        """Read a range, whatever happens to the connection and the pool's URL meanwhile.
+        """Return the bytes of a range; requests that fail are repeated from where they broke off.
 
         Parameters
         ----------
         start, end : int
-            Within the file, not empty.
+            Offsets of the first byte and after the last, within the file; not an empty range.
 
         Raises
         ------
         SourceChanged
             The file was replaced since it was opened.
         NoRanges
-            The server gives whole files only.
+            The server ignores Range, and sends whole files only.
+        Stopped
+            The stop event was set.
         CtaflowsError
-            It can't be read, after as many tries as the settings allow.
+            It can't be read, after as many attempts as the settings allow.
         """
-        got = bytearray()
+        received = bytearray()
         retries = Retries(self._door.settings, also=(Truncated,))
-        while start + len(got) < end:
-            piece, failure = self._ask(self._pool or self._url, start + len(got), end)
-            got += piece
+        while start + len(received) < end:
+            piece, failure = self._request(self._pool or self._url, start + len(received), end)
+            received += piece
             if failure is None:
                 continue
             self._pool = None
             pause = self._pause_or_raise(failure, retries, progress=bool(piece))
-            log.info("%s; asking the door again from byte %d", failure, start + len(got))
+            log.info("%s; asking the door again from byte %d", failure, start + len(received))
             cancel.wait(pause, self._stop or cancel.current())
-        return bytes(got)
+        return bytes(received)
 
-    def _ask(self, url: str, start: int, end: int) -> tuple[bytes, CtaflowsError | None]:
-        """Ask once, and give what came, with what went wrong."""
+    def _request(self, url: str, start: int, end: int) -> tuple[bytes, CtaflowsError | None]:
+        """Send one request; return the bytes received, and the error where some are missing."""
         body = _Body(self._entry, start, end)
         failure: CtaflowsError | None = None
         headers = {"Range": f"bytes={start}-{end - 1}"}
@@ -155,7 +157,7 @@ class RangeReader:
         return bytes(body.data), failure
 
     def _pause_or_raise(self, failure: CtaflowsError, retries: Retries, *, progress: bool) -> float:
-        """Return how long to wait before the door is asked."""
+        """Return the pause before the door is asked, in seconds; raise if it is not to be asked."""
         if isinstance(failure, SourceChanged | NoRanges | Stopped):
             raise failure
         is_first = progress or retries.n_failed == 0
@@ -167,24 +169,24 @@ class RangeReader:
         return pause
 
     def _is_of_pool(self, failure: CtaflowsError) -> bool:
-        """Did it happen at a pool? The door may know a better one."""
+        """Return whether an error is of a pool: the door may redirect to another one."""
         where = failure.where or ""
         return where.startswith("http") and origin(where) != origin(self._url)
 
     def _connection(self) -> Transport:
-        """Give the connection; a process made by fork gets one of its own."""
+        """Return the connection; a forked process gets one of its own."""
         if self._transport is None or self._process != os.getpid():
             settings = self._door.settings
             once = settings.replace(
                 attempts=1
-            )  # trying again is decided here: it may take the door
+            )  # `read` repeats requests, at the door where need be
             self._transport = Transport(once, settings.door_url, self._door.tokens)
             self._process = os.getpid()
         return self._transport
 
 
 class _Identity:
-    """Makes sure that all answers are of the file that was opened; shared by its readers."""
+    """Checks that all answers are of the same version of a file; shared by its readers."""
 
     def __init__(self, door: WebDAVStorage, entry: Entry) -> None:
         self._door, self._entry = door, entry
@@ -194,12 +196,12 @@ class _Identity:
         self._versions: dict[Origin, tuple[str | None, str | None]] = {}
 
     def check(self, head: Head) -> None:
-        """Look at the headers of an answer whose bytes have come.
+        """Check an answer by its headers, after its bytes were received.
 
         Raises
         ------
         SourceChanged
-            It is of another file.
+            It is of another version of the file.
         """
         with self._lock:
             is_first, self._has_answered = not self._has_answered, True
@@ -245,12 +247,12 @@ def compare(before: Entry, now: Entry) -> None:
         (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag)
     ):
         raise SourceChanged(
-            "The file was replaced meanwhile", where=before.path, hint="Open it once more."
+            "The file was replaced meanwhile", where=before.path, hint="Open it again."
         )
 
 
 class _Body:
-    """Takes in one answer, if it is the one that was asked for."""
+    """A sink for the answer to one range request, which checks that it holds that range."""
 
     def __init__(self, entry: Entry, start: int, end: int) -> None:
         self._entry, self._start, self._end = entry, start, end
@@ -258,18 +260,18 @@ class _Body:
         self.head: Head | None = None
 
     def begin(self, head: Head) -> None:
-        """Look at the headers."""
+        """Check the headers."""
         check_answer(head, self._entry, self._start, self._end)
         if head.status == 200 and self._end - self._start != self._entry.size_bytes:
             raise NoRanges(
-                "The server gives whole files only, so that no part can be read",
+                "The server sends whole files only, so that no range can be read",
                 where=self._entry.path,
                 hint="Fetch the file with `ctaflows get`.",
             )
         self.head = head
 
     def take(self, pieces: list[bytes]) -> None:
-        """Take in the next bytes."""
+        """Add the next bytes."""
         if len(self.data) + sum(map(len, pieces)) > self._end - self._start:
             raise ProtocolSurprise("More bytes came than were asked for", where=self._entry.path)
         for piece in pieces:

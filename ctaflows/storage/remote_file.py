@@ -1,4 +1,4 @@
-"""A file at the door as a file object: seekable, read-only, read by ranges where it is read."""
+"""A remote file as a file object: seekable, read-only, fetched by range requests as it is read."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
     from ctaflows.storage.block_cache import Span
     from ctaflows.storage.webdav import WebDAVStorage
 
-#: What is kept of one file: a walk through a DL1 file of any size needs less than 2 MB.
+#: Default size of the cache of one file: visiting all groups of a DL1 file needs less than 2 MB.
 CACHE_BYTES = 32 << 20
-#: A piece larger than this is given and not kept: it would push out what is read again and again.
+#: Larger reads are not cached: they would evict blocks that are read again and again.
 _BULK_BYTES = 1 << 20
 
 
 class RemoteFile(io.BufferedIOBase):
-    """A file at the door, opened for reading; several threads may use it.
+    """A remote file, opened for reading; may be used by several threads.
 
-    Nothing is read before it is asked for, and nothing twice as long as it fits into the cache.
+    Nothing is requested before the first read. Blocks of 64 KiB are cached, but for those of large
+    reads.
 
     Parameters
     ----------
     door : WebDAVStorage
-        Where it is.
+        Where the file is.
     entry : Entry
         The file, as `WebDAVStorage.stat` describes it.
     cache_bytes : int
-        How much is kept.
+        Size of the cache; 32 MiB by default.
     stop : threading.Event, optional
-        Ends a read soon after it is set, with `Stopped`.
+        Ends a read soon after it is set, with `Stopped`; by default the event of this context.
     heard : Callable, optional
-        Called with the number of bytes that came, at each request.
+        Called after each request, with the number of bytes received.
 
     Attributes
     ----------
@@ -54,8 +55,10 @@ class RemoteFile(io.BufferedIOBase):
     ------
     UsageError
         It is a directory.
-    FileOffline, DoorBusy
-        It is on tape or lost; it is still being uploaded.
+    FileOffline
+        It is on tape only (`Nearline`), or lost or unavailable (`Lost`).
+    DoorBusy
+        It is still being uploaded.
     """
 
     mode = "rb"
@@ -82,21 +85,21 @@ class RemoteFile(io.BufferedIOBase):
         self._heard = heard
         self._n_connections = 1
 
-    # -- what was done -------------------------------------------------------------------------
+    # -- counters ------------------------------------------------------------------------------
 
     @property
     def n_requests(self) -> int:
-        """How many ranges were asked for."""
+        """Number of range requests."""
         return sum(reader.n_requests for reader in (self._reader, *self._siblings))
 
     @property
     def read_bytes(self) -> int:
-        """How many bytes came over the network."""
+        """Number of bytes received."""
         return sum(reader.read_bytes for reader in (self._reader, *self._siblings))
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes the cache holds."""
+        """Size of the cached blocks, in bytes."""
         return self._cache.held_bytes
 
     def __repr__(self) -> str:
@@ -105,29 +108,29 @@ class RemoteFile(io.BufferedIOBase):
     # -- a file object -------------------------------------------------------------------------
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def close(self) -> None:
-        """Close the connection and forget what was read."""
+        """Close the connections and drop the cache."""
         with self._lock:
-            if hasattr(self, "_reader"):  # else it was refused when it was to be made
+            if hasattr(self, "_reader"):  # not so where `__init__` raised an error
                 for reader in (self._reader, *self._siblings):
                     reader.close()
                 self._cache = BlockCache(0)
         super().close()
 
     def tell(self) -> int:
-        """Give the position, bytes from the begin."""
+        """Return the position, in bytes from the start."""
         self._check_open()
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, which may lie behind the end."""
+        """Set the position, which may be after the end, and return it."""
         with self._lock:
             self._check_open()
             base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}
@@ -135,12 +138,12 @@ class RemoteFile(io.BufferedIOBase):
                 raise ValueError(f"whence is {whence}, not 0, 1 or 2")
             position = base[whence] + offset
             if position < 0:
-                raise ValueError(f"There is no position {position}")
+                raise ValueError(f"The position is negative: {position}")
             self._position = position
             return position
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer, as much as it takes; less at the end of the file alone."""
+        """Fill a buffer, and return the number of bytes; less than its size only at the end."""
         with self._lock:
             view = memoryview(buffer).cast("B")
             n_bytes = self._fill(self._position, view)
@@ -150,31 +153,31 @@ class RemoteFile(io.BufferedIOBase):
     readinto1 = readinto
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes, or to the end."""
+        """Return the next `size` bytes; all to the end if it is negative or None."""
         with self._lock:
             data = self.read_at(self._position, size)
             self._position += len(data)
             return data
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Read at most so many bytes, or a block."""
+        """Return the next `size` bytes; 64 KiB if it is negative."""
         return self.read(BLOCK_BYTES if size < 0 else size)
 
     def peek(self, size: int = 0, /) -> bytes:
-        """Give bytes that come next, without moving: what is there of the block, or one."""
+        """Return the next bytes, up to the end of the block, and leave the position as it is."""
         with self._lock:
             rest = BLOCK_BYTES - self._position % BLOCK_BYTES
             return self.read_at(self._position, rest)
 
     def read_at(self, offset: int, size: int | None = -1) -> bytes:
-        """Read from a place without moving there: for several threads that share the file.
+        """Return bytes from an offset, whatever the position: for threads that share the file.
 
         Parameters
         ----------
         offset : int
-            The first byte.
+            Offset of the first byte.
         size : int, optional
-            How many; negative or None means to the end.
+            Number of bytes; negative or None means to the end. Fewer are returned at the end.
         """
         with self._lock:
             self._check_open()
@@ -184,53 +187,56 @@ class RemoteFile(io.BufferedIOBase):
             return bytes(data)
 
     def expect(self, spans: Iterable[Span], *, connections: int = 1) -> None:
-        """Say which ranges will be read soon, so that neighbours come in one request.
+        """Announce ranges that will be read soon, so that neighbours are fetched in one request.
+
+        They replace those announced before; nothing is requested before one of them is read.
 
         Parameters
         ----------
         spans : iterable of (int, int)
-            Begin and end of each, in bytes.
+            Offsets of the first byte of each, and after its last.
         connections : int
-            With more than one, as much of it as half the cache holds is fetched at once when the
-            first of it is read; the further connections stay open as this one does.
+            With more than one, the read of a missing byte of these ranges fetches what follows
+            in them, up to half the size of the cache, over so many connections at once. They stay
+            open until the file is closed.
         """
         with self._lock:
             self._planner.expect(spans)
             self._n_connections = connections
 
-    # -- where the bytes come from -------------------------------------------------------------
+    # -- fetching ------------------------------------------------------------------------------
 
     def _fill(self, start: int, view: memoryview) -> int:
         self._check_open()
         end = min(start + len(view), self.size)
-        here = start
-        while here < end:
-            block = self._cache.get(here // BLOCK_BYTES)
+        offset = start
+        while offset < end:
+            block = self._cache.get(offset // BLOCK_BYTES)
             if block is None and self._n_connections > 1:
-                self._fetch_expected(here)
-                block = self._cache.get(here // BLOCK_BYTES)
+                self._fetch_expected(offset)
+                block = self._cache.get(offset // BLOCK_BYTES)
             if block is None:
-                n_bytes = self._fetch(here, end, view[here - start : end - start])
+                n_bytes = self._fetch(offset, end, view[offset - start : end - start])
             else:
-                piece = block[here % BLOCK_BYTES :][: end - here]
+                piece = block[offset % BLOCK_BYTES :][: end - offset]
                 n_bytes = len(piece)
-                view[here - start : here - start + n_bytes] = piece
-            here += n_bytes
+                view[offset - start : offset - start + n_bytes] = piece
+            offset += n_bytes
         return max(0, end - start)
 
     def _fetch(self, start: int, end: int, view: memoryview) -> int:
-        """Fetch what is missing at ``start`` and some more; say how much of it was wanted."""
+        """Fetch a range from `start` on into a view; return how many of its bytes were filled."""
         first, last = self._planner.request(start, end, self._cache.__contains__)
         data = self._reader.read(first, last)
         n_bytes = min(end, last) - start
         view[:n_bytes] = memoryview(data)[start - first :][:n_bytes]
-        # a bulk is not kept, but for its last block, of which a neighbour may have the rest
+        # of a large read only the last block is cached: the next read may need the rest of it
         kept = first if n_bytes <= _BULK_BYTES else (start + n_bytes) // BLOCK_BYTES * BLOCK_BYTES
         self._keep(kept, first, data)
         return n_bytes
 
     def _fetch_expected(self, start: int) -> None:
-        """Fetch what is expected over several connections, if what is missing is part of it."""
+        """Fetch announced ranges over several connections, if they include the byte at `start`."""
         requests = self._planner.expected(start, self._cache.__contains__)
         n_connections = min(self._n_connections, len(requests))
         if n_connections < 2:
@@ -246,17 +252,17 @@ class RemoteFile(io.BufferedIOBase):
             finally:
                 idle.append(reader)
 
-        with ThreadPoolExecutor(n_connections) as crew:
-            coming = [crew.submit(copy_context().run, read, request) for request in requests]
+        with ThreadPoolExecutor(n_connections) as pool:
+            futures = [pool.submit(copy_context().run, read, request) for request in requests]
             try:
-                for (start, _), data in zip(requests, coming, strict=True):
-                    self._keep(start, start, data.result())
+                for (start, _), future in zip(requests, futures, strict=True):
+                    self._keep(start, start, future.result())
             finally:
-                for future in coming:
+                for future in futures:
                     future.cancel()
 
     def _keep(self, kept: int, start: int, data: bytes) -> None:
-        """Tell who wants to hear, and keep blocks from ``kept`` on of what begins at ``start``."""
+        """Report bytes received from `start` on, and cache their blocks from offset `kept` on."""
         if self._heard:
             self._heard(len(data))
         for at in range(kept, start + len(data), BLOCK_BYTES):
@@ -268,10 +274,10 @@ class RemoteFile(io.BufferedIOBase):
 
 
 def _readable_bytes(entry: Entry) -> int:
-    """Give a file's size, if it can be read at all.
+    """Return a file's size in bytes; raise where the file can't be read.
 
-    A dCache door tells no size while a file is uploaded (DcacheFileResource.java, dCache 12.1), and
-    a GET of one that is on tape alone would start a recall and be held meanwhile (seen with
+    A dCache door gives no size while a file is uploaded (DcacheFileResource.java, dCache 12.1). GET
+    of a file that is on tape only would start a recall, and be answered after it (seen with
     11.2.5).
     """
     if entry.is_dir:

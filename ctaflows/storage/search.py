@@ -1,4 +1,4 @@
-"""Which entries are wanted: by name, kind, time and size. Pure."""
+"""Search criteria for entries (name, kind, time, size), and disk usage by directory. Pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What an entry must fulfil; all of it.
+    """Criteria that an entry must meet, all of them.
 
     Attributes
     ----------
     names : tuple of str
-        Shell patterns of which the name itself must fit one; none means all names.
+        Shell patterns, case-sensitive; the entry's name must match one, unless there are none.
     include, exclude : tuple of str
         See `paths.selected`.
     is_dir : bool or None
-        Directories or files only.
+        True for directories only, False for files only, None for both.
     newer_than, older_than : datetime or None
-        Bounds of the last change, aware, not included. What has no time does not fulfil them.
+        Exclusive bounds of the time of the last modification, aware. Entries without a time do not
+        meet them.
     min_size_bytes, max_size_bytes : int or None
-        Bounds of the size, included. What has no size does not fulfil them, such as a directory.
+        Inclusive bounds of the size. Entries without a size, such as directories, do not meet them.
     """
 
     names: tuple[str, ...] = ()
@@ -44,19 +45,19 @@ class Criteria:
     max_size_bytes: int | None = None
 
     def accept(self, entry: Entry, below: str) -> bool:
-        """Tell whether an entry is wanted.
+        """Return whether an entry meets the criteria.
 
         Parameters
         ----------
         entry : Entry
             A file or directory.
         below : str
-            Its path below the directory that is searched.
+            Its path relative to the directory that is searched.
 
         Notes
         -----
-        An entry that the storage names without describing it may be what is wanted, or a directory
-        that holds it, so that only ``exclude`` counts.
+        For an entry that the storage names without describing it (``error`` is set) only `exclude`
+        counts: it may be what is searched for, or a directory that contains it.
         """
         if entry.error is not None:
             return selected(below, (), self.exclude)
@@ -89,23 +90,23 @@ class Criteria:
 
 # -- disk usage ------------------------------------------------------------------------------------
 #
-# How much is where: bytes and numbers of files, added up for each directory. Pure.
+# Sums of sizes and numbers of files, for each directory.
 
 
 @dataclass(frozen=True, slots=True)
 class Usage(Record):
-    """What lies below a directory, in all its sub-directories.
+    """The disk usage of a directory with all its sub-directories.
 
     Attributes
     ----------
     path : str
-        The directory (or the file that was asked for).
+        Path of the directory, or of a file where that was asked for.
     size_bytes : int
-        Sum of the sizes that are known.
+        Sum of the known sizes.
     n_files, n_dirs : int
-        Files, and directories without itself.
+        Number of files, and of directories without itself.
     n_unknown : int
-        Files whose size is not known, such as those that are being uploaded.
+        Number of files without a known size, such as those that are being uploaded.
     """
 
     path: str
@@ -116,25 +117,25 @@ class Usage(Record):
 
 
 class Tally:
-    """Adds up entries; it grows with the directories that are told apart, not with the files.
+    """Adds up entries by directory; its memory grows with the directories, not with the files.
 
     Parameters
     ----------
     root : str
-        Normalised path of what is counted.
+        Normalised path of the directory, or file, whose usage is computed.
     depth : int, optional
-        Levels of directories below it that are told apart; None means all, 0 only itself.
+        Levels of directories below it with sums of their own; None means all, 0 only the root.
     """
 
     def __init__(self, root: str, depth: int | None = None) -> None:
         self._root = root
         self._base = root.rstrip("/") + "/"
         self._depth = depth
-        #: parts of the path below the root to size, files, directories, files of unknown size
+        # by the parts of the relative path: bytes, files, directories, files of unknown size
         self._sums: dict[tuple[str, ...], list[int]] = {(): [0, 0, 0, 0]}
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Count entries, each once."""
+        """Add entries, in any order; each is given once."""
         for entry in entries:
             parts = tuple(entry.path.removeprefix(self._base).split("/"))
             if entry.is_dir:
@@ -146,20 +147,20 @@ class Tally:
             sums[3] += not entry.is_dir and entry.size_bytes is None
 
     def _of(self, parts: tuple[str, ...]) -> list[int]:
-        """Give the sums of a directory alone; those above it are there then, too."""
+        """Return a directory's own sums; they, and those of its parents, begin with zeros."""
         if parts not in self._sums:
             self._of(parts[:-1])
             self._sums[parts] = [0, 0, 0, 0]
         return self._sums[parts]
 
     def usages(self) -> list[Usage]:
-        """Give each directory with all that is below it: sub-directories first, the root last."""
+        """Return the usage of each directory, sub-directories before their parent."""
         sums = {parts: list(own) for parts, own in self._sums.items()}
         for parts in sorted(sums, key=len, reverse=True):
             if parts:
                 sums[parts[:-1]] = [
                     a + b for a, b in zip(sums[parts[:-1]], sums[parts], strict=True)
                 ]
-        # a character that no name holds, and that comes after all that one may hold
-        in_turn = sorted(sums, key=lambda parts: (*parts, "\U0010ffff"))
-        return [Usage(self._base + "/".join(p) if p else self._root, *sums[p]) for p in in_turn]
+        # a directory comes after its sub-directories: no name has this character, the last of all
+        ordered = sorted(sums, key=lambda parts: (*parts, "\U0010ffff"))
+        return [Usage(self._base + "/".join(p) if p else self._root, *sums[p]) for p in ordered]

@@ -1,12 +1,12 @@
-"""All that is below a directory: listings of depth 1, some of them ahead of their turn.
+"""Walking a remote tree by listings of depth 1, some of which are prefetched.
 
-Never `Depth: infinity`: a dCache door gives 3 levels for it and says nothing (dCache 12.1,
-milton AbstractRequest.java:93).
+`Depth: infinity` is not used: a dCache door returns three levels for it, without any sign that
+there are more (AbstractRequest.java:93, Milton 2.7.3; seen with 11.2.5).
 
-Directories are given one after the other, each before what is in its sub-directories, so that the
-order is that of the door (or of the names) however many are listed at once. What waits are the
-paths of sub-directories on the way down, and a few thousand entries that helpers hold ahead of
-their turn: the memory does not grow with the tree.
+Entries are yielded directory by directory, each before its sub-directories, so that their order is
+that of the listings (or of the names) however many directories are listed at once. The walk holds
+the paths of sub-directories to come, and the entries of prefetched directories, which are limited:
+its memory does not grow with the number of files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     _Batches: TypeAlias = Generator[Sequence[Entry], None, None]
 
 
-#: A tree of nights has some ten levels; one without end is no tree.
+#: Greatest number of slashes in a directory's path, against endless trees; nights have some ten.
 _MAX_DEPTH = 64
 
 
@@ -46,36 +46,36 @@ def walk(
     enter: Callable[[Entry], bool] | None = None,
     on_empty: Callable[[str], object] | None = None,
 ) -> Iterator[Entry]:
-    """Give all entries below a directory, each directory before what is in it.
+    """Yield all entries below a directory, each directory before its contents.
 
-    The consumer may list, transfer or stop meanwhile as it likes.
+    The caller may list directories and transfer files between two entries, or stop the iteration.
 
     Parameters
     ----------
     storage : Storage
-        A door, or the download service.
+        A WebDAV storage, or the download service.
     path : str
-        Where to begin; a file gives itself.
+        Directory to begin with; for a file the one entry is the file itself.
     ordered : bool
-        Sort the names within each directory, which is then held until it is complete; without it
-        entries appear while the listing arrives, in the door's order.
+        Sort the entries of each directory by name, after its listing is complete; by default they
+        are yielded as the listing arrives, in the server's order.
     enter : Callable, optional
-        Says whether what is below a directory is wanted; without it all is.
+        Takes a directory's entry, and returns whether to list it; by default all are.
     on_empty : Callable, optional
-        Is told the path of each directory in which nothing was shown, before the next entry comes.
-        It may hold files all the same: a dCache door shows a directory that it can't list as an
-        empty one (DcacheDirectoryResource.getChildren, dCache 12.1), so nothing may be deleted
-        because of it.
+        Called with the path of each directory whose listing is empty, before the next entry is
+        yielded. Such a directory need not be empty: a dCache door answers so for one that it can't
+        list (DcacheDirectoryResource.getChildren, dCache 12.1; seen with 11.2.5). So nothing may be
+        deleted because of it.
 
     Yields
     ------
     Entry
-        Files and directories, without ``path`` itself if that is a directory.
+        Files and directories, without `path` itself if that is a directory.
 
     Raises
     ------
     CtaflowsError
-        A directory can't be listed; the listings that had begun are stopped.
+        A directory can't be listed; no further one is.
     """
     sort = sys.maxsize if ordered else 0
     for batch in walk_batches(storage, path, sort=sort, enter=enter, on_empty=on_empty):
@@ -90,36 +90,36 @@ def walk_batches(
     enter: Callable[[Entry], bool] | None = None,
     on_empty: Callable[[str], object] | None = None,
 ) -> Iterator[Sequence[Entry]]:
-    """Give what `walk` gives in lists, each as soon as it is there.
+    """Yield what `walk` does, in lists as they arrive.
 
     Parameters
     ----------
     storage, path, enter, on_empty
         As for `walk`.
     sort : int
-        Directories of at most so many entries are sorted by name; larger ones come in the door's
-        order, so that they need not be held.
+        Directories of at most this number of entries are sorted by name; larger ones are yielded in
+        the server's order, without waiting for the end of the listing. 0 sorts none.
     """
-    with ListingPrefetcher(storage, [storage.normalise(path)]) as ahead:
-        while (where := ahead.next_path()) is not None:
+    with ListingPrefetcher(storage, [storage.normalise(path)]) as prefetcher:
+        while (where := prefetcher.next_path()) is not None:
             if where.count("/") > _MAX_DEPTH:
                 raise ProtocolSurprise(
                     f"The tree is deeper than {_MAX_DEPTH} directories", where=where
                 )
             below: list[str] = []
             is_empty = True
-            with contextlib.closing(ahead.batches(where)) as batches:
+            with contextlib.closing(prefetcher.batches(where)) as batches:
                 for batch in in_order(batches, sort):
                     is_empty = False
                     below += [e.path for e in batch if e.is_dir and (enter is None or enter(e))]
                     yield batch
             if is_empty and on_empty is not None:
                 on_empty(where)
-            ahead.push(below)
+            prefetcher.push(below)
 
 
 def in_order(batches: Iterable[Sequence[Entry]], most: int) -> Iterator[Sequence[Entry]]:
-    """Sort the entries of one directory by name if they are no more than ``most``."""
+    """Yield the entries of one directory, sorted by name where there are at most `most`."""
     held: list[Entry] = []
     batches = iter(batches)
     for batch in batches:
@@ -137,17 +137,17 @@ def in_order(batches: Iterable[Sequence[Entry]], most: int) -> Iterator[Sequence
 def files_below(
     storage: Storage, path: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[Entry]:
-    """Give the wanted files below a directory, names sorted within each directory.
+    """Yield the files below a directory that match patterns, sorted by name in each directory.
 
     Parameters
     ----------
     storage : Storage
-        A door, or the download service.
+        A WebDAV storage, or the download service.
     path : str
-        Where to begin.
+        Directory to begin with.
     include, exclude : sequence of str
-        See `paths.selected`; the path below ``path`` counts. Directories that are left out are not
-        listed at all.
+        Patterns for the path relative to `path`, see `paths.selected`. Directories whose name
+        matches `exclude` are not listed.
     """
     base = storage.normalise(path).rstrip("/") + "/"
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude), is_dir=False)
@@ -157,30 +157,30 @@ def files_below(
 
 
 def unless_excluded(exclude: Sequence[str]) -> Callable[[Entry], bool]:
-    """Make the `enter` that spares listings of directories of whose files none is wanted.
+    """Return a function for `enter` of `walk` that is False for directories whose name is excluded.
 
-    A pattern that fits a directory's own name fits all that is below it, see `paths.selected`; one
-    that fits its path does not.
+    A pattern that matches a directory's name excludes all that is below it, see `paths.selected`;
+    one that matches its relative path need not.
     """
     return lambda entry: not any(fnmatch.fnmatchcase(entry.name, p) for p in exclude)
 
 
-# -- listing ahead ---------------------------------------------------------------------------------
+# -- prefetching listings --------------------------------------------------------------------------
 #
-# Directories that are listed before their turn, by helpers that end when they are told to.
+# Directories of a walk are listed by threads before their turn.
 
-#: What helpers hold at most of directories whose turn has not come: some 5 MB.
+#: Prefetching pauses at this number of entries that are not yet yielded, some 5 MB.
 HELD_ENTRIES = 10_000
-#: So long helpers are waited for when the walk ends, in seconds. One that can't be woken, as while
-#: it connects to a silent door, ends by itself.
+#: Longest wait for the threads at the end of a walk, seconds. One that can't be woken, such as
+#: while it connects to a server that does not answer, ends by itself.
 _GRACE_S = 1.0
-#: A waiting thread wakes up so often, in seconds: an exception that Prefect sends to a thread which
-#: is to be cancelled reaches it only then.
+#: Interval at which a waiting thread wakes up, seconds: only then does it get the exception by
+#: which Prefect cancels a thread.
 _WAKE_S = 0.5
 
 
-class _Begun:
-    """A directory that a helper lists."""
+class _Prefetched:
+    """The listing of a directory by a thread of the `ListingPrefetcher`."""
 
     __slots__ = ("batches", "error", "is_done", "n_entries")
 
@@ -192,25 +192,27 @@ class _Begun:
 
 
 class ListingPrefetcher:
-    """The directories of a walk that are still to be given, the next one on top.
+    """The directories of a walk still to be listed, some of which are listed by threads meanwhile.
+
+    Used as a context manager; the threads are stopped at the end of the block.
 
     Parameters
     ----------
     storage : Storage
-        Where they are.
+        Where they are; ``settings.listings`` is the greatest number of threads.
     paths : sequence of str
-        Normalised paths to begin with.
+        Normalised paths of the first directories.
     """
 
     def __init__(self, storage: Storage, paths: Sequence[str]) -> None:
         self._storage = storage
         self._stack = list(reversed(paths))
-        self._begun: dict[str, _Begun] = {}
+        self._prefetched: dict[str, _Prefetched] = {}
         self._n_held = 0
         self._has_failed = False
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._helpers: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []
         self._link = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -218,111 +220,124 @@ class ListingPrefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the helpers and let them go."""
+        """Stop the threads, and wait a short time for their end."""
         self._link.close()
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         deadline = time.monotonic() + _GRACE_S
-        for helper in self._helpers:
-            if helper is not threading.current_thread():
-                helper.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def next_path(self) -> str | None:
-        """Take the directory whose turn it is; None after the last one."""
+        """Remove and return the next directory; None after the last one.
+
+        Raises
+        ------
+        Stopped
+            The work of this context was cancelled.
+        """
         cancel.raise_if_cancelled(self._stop)
         with self._changed:
             return self._stack.pop() if self._stack else None
 
     def push(self, paths: Sequence[str]) -> None:
-        """Let these come next, before all that wait."""
+        """Add directories, in order, before all that wait, and start threads for them."""
         with self._changed:
             self._stack.extend(reversed(paths))
             self._changed.notify_all()
             n_waiting = len(self._stack)
-        # as many as there are slots: the consumer may wait for one of them
+        # one for each permit: the caller itself may wait for one of them
         n_useful = min(n_waiting, self._storage.settings.listings) if n_waiting > 1 else 0
-        while len(self._helpers) < n_useful:
-            self._helpers.append(
+        while len(self._threads) < n_useful:
+            self._threads.append(
                 threading.Thread(
                     target=contextvars.copy_context().run,
-                    args=(self._help,),
+                    args=(self._prefetch,),
                     name="ctaflows-listing",
                     daemon=True,
                 )
             )
-            self._helpers[-1].start()
+            self._threads[-1].start()
 
     def batches(self, path: str) -> _Batches:
-        """Give the entries of the directory whose turn it is, as they arrive."""
+        """Yield the entries of the directory from `next_path` in lists, as they arrive.
+
+        Raises
+        ------
+        CtaflowsError
+            It can't be listed, or the work of this context was cancelled.
+        """
         with self._changed:
-            begun = self._begun.get(path)
-        if begun is None:
+            listing = self._prefetched.get(path)
+        if listing is None:
             yield from _batches(self._storage, path, self._stop)
             return
         while True:
             with self._changed:
-                while not (begun.batches or begun.is_done):
+                while not (listing.batches or listing.is_done):
                     cancel.raise_if_cancelled(self._stop)
                     self._changed.wait(_WAKE_S)
-                ready, begun.batches = begun.batches, deque()
-                self._n_held -= begun.n_entries
-                begun.n_entries = 0
+                ready, listing.batches = listing.batches, deque()
+                self._n_held -= listing.n_entries
+                listing.n_entries = 0
                 if not ready:
-                    del self._begun[path]
+                    del self._prefetched[path]
                     self._n_held -= 1
                 self._changed.notify_all()
             if not ready:
                 break
             yield from ready
-        if begun.error is not None:
-            raise begun.error
+        if listing.error is not None:
+            raise listing.error
 
-    def _help(self) -> None:
+    def _prefetch(self) -> None:
         while (taken := self._take()) is not None:
-            path, begun = taken
+            path, listing = taken
             try:
                 batches = _batches(self._storage, path, self._stop)
                 with cancel.scope(self._stop), contextlib.closing(batches):
                     for batch in batches:
-                        self._hold(begun, batch)
-            except Exception as why:  # noqa: BLE001  raised when its turn comes
-                begun.error = why
-                self._has_failed = True  # the walk will end here: what comes later is of no use
+                        self._hold(listing, batch)
+            except Exception as why:  # noqa: BLE001  raised by `batches` of this directory
+                listing.error = why
+                self._has_failed = True  # the walk ends at this directory: none is prefetched
             with self._changed:
-                begun.is_done = True
+                listing.is_done = True
                 self._changed.notify_all()
 
-    def _take(self) -> tuple[str, _Begun] | None:
-        """Begin with the next directory that nobody has begun with; None when the walk ends."""
+    def _take(self) -> tuple[str, _Prefetched] | None:
+        """Return the next directory to prefetch, waiting for one; None where the walk ends."""
         with self._changed:
             while not (self._stop.is_set() or self._has_failed):
                 path = None
                 if self._n_held < HELD_ENTRIES:
-                    path = next((p for p in reversed(self._stack) if p not in self._begun), None)
+                    waiting = reversed(self._stack)
+                    path = next((p for p in waiting if p not in self._prefetched), None)
                 if path is not None:
                     self._n_held += 1  # an empty directory counts, too
-                    self._begun[path] = begun = _Begun()
-                    return path, begun
+                    self._prefetched[path] = listing = _Prefetched()
+                    return path, listing
                 self._changed.wait()
         return None
 
-    def _hold(self, begun: _Begun, batch: Sequence[Entry]) -> None:
-        """Keep a batch until its turn comes, and wait if that is too much."""
+    def _hold(self, listing: _Prefetched, batch: Sequence[Entry]) -> None:
+        """Keep a batch for `batches`, and wait while this directory has too many entries."""
         with self._changed:
-            begun.batches.append(batch)
-            begun.n_entries += len(batch)
+            listing.batches.append(batch)
+            listing.n_entries += len(batch)
             self._n_held += len(batch)
             self._changed.notify_all()
-            while begun.n_entries >= HELD_ENTRIES and not self._stop.is_set():
+            while listing.n_entries >= HELD_ENTRIES and not self._stop.is_set():
                 self._changed.wait()
         if self._stop.is_set():
             raise Stopped("The walk has ended")
 
 
 def _batches(storage: Storage, path: str, stop: threading.Event) -> _Batches:
-    give = getattr(storage, "batches", None)
-    if give is None:
-        yield list(storage.list(path))  # a listing that comes in one piece
+    list_batches = getattr(storage, "batches", None)
+    if list_batches is None:
+        yield list(storage.list(path))
     else:
-        yield from give(path, stop=stop)
+        yield from list_batches(path, stop=stop)

@@ -1,6 +1,6 @@
-"""A dCache door over WebDAV: one method, one operation.
+"""A WebDAV storage, such as a dCache door: a method for each operation.
 
-What doors of each kind and version do is told in docs/dcache.md, a line for each behaviour.
+The behaviours of the servers, with versions and sources, are listed in docs/dcache.md.
 """
 
 from __future__ import annotations
@@ -34,24 +34,30 @@ T = TypeVar("T")
 
 
 class WebDAVStorage:
-    """A WebDAV door such as dCache's.
+    """The storage behind a WebDAV door; may be used by many threads.
 
-    Paths are what `paths.normalise` takes. A door may be used by many threads.
+    Methods take paths as `paths.normalise` does, unless they say otherwise.
 
     Parameters
     ----------
     settings : Settings
-        ``door_url``, CA, timeouts, limits.
+        ``door_url``, CA, timeouts and limits.
     tokens : TokenSource, optional
-        None for a door that is open to all.
+        Provides the bearer token of requests; None for a door with anonymous access.
 
     Attributes
     ----------
     tokens : TokenSource or None
-        For further connections to the same door.
+        As given, for further connections to the same door.
     transfer_slots : threading.Semaphore
-        One slot for each file that may be moved at once, shared by all that use this door. So are
-        the slots for listings (``settings.listings``), which `list` and `batches` take themselves.
+        ``settings.transfers`` slots, one for each file being transferred, which callers acquire.
+        Concurrent listings (``settings.listings``) are bounded by `list` and `batches` themselves.
+    redirects_writes : bool or None
+        Does the server redirect PUT (dCache: ``webdav.redirect.on-write``, on by default; an XRootD
+        manager always does)? None before the first PUT.
+    tells_locality : bool or None
+        Does PROPFIND return FileLocality? Only dCache does (DcacheFileResource.java, dCache 12.1).
+        None where it is not known yet.
     """
 
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
@@ -60,11 +66,7 @@ class WebDAVStorage:
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
         self._lister = Lister(self.transport, settings)
-        #: Does it send a PUT on to another server (dCache: webdav.redirect.on-write, on by default;
-        #: an XRootD manager always does)? Known after the first.
         self.redirects_writes: bool | None = None
-        #: Does PROPFIND tell where a file's bytes are? Only dCache does (DcacheFileResource.java,
-        #: dCache 12.1); None as long as it is not known.
         self.tells_locality: bool | None = None
 
     def close(self) -> None:
@@ -72,7 +74,7 @@ class WebDAVStorage:
         self.transport.close()
 
     def told_by(self, other: WebDAVStorage) -> Self:
-        """Take over what another door to the same place has found out about the server."""
+        """Copy what another object has learned about the same server, and return this one."""
         self._lister.server = other._lister.server
         self.redirects_writes, self.tells_locality = other.redirects_writes, other.tells_locality
         return self
@@ -84,30 +86,32 @@ class WebDAVStorage:
         self.close()
 
     def normalise(self, path: str) -> str:
-        """Turn what a person writes into a path from the root, see `paths.normalise`."""
+        """Return the absolute path of a path or URL as a user gives it, see `paths.normalise`."""
         return paths.normalise(path, self.settings.door_url)
 
     def list(self, path: str) -> Iterator[Entry]:
-        """Give the entries of a directory while they arrive.
+        """Yield the entries of a directory as they arrive, in the server's order.
+
+        An empty listing does not mean that the directory is empty: a dCache door answers so for a
+        directory that it can't list (DcacheDirectoryResource.getChildren, dCache 12.1; seen with
+        11.2.5).
 
         Parameters
         ----------
         path : str
-            A directory; for a file the one entry is the file itself.
+            Path of a directory; for a file the one entry is the file itself.
 
         Yields
         ------
         Entry
-            In the door's order.
+            A file or directory, without `path` itself if that is a directory.
 
         Raises
         ------
         NotFound
-            Nothing there.
+            There is nothing at that path.
         ListingUnreadable
-            The answer is broken, or lacks even the directory itself. An empty answer that has the
-            directory can't be told from an empty directory: dCache hides a listing it can't make
-            (DcacheDirectoryResource.getChildren, dCache 12.1).
+            The answer is incomplete, or has no response at all, not even that of the directory.
         """
         for batch in self.batches(path):
             yield from batch
@@ -115,50 +119,62 @@ class WebDAVStorage:
     def batches(
         self, path: str, *, stop: threading.Event | None = None
     ) -> Iterator[Sequence[Entry]]:
-        """Give the entries of a directory in lists, each as soon as it has arrived.
+        """Yield the entries of a directory in lists, as they arrive; errors as for `list`.
 
         Parameters
         ----------
         path : str
             As for `list`.
         stop : threading.Event, optional
-            Ends the listing, with `Stopped`, soon after it is set.
+            Ends the listing soon after it is set, with `Stopped`.
         """
         path = self.normalise(path)
         return self._lister.batches(path, self._url(path), stop)
 
     def stat(self, path: str) -> Entry:
-        """Describe one file or directory.
+        """Return the entry of one file or directory.
 
         Raises
         ------
         NotFound
-            Nothing there.
+            There is nothing at that path.
         """
         path = self.normalise(path)
         return self._lister.describe(path, self._url(path))
 
     def exists(self, path: str) -> Entry | None:
-        """Describe what is at a path, or give None."""
+        """Return the entry of what is at a path; None where there is nothing."""
         try:
             return self.stat(path)
         except NotFound:
             return None
 
     def checksums(self, path: str) -> tuple[Checksum, ...]:
-        """Ask for a file's checksums by HEAD.
+        """Return a file's checksums, by HEAD; empty where the server gives none.
 
-        Some dCache 8.2 and 9 releases give only POSIX attributes to PROPFIND (dCache PR #7329), so
-        that no checksum in a listing does not mean that there is none.
+        A listing without checksums does not mean that there are none: some releases of dCache 8.2
+        and 9 return only POSIX attributes to PROPFIND (dCache pull requests #7329 and #7340).
         """
         return self.measure(path)[1]
 
     def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
-        """Ask for a file's size and checksums by HEAD, the cheapest request there is.
+        """Return a file's size in bytes and its checksums, by HEAD.
 
-        A dCache door answers it by itself (DcacheResourceFactory.java, dCache 12.1: only GET and
-        PUT are redirected), also for a file that is on tape alone. StoRM WebDAV 1.8.1 and XRootD
-        5.5 tell a checksum to HEAD only; nginx 1.22 and Apache 2.4 have none.
+        A dCache door answers it itself (DcacheResourceFactory.java, dCache 12.1: only GET and PUT
+        are redirected), for a file on tape too. StoRM WebDAV 1.8.1 and XRootD 5.5 send checksums
+        only in answers to HEAD; nginx 1.22 and Apache 2.4 have none.
+
+        Returns
+        -------
+        size_bytes : int or None
+            None where the answer has no Content-Length.
+        checksums : tuple of Checksum
+            Empty where the server gives none.
+
+        Raises
+        ------
+        NotFound
+            There is nothing at that path.
         """
         head = self.transport.exchange(
             "HEAD", self._url(self.normalise(path)), headers={"Want-Digest": WANT_DIGEST}
@@ -174,25 +190,29 @@ class WebDAVStorage:
         end: int | None = None,
         stop: threading.Event | None = None,
     ) -> Head:
-        """Read a file, or a range of it, into a sink; the way in which files are moved.
+        """GET a file, or a range of it, into a sink, and return the head of the answer.
 
         Parameters
         ----------
         path : str
-            A file.
-        start : int
-            First byte.
-        end : int, optional
-            First byte no longer wanted; None means to the end, which the door is asked for where
-            ``start`` is not 0.
+            Path of a file.
         sink : Sink
-            Is shown the answer's head, which it has to check (see `answers.check_answer`), and then
-            takes its bytes.
+            Gets the head of the answer, which it has to check (see `answers.check_answer`), then
+            the bytes.
+        start : int
+            Offset of the first byte.
+        end : int, optional
+            Offset after the last byte; None means the end of the file.
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
+
+        Returns
+        -------
+        Head
+            Status 200 means that the whole file was sent, although a range may have been requested.
         """
-        # XRootD 5.5 gives no bytes of a range without an end; nor does a dCache door that gives the
-        # bytes itself, before 9.2.47, 10.2.23, 11.0.12 and 11.1.7
+        # a range without an end has no data from XRootD 5.5, and from a dCache door that does not
+        # redirect, before 9.2.47, 10.2.23, 11.0.12 and 11.1.7 (dCache #7971)
         if start and end is None:
             end = self.stat(path).size_bytes
         url = self._url(self.normalise(path))
@@ -201,16 +221,16 @@ class WebDAVStorage:
     def receive_small(
         self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
     ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """Read many small files whole, in this thread; see `transport.Transport.receive_many`.
+        """GET many small files concurrently in this thread; see `transport.Transport.receive_many`.
 
         Parameters
         ----------
         entries : iterator of (str, object)
-            A file's path as `normalise` gives it, and a tag by which the caller knows it.
+            Normalised path of each file, and a tag that is returned with its answer.
         at_once : int
-            How many may be on their way.
+            Greatest number of concurrent requests.
         stop : threading.Event
-            Ends all soon after it is set.
+            Ends all transfers soon after it is set.
         """
         wanted = ((self._url(path), tag) for path, tag in entries)
         headers = {"Want-Digest": WANT_DIGEST}
@@ -219,24 +239,26 @@ class WebDAVStorage:
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
     ) -> Head:
-        """Write a file, replacing what is there; see `transfer.upload` for the safe way.
+        """PUT a file, replacing an existing one; `transfer.upload` does so safely.
 
-        A door sends the bytes to a pool only if nothing was sent to itself yet. A PUT of no bytes
-        with Expect brings out the redirect (DcacheResourceFactory.java:715, dCache 12.1). A server
-        that does not redirect has an empty file then, which the second PUT replaces.
+        A dCache door redirects a PUT to a pool only if it has Expect, and before its body begins
+        (DcacheResourceFactory.java:715, dCache 12.1). So a PUT without a body is sent first, to get
+        the redirect. A server that does not redirect creates an empty file by it, which the second
+        PUT replaces.
 
-        No Content-Type is sent: a pool refuses a PUT that has any Content-* header but
-        Content-Length and Content-MD5 (HttpPoolRequestHandler.java, dCache 12.1; seen with 11.2.5:
-        501, and the entry stays).
+        No Content-Type is sent: a pool refuses PUT with any Content-* header but Content-Length and
+        Content-MD5 (HttpPoolRequestHandler.java, dCache 12.1; seen with 11.2.5: 501, and the entry
+        remains).
 
         Parameters
         ----------
         path : str
-            The file. Missing parents are made by dCache (PutHandler.java, Milton 2.7.3), XRootD 5.5
-            and nginx 1.22 with ``create_full_put_path``; Apache 2.4 answers 409 (RFC 4918 §9.7.1).
+            Path of the file. Missing parents are created by dCache (PutHandler.java, Milton 2.7.3),
+            XRootD 5.5, and nginx 1.22 with ``create_full_put_path``; Apache 2.4 answers 409 (RFC
+            4918 §9.7.1).
         content : bytes or Source
-            What to write. Its length is always said in Content-Length: without it dCache stores 0
-            bytes (dCache #6601). A `Source` is sent again only as `Transport.exchange` does.
+            The bytes to write. Content-Length is always sent: without it dCache stores 0 bytes
+            (dCache #6601). `Transport.exchange` says when a `Source` is sent again.
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
         """
@@ -254,25 +276,22 @@ class WebDAVStorage:
 
     @contextlib.contextmanager
     def deliveries(self) -> Iterator[ConcurrentPuts | None]:
-        """Lend the way for many small files to be written at once, in this thread.
-
-        None where there is no such way here.
-        """
+        """Return a context with a `ConcurrentPuts`; None where the transport has no libcurl."""
         with self.transport.convoy() as convoy:
             yield None if convoy is None else ConcurrentPuts(self, convoy)
 
     def expecting(self) -> dict[str, str]:
-        """Say how a PUT of no bytes asks for a redirect.
+        """Return the headers by which a PUT without a body asks for a redirect.
 
-        dCache redirects only what expects 100 (DcacheResourceFactory.java, dCache 12.1; 11.2.5 does
-        so); XRootD 5.5.3 was seen to answer that with 100, and then to wait for ever for a body of
-        no bytes; it redirects without.
+        dCache redirects only a PUT with Expect (DcacheResourceFactory.java, dCache 12.1; seen with
+        11.2.5). XRootD redirects without it, and waits for ever for an empty body after its 100
+        (seen with 5.5.3).
         """
         server = self.server_name()
         return {"Expect": "100-continue"} if server in ("", "?") or "dcache" in server else {}
 
     def server_name(self) -> str:
-        """Give the server's own name in lower case; ``?`` where it does not even answer."""
+        """Return the Server header of the door in lower case; ``?`` where it can't be reached."""
         if self._lister.server is None:
             self._lister.server = "?"
             with contextlib.suppress(CtaflowsError):
@@ -280,21 +299,25 @@ class WebDAVStorage:
         return self._lister.server.lower()
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a directory.
+        """Create a directory, by MKCOL.
 
         Parameters
         ----------
         path : str
-            The directory.
+            Path of the directory.
         parents : bool
-            Make missing parents too.
+            Create missing parents too.
         exist_ok : bool
-            Is it right if the directory is there already?
+            Accept an existing directory; by default it is an error.
 
         Raises
         ------
-        AlreadyExists, NotFound
-            It is there; its parent is not.
+        AlreadyExists
+            There is a file or directory at that path.
+        NotFound
+            The parent directory does not exist.
+        Refused
+            It may not be created.
         """
         path = self.normalise(path)
         url = self._url(path) + "/"  # nginx 1.22 answers 409 without it (ngx_http_dav_module.c)
@@ -302,70 +325,85 @@ class WebDAVStorage:
         if answer.status == 409 and parents and path != "/":
             self.mkdir(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
             answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
-        if answer.status == 409:  # RFC 4918 §9.3.1; XRootD 5.5 makes the parents unasked
-            raise NotFound("The directory above is missing", where=self._url(path))
-        if answer.status == 403:  # Apache 2.4 says so to the later of two at the same moment
+        if answer.status == 409:  # RFC 4918 §9.3.1; XRootD 5.5 creates the parents
+            raise NotFound("The parent directory is missing", where=self._url(path))
+        if answer.status == 403:  # Apache 2.4, to the later of two concurrent requests
             found = self.exists(path)
             if found is None or not (exist_ok and found.is_dir):
-                raise Refused("Not allowed to make this", where=self._url(path), said="403")
+                raise Refused(
+                    "Not allowed to create the directory", where=self._url(path), said="403"
+                )
         if answer.status == 405:  # RFC 4918 §9.3.1; XRootD 5.5 answers 201 for a directory
             there = self.stat(path)
             if not (exist_ok and there.is_dir):
-                raise AlreadyExists("It is there already", where=self._url(path))
+                raise AlreadyExists("It exists already", where=self._url(path))
 
     def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
-        """Rename a file or directory.
+        """Rename a file or directory, by MOVE.
 
         Parameters
         ----------
         source, target : str
-            Paths at this door.
+            The old and the new path.
         overwrite : bool
-            Replace what is at the target. The header is always sent: dCache takes its absence for
-            F, against RFC 4918 (MoveHandler.java:53, dCache 12.1).
+            Replace what is at the target. The Overwrite header is always sent: dCache takes its
+            absence for F, against RFC 4918 §10.6 (MoveHandler.java:53, Milton 2.7.3).
 
         Raises
         ------
-        AlreadyExists, NotFound
-            The target is there; the source or the target's directory is not.
+        AlreadyExists
+            There is a file or directory at the target.
+        NotFound
+            The source or the target's directory does not exist.
         """
-        where = self._url(self.normalise(source))
-        there = self._url(self.normalise(target))
+        source_url = self._url(self.normalise(source))
+        target_url = self._url(self.normalise(target))
         # XRootD 5.5 replaces the target whatever Overwrite says
         if not overwrite and "xrootd" in self.server_name() and self.exists(target) is not None:
-            raise AlreadyExists("The target is there already", where=there)
-        headers = {"Destination": there, "Overwrite": "T" if overwrite else "F"}
-        answer = self.transport.exchange("MOVE", where, headers=headers, expect=(409, 412))
-        if answer.status == 412:  # RFC 4918 §9.9.4, which dCache keeps to
-            raise AlreadyExists("The target is there already", where=there)
-        if answer.status == 409:  # likewise; nginx 1.22 and XRootD 5.5 make the directory
-            raise NotFound("The target's directory is missing", where=there)
+            raise AlreadyExists("The target is there already", where=target_url)
+        headers = {"Destination": target_url, "Overwrite": "T" if overwrite else "F"}
+        answer = self.transport.exchange("MOVE", source_url, headers=headers, expect=(409, 412))
+        if answer.status == 412:  # RFC 4918 §9.9.4
+            raise AlreadyExists("The target is there already", where=target_url)
+        if answer.status == 409:  # RFC 4918 §9.9.4; nginx 1.22 and XRootD 5.5 create the directory
+            raise NotFound("The target's directory is missing", where=target_url)
 
     def remove(self, path: str) -> None:
-        """Remove a file.
+        """Remove a file; `storage.namespace` removes directories.
 
-        A dCache door removes a whole tree on one DELETE, together with what symbolic links in it
-        lead to, so a directory is refused: see `storage.namespace`.
+        One DELETE of a directory would remove the whole tree, and at a dCache door the targets of
+        symbolic links in it too (seen with 11.2.5).
+
+        Raises
+        ------
+        UsageError
+            It is a directory.
+        NotFound
+            There is nothing at that path.
         """
         entry = self.stat(path)
         if entry.is_dir:
             raise UsageError(
-                "That is a directory", where=entry.path, hint="Ask for it to be removed with all."
+                "That is a directory",
+                where=entry.path,
+                hint="`ctaflows rm -r` removes it with all that is below it.",
             )
         self.delete(entry.path, is_dir=False)
 
     def delete(self, path: str, *, is_dir: bool) -> None:
-        """Remove what is known to be there: one request, never repeated.
+        """Send DELETE for an existing file or empty directory, once.
+
+        The caller has to check that a directory is empty, since it would be removed with all that
+        is in it: dCache deletes the children one by one, and skips those that it can't list
+        (DeleteHelperImpl.java, Milton 2.7.3). It must not be a symbolic link either, see `links`.
 
         Parameters
         ----------
         path : str
             Normalised path.
         is_dir : bool
-            A directory goes with all that is in it: dCache removes the children one by one, and
-            passes over those that it can't list (DeleteHelperImpl.java, Milton 2.7.3). So it must
-            be empty, and neither may be a symbolic link, see `links`. Its URL ends in a slash,
-            without which nginx 1.22 answers 409 (ngx_http_dav_module.c).
+            Is it a directory? Then its URL ends in a slash, without which nginx 1.22 answers 409
+            (ngx_http_dav_module.c).
         """
         self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
 
@@ -374,41 +412,40 @@ class WebDAVStorage:
 
 
 def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the checksums in an answer's headers, in either of the two forms.
+    """Return the checksums in an answer's Digest and Repr-Digest headers.
 
-    A pool may use the header that another client has asked for: it keeps the name in a static field
-    (HttpPoolRequestHandler.java, dCache 12.1).
+    A pool may answer with the one that another client asked for: it keeps the header's name in a
+    static field (HttpPoolRequestHandler.java, dCache 12.1).
     """
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
 
 
 def _range(start: int, end: int | None) -> dict[str, str]:
-    """Say what is wanted of a file; nothing of a range where it is the whole."""
+    """Return the headers of a GET; without Range where the whole file is requested."""
     headers = {"Want-Digest": WANT_DIGEST}
     if start or end is not None:
         headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
     return headers
 
 
-# -- many PUTs at once -----------------------------------------------------------------------------
-#
-# Many small files written at once, in one thread: the steps, whose answers the caller judges.
+# -- concurrent uploads of small files -------------------------------------------------------------
 
 _WANT = f"Want-Digest: {WANT_DIGEST}"
 
 
 class ConcurrentPuts:
-    """The steps of writing a file, of many files at once. See `WebDAVStorage` for what each does.
+    """Concurrent requests that upload many small files in one thread.
 
-    Paths are normalised, and hold nothing that a URL must encode. Each step has a tag by which the
-    caller knows its answer.
+    Each method starts one request; `answers` runs them, and yields the tag of each with its answer,
+    which the caller has to judge. Paths are normalised, and have no character that must be
+    percent-encoded in a URL. `WebDAVStorage` has the same operations one by one.
 
     Parameters
     ----------
     door : WebDAVStorage
-        Where to.
+        Where the files are uploaded to.
     convoy : Convoy
-        Carries the requests.
+        Sends the requests.
     """
 
     def __init__(self, door: WebDAVStorage, convoy: Convoy) -> None:
@@ -420,17 +457,17 @@ class ConcurrentPuts:
             _WANT, *(f"{k}: {v}" for k, v in door.expecting().items()), has_body=True
         )
         self._moving = {
-            is_free: convoy.lines(f"Overwrite: {'T' if is_free else 'F'}")
-            for is_free in (True, False)
+            overwrite: convoy.lines(f"Overwrite: {'T' if overwrite else 'F'}")
+            for overwrite in (True, False)
         }
 
     @property
     def replaces_blindly(self) -> bool:
-        """Does a move here replace what is there, whatever it is told? So does XRootD 5.5."""
+        """Does MOVE replace the target whatever Overwrite says, as XRootD 5.5 does?"""
         return "xrootd" in self._door.server_name()
 
     def put(self, path: str, content: bytes, tag: object) -> None:
-        """Write a file; see `WebDAVStorage.put` for how it comes to a pool."""
+        """Start the PUT of a file; see `WebDAVStorage.put` for redirects to a pool."""
         url = self._root + path
         if content and self._door.redirects_writes is not False:
             self._send(_Writing(tag, url, content, is_probe=True))
@@ -438,30 +475,32 @@ class ConcurrentPuts:
             self._send(_Writing(tag, url, content))
 
     def measure(self, path: str, tag: object) -> None:
-        """Ask for a file's size and checksums."""
+        """Start a HEAD for a file's size and checksums."""
         self._convoy.send("HEAD", self._root + path, tag, self._wanting)
 
     def look(self, path: str, tag: object) -> None:
-        """Ask whether there is anything."""
+        """Start a HEAD that shows whether there is anything at a path."""
         self._convoy.send("HEAD", self._root + path, tag)
 
     def move(self, source: str, target: str, tag: object, *, overwrite: bool) -> None:
-        """Rename a file."""
-        there = f"Destination: {self._root}{target}".encode()
-        where = self._root + source
-        self._convoy.send("MOVE", where, tag, self._moving[overwrite], own=(there,))
+        """Start the MOVE of a file to another path."""
+        destination = f"Destination: {self._root}{target}".encode()
+        url = self._root + source
+        self._convoy.send("MOVE", url, tag, self._moving[overwrite], own=(destination,))
 
     def end_all_but_moves(self) -> None:
-        """Let go of all that is on its way and has given no file its name."""
+        """Abort all requests but MOVE, whose result would not be known."""
         self._convoy.abandon("PUT", "HEAD")
 
     def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Word | None]]:
-        """Give the answers as they come, until none is awaited or a stop is set.
+        """Yield the answers as they arrive, until there are no more or a stop event is set.
 
         Yields
         ------
-        tag, word
-            The answer, of any status; None where no whole one came.
+        tag : object
+            The tag of the request.
+        word : Word or None
+            The answer, of any status; None where there was no complete one.
         """
         for tag, word in self._convoy.answers(*stops):
             if not isinstance(tag, _Writing):
@@ -470,7 +509,7 @@ class ConcurrentPuts:
                 yield tag.tag, word
 
     def _goes_on(self, writing: _Writing, word: Word) -> bool:
-        """Send the bytes to where they are wanted, if they are not there yet."""
+        """Send the next PUT of a file, after a redirect or a probe; return whether there is one."""
         if word.status in REDIRECTS and writing.n_hops < MAX_HOPS:
             location = word.headers.get("location")
             try:
@@ -496,7 +535,7 @@ class ConcurrentPuts:
 
 @dataclass(slots=True)
 class _Writing:
-    """A file's bytes on their way, or the question where they are wanted."""
+    """The PUT of a file, or the one without a body (a probe) that asks for its redirect."""
 
     tag: object
     url: str

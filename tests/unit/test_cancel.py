@@ -144,13 +144,13 @@ def test_many_threads_come_and_go_while_all_is_stopped() -> None:
 
 def test_who_waits_for_a_listing_slot_is_told() -> None:
     slots, failures = ListingSemaphore(1), []
-    slots.take(ListingPermit())
+    slots.acquire(ListingPermit())
     begun = threading.Event()
 
     def wait() -> None:
         begun.set()
         try:
-            slots.take(ListingPermit())
+            slots.acquire(ListingPermit())
         except Stopped as why:
             failures.append(why)
 

@@ -105,12 +105,12 @@ def test_one_directory(n):
 
 
 def test_what_a_listing_remembers_is_eight_bytes_a_name():
-    given = listing._Names()
+    given = listing._YieldedPaths()
     for start in range(0, 100_000, 50):
         given.add([Entry(f"/t/f{i}") for i in range(start, start + 50)])
     assert sys.getsizeof(given._hashes) < 100_000 * 8 * 1.2
-    given.close()
-    assert sys.getsizeof(given._closed) < 100_000 * 8 * 1.2
+    given.end_attempt()
+    assert sys.getsizeof(given._earlier) < 100_000 * 8 * 1.2
     again = [Entry(f"/t/f{i}") for i in range(99_990, 100_010)]
     assert [e.name for e in given.add(again)] == [f"f{i}" for i in range(100_000, 100_010)]
     assert len(given) == 100_010

@@ -375,14 +375,14 @@ def test_no_more_listings_than_slots():
         nonlocal n_now, most
         for _ in range(20):
             slot = ListingPermit()
-            shared.take(slot)
+            shared.acquire(slot)
             with lock:
                 n_now += 1
                 most = max(most, n_now)
             time.sleep(0.001)
             with lock:
                 n_now -= 1
-            shared.give(slot)
+            shared.release(slot)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     [t.start() for t in threads]
@@ -391,19 +391,19 @@ def test_no_more_listings_than_slots():
 
 
 def test_a_slot_that_is_lent_is_not_taken_at_once(monkeypatch):
-    monkeypatch.setattr(listing, "PATIENCE_S", 1000)
+    monkeypatch.setattr(listing, "RECLAIM_AFTER_S", 1000)
     shared = ListingSemaphore(1)
     mine, other, stop = ListingPermit(), ListingPermit(), threading.Event()
-    shared.take(mine)
+    shared.acquire(mine)
     shared.lend(mine)
 
     def wait():
         with pytest.raises(Stopped):
-            shared.take(other, stop)
+            shared.acquire(other, stop)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    shared.take(mine)
+    shared.acquire(mine)
     assert (mine.is_held, other.is_held) == (True, False)
     stop.set()
     waiting.join(DEADLINE_S)
@@ -413,28 +413,28 @@ def test_a_slot_that_is_lent_is_not_taken_at_once(monkeypatch):
 def test_a_slot_whose_reader_stays_away_goes_to_who_needs_it():
     shared = ListingSemaphore(1)
     mine, other = ListingPermit(), ListingPermit()
-    shared.take(mine)
+    shared.acquire(mine)
     shared.lend(mine)
-    shared.take(other)
+    shared.acquire(other)
     assert (mine.is_held, other.is_held) == (False, True)
-    shared.give(mine)  # no longer its own to give
+    shared.release(mine)  # no longer its own to give
     third, stop = ListingPermit(), threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        shared.take(third, stop)
-    shared.give(other)
-    shared.take(mine)
+        shared.acquire(third, stop)
+    shared.release(other)
+    shared.acquire(mine)
     assert mine.is_held
 
 
 def test_giving_twice_makes_no_second_slot():
     shared, mine = ListingSemaphore(1), ListingPermit()
-    shared.take(mine)
-    shared.give(mine)
-    shared.give(mine)
+    shared.acquire(mine)
+    shared.release(mine)
+    shared.release(mine)
     shared.lend(mine)
-    shared.take(mine)
+    shared.acquire(mine)
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        shared.take(ListingPermit(), stop)
+        shared.acquire(ListingPermit(), stop)

@@ -302,7 +302,7 @@ def test_an_answer_for_another_part_is_refused(
         return int(first) + by[0], int(last) + by[1]
 
     monkeypatch.setattr("ctaflows.sandbox.content._bounds", bounds)
-    with pytest.raises(ProtocolSurprise, match="another part"):
+    with pytest.raises(ProtocolSurprise, match="another range"):
         file.read_at(1_000_000, 10)
 
 

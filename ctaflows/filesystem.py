@@ -169,9 +169,17 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         Parameters
         ----------
         rpath, lpath : str
-            Remote and local path. Into a file object bytes are written without either.
+            Remote and local path. The local one may be a file object; a file is then neither
+            resumed nor verified.
         callback, outfile, **options
             As for fsspec.
+
+        Raises
+        ------
+        FileNotFoundError, PermissionError
+            There is no such file, or it is not readable.
+        CtaflowsError
+            It can't be fetched, or is not the file that the storage describes.
         """
         from ctaflows.transfer.fetch import Job, fetch
 
@@ -212,7 +220,7 @@ def _details(entry: Entry) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _as_os_errors(path: str) -> Iterator[None]:
-    """Translate our errors into the OSErrors that users of filesystems expect."""
+    """Raise our errors about a missing, forbidden or wrong path as the OSErrors of fsspec."""
     try:
         yield
     except NotFound as why:

@@ -1,7 +1,7 @@
 """Prefect blocks: a storage, a login, and the platform's download service.
 
-Importing this module makes them known to Prefect; it is the entry point ``prefect.collections``.
-A flow takes the name of a block (``profile="block:NAME"``), never what is in it.
+Importing this module registers them with Prefect; it is the entry point ``prefect.collections``.
+Flows and tasks take the name of a block (``profile="block:NAME"``), never its content.
 """
 
 from ctaflows.blocks.credentials import CTACredentials

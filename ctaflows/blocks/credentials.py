@@ -1,5 +1,5 @@
-"""The block CTACredentials: a login at an issuer, renewed wherever it is used."""
-# Annotations are not put off here: pydantic reads them.
+"""The Prefect block CTACredentials: a login at an OpenID Connect issuer."""
+# no `from __future__ import annotations`: pydantic evaluates the annotations of the fields
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class CTACredentials(CredentialsBlock):
-    """A login at an OpenID Connect issuer, renewed wherever it is used.
+    """A login at an OpenID Connect issuer, whose access token is renewed wherever it is used.
 
-    For workers that share no home. A refresh token that the issuer changes is saved back to the
-    block, and one worker renews at a time. Who shares a home needs no block: the login of
-    `ctaflows token login` is enough.
+    For workers without a shared home directory; with one, the login of `ctaflows token login` is
+    enough. When the issuer rotates the refresh token, the new one is saved to the block, and only
+    one worker renews at a time.
 
     Example:
         Load a stored login and get a token that is valid now:
@@ -38,7 +38,7 @@ class CTACredentials(CredentialsBlock):
         ```
     """
 
-    # what does not validate is not repeated: it may be a secret
+    # errors do not quote invalid values, which may be secrets
     model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "CTA Credentials"
@@ -50,23 +50,23 @@ class CTACredentials(CredentialsBlock):
     issuer_url: str = Field(
         default=_settings.Settings.issuer_url,
         title="Issuer URL",
-        description="OpenID Connect issuer: its address, without a trailing slash.",
+        description="URL of the OpenID Connect issuer, without a trailing slash.",
     )
     client_id: str = Field(
         default=_settings.Settings.client_id,
         title="Client ID",
-        description="OAuth 2.0 client that the login belongs to.",
+        description="OAuth 2.0 client to which the tokens are issued.",
     )
     client_secret: SecretStr | None = Field(
-        default=None, description="Secret of that client; none for a public client."
+        default=None, description="Secret of the client; empty for a public client."
     )
     refresh_token: SecretStr | None = Field(
         default=None,
-        description="Refresh token of the login; the block replaces it when the issuer does.",
+        description="Refresh token of the login; replaced here when the issuer rotates it.",
     )
     audience: str | None = Field(
         default=None,
-        description="Whom tokens are asked for, where the issuer wants to be told.",
+        description="Audience of the access tokens, for issuers that require one in requests.",
     )
     ca_file: Path | None = Field(
         default=None,
@@ -81,7 +81,7 @@ class CTACredentials(CredentialsBlock):
         return str(_settings.check("issuer_url", value))
 
     def as_profile(self) -> block_profiles.BlockProfile:
-        """Give what this block says of the settings."""
+        """Return the settings in this block."""
         return block_profiles.BlockProfile(
             values={"ca_file": self.ca_file} if self.ca_file else {},
             identity=self._identity(),
@@ -89,41 +89,41 @@ class CTACredentials(CredentialsBlock):
         )
 
     def profile_name(self) -> str:
-        """Give what tasks take as ``profile``, for the block as it is in this process."""
+        """Return the ``profile`` of tasks for this block object; it is valid in this process."""
         slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
         self._word = block_profiles.word_for(self, slug, self._word)
         return self._word
 
     def settings(self) -> "Settings":
-        """Give the settings that hold with this login, all others being those of the profile.
+        """Return the settings with this login; all others are those of the default profile.
 
         Raises
         ------
         UsageError
-            The block is not saved: a refresh token that the issuer changes would be lost.
+            The block is not saved: a rotated refresh token would be lost.
         """
         return _settings.load(self.profile_name())
 
     def get_client(self, *args: Any, **kwargs: Any) -> "TokenProvider":
-        """Give what renews the token: a token source for each request to a door."""
+        """Return the token provider of this login, which renews the token when it has to."""
         from ctaflows.auth.renewal import TokenProvider
 
         return TokenProvider(self.settings())
 
     def token(self) -> SecretStr:
-        """Give an access token that is valid now; it lives for minutes.
+        """Return a valid access token, renewed if need be; it expires within minutes.
 
         Returns
         -------
         SecretStr
-            ``get_secret_value()`` tells it; ``print`` and logs do not.
+            ``get_secret_value()`` returns the token; ``print`` and logs do not show it.
 
         Raises
         ------
         TokenMissing
-            Nobody has logged in with this block yet.
+            There is no login in this block yet.
         LoginNeeded
-            The issuer will not renew it: a person must log in again.
+            The issuer refuses to renew it: log in again.
         """
         provider = self.get_client()
         token = provider.token()
@@ -131,7 +131,7 @@ class CTACredentials(CredentialsBlock):
         return SecretStr(token)
 
     def refresh(self) -> "TokenInfo":
-        """Renew the token now; see `ctaflows.tasks.refresh_token`."""
+        """Renew the token now, and return its description; see `ctaflows.tasks.refresh_token`."""
         from ctaflows.tasks import refresh_token
 
         info = refresh_token(profile=self.profile_name())
@@ -139,7 +139,7 @@ class CTACredentials(CredentialsBlock):
         return info
 
     def keep(self) -> "TokenInfo":
-        """Renew the token if half of its life is over; see `ctaflows.tasks.keep_token`."""
+        """Renew the token if half of its lifetime is over; see `ctaflows.tasks.keep_token`."""
         from ctaflows.tasks import keep_token
 
         info = keep_token(profile=self.profile_name())
@@ -147,12 +147,18 @@ class CTACredentials(CredentialsBlock):
         return info
 
     def log_in(self, show: "Callable[[DeviceLogin], None]") -> "TokenInfo":
-        """Log in with a browser on any device, and save the login to the block.
+        """Log in by the OAuth 2.0 device grant (RFC 8628), and save the login to the block.
 
         Parameters
         ----------
         show : Callable
-            Shows a person where to go (``uri``) and what to type (``user_code``).
+            Called with the URL that the user has to open in a browser (``uri``), on any device, and
+            the code to enter there (``user_code``).
+
+        Returns
+        -------
+        TokenInfo
+            The new access token's issuer, scopes and times.
         """
         provider = self.get_client()
         info = provider.log_in(show)
@@ -174,13 +180,13 @@ class CTACredentials(CredentialsBlock):
         if not self._block_document_name:
             raise UsageError(
                 "These credentials are not saved",
-                hint="Save them with .save(NAME): a refresh token that the issuer changes has to "
-                "be kept somewhere.",
+                hint="Save them with .save(NAME): a refresh token that the issuer rotates has to "
+                "be stored.",
             )
         return self._block_document_name
 
     def _take_back(self, provider: "TokenProvider") -> None:
-        """Follow a refresh token that was changed, lest saving this block bring back the old."""
+        """Copy a rotated refresh token into this object, whose next save would restore the old."""
         tokens = provider.store.read()
         if tokens is not None and tokens.refresh_token:
             self.refresh_token = SecretStr(tokens.refresh_token)

@@ -1,4 +1,4 @@
-"""Where the pages and pictures of the blocks are, as Prefect's own pages link to them."""
+"""URLs of the documentation and logos of the blocks, which Prefect's UI links to."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ctaflows.settings import DOCS_URL
 
 
 def page(name: str) -> HttpUrl:
-    """Give the address of a file of docs/, below ``CTAFLOWS_DOCS_URL`` where a site sets it.
+    """Return the URL of a file of docs/, below ``CTAFLOWS_DOCS_URL`` where that is set.
 
-    Prefect takes web addresses only (3.9.1, client/schemas/objects.py: BlockType).
+    Prefect accepts http and https URLs only (3.9.1, client/schemas/objects.py: BlockType).
     """
     return HttpUrl(f"{(os.environ.get('CTAFLOWS_DOCS_URL') or DOCS_URL).rstrip('/')}/{name}")

@@ -1,5 +1,5 @@
-"""The block CTAStorage: a WebDAV door, and how it is to be used."""
-# Annotations are not put off here: pydantic reads them.
+"""The Prefect block CTAStorage: a WebDAV door and the settings of its use."""
+# no `from __future__ import annotations`: pydantic evaluates the annotations of the fields
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctaflows.settings import Settings
     from ctaflows.storage.webdav import WebDAVStorage
 
-#: Fields that are settings, named alike.
+#: Fields that have the names of settings.
 _SETTINGS = (
     "door_url",
     "ca_file",
@@ -35,7 +35,7 @@ _OF_PROFILE = "that of the profile if not given."
 
 
 class CTAStorage(Block):
-    """A storage of CTAO and LST data behind a WebDAV door, and how it is to be used.
+    """A storage of CTAO and LST data behind a WebDAV door, and the settings of its use.
 
     Flows and tasks take its name as their profile: `profile="block:BLOCK_NAME"`.
 
@@ -61,13 +61,13 @@ class CTAStorage(Block):
 
     profile: str | None = Field(
         default=None,
-        description="Profile that all values not given here come from: cscs, cscs-dev, or one of"
+        description="Profile of all values that are not given here: cscs, cscs-dev, or one of"
         " config.toml where the flow runs; the default profile there if not given.",
     )
     door_url: str | None = Field(
         default=None,
         title="Door URL",
-        description=f"WebDAV door: scheme, host and port, without a path; {_OF_PROFILE}",
+        description=f"URL of the WebDAV door: scheme, host and port, no path; {_OF_PROFILE}",
     )
     ca_file: Path | None = Field(
         default=None,
@@ -77,26 +77,26 @@ class CTAStorage(Block):
     )
     credentials: CTACredentials | None = Field(
         default=None,
-        description="Login to use, a saved CTA Credentials block; without one the token is looked"
-        " for where the token source says.",
+        description="Login to use, a saved CTA Credentials block; without one the token comes from"
+        " the token source.",
     )
     token_source: str | None = Field(
         default=None,
-        description="Where tokens are looked for if there are no credentials: auto, environment,"
-        f" store, or block:NAME of a Secret block; {_OF_PROFILE}",
+        description="Source of the token if there are no credentials: auto, environment, store,"
+        f" or block:NAME of a Secret block; {_OF_PROFILE}",
     )
     night_path: str | None = Field(
         default=None,
-        description="Where a night lies, such as cta/DL1/{date}/{version}; " + _OF_PROFILE,
+        description="Path of a night, such as cta/DL1/{date}/{version}; " + _OF_PROFILE,
     )
     transfers: int | None = Field(
-        default=None, ge=1, description=f"Files moved at once; {_OF_PROFILE}"
+        default=None, ge=1, description=f"Number of concurrent file transfers; {_OF_PROFILE}"
     )
     listings: int | None = Field(
-        default=None, ge=1, description=f"Directories listed at once; {_OF_PROFILE}"
+        default=None, ge=1, description=f"Number of concurrent listings; {_OF_PROFILE}"
     )
     attempts: int | None = Field(
-        default=None, ge=1, description=f"How often a request is tried in all; {_OF_PROFILE}"
+        default=None, ge=1, description=f"Greatest number of attempts of a request; {_OF_PROFILE}"
     )
     connect_timeout_s: float | None = Field(
         default=None,
@@ -123,7 +123,7 @@ class CTAStorage(Block):
         return None if not value else str(_settings.check(str(info.field_name), value))
 
     def as_profile(self) -> block_profiles.BlockProfile:
-        """Give what this block says of the settings."""
+        """Return the settings in this block."""
         values = {name: getattr(self, name) for name in (*_SETTINGS, "token_source")}
         login = self.credentials.as_profile() if self.credentials else block_profiles.BlockProfile()
         return block_profiles.BlockProfile(
@@ -134,20 +134,20 @@ class CTAStorage(Block):
         )
 
     def profile_name(self) -> str:
-        """Give what tasks take as ``profile``, for the block as it is in this process.
+        """Return the ``profile`` of tasks for this block object; it is valid in this process.
 
-        Other processes know a saved block as ``block:NAME``.
+        In other processes a saved block is ``block:NAME``.
         """
         slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
         self._word = block_profiles.word_for(self, slug, self._word)
         return self._word
 
     def settings(self) -> "Settings":
-        """Give the settings that hold with this block: the environment wins over its values."""
+        """Return the settings with the values of this block, over which the environment wins."""
         return _settings.load(self.profile_name())
 
     def get_client(self, *args: Any, **kwargs: Any) -> "WebDAVStorage":
-        """Give the door, with the connections it has."""
+        """Return the storage, which shares its connections with all uses of this profile."""
         from ctaflows.storage.connect import connect
 
         return connect(self.profile_name())

@@ -1,4 +1,4 @@
-"""Commands as a person runs them, in this process: quick, where nothing is about processes.
+"""Runs commands within the test's process, which is faster than a process of each.
 
 A command begins as it would in a process of its own: with no connections, nothing remembered, and
 no terminal. Tests of signals, memory, streams, the environment at the start or of what is imported
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: its exit code, and what it printed."""
+    """The result of a command: its exit code and output."""
 
     code: int
     out: str
@@ -62,24 +62,24 @@ def script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[st
 
 
 def ok(*words: str, **env: str) -> str:
-    """Run a command that must succeed, and give what it prints."""
+    """Run a command that must succeed, and return its output."""
     return succeeded(run(*words, **env))
 
 
 def fails(code: int, *words: str, **env: str) -> str:
-    """Run a command that must fail, and give what it says."""
+    """Run a command that must fail, and return its error output."""
     return failed(code, run(*words, **env))
 
 
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:
-    """Give what a command that must have succeeded has printed."""
+    """Return the output of a command that must have succeeded."""
     assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
 def failed(code: int, done: subprocess.CompletedProcess[str]) -> str:
-    """Give what a command that must have failed has said."""
+    """Return the error output of a command that must have failed."""
     assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith((f"{done.args[0]}: ", "Usage: ")), done.stderr
@@ -87,7 +87,7 @@ def failed(code: int, done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _command(name: str) -> click.Command:
-    """Give the command behind a console script."""
+    """Return the command behind a console script."""
     if name == "ctaflows":
         return app.cli
     from ctaflows.cli import ctadata
@@ -107,7 +107,7 @@ def _command(name: str) -> click.Command:
 
 @contextlib.contextmanager
 def _begun_anew() -> Iterator[None]:
-    """Let a command share no connections and no memory with what ran before it, or runs after."""
+    """Isolate a command from connections and cached state of those before and after it."""
     with contextlib.ExitStack() as until_the_end:
         for known in (
             connect._doors,

@@ -1,4 +1,4 @@
-"""What all tests share: an environment of their own, and a sandbox."""
+"""Fixtures and hooks of all tests: an isolated environment, and a sandbox."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHERS = (
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C mean to the processes of tests what it does elsewhere: a shell's & ignores it.
+    """Restore the default handling of Ctrl-C, which a shell's & makes processes ignore.
 
     And let Hypothesis try as many examples as the environment says.
     """
@@ -74,7 +74,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Let no test see the settings or tokens of who runs it."""
+    """Hide the settings and tokens of the user who runs the tests."""
     others = OTHERS if request.path.parent.name == "prefect" else (*OTHERS, "PREFECT_")
     for name in list(os.environ):
         if name.startswith(others):
@@ -86,7 +86,7 @@ def own_environment(
 
 @pytest.fixture(autouse=True)
 def closed_doors() -> Iterator[None]:
-    """Close the doors that a test has opened: thousands of tests would keep their sockets."""
+    """Close the connections that a test has opened: thousands of tests would use up all sockets."""
     yield
     connect = sys.modules.get("ctaflows.storage.connect")
     if connect is not None:
@@ -97,13 +97,13 @@ def closed_doors() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Those of all boxes: to make them takes as long as all else of a sandbox."""
+    """The certificates of all sandboxes: making them takes as long as the rest of a sandbox."""
     return Certificates(tmp_path_factory.mktemp("tls"), "localhost")
 
 
 @pytest.fixture
 def box(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A sandbox of the test's own."""
+    """A sandbox for one test."""
 
     def copied(folder: Path, _host: str) -> Certificates:
         shutil.copytree(certificates.ca_file.parent, folder, dirs_exist_ok=True)
@@ -118,7 +118,7 @@ def box(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The box is the profile in use, pauses are short, and the working folder is a new one."""
+    """The sandbox is the profile in use, pauses are short, the working directory is a new one."""
     monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
     monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
     monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
@@ -130,7 +130,7 @@ def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @dataclass
 class Held:
-    """Answers with tokens: made, so that a refresh token is used up, but not on their way yet."""
+    """Token answers that are held back: made, so that a refresh token is used up, but not sent."""
 
     made: threading.Event = field(default_factory=threading.Event)
     sent: threading.Event = field(default_factory=threading.Event)
@@ -138,7 +138,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    """Hold the answers of the sandbox's issuer that have tokens until `sent` is set."""
+    """Hold the token answers of the sandbox's issuer back until `sent` is set."""
     from ctaflows.sandbox import issuer
 
     held, real = Held(), issuer.call_wsgi
@@ -157,7 +157,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
 @pytest.fixture
 def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the sandbox's issuer answer with a status, and nothing else."""
+    """Make the sandbox's issuer answer every request with a status."""
     from ctaflows.sandbox import issuer
     from ctaflows.sandbox.messages import Response
 
@@ -177,7 +177,7 @@ def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were left to the usual way by the lane for small uploads."""
+    """Names of the files that uploads in one thread passed on to be uploaded one by one."""
     from ctaflows.transfer import cargo
 
     sent: list[str] = []

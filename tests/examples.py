@@ -1,4 +1,4 @@
-"""How often tests try what depends on chance, as the environment says.
+"""The numbers of random examples and interruptions, from the environment.
 
 Hypothesis tries as many examples as a test says, times `TIMES`.
 """
@@ -17,7 +17,7 @@ INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "20"))
 
 
 def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:
-    """As Hypothesis's own, for a test whose number of examples may be multiplied.
+    """Return Hypothesis's settings, with the number of examples multiplied.
 
     No time is judged: a busy machine is no fault of the code.
     """
@@ -26,6 +26,6 @@ def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:
 
 
 def multiply() -> None:
-    """Multiply the number of examples of tests that say none too."""
+    """Multiply the number of examples of tests without settings of their own, too."""
     hypothesis.settings.register_profile("times", settings())
     hypothesis.settings.load_profile("times")

@@ -1,4 +1,4 @@
-"""What is in the files of a night, made up: quick, and every number known."""
+"""Synthetic contents of the files of a night, quick to make and with known values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def charges(flatfield=69.0):
 
 
 def subrun(run=11111, number=0, **changes):
-    """Look into one subrun's file; changes go to the summary, or to its quantities."""
+    """Return the inspection of one subrun's file, with changes to its summary or quantities."""
     first = BEGIN + timedelta(minutes=20 * (run % 100), seconds=10 * (number or 0))
     quantities = {
         "rates": rates(),

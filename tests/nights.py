@@ -1,4 +1,4 @@
-"""Sample nights, each made once in a process and copied from then on: a hundred times quicker."""
+"""Sample nights, made once in a process and then copied, which is a hundred times faster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _made: dict[str, tuple[Path, list[Path]]] = {}
 
 
 def make_night(root: Path, date: dt.date, **how: Any) -> list[Path]:
-    """Do what `ctaflows.sandbox.night.make_night` does, whose same call writes the same bytes."""
+    """Do what `ctaflows.sandbox.night.make_night` does; equal calls write equal bytes."""
     key = repr((date, sorted(how.items())))
     if key not in _made:
         folder = Path(tempfile.mkdtemp(prefix="nights-"))

@@ -1,4 +1,4 @@
-"""Certificates for tests: a person's own, and proxies signed with it."""
+"""Certificates for tests: a user's, and proxy certificates signed with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def certificate_pem(
     days: float = 365.0,
     proxy_of: ec.EllipticCurvePrivateKey | None = None,
 ) -> str:
-    """Make a certificate that ends in so many days, or began long ago and ended."""
+    """Return a certificate that expires in a number of days, or has expired."""
     user = [x509.NameAttribute(NameOID.COMMON_NAME, "Jane Doe")]
     name = x509.Name(user + [x509.NameAttribute(NameOID.COMMON_NAME, "4711")] * bool(proxy_of))
     ends = datetime.now(UTC) + timedelta(days=days)
@@ -54,7 +54,7 @@ def certificate_pem(
 
 
 def proxy_pem(*, days: float = 0.5, own_days: float = 365.0) -> str:
-    """Make what voms-proxy-init writes: the proxy, its key, and the certificate it is of."""
+    """Return what voms-proxy-init writes: the proxy, its key, and the certificate of its signer."""
     own, key = new_key(), new_key()
     return (
         certificate_pem(key, days=days, proxy_of=own)

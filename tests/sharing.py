@@ -1,4 +1,4 @@
-"""Which tests stay together where several processes share them, as in ``pytest -n 2``."""
+"""Which tests run in the same process of pytest-xdist, as in ``pytest -n 2``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST = (
 
 
 def group(nodeid: str) -> str:
-    """Name what a test stays with: its folder, its file, or one of a file's two long stories."""
+    """Return the group of a test: its directory, its file, or a part of one long file."""
     path, _, name = nodeid.removeprefix("tests/").partition("::")
     folder = path.partition("/")[0]
     if folder in _ONE_SERVER:
@@ -33,7 +33,7 @@ def group(nodeid: str) -> str:
 
 
 def rank(nodeid: str) -> tuple[int, str]:
-    """Give the place of a test's group among the others."""
+    """Return the position of a test's group among the others."""
     name = group(nodeid)
     early = (n for n, start in enumerate(_FIRST) if name.startswith(start))
     return next(early, len(_FIRST)), name

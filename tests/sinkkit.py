@@ -1,4 +1,4 @@
-"""A sink that keeps what it is given, for tests that read a file by itself."""
+"""A sink that keeps an answer and its bytes, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Kept:
-    """The answer, and its bytes."""
+    """A sink that keeps the answer and its bytes."""
 
     def __init__(self) -> None:
         self.head: Head
@@ -32,7 +32,7 @@ def read(storage: Storage, path: str, **span: int | None) -> bytes:
 
 
 class Counted:
-    """Counts how many transfers a door carries at the same time."""
+    """Counts the concurrent transfers of a storage."""
 
     def __init__(self, door: Storage) -> None:
         self.most = 0

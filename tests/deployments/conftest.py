@@ -1,4 +1,4 @@
-"""One site for all tests here: a Prefect server on PostgreSQL, a door with nights, a worker.
+"""Fixtures: one site for all these tests, a Prefect server on PostgreSQL, a door, a worker.
 
 Nothing of it is in the environment of other tests: `server` points a test's own process at it.
 """
@@ -37,7 +37,7 @@ REQUIRED = os.environ.get("STORAGE_SERVERS") == "required"
 
 
 def started(make: Callable[..., Any], *args: object) -> Any:
-    """Start a server, or skip the test that wants it."""
+    """Start a server, or skip the test that needs it."""
     try:
         return make(*args)
     except Missing as why:
@@ -60,7 +60,7 @@ def slurm() -> Iterator[Slurm]:
 
 @pytest.fixture(scope="session")
 def door() -> Iterator[Sandbox]:
-    """A door with a night of old, and last night."""
+    """A door with an old night and last night."""
     with Sandbox() as box:
         make_night(box.storage, NIGHT, runs=(11111,), subruns=(N_FILES // 2,), events=5)
         make_night(box.storage, last_night(), subruns=(2, 1), events=5)
@@ -105,7 +105,7 @@ def site(
 
 @pytest.fixture
 def server(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The site, with this process as one of its users."""
+    """The site, whose addresses are in this process's environment during the test."""
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     for name, value in site.env.items():
@@ -117,7 +117,7 @@ def server(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def deployed(site: Site) -> Site:
-    """What an operator does first: the pool, and all deployments as they are in prefect.yaml."""
+    """The work pool and all deployments of prefect.yaml, as an operator creates them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in site.env.items():
             patch.setenv(name, value)
@@ -128,6 +128,6 @@ def deployed(site: Site) -> Site:
 
 @pytest.fixture(scope="session")
 def worker(deployed: Site) -> Iterator[Path]:
-    """A worker on the pool; gives its log."""
+    """A worker on the pool; yields its log."""
     with deployed.worker("ctaflows") as log:
         yield log

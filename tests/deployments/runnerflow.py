@@ -1,4 +1,4 @@
-"""A flow that tells where its tasks and those of its subflow ran; to be run as a script."""
+"""A script with a flow that reports where its tasks and those of its subflow ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site as an operator has it: a Prefect server, a door, workers; and what tests ask of it."""
+"""A site as an operator sets it up (Prefect server, door, workers), and queries for tests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ N_FILES = 110
 
 
 def last_night() -> dt.date:
-    """Give yesterday's date at the site."""
+    """Return yesterday's date at the site."""
     return dt.datetime.now(zoneinfo.ZoneInfo("Atlantic/Canary")).date() - dt.timedelta(days=1)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Give the environment of one who has nothing but this Python."""
+    """Return an environment that has nothing but this Python."""
     ours = ("CTAFLOWS_", "PREFECT", "BEARER_TOKEN", "XDG_", "SLURM_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = f"{Path(sys.executable).parent}:{env.get('PATH', os.defpath)}"
@@ -42,7 +42,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @dataclass
 class Site(PrefectServer):
-    """A Prefect server on PostgreSQL, a door, and the environment of who uses them."""
+    """A Prefect server on PostgreSQL, a door, and the environment of their users."""
 
     door: Sandbox
     env: dict[str, str]
@@ -50,32 +50,32 @@ class Site(PrefectServer):
 
     @property
     def nights(self) -> Path:
-        """Where the deployment puts nights."""
+        """Directory into which the deployment fetches nights."""
         return Path(self.env["CTAFLOWS_DATA"]) / "nights"
 
     @contextmanager
     def worker(self, pool: str, **env: str) -> Iterator[Path]:
-        """Have a worker on a pool; gives its log."""
+        """Start a worker on a pool for the block; yields its log."""
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
         log = self.home / f"worker-{pool}.log"
         with process(command, log, env={**self.env, **env}, cwd=self.home):
             yield log
 
     def deployments(self) -> dict[str, Any]:
-        """Give all deployments by ``FLOW/NAME``."""
+        """Return all deployments by ``FLOW/NAME``."""
         with self.client as client:
             flows = {flow.id: flow.name for flow in client.read_flows()}
             return {f"{flows[d.flow_id]}/{d.name}": d for d in client.read_deployments()}
 
     def trigger(self, name: str, *words: str) -> Any:
-        """Run ``prefect deployment run``; give the run it made."""
+        """Run ``prefect deployment run``, and return the flow run."""
         before = {run.id for run in self.flow_runs(auto_scheduled=False)}
         self.cli("deployment", "run", name, *words)
         (run,) = (r for r in self.flow_runs(auto_scheduled=False) if r.id not in before)
         return run
 
     def n_batches(self, run: Any) -> int:
-        """Wait for a run's task runs; say how many of them fetched."""
+        """Wait for the task runs of a flow run, and return how many of them fetched."""
         # one lists, one records the run; of two batches each one fetches and one looks into files
         tasks = self.task_runs(run.id, 6)
         assert {t.state.name for t in tasks} == {"Completed"}
@@ -83,12 +83,12 @@ class Site(PrefectServer):
 
 
 def proofs(night: Path) -> list[dict[str, Any]]:
-    """Give the lines of a night's manifest."""
+    """Return the lines of a night's manifest."""
     return [json.loads(line) for line in (night / "manifest.jsonl").read_text().splitlines()]
 
 
 def assert_whole(night: Path, n_files: int = N_FILES) -> None:
-    """See that a night is here, each file proven."""
+    """Check that a night was fetched completely, and that each file is verified."""
     assert len(list(night.rglob("*.h5"))) == n_files
     told = proofs(night)
     assert len(told) == n_files

@@ -1,4 +1,4 @@
-"""`ctaflows` in processes of its own, where it is about processes; else see `commands`."""
+"""Runs `ctaflows` as a process, for tests that need one; others use `commands`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def ok(*words: str, **env: str) -> str:
-    """Run a command that must succeed, and give what it prints."""
+    """Run a command that must succeed, and return its output."""
     return succeeded(run(*words, **env))
 
 
 def fails(code: int, *words: str, **env: str) -> str:
-    """Run a command that must fail, and give what it says."""
+    """Run a command that must fail, and return its error output."""
     return failed(code, run(*words, **env))

@@ -1,4 +1,4 @@
-"""A hub with a user, as the environment of a session on the platform has it."""
+"""Fixtures: a JupyterHub with a user, and the environment of a session on the platform."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ USER = "Jane.Doe2@example.org"
 
 @pytest.fixture(autouse=True)
 def no_platform(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test see the hub of who runs it."""
+    """Hide the JupyterHub of the user who runs the tests."""
     for name in ("CTADS_URL", "CTACS_URL", "CTACS_ALLOWED_CERT_KEYS", "JUPYTERHUB_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def hub(box: Sandbox, here: Path) -> Iterator[Hub]:
-    """A hub on the files of the box; nobody is known to it yet."""
+    """A hub with the files of the sandbox, and no user yet."""
     with Hub(box) as hub:
         yield hub
 
 
 @pytest.fixture
 def token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Somebody is known, and the environment says who and where."""
+    """The token of a user, with the environment of this user's session."""
     token = hub.add_user(USER)
     for name, value in hub.environment(token).items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""ctadata's console scripts: in this process, and in processes where it is about these."""
+"""Runs ctadata's console scripts, in the test's process or as processes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ run = commands.script
 
 
 def ok(*words: str, **env: str) -> str:
-    """Run a script that must succeed, and give what it prints."""
+    """Run a script that must succeed, and return its output."""
     return commands.succeeded(run(*words, **env))
 
 
 def fails(code: int, *words: str, **env: str) -> str:
-    """Run a script that must fail, and give what it says."""
+    """Run a script that must fail, and return its error output."""
     return commands.failed(code, run(*words, **env))
 
 
 def alone(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script by its name in a process of its own, as a shell finds it."""
+    """Run a script by its name as a process, as a shell finds it."""
     program = Path(sys.executable).parent / words[0]
     done = subprocess.run(
         [program, *words[1:]], text=True, capture_output=True, check=False, timeout=240,

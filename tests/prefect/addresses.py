@@ -1,4 +1,4 @@
-"""Addresses that are nobody's (RFC 2606), or that nobody answers at."""
+"""URLs with reserved names (RFC 2606), and one at which nothing listens."""
 
 DOOR = "https://door.example"
 ISSUER = "https://stranger.example"
@@ -8,5 +8,5 @@ SILENT = "http://127.0.0.1:9"
 
 
 def on_loopback(port: int) -> str:
-    """Give the address of a server that a test has started."""
+    """Return the URL of a server that a test has started."""
     return f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""A real Prefect server on SQLite for the session, and a project folder with the sample's flows."""
+"""Fixtures: a real Prefect server on SQLite for the session, and a project with sample flows."""
 
 from __future__ import annotations
 

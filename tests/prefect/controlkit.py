@@ -1,4 +1,4 @@
-"""Deployments, their runs and the processes of these, as tests of their control want them."""
+"""Deployments, their runs and the processes of these, for tests that cancel and kill runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOW_BYTES = 24_000_000
 
 
 def make_night(box: Sandbox, *, rate_bytes_s: int) -> dict[str, bytes]:
-    """Put a night at the door, one file of which comes slowly; give its files by their names."""
+    """Make a night at the door, one file of which is slow; return its files by name."""
     files = {f"{FOLDER}/dl1_LST-1.Run11111.{n:04}.h5": os.urandom(30_000) for n in range(4)}
     files[SLOW] = os.urandom(SLOW_BYTES)
     for path, data in files.items():
@@ -28,7 +28,7 @@ def make_night(box: Sandbox, *, rate_bytes_s: int) -> dict[str, bytes]:
 
 
 def parts_bytes(folder: Path) -> int:
-    """Say how much has come of files that are not complete."""
+    """Return the number of bytes in part files."""
     return sum(part.stat().st_size for part in folder.rglob(".*.part"))
 
 
@@ -37,7 +37,7 @@ def arrived(folder: Path) -> dict[str, bytes]:
 
 
 def deploy(server: Any, name: str, pool: str, **parameters: Any) -> Any:
-    """Deploy fetch-dl1 for a process worker of this machine; give the deployment's id."""
+    """Deploy fetch-dl1 to a process work pool, and return the deployment's id."""
     server.make_pool(pool)
     with server.client as client:
         flow_id = client.create_flow_from_name("fetch-dl1")
@@ -49,7 +49,7 @@ def deploy(server: Any, name: str, pool: str, **parameters: Any) -> Any:
 
 
 def begin(server: Any, deployment_id: Any) -> Any:
-    """Ask for a run; give its id."""
+    """Create a flow run, and return its id."""
     with server.client as client:
         return client.create_flow_run_from_deployment(deployment_id).id
 
@@ -63,7 +63,7 @@ def cancel(server: Any, run_id: Any) -> None:
 
 
 def processes_below(pid: int) -> list[int]:
-    """Find the processes that run flows: those that a worker or ``serve`` has begun."""
+    """Return the processes that run flows, started by a worker or ``serve``."""
     parents = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # gone
@@ -85,7 +85,7 @@ def _command(pid: int) -> bytes:
 
 
 def seconds_until(ask: Any, timeout_s: float = 120) -> float:
-    """Say how long it takes until an answer is true; the whole time if it is never."""
+    """Return the time until a condition is true, in seconds; the whole time if it never is."""
     began = time.monotonic()
     while not ask() and time.monotonic() - began < timeout_s:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A Prefect server as tests ask it, and processes in the background."""
+"""Queries of a Prefect server, and processes in the background."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def wait_until(ask: Callable[[], Any], what: str, timeout_s: float = 240) -> Any:
-    """Ask until the answer is true; the server takes in task runs some time after they ended.
+    """Wait for a condition: the server stores task runs some time after they ended.
 
     The limit only ends what hangs: a worker on a busy machine needs a minute to begin.
     """
@@ -49,7 +49,7 @@ def process(command: list[str], log: Path, **kwargs) -> Iterator[subprocess.Pope
 
 @dataclass
 class PrefectServer:
-    """Where the server is, and what its database says."""
+    """The URL of a Prefect server, and queries of its database."""
 
     url: str
     home: Path
@@ -68,7 +68,7 @@ class PrefectServer:
         return [run for run in runs if all(getattr(run, k) == v for k, v in where.items())]
 
     def task_runs(self, flow_run_id, n: int):
-        """Wait until the database has `n` task runs of a flow run, all over; give them by name."""
+        """Wait until `n` task runs of a flow run have ended, and return them by name."""
         from prefect.client.schemas.filters import FlowRunFilter
 
         wanted = FlowRunFilter(id={"any_": [flow_run_id]})
@@ -82,7 +82,7 @@ class PrefectServer:
         return sorted(runs, key=lambda run: run.name)
 
     def finished(self, flow_run_id, log: Path | None = None):
-        """Wait until a flow run is over; give it. Where it does not end, show the log."""
+        """Wait until a flow run has ended, and return it; show the log where it does not end."""
 
         def ask():
             run = client.read_flow_run(flow_run_id)
@@ -103,7 +103,7 @@ class PrefectServer:
             client.create_work_pool(WorkPoolCreate(name=name, type="process"), overwrite=True)
 
     def ask(self, *words: str) -> str:
-        """Run ``prefect WORDS`` in this process; give its output."""
+        """Run ``prefect WORDS`` in this process, and return its output."""
         from prefect.testing.cli import CycloptsCliRunner
 
         done = CycloptsCliRunner().invoke(["--no-prompt", *words])
@@ -111,7 +111,7 @@ class PrefectServer:
         return done.output
 
     def cli(self, *words: str, cwd: Path | None = None) -> str:
-        """Run ``prefect WORDS`` in a process of its own; give its output."""
+        """Run ``prefect WORDS`` as a process, and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *words],
             cwd=cwd,

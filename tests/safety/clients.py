@@ -1,4 +1,4 @@
-"""Clients that can be killed: real command lines, and forks of one that has all its modules loaded.
+"""Client processes to be killed: command lines, and forks of a process that imported all modules.
 
 Run as a script this is the process that forks.
 """
@@ -22,7 +22,7 @@ ALLOWED_WAIT_S = 120
 
 
 class Client:
-    """One run of the client.
+    """A process that runs the client once.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Client:
         self.said = said
 
     def code(self, wait_s: float = 0) -> int | None:
-        """Give its exit code, negative for a signal, or None while it runs."""
+        """Return its exit code, negative for a signal; None while it runs."""
         raise NotImplementedError
 
 
 class Spawned(Client):
-    """`python -m ctaflows` in a process of its own."""
+    """`python -m ctaflows` as a process."""
 
     def __init__(self, words: Sequence[str], cwd: Path, env: Mapping[str, str], said: Path) -> None:
         with said.open("wb") as err:
@@ -129,7 +129,7 @@ def _tell(what: dict[str, Any]) -> None:
 
 
 def _become(job: dict[str, Any]) -> None:
-    """Be a client from here on; never returns."""
+    """Run the client in this process; does not return."""
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)

@@ -1,4 +1,4 @@
-"""`ctaflows` in a process of its own, measured: how long, how much memory."""
+"""Runs `ctaflows` as a process, and measures its duration and memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """How a command ended.
+    """The result of a command.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def run(*words: str, limit_s: float = 120, **env: str) -> Run:
 
 
 def _peak_mb(pid: int) -> float:
-    """Ask the system; what `wait4` tells counts the memory of who started the process too."""
+    """Return the peak memory in MB; that of `wait4` would include the parent process."""
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         return int(found[1]) / 1024 if found else 0.0

@@ -1,4 +1,4 @@
-"""A little door that lies on demand, and the client aimed at it."""
+"""Fixtures: a door that sends wrong answers on demand, and a client of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trusted(little: LittleDoor, box: Sandbox, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are cut into ranges as those that are 16 times as large."""
+    """Split files into ranges as those are that are 16 times as large."""
     monkeypatch.setattr(fetch, "RANGES_FROM_BYTES", range_journal.RANGES_FROM_BYTES >> 4)
     for name in ("_MIB", "_MIN_RANGE_BYTES", "_MAX_RANGE_BYTES"):
         monkeypatch.setattr(range_journal, name, getattr(range_journal, name) >> 4)
@@ -43,13 +43,13 @@ def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["httpx", "libcurl"])
 def wire(request: pytest.FixtureRequest) -> str:
-    """Which library moves the bytes."""
+    """The library that transfers the bytes."""
     return str(request.param)
 
 
 @pytest.fixture
 def at_little(little: LittleDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The environment aims the client at the little door; gives the working folder, a new one."""
+    """Point the environment at the little door; returns a new working directory."""
     monkeypatch.setenv("CTAFLOWS_DOOR_URL", little.url)
     monkeypatch.setenv("CTAFLOWS_CA_FILE", str(little.ca_file))
     monkeypatch.setenv("BEARER_TOKEN", "no.token.here")
@@ -78,7 +78,7 @@ def aimed(
 
 @pytest.fixture
 def door(little: LittleDoor, trusted: Path, box: Sandbox, wire: str) -> Iterator[WebDAVStorage]:
-    """The little door as the library sees it."""
+    """The little door as a storage of the library."""
     settings = box.settings(
         door_url=little.url, ca_file=trusted, fast_bytes=wire == "libcurl", attempts=3
     )

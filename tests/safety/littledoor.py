@@ -1,4 +1,4 @@
-"""A door and its pools of our own, over TLS, that note all they are told and can be made to lie.
+"""A minimal door and pools, over TLS, that record requests and send wrong answers on demand.
 
 It knows just enough of WebDAV for our client. What it should answer otherwise is set by a hook.
 """
@@ -33,7 +33,7 @@ _PIECE_BYTES = 1 << 16
 
 @dataclass
 class Heard:
-    """One request, as it came.
+    """One request, as it was received.
 
     Attributes
     ----------
@@ -52,12 +52,12 @@ class Heard:
     body: bytes = field(default=b"", repr=False)
 
     def text(self) -> str:
-        """Give all that was said, but the body."""
+        """Return the whole request but its body."""
         lines = [f"{self.method} {self.target}", *(f"{k}: {v}" for k, v in self.headers)]
         return "\n".join(lines)
 
     def values(self, name: str) -> list[str]:
-        """Give the values of a header."""
+        """Return the values of a header."""
         return [v for k, v in self.headers if k.lower() == name.lower()]
 
 
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         return data
 
     def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> bool:
-        """Send a whole answer."""
+        """Send a complete answer."""
         if self._unread and "100-continue" not in self.headers.get("expect", ""):
             self.body()
         self.send_response(status)
@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def raw(self, head: str, blocks: Any = ()) -> bool:
-        """Send bytes that need be no HTTP, as long as anybody reads; then close."""
+        """Send bytes that need not be HTTP, until the client closes; then close."""
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.wfile.write(head.encode("latin-1"))
@@ -141,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def handle_expect_100(self) -> bool:
-        """Leave it to the answer: a door redirects before it has a byte."""
+        """Send no 100: a door redirects before it has received a byte."""
         return True
 
     def _unknown(self) -> None:
@@ -267,11 +267,11 @@ class Server(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that go away are what it is for."""
+        """Log nothing: tests make clients close connections."""
 
 
 class LittleDoor:
-    """A door on one port of localhost, its pool on another.
+    """A door on one port of localhost, and its pool on another.
 
     Parameters
     ----------
@@ -336,13 +336,13 @@ class LittleDoor:
             server.server_close()
 
     def server(self, name: str, *, tls: bool = True) -> Server:
-        """Open one more origin, which answers as a pool does."""
+        """Start one more origin, which answers as a pool does."""
         server = Server(name, self, self.context if tls else None)
         self._servers.append(server)
         return server
 
     def when(self, method: str, answer: Hook, *, origin: str = "door", times: int = -1) -> None:
-        """Answer requests of a method otherwise, as often as said, or always."""
+        """Answer requests of a method otherwise, a number of times or always."""
         left = [times]
 
         def hook(handler: Handler) -> bool:
@@ -354,7 +354,7 @@ class LittleDoor:
         self.hooks.append(hook)
 
     def validators(self, path: str) -> dict[str, str]:
-        """Give what tells versions of a file apart; the time is always the same."""
+        """Return the ETag and Last-Modified of a file; the time is always the same."""
         tag = hashlib.sha256(self.files[path]).hexdigest()[:16]
         known = {"Last-Modified": formatdate(1_700_000_000, usegmt=True)}
         return known | ({"ETag": f'"{pnfsid(path)}_{tag}"'} if self.has_tags else {})
@@ -364,7 +364,7 @@ class LittleDoor:
         return {"Digest": digest(self.files[path])} if self.has_sums else {}
 
     def followed(self, path: str) -> str:
-        """Give the path that a path leads to, through links."""
+        """Return the path to which a path leads through symbolic links."""
         for link, target in self.links.items():
             if path == link or path.startswith(link + "/"):
                 return target + path[len(link) :]
@@ -427,7 +427,7 @@ def multistatus(responses: str) -> bytes:
 
 
 def pnfsid(path: str) -> str:
-    """Give what stands for a path in dCache's name space."""
+    """Return the dCache id of a path."""
     return hashlib.sha256(path.rstrip("/").encode()).hexdigest()[:36].upper()
 
 
@@ -437,7 +437,7 @@ def digest(data: bytes) -> str:
 
 
 class Tunnel:
-    """A CONNECT proxy that notes what it is told and passes the rest on."""
+    """A CONNECT proxy that records what it receives, and passes the rest on."""
 
     def __init__(self) -> None:
         self.heads: list[str] = []

@@ -1,4 +1,4 @@
-"""Somebody who looks at a folder all the time: is each file whole that has its final name?"""
+"""A thread that checks all the time that each file with a final name is complete."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def digest(file: Path) -> str:
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Give all files below a folder by their path in it."""
+    """Return all files below a directory by their relative path."""
     return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 class Onlooker:
-    """Looks at final names, as often as it can.
+    """Checks files with final names, as often as it can.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Onlooker:
             self.look()
 
     def look(self) -> None:
-        """Look once; a file that was whole and has not changed is not read again."""
+        """Check once; a file that was complete and has not changed is not read again."""
         with self._lock:
             self.n_looks += 1
             for name in self._truth:

@@ -1,4 +1,4 @@
-"""A pool whose bodies are held back, let go, cut and counted by the test, to the byte."""
+"""A pool whose answers a test holds back, releases, cuts and counts, to the byte."""
 
 from __future__ import annotations
 
@@ -72,31 +72,31 @@ class Gate:
         self.after: Callable[[int], None] | None = None
 
     def grant(self, n_bytes: int) -> None:
-        """Let so many more bytes pass."""
+        """Let a further number of bytes pass."""
         with self._turn:
             self._budget += n_bytes
             self._turn.notify_all()
 
     def allow(self, n_bytes: int) -> None:
-        """Let so many bytes pass from now on, whatever was granted before."""
+        """Let a number of bytes pass from now on, whatever was granted before."""
         with self._turn:
             self._budget = n_bytes
             self._turn.notify_all()
 
     def open(self) -> None:
-        """Let all pass from now on."""
+        """Let all bytes pass from now on."""
         with self._turn:
             self._is_open = True
             self._turn.notify_all()
 
     def cut(self, order: Cut | None) -> None:
-        """Break the next body that moves or waits, or think better of it."""
+        """Break the next body that moves or waits; None takes the order back."""
         with self._turn:
             self._cut = order
             self._turn.notify_all()
 
     def next_epoch(self) -> int:
-        """End all bodies that are on their way, and begin to count anew; give the count so far."""
+        """End all bodies under way, restart the count, and return the old one."""
         with self._turn:
             moved, self.moved_bytes = self.moved_bytes, 0
             self._epoch += 1
@@ -121,7 +121,7 @@ class Gate:
 
     @contextlib.contextmanager
     def upload(self) -> Iterator[None]:
-        """Count an upload as long as the pool works on it."""
+        """Count an upload while the pool works on it."""
         with self._turn:
             self._n_uploads += 1
         try:
@@ -132,7 +132,7 @@ class Gate:
                 self._turn.notify_all()
 
     def wait_for_uploads(self, timeout_s: float) -> None:
-        """Return when the pool works on no upload, not even one whose client is gone."""
+        """Wait until the pool works on no upload, not even one whose client is gone."""
         with self._turn:
             assert self._turn.wait_for(lambda: self._n_uploads == 0, timeout_s)
 
@@ -146,7 +146,7 @@ class Gate:
         return unsent + sum(map(_unread_bytes, ports))
 
     def paced(self, blocks: Iterable[bytes], sock: socket.socket) -> Iterator[bytes]:
-        """Give a body in pieces, each when its time has come."""
+        """Yield a body in pieces, each when it may pass."""
         epoch = self._epoch
         for block in blocks:
             for start in range(0, len(block), PIECE_BYTES):
@@ -230,14 +230,14 @@ class _PacedBody:
 
 
 def _unsent_bytes(sock: socket.socket) -> int:
-    """Count what the system has taken for sending and not sent yet, since nobody reads."""
+    """Return the number of unsent bytes in a socket's send buffer."""
     with contextlib.suppress(OSError):
         return int(struct.unpack("i", fcntl.ioctl(sock, _SIOCOUTQNSD, b"\0" * 4))[0])
     return 0
 
 
 def _unread_bytes(port: int) -> int:
-    """Count what clients' systems hold of a server on loopback and nobody has read."""
+    """Return the number of bytes in the receive buffers of a loopback server's clients."""
     n_bytes = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, _, there, _, queues = line.split()[:5]

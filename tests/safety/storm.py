@@ -1,4 +1,4 @@
-"""Interruptions of every kind, one after the other, in an order that a seed decides."""
+"""A sequence of interruptions of all kinds, in an order drawn from a seed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _UNSAYABLE = ("Traceback", "does not accept the token")
 
 @dataclass
 class Card:
-    """One interruption that is to happen.
+    """One planned interruption.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Card:
 
 
 def deal(rng: random.Random, n: int, method: str) -> list[Card]:
-    """Make a shuffled stack of `n` interruptions, each kind at least once.
+    """Return a shuffled list of `n` interruptions, each kind at least once.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _fault(rng: random.Random, kind: str, method: str) -> Fault | None:
 
 
 class Storm:
-    """The stack of interruptions and what has become of them.
+    """The interruptions still to come, and what became of the others.
 
     Attributes
     ----------
@@ -118,19 +118,19 @@ class Storm:
         self.alive_at = 0.0
 
     def share(self) -> float:
-        """Tell how much of the storm is over, from 0 to 1."""
+        """Return the part of the storm that is over, from 0 to 1."""
         with self._lock:
             n = self.happened.total()
             return n / max(1, n + len(self._cards))
 
     @property
     def card(self) -> Card | None:
-        """The interruption that is to happen next."""
+        """The next interruption."""
         with self._lock:
             return self._cards[0] if self._cards else None
 
     def struck(self, card: Card) -> None:
-        """Note that an interruption has happened."""
+        """Record that an interruption has happened."""
         with self._lock:
             self.happened[card.kind] += 1
             if self._cards and self._cards[0] is card:
@@ -148,7 +148,7 @@ class Storm:
 
 
 class StormBook(FaultBook):
-    """Faults as a storm brings them; takes the place of the sandbox's own book."""
+    """The faults of a storm, in place of those of the sandbox."""
 
     def __init__(self, storm: Storm) -> None:
         super().__init__()
@@ -191,14 +191,14 @@ def _stop(pid: int) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Give the processes that a client has made: what kills a job kills all of them."""
+    """Return the client's child processes: a batch system that kills a job kills all of them."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in lists for child in file.read_text().split()]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a storm left behind.
+    """The state that a storm left behind.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class Outcome:
 
 
 class Driver:
-    """Runs the client again and again while the storm lasts, then in peace to its end.
+    """Runs the client again and again during a storm, then undisturbed to its end.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ class Driver:
         return self._forker.begin(job, self._said)
 
     def _interrupted_run(self) -> Client | None:
-        """Run the client until it is killed or gives up; give it if the storm is over before."""
+        """Run the client until it is killed or fails; return it if the storm is over before."""
         client, begun = self._begin(), time.monotonic()
         self._kill_at = self._timed = None
         while (card := self._storm.card) is not None:
@@ -387,7 +387,7 @@ class Driver:
             self._storm.prefer_a_kill()
 
     def _end_token(self, *, expired: bool) -> bool:
-        """End the life of the stored token; give False where this run must keep it.
+        """Expire the stored token; return False where this run must keep it.
 
         A client repeats a refused request once: it may not be refused again with the token that it
         got for that. Which requests are still to be repeated can't be seen from here, so that no

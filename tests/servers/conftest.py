@@ -1,4 +1,4 @@
-"""Real servers, one of each for all tests, and a door to each; skipped where not installed."""
+"""Fixtures: real servers, one of each for all tests, and their doors; skipped where missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def started(make: Callable[..., Server], *args: object, **kwargs: object) -> Server:
-    """Start a server, or skip the test that wants it."""
+    """Start a server, or skip the test that needs it."""
     try:
         return make(*args, **kwargs)
     except realservers.Missing as why:
@@ -87,7 +87,7 @@ def door(settings: Settings) -> Iterator[WebDAVStorage]:
 
 @pytest.fixture
 def here(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The server is the profile in use, and the working folder is a new one."""
+    """The server is the profile in use, and the working directory is a new one."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -1,4 +1,4 @@
-"""A door whose connections break: a relay that resets some of them after so many bytes."""
+"""A relay to a door that resets connections after a number of bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Cutter:
-    """Resets connections that have carried so many bytes one way, as often as it is told to.
+    """Resets connections after a number of bytes in one direction, a given number of times.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Cutter:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -46,7 +46,7 @@ USER, DATABASE = "ctaflows", "postgres"
 
 @dataclass
 class Database:
-    """A cluster that answers.
+    """A running cluster.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Database:
     process: Running
 
     def url(self, scheme: str = "postgresql") -> str:
-        """Give the address of the database, with user and password."""
+        """Return the URL of the database, with user and password."""
         return f"{scheme}://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def psql(self, statement: str) -> str:
-        """Run a statement; give what it returns, a row a line."""
+        """Run a statement, and return its result, a line for each row."""
         command = [_program("psql"), "-X", "-A", "-t", "-d", self.url(), "-c", statement]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
@@ -142,7 +142,7 @@ def _answers(database: Database) -> bool:
 
 
 def _program(name: str) -> str:
-    """Find a program of the newest version that is installed."""
+    """Return the path of a program of the newest installed version."""
     found = [p for p in PROGRAMS.glob(f"*/bin/{name}") if os.access(p, os.X_OK)]
     if not found:
         raise Missing("postgresql", name)

@@ -52,7 +52,7 @@ class CA:
 
 @dataclass
 class Server:
-    """A server that answers.
+    """A running server.
 
     Attributes
     ----------
@@ -253,13 +253,13 @@ def _start(server: Server, commands: Mapping[str, list[str]], ready: Callable[[]
 
 
 def _answers(server: Server) -> bool:
-    """Say whether it lists; a cluster's manager sends on to the data server, once it knows it."""
+    """Return whether a server lists its root; a cluster's manager must know the data server."""
     ready = 307 if server.name.startswith("xrootd-cluster") else 207
     return status(server.port, server.ca_file, "PROPFIND", "/") == ready
 
 
 def _tried(once: Callable[[], Server]) -> Server:
-    """Start on other ports if somebody took one in the meantime."""
+    """Start on other ports if one was taken meanwhile."""
     for _ in range(2):
         try:
             return once()

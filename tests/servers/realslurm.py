@@ -109,7 +109,7 @@ class Slurm:
         return {**os.environ, "PATH": path, "SLURM_CONF": str(self.conf)}
 
     def run(self, *command: str) -> str:
-        """Run one of Slurm's commands; give its output."""
+        """Run one of Slurm's commands, and return its output."""
         done = subprocess.run(
             command, env=self.env, capture_output=True, text=True, check=False, timeout=60
         )
@@ -118,7 +118,7 @@ class Slurm:
         return done.stdout
 
     def jobs(self, name: str | None = None) -> list[dict[str, str]]:
-        """Describe the jobs of the last hour, those of a name if given, as scontrol does."""
+        """Return the jobs of the last hour, of a name if given, as scontrol describes them."""
         told = self.run("scontrol", "show", "job", "--oneliner").splitlines()
         jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in told if "JobId=" in line]
         return [job for job in jobs if name in (None, job["JobName"])]

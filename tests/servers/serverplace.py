@@ -1,4 +1,4 @@
-"""What the tests on real servers share: a folder there, settings for its door, known bugs."""
+"""Shared by the tests on real servers: a directory, settings for the door, known bugs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Place:
-    """A folder of a test's own at a server.
+    """A directory at a server, for one test.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Place:
     folder: Path
 
     def put(self, name: str, data: bytes = b"x") -> str:
-        """Lay a file down behind the server's back; give its path at the door."""
+        """Write a file into the served directory itself; return its remote path."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -51,14 +51,14 @@ class Place:
         return f"{self.at}/{name}"
 
     def files(self) -> dict[str, bytes]:
-        """Give all files that are there, hidden ones too."""
+        """Return all files in the directory, hidden ones too."""
         found = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed
             return {p.relative_to(self.folder).as_posix(): p.read_bytes() for p in found}
         return self.files()
 
     def comes_to_hold(self, files: dict[str, bytes]) -> bool:
-        """Tell whether these files are all, once the server has cleared up what was cut.
+        """Return whether these are all files, once the server has removed incomplete ones.
 
         Apache 2.4 removes its own `.davfs.tmp` only when it notices that the client is gone.
         """
@@ -69,7 +69,7 @@ class Place:
 
 
 def new_place(server: Server) -> Place:
-    """Make a folder that no other test uses."""
+    """Create a directory that no other test uses."""
     name = f"place-{next(_numbers)}"
     (server.root / name).mkdir()
     return Place(server, f"/{name}", server.root / name)
@@ -78,7 +78,7 @@ def new_place(server: Server) -> Place:
 def settings_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, url: str | None = None, **more: str
 ) -> Settings:
-    """Put the settings for a door into the environment, and give them."""
+    """Put the settings for a door into the environment, and return them."""
     values = {"DOOR_URL": url or server.url, "CA_FILE": str(server.ca_file), "BACKOFF_S": "0.01"}
     # the answer to a HEAD that makes XRootD compute a checksum may never come, see `storedsums`
     values["STALL_TIMEOUT_S"] = "15"
@@ -89,5 +89,5 @@ def settings_for(
 
 
 def known_bug(request: pytest.FixtureRequest, reason: str, *, strict: bool = True) -> None:
-    """Expect the test to fail, and want to be told when it no longer does."""
+    """Expect the test to fail, and report when it no longer does."""
     request.applymarker(pytest.mark.xfail(strict=strict, reason=f"bug: {reason}"))

@@ -1,4 +1,4 @@
-"""A storage server's processes: started, waited for, ended."""
+"""Starts a storage server's processes, waits for them, and ends them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER_S = 2.0
 
 
 class Missing(Exception):
-    """A program is not installed; the text names its Debian package."""
+    """Raised where a program is not installed; the text names its Debian package."""
 
     def __init__(self, package: str, what: str) -> None:
         self.package = package
@@ -36,11 +36,11 @@ class Missing(Exception):
 
 
 class StartError(RuntimeError):
-    """A server did not come up; the text has the end of its log."""
+    """Raised where a server does not start; the text has the end of its log."""
 
 
 def program(name: str, package: str) -> str:
-    """Find a program, in the folders of the superuser too."""
+    """Return the path of a program, also from the superuser's directories."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
     if found is None:
         raise Missing(package, name)
@@ -48,14 +48,14 @@ def program(name: str, package: str) -> str:
 
 
 def version_of(command: list[str]) -> str:
-    """Give the version that a program prints."""
+    """Return the version that a program prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
     return said.group() if said else "unknown"
 
 
 def free_ports(n: int) -> list[int]:
-    """Pick ports of loopback that nobody listens at.
+    """Return free loopback ports.
 
     They lie below the range from which Linux takes the ports of outgoing connections, of which a
     test or benchmark opens many.
@@ -75,7 +75,7 @@ def free_ports(n: int) -> list[int]:
 
 
 def _prefix() -> list[str]:
-    """Give what makes a command end with us, and run as a user other than root.
+    """Return the start of a command that makes it end with this process, and not run as root.
 
     XRootD refuses to run as root and Apache to serve as root, but the folders of a test are root's
     own: so the user gets the right to write where root may.
@@ -100,13 +100,13 @@ class Running:
     log: Path
 
     def check(self) -> None:
-        """Raise if it has ended."""
+        """Raise if the process has ended."""
         code = self.process.poll()
         if code is not None:
             raise StartError(f"{self.name} ended with {code}\n{tail(self.log)}")
 
     def stop(self) -> None:
-        """End it and all that it started."""
+        """End the process and all that it started."""
         atexit.unregister(self.stop)
         for how in (signal.SIGTERM, signal.SIGKILL):
             try:
@@ -132,7 +132,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def start(name: str, command: Sequence[str], home: Path, *, log: Path | None = None) -> Running:
-    """Start a process that ends with us, even if we are killed.
+    """Start a process that ends with this one, even if this is killed.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def start(name: str, command: Sequence[str], home: Path, *, log: Path | None = N
 
 
 def tail(log: Path, n_lines: int = 20) -> str:
-    """Give the end of a log."""
+    """Return the end of a log."""
     text = log.read_text(errors="replace") if log.exists() else "(no log)"
     return f"{log}:\n" + "\n".join(text.splitlines()[-n_lines:])
 
@@ -172,7 +172,7 @@ def wait_for(answers: Callable[[], bool], processes: Sequence[Running]) -> None:
 
 
 def status(port: int, ca_file: Path | None, method: str, path: str) -> int | None:
-    """Give what a server on loopback answers, None if it does not."""
+    """Return the HTTP status of a server on loopback; None if it does not answer."""
     connection: http.client.HTTPConnection
     if ca_file is None:
         connection = http.client.HTTPConnection("localhost", port, timeout=ANSWER_S)

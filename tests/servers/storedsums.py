@@ -1,4 +1,4 @@
-"""Checksums laid down where XRootD looks for them, before it is asked.
+"""Stores checksums where XRootD looks for them, before they are requested.
 
 XRootD up to 5.8.3 computes a checksum in another thread than the one that answers over HTTP, and
 the two race: an answer is wrong (404 "Could not run read request") or never comes, or the server
@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def store(file: Path, adler32: int | None = None) -> None:
-    """Store a file's adler32; another one than its own if that is asked for."""
+    """Store a file's adler32, or a given wrong one."""
     if adler32 is None:
         adler32 = 1
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Listings as each server writes them, and the entries that they mean."""
+"""PROPFIND answers as each server writes them, and the entries that they describe."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A door as our client sees the sandbox."""
+"""Fixtures: a sandbox, and a client of its door."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["libcurl", "httpx"])
 def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[WebDAVStorage]:
-    """The same rules hold whichever library carries the bytes."""
+    """A storage client, over each transport library."""
     settings = box.settings(fast_bytes=request.param == "libcurl")
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
@@ -35,7 +35,7 @@ def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[WebDAVStorage
 
 @pytest.fixture
 def make():
-    """Make a sandbox with quirks and faults, and a talker for it."""
+    """Return a sandbox with quirks and faults, and a plain HTTP client for it."""
     boxes = []
 
     def made(*faults, **quirks):
@@ -52,7 +52,7 @@ def make():
 
 @pytest.fixture
 def rewrite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict], object]], None]:
-    """Change the issuer's JSON answers before they go out."""
+    """Change the issuer's JSON answers before they are sent."""
     real = issuer_module.call_wsgi
     changes: list[tuple[str, Callable[[dict], object]]] = []
 
@@ -71,7 +71,7 @@ def rewrite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict], 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """The sandbox looks at no clock: it says slow_down where the list holds True."""
+    """Make the sandbox answer slow_down where a list holds True, whatever the time."""
     script: list[bool] = []
     monkeypatch.setattr(
         DeviceGrant, "should_slow_down", lambda _self, _login: script.pop(0) if script else False

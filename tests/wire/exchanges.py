@@ -1,4 +1,4 @@
-"""Exchanges with an issuer, as several tests look at them."""
+"""Logins and token requests at an issuer, for several tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOKEN = "*/token"
 
 
 class FakeTime:
-    """Time that passes only in pauses, and what happens in them."""
+    """A clock that advances only in pauses, and what happens in them."""
 
     def __init__(self, **hooks: Callable[[], object]) -> None:
         self.now = 1000.0
@@ -38,7 +38,7 @@ class FakeTime:
 
 
 class Shown:
-    """Who is shown a login."""
+    """Records the logins that are shown to a user."""
 
     login: DeviceLogin
 
@@ -55,7 +55,7 @@ def asked(box: Sandbox) -> int:
 
 
 def age(box: Sandbox, *, left_s: float) -> TokenSet:
-    """Let a number of seconds be left of the stored token."""
+    """Set the remaining lifetime of the stored token, in seconds."""
     store = Store(box.settings())
     tokens = store.read()
     assert tokens is not None

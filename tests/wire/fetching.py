@@ -1,4 +1,4 @@
-"""What tests of fetches share: a file, a job for it, a fetch that is interrupted."""
+"""Shared by the tests of downloads: a file, a job for it, an interrupted download."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def interrupt(door: WebDAVStorage, wanted: Job, after: int = 100_000) -> None:
 
 
 def fetch_thrice(door: WebDAVStorage, wanted: Job) -> list[Transfer]:
-    """Fetch one file by three threads at the same time."""
+    """Fetch one file in three threads at the same time."""
     results: list[Transfer] = []
     threads = [
         threading.Thread(target=lambda: results.append(fetch(door, wanted))) for _ in range(3)

@@ -1,4 +1,4 @@
-"""A bare HTTP client for the sandbox, which knows nothing of ours."""
+"""A plain HTTP client for the sandbox, independent of ctaflows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reply:
 
 
 class Talker:
-    """A bare HTTP client that keeps one connection for each origin."""
+    """A plain HTTP client that keeps one connection for each origin."""
 
     def __init__(self, box: Sandbox) -> None:
         self.box = box
@@ -103,7 +103,7 @@ class Talker:
 
 
 def properties(xml: bytes) -> dict[str, dict[str, dict[str, str | None]]]:
-    """Path to status to property to text."""
+    """Return the properties of a multistatus: path to status to property to text."""
     found: dict = {}
     for response in ET.fromstring(xml).iter("{DAV:}response"):
         path = unquote(response.findtext("{DAV:}href") or "")

@@ -1,4 +1,4 @@
-"""A door over libcurl, files to go up, and who of them was left to the usual way."""
+"""Fixtures: a door over libcurl, and files to upload."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that does much else, the disk may seem slow."""
+    """Let no busy machine make the disk seem slow."""
     monkeypatch.setattr(upload_lane, "_SLOW_DISK_S", 60.0)
 
 
 @pytest.fixture
 def door(box: Sandbox) -> Iterator[WebDAVStorage]:
-    """A door over libcurl: httpx has no such way."""
+    """A door over libcurl, since httpx has no concurrent uploads in one thread."""
     settings = box.settings()
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door

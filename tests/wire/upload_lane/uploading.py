@@ -1,4 +1,4 @@
-"""What tests of uploads in one thread share: the files, and how they are sent and looked at."""
+"""Shared by the tests of uploads in one thread: files, their upload, and checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTENT = {f"{i:02}.h5": os.urandom(size) for i, size in enumerate(SIZES)}
 
 
 def send(door: WebDAVStorage, pairs: list[tuple[Path, str]], **how: Any) -> Report:
-    """Upload all, and look whether the manifest has a line for each."""
+    """Upload all files, and check that the manifest has a line for each."""
     file = pairs[0][0].parent.parent / "put.jsonl"
     report = uploads.upload_many(door, pairs, manifest=Manifest(file), **how)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -36,13 +36,13 @@ def send(door: WebDAVStorage, pairs: list[tuple[Path, str]], **how: Any) -> Repo
 
 
 def there(box: Sandbox) -> dict[str, bytes]:
-    """All files at the door, temporary ones too."""
+    """Return all files at the door, temporary ones too."""
     files = (p for p in box.storage.rglob("*") if p.is_file())
     return {str(p.relative_to(box.storage / "up/n")): p.read_bytes() for p in files}
 
 
 def nameless(path: str) -> str:
-    """The path of a request, without what is random in a temporary name."""
+    """Return the path of a request, without the random part of a temporary name."""
     return re.sub(r"\.[0-9a-f]{12}\.part$", ".part", path.partition("?")[0])
 
 

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from ctaflows.model import Entry
 from ctaflows.settings import Settings
-from ctaflows.storage import connect, listing
+from ctaflows.storage import listing
 from ctaflows.storage.walk import walk
+from ctaflows.tasks import namespace
 
 BLOCK = 50
 HEAD = (
@@ -122,7 +123,7 @@ def test_what_a_listing_remembers_is_eight_bytes_a_name():
 def test_commands_over_twenty_thousand(words, monkeypatch):
     import importlib
 
-    monkeypatch.setattr(connect, "connect", lambda _profile: Door(20, 1000))
+    monkeypatch.setattr(namespace, "connect", lambda _profile: Door(20, 1000))
     command = importlib.import_module(f"ctaflows.cli.{words[0]}").command
     done = CliRunner().invoke(command, words[1:], catch_exceptions=False)
     assert done.exit_code == 0

@@ -222,6 +222,68 @@ class Entry:
     def __str__(self) -> str:
         return self.path
 
+    def same_file_as(self, other: Entry) -> bool | None:
+        """Return whether two descriptions are of the same file, unchanged.
+
+        Compared are kind, size, checksums, ETag and time of last change; not the path. What only
+        one of them tells says nothing. A missing size does tell something: the file is still being
+        uploaded, and is none that has a size.
+
+        Parameters
+        ----------
+        other : Entry
+            Of the same storage: servers write ETags each in its own way.
+
+        Returns
+        -------
+        bool or None
+            False where something that both tell differs. True where nothing differs, and a
+            checksum, the ETag or the time is the same. None where this can't be told: nothing
+            differs, but at most the size can be compared, or one of them is not described at all.
+        """
+        same = self.same_content_as(other)
+        if same is False or self.error is not None or other.error is not None:
+            return same
+        for mine, its in (
+            (_opaque(self.etag), _opaque(other.etag)),
+            (self.mtime, other.mtime),
+        ):
+            if mine is not None and its is not None:
+                if mine != its:
+                    return False
+                same = True
+        return same
+
+    def same_content_as(self, other: Entry, *, size_suffices: bool = False) -> bool | None:
+        """Return whether two descriptions are of the same bytes.
+
+        Unlike `same_file_as` it goes by kind, size and checksums alone: a file that was moved,
+        copied or uploaded may have another ETag and time (RFC 4918 §15.6, §15.7).
+
+        Parameters
+        ----------
+        other : Entry
+            Of any storage.
+        size_suffices : bool
+            Whether a size that is known and the same is enough, where they have no checksum of one
+            algorithm.
+
+        Returns
+        -------
+        bool or None
+            False where size, kind or a checksum differs; True where a checksum is the same; else
+            None, where this can't be told.
+        """
+        if self.error is not None or other.error is not None:
+            return None
+        if (self.is_dir, self.size_bytes) != (other.is_dir, other.size_bytes):
+            return False
+        known = {checksum.algorithm: checksum for checksum in other.checksums}
+        same = [known[c.algorithm] == c for c in self.checksums if c.algorithm in known]
+        if same:
+            return all(same)
+        return True if size_suffices and self.size_bytes is not None else None
+
     # no Record: in JSON it has `type` in place of `is_dir`, and its checksums by algorithm
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as a dict of values that JSON can represent.
@@ -253,6 +315,11 @@ class Entry:
             etag=values.get("etag"),
             error=values.get("error"),
         )
+
+
+def _opaque(etag: str | None) -> str | None:
+    """Give an ETag without its mark of weakness, as the weak comparison of RFC 9110 §8.8.3.2."""
+    return None if etag is None else etag.removeprefix("W/")
 
 
 def _in_ms(seconds: float) -> float:
@@ -315,6 +382,12 @@ class Transfer(Record):
     def ok(self) -> bool:
         """Whether the transfer succeeded, or was not needed."""
         return self.error is None
+
+    @property
+    def source(self) -> Entry:
+        """The file at the storage as this record describes it: path, size, time, checksum."""
+        checksums = () if self.checksum is None else (self.checksum,)
+        return Entry(self.path, size_bytes=self.size_bytes, mtime=self.mtime, checksums=checksums)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special, local_errors, replaced
-from ctaflows.model import Record, utc_text, utc_time
+from ctaflows.model import Entry, Record, utc_text, utc_time
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.dl1.night import Night
-    from ctaflows.model import Entry
 
     _File = tuple[int, int, Entry]  # run, subrun
 
@@ -36,7 +35,7 @@ class NightSnapshot:
         Verdict on the night's completeness: `COMPLETE`, `GROWING` or `INCOMPLETE`.
     files : dict of str to list
         Size in bytes, modification time as text and ETag of each file, by path relative to the
-        night.
+        night; an empty list where the door could not describe it.
     """
 
     looked_at: datetime
@@ -46,7 +45,8 @@ class NightSnapshot:
     @classmethod
     def of(cls, night: Night, looked_at: datetime, verdict: str) -> NightSnapshot:
         """Return the snapshot of a night, with the time of the look and the verdict."""
-        return cls(looked_at, verdict, _files(night))
+        files = {path: _state(entry) for path, entry in _files(night).items()}
+        return cls(looked_at, verdict, files)
 
     def compare(self, night: Night) -> Changes:
         """Return the changes from this snapshot to the night as it is now."""
@@ -57,18 +57,32 @@ class NightSnapshot:
             new=tuple(sorted(now.keys() - self.files.keys())),
             gone=tuple(sorted(self.files.keys() - now.keys())),
             changed=tuple(
-                sorted(p for p in now.keys() & self.files.keys() if now[p] != self.files[p])
+                sorted(
+                    p
+                    for p in now.keys() & self.files.keys()
+                    if _described(p, self.files[p]).same_file_as(now[p]) is False
+                )
             ),
         )
 
 
-def _files(night: Night) -> dict[str, list[Any]]:
+def _files(night: Night) -> dict[str, Entry]:
     base = night.path.rstrip("/") + "/"
-    return {e.path.removeprefix(base): _state(e) for e in night.entries}
+    return {e.path.removeprefix(base): e for e in night.entries}
 
 
 def _state(entry: Entry) -> list[Any]:
-    return [entry.size_bytes, utc_text(entry.mtime), entry.etag]
+    return [] if entry.error else [entry.size_bytes, utc_text(entry.mtime), entry.etag]
+
+
+def _described(path: str, state: list[Any]) -> Entry:
+    """Make an entry from what `_state` gave."""
+    if not state:
+        return Entry(path, error="it could not be described")
+    size_bytes, mtime, etag = state
+    if not isinstance(etag, str | None):
+        raise TypeError("no ETag")
+    return Entry(path, size_bytes=size_bytes, mtime=utc_time(mtime), etag=etag)
 
 
 def state_file(folder: Path, door_url: str, night: Night) -> Path:
@@ -97,15 +111,15 @@ def read_snapshot(file: Path) -> NightSnapshot | None:
         values = json.loads(file.read_text(encoding="utf-8"))
         files, verdict = values["files"], values["verdict"]
         looked_at = utc_time(values["looked_at"])
+        is_valid = (
+            values.get("format") == _FORMAT
+            and looked_at is not None
+            and verdict in (COMPLETE, GROWING, INCOMPLETE)
+            and isinstance(files, dict)
+            and all(isinstance(state, list) and _described("", state) for state in files.values())
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    is_valid = (
-        values.get("format") == _FORMAT
-        and looked_at is not None
-        and verdict in (COMPLETE, GROWING, INCOMPLETE)
-        and isinstance(files, dict)
-        and all(isinstance(state, list) for state in files.values())
-    )
     return NightSnapshot(looked_at, verdict, files) if is_valid and looked_at else None
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ctaflows.atomic_files import local_error, local_errors, open_ours, read_ours
 from ctaflows.dl1.names import LAST_NIGHT, night_date
 from ctaflows.errors import CtaflowsError, UsageError
-from ctaflows.model import Record, utc_time
+from ctaflows.model import Entry, Record, utc_time
 from ctaflows.tracking.task import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ctaflows.model import Entry, StrPath
+    from ctaflows.model import StrPath
 
 
 TONIGHT = "tonight"
@@ -146,7 +146,8 @@ def poll(
         if history.is_done:
             n_done += 1
         else:
-            (ready if history.is_complete(now, patience.settle_s) else waiting).append(entry)
+            is_ready = entry.error is None and history.is_complete(now, patience.settle_s)
+            (ready if is_ready else waiting).append(entry)
     return PollResult(tuple(ready), tuple(waiting), n_done, max(changes, default=None))
 
 
@@ -246,9 +247,20 @@ class FileHistory(Record):
         return self.since if self.mtime is None else min(self.mtime, self.since)
 
     def is_of(self, entry: Entry) -> bool:
-        """Whether the file has the same properties as before."""
-        then = (self.size_bytes, self.mtime, self.etag)
-        return then == (entry.size_bytes, entry.mtime, entry.etag)
+        """Whether the file is as it was before, as far as can be told."""
+        then = Entry(entry.path, size_bytes=self.size_bytes, mtime=self.mtime, etag=self.etag)
+        if then.same_file_as(entry) is False:
+            return False
+        # a time that is told for the first time may be after the first look
+        return self.mtime is not None or entry.mtime is None or entry.mtime <= self.since
+
+    def once_more(self, entry: Entry) -> Self:
+        """Return the history after a look that shows the file unchanged.
+
+        What was not told before may be told now.
+        """
+        mtime, etag = self.mtime or entry.mtime, self.etag or entry.etag
+        return replace(self, mtime=mtime, etag=etag, n_looks=self.n_looks + 1)
 
     def is_complete(self, now: datetime, settle_s: float) -> bool:
         """Whether the file is complete.
@@ -307,8 +319,10 @@ class WatchState:
         histories = dict(self.sightings)
         for entry in entries:
             known = histories.get(entry.path)
+            if known is not None and entry.error is not None:
+                continue  # it is there; such a look shows nothing else
             if known is not None and known.is_of(entry):
-                histories[entry.path] = replace(known, n_looks=known.n_looks + 1)
+                histories[entry.path] = known.once_more(entry)
             else:
                 histories[entry.path] = FileHistory(entry.size_bytes, entry.mtime, entry.etag, now)
         return WatchState(histories)

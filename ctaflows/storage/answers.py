@@ -11,10 +11,11 @@ import re
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NotTheFile, SourceChanged, Staging
+from ctaflows.model import Entry
+from ctaflows.storage.propfind import http_date
 from ctaflows.transport.policy import origin, retry_after_s
 
 if TYPE_CHECKING:
-    from ctaflows.model import Entry
     from ctaflows.transport import Head
 
 #: ETag and Last-Modified of answers, by origin.
@@ -107,8 +108,8 @@ def _check_range(head: Head, entry: Entry, start: int, end: int | None) -> None:
         )
 
 
-def check_version(head: Head, entry: Entry, versions: Versions) -> None:
-    """Raise if an answer is of another version of the file than earlier ones of the same server.
+def check_version(head: Head, entry: Entry, versions: Versions) -> bool | None:
+    """Tell whether an answer is of the same version of the file as earlier ones of its server.
 
     A door and its pools may write ETags each in its own way, so those of one origin are compared; a
     dCache pool's answers carry neither ETag nor Last-Modified (HttpPoolRequestHandler.java, dCache
@@ -121,19 +122,37 @@ def check_version(head: Head, entry: Entry, versions: Versions) -> None:
     entry : Entry
         The file.
     versions : Versions
-        Kept for all answers of which the file is made.
+        Kept for all answers of which the file is made; takes in this one.
+
+    Returns
+    -------
+    bool or None
+        None where it can't be told: it is the first of its server, or they say nothing of it.
 
     Raises
     ------
     SourceChanged
         They differ.
     """
-    version = [head.headers.get("etag"), head.headers.get("last-modified")]
     scheme, host, port = origin(head.url)
-    before = versions.setdefault(f"{scheme}://{host}:{port}", version)
-    if version != before:
+    server = f"{scheme}://{host}:{port}"
+    version, before = version_of(head), versions.get(server, [None, None])
+    same = _versioned(entry, before).same_file_as(_versioned(entry, version))
+    if same is False:
         raise SourceChanged(
             "The file was replaced meanwhile",
             where=entry.path,
             said=f"{version} now, {before} before",
         )
+    versions[server] = [old or new for old, new in zip(before, version, strict=True)]
+    return same
+
+
+def version_of(head: Head) -> list[str | None]:
+    """Return the ETag and Last-Modified of an answer."""
+    return [head.headers.get("etag"), head.headers.get("last-modified")]
+
+
+def _versioned(entry: Entry, version: list[str | None]) -> Entry:
+    etag, last_modified = version
+    return Entry(entry.path, etag=etag, mtime=http_date(last_modified))

@@ -134,11 +134,11 @@ def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
     """Look whether a move was done whose answer was lost; it is never just repeated."""
     try:
         there = door.exists(path)
-        return (
-            door.exists(entry.path) is None
-            and there is not None
-            and (there.is_dir, there.size_bytes) == (entry.is_dir, entry.size_bytes)
-        )
+        if there is None or door.exists(entry.path) is not None:
+            return False
+        if entry.is_dir:
+            return there.is_dir
+        return there.same_content_as(entry, size_suffices=True) is True
     except CtaflowsError:
         return False
 

@@ -31,14 +31,13 @@ from ctaflows.errors import (
 )
 from ctaflows.retry import Retries
 from ctaflows.storage import paths
-from ctaflows.storage.answers import check_answer
+from ctaflows.storage.answers import Versions, check_answer, check_version, version_of
 from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transport import Head
-    from ctaflows.transport.policy import Origin
 
 log = logging.getLogger("ctaflows.storage")
 
@@ -193,7 +192,7 @@ class _Identity:
         self._lock = threading.Lock()
         self._has_answered = False
         self._replicas: set[str] = set()
-        self._versions: dict[Origin, tuple[str | None, str | None]] = {}
+        self._versions: Versions = {}
 
     def check(self, head: Head) -> None:
         """Check an answer by its headers, after its bytes were received.
@@ -209,43 +208,18 @@ class _Identity:
                 if head.url not in self._replicas and not is_first:
                     self._ask_the_door()
                 self._replicas.add(head.url)
-            else:
-                self._check_version(head, is_first=is_first)
-
-    def _check_version(self, head: Head, *, is_first: bool) -> None:
-        version = head.headers.get("etag"), head.headers.get("last-modified")
-        if not any(version):
-            self._ask_the_door()
-            return
-        where = origin(head.url)
-        before = self._versions.get(where)
-        if before is None and not is_first:
-            self._ask_the_door()
-        if before not in (None, version):
-            raise SourceChanged(
-                "The file was replaced meanwhile",
-                where=self._entry.path,
-                said=f"{version} now, {before} before",
-            )
-        self._versions[where] = version
+            elif check_version(head, self._entry, self._versions) is None and not (
+                is_first and any(version_of(head))
+            ):
+                self._ask_the_door()
 
     def _ask_the_door(self) -> None:
         compare(self._entry, self._door.stat(self._entry.path))
 
 
 def compare(before: Entry, now: Entry) -> None:
-    """Compare two descriptions of a file.
-
-    Raises
-    ------
-    SourceChanged
-        They are of different files.
-    """
-    both_tell = before.checksums and now.checksums
-    same_sums = not both_tell or bool(set(before.checksums) & set(now.checksums))
-    if not same_sums or (
-        (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag)
-    ):
+    """Raise `SourceChanged` if two descriptions of a file are of different ones."""
+    if before.same_file_as(now) is False:
         raise SourceChanged(
             "The file was replaced meanwhile", where=before.path, hint="Open it again."
         )

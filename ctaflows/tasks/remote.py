@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctaflows._version import __version__
-from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, read_mark
+from ctaflows.dl1.hdf5.partial_copy import (
+    NoSuchTable,
+    TableSelection,
+    read_mark,
+    source_of,
+)
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
@@ -467,8 +472,7 @@ def _is_here(entry: Entry, local: Path, choice: TableSelection) -> bool:
             where=str(local),
             hint="Name another folder, or another name for the copy.",
         )
-    wanted = {k: v for k, v in _mark(entry, choice).items() if v and k != "VERSION"}
-    return all(there.get(key) == value for key, value in wanted.items())
+    return there.get("ASKED_FOR") == str(choice) and bool(source_of(there).same_file_as(entry))
 
 
 def _record(entry: Entry, local: Path, size_bytes: int, started: float, **known: Any) -> Transfer:

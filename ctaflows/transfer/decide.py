@@ -99,8 +99,8 @@ def decide(
         entry.mtime is not None and abs(entry.mtime.timestamp() - local.mtime) < _SAME_TIME_S
     )
     if entry.checksums:
-        verified = record is not None and record.verified and record.checksum in entry.checksums
-        if verified and same_time and check == "proof":
+        same = record is not None and entry.same_content_as(record.source)
+        if record and record.verified and same and same_time and check == "proof":
             return Action.SKIP, "verified, by its line in the manifest"
         return Action.COMPARE, "same size, checksum to be compared"
     if same_time:

@@ -127,7 +127,7 @@ def in_place(
     entry = job.entry
     tidy(os.fspath(job.local))
     progress.current().advance(entry.size_bytes or 0)
-    if proof is not None and (proof.size_bytes, proof.mtime) != (entry.size_bytes, entry.mtime):
+    if proof is not None and not entry.same_file_as(proof.source):
         proof = None
     return Transfer(
         path=entry.path,
@@ -257,7 +257,7 @@ def _fetch_checked(
         log.warning("%s; fetching it once more", why)
         return _fetch_again(door, job, proof, stop)
     except NotTheFile as why:
-        if not _is_changed(job.entry, door.stat(job.entry.path)):
+        if job.entry.same_file_as(door.stat(job.entry.path)) is not False:
             raise
         log.warning("%s; it was replaced, fetching the new one", why)
         return _fetch_again(door, job, proof, stop)
@@ -334,12 +334,8 @@ def _refuse_mixture(door: Storage, copy: Copy | RangedCopy) -> None:
     """Look at the source again, where several answers made a file that has no checksum."""
     if copy.promised is not None or copy.n_answers < 2:
         return
-    if _is_changed(copy.entry, door.stat(copy.entry.path)):
+    if copy.entry.same_file_as(door.stat(copy.entry.path)) is False:
         raise SourceChanged("The file was replaced meanwhile", where=copy.entry.path)
-
-
-def _is_changed(before: Entry, now: Entry) -> bool:
-    return (now.size_bytes, now.mtime, now.etag) != (before.size_bytes, before.mtime, before.etag)
 
 
 def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:

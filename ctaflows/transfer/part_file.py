@@ -27,13 +27,12 @@ from ctaflows.atomic_files import (
     replace_ours,
 )
 from ctaflows.errors import Stopped, StorageError, Truncated, UsageError
-from ctaflows.model import utc_text
+from ctaflows.model import Checksum, Entry, utc_text, utc_time
 from ctaflows.storage.answers import Versions, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ctaflows.model import Entry
     from ctaflows.transport import Head
 
     Rest = Sequence[bytes | memoryview]
@@ -84,7 +83,7 @@ class Part:
         self.target = target
         self.path = part_path(target)
         self._journal = self.path.with_name(self.path.name + ".json")
-        self._source = _identity(entry)
+        self._source = entry
         self.versions: Versions = {}
         self.ranges_path = self.path.with_name(self.path.name + ".ranges")
         with local_errors(target):
@@ -106,10 +105,9 @@ class Part:
         self._stream.close()
 
     def _resume_or_restart(self, entry: Entry) -> None:
-        # without checksum, ETag or time it is unknown whether the remote file is still the same
-        is_known = bool(entry.checksums or entry.etag or entry.mtime)
         source, versions = _read_journal(self._journal)
-        if is_known and source == self._source:
+        # also where that is unknown, without checksum, ETag or time, the bytes are of no use
+        if source is not None and source.path == entry.path and source.same_file_as(entry):
             self.size_bytes = self._stream.seek(0, os.SEEK_END)
             if entry.size_bytes is None or self.size_bytes <= entry.size_bytes:
                 self.versions = versions
@@ -119,7 +117,7 @@ class Part:
 
     def _write_journal(self) -> None:
         known = {_VERSIONS: self.versions} if self.versions else {}
-        text = json.dumps({**self._source, **known})
+        text = json.dumps({**_identity(self._source), **known})
         replace_ours(self._journal, text.encode())
 
     def check_version(
@@ -143,13 +141,13 @@ class Part:
         SourceChanged
             Earlier bytes are from another version.
         """
-        n_before = len(self.versions)
+        before = dict(self.versions)
         if not is_proven:
             check_version(head, entry, self.versions)
         with local_errors(self.target):
             if not is_sized:
                 self._journal.unlink(missing_ok=True)
-            elif len(self.versions) > n_before:
+            elif self.versions != before:
                 self._write_journal()
 
     def cut(self, size_bytes: int) -> None:
@@ -372,14 +370,31 @@ def _identity(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read_journal(file: Path) -> tuple[object, Versions]:
-    """Return a journal's identity of the remote file and its versions; None where it has none."""
+def _read_journal(file: Path) -> tuple[Entry | None, Versions]:
+    """Return a journal's remote file and its versions; None where it has none."""
     try:
         values = json.loads(read_ours(file))
-        versions = values.pop(_VERSIONS, {})
-        return values, {str(origin): list(version) for origin, version in versions.items()}
-    except (OSError, UsageError, ValueError, TypeError, AttributeError, RecursionError):
+        source = Entry(
+            values["path"],
+            size_bytes=values["size_bytes"],
+            mtime=utc_time(values["mtime"]),
+            checksums=tuple(map(Checksum.parse, values["checksums"])),
+            etag=_text(values["etag"]),
+        )
+        versions: Versions = {
+            str(server): [_text(etag), _text(last_modified)]
+            for server, (etag, last_modified) in values.get(_VERSIONS, {}).items()
+        }
+    except (OSError, UsageError, ArithmeticError, AttributeError, LookupError, RecursionError,
+            TypeError, ValueError):  # fmt: skip
         return None, {}
+    return source, versions
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError("no text")
 
 
 def _short(name: str) -> str:

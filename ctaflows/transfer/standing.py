@@ -70,7 +70,7 @@ def _standing(entry: Entry, local: Path, proof: Transfer | None) -> Transfer | N
     """Give the record of a file that needs nothing, or None."""
     if proof is None or proof.error:
         return None
-    if (proof.size_bytes, proof.mtime) != (entry.size_bytes, entry.mtime):
+    if not entry.same_file_as(proof.source):
         return None
     try:
         about = local.stat()

@@ -29,7 +29,7 @@ from ctaflows.errors import (
     Stopped,
     StorageError,
 )
-from ctaflows.model import Transfer
+from ctaflows.model import Entry, Transfer
 from ctaflows.retry import Retries
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ctaflows.model import Checksum, Entry
+    from ctaflows.model import Checksum
     from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.upload_journal import Journal
 
@@ -315,7 +315,9 @@ def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
     if quote(target, errors="surrogateescape") == target:
         return
     there = door.exists(target)
-    if there is None or there.size_bytes != source.size_bytes:
+    if there is None or not there.same_content_as(
+        Entry(target, size_bytes=source.size_bytes), size_suffices=True
+    ):
         raise ProtocolSurprise(
             "The server gave the file another name",
             where=target,
@@ -353,7 +355,7 @@ def _remove(door: WebDAVStorage, temporary: str) -> bool:
 
 def _agreeing(door: WebDAVStorage, there: Entry, source: LocalSource) -> Checksum | None:
     """Give the checksum by which the file there is ours, or None."""
-    if there.size_bytes != source.size_bytes:
+    if there.same_content_as(Entry(there.path, size_bytes=source.size_bytes)) is False:
         return None
     # XRootD 5.5 tells checksums to HEAD alone
     known = sums.best(there.checksums or door.checksums(there.path))
@@ -418,8 +420,8 @@ def find(
         door.move(temporary, target, overwrite=overwrite)
         return
     there = door.exists(target)
-    is_ours = there is not None and there.size_bytes == source.size_bytes
-    if there is None or not is_ours or (there.checksums and checksum not in there.checksums):
+    ours = Entry(target, size_bytes=source.size_bytes, checksums=(checksum,))
+    if there is None or not there.same_content_as(ours, size_suffices=True):
         raise why
 
 

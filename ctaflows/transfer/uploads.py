@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import local_error
 from ctaflows.errors import CtaflowsError, NotFound
-from ctaflows.model import Report, Transfer
+from ctaflows.model import Entry, Report, Transfer
 from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
 from ctaflows.transfer.haul import kept_open
@@ -23,7 +23,6 @@ from ctaflows.transfer.upload import upload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.model import Entry
     from ctaflows.storage.webdav import WebDAVStorage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
@@ -127,10 +126,10 @@ def plan(
     planned = []
     for local, remote in pairs:
         entry = there[remote] if remote in there else door.exists(remote)
-        same = entry is not None and entry.size_bytes == _size(local)
+        ours = Entry(remote, size_bytes=_size(local))
         if entry is None:
             note = "upload: not there"
-        elif same and entry.checksums:
+        elif entry.checksums and entry.same_content_as(ours) is not False:
             note = "compare: same size, checksum to be compared"
         else:
             note = "replace: it differs" if overwrite else "refuse: another file is there"

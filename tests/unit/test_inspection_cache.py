@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
 from nightkit import datacheck, subrun
 
 from ctaflows.dl1.quality.checks import check, remarks
 from ctaflows.dl1.report.inspection_cache import NAME, InspectionCache
-from ctaflows.model import Transfer
+from ctaflows.model import Checksum, Transfer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +55,31 @@ def test_a_datacheck_of_another_batch_is_compared(tmp_path: Path) -> None:
         found = some.of([transfer, of_checked])
         assert any("datacheck_events 5" in line for line in remarks(found[0].checks))
         assert found[0].verdict == "bad"
+
+
+NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
+ADLER = Checksum("adler32", "0000000a")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_known"),
+    [
+        ({}, True),
+        ({"checksum": None}, True),
+        ({"mtime": None}, True),
+        ({"checksum": Checksum("md5", "aa")}, True),
+        ({"checksum": Checksum("adler32", "0000000b")}, False),
+        ({"mtime": NOON.replace(hour=13)}, False),
+        ({"size_bytes": 11}, False),
+    ],
+    ids=str,
+)
+def test_a_line_counts_for_the_file_that_was_looked_into(
+    tmp_path: Path, change: dict[str, object], is_known: bool
+) -> None:
+    looked, transfer = here(tmp_path, subrun())
+    before = dataclasses.replace(transfer, mtime=NOON, checksum=ADLER)
+    InspectionCache(tmp_path).add([looked], [before])
+    now = dataclasses.replace(before, **change)  # type: ignore[arg-type]
+    assert bool(InspectionCache(tmp_path).of([now])) is is_known
+    assert InspectionCache(tmp_path).unknown([now]) == ([] if is_known else [now.local])

@@ -329,3 +329,87 @@ def test_times_round_trip_and_are_utc(moment):
 
 def test_times_of_other_zones_are_read_as_utc():
     assert utc_time("2024-11-14T01:00:00+01:00") == datetime(2024, 11, 14, tzinfo=UTC)
+
+
+# the same source ----------------------------------------------------------------------------------
+
+NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
+ADLER, MD5 = Checksum("adler32", "0000000a"), Checksum("md5", "aa")
+OTHER_MD5 = Checksum("md5", "bb")
+FILE = Entry("/a", size_bytes=5)
+
+
+def described(**told: Any) -> Entry:
+    return Entry("/b", **{"size_bytes": 5, **told})  # the path is not compared
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        # nothing but the size can be compared
+        (FILE, described(), None),
+        (FILE, described(mtime=NOON, etag='"1"', checksums=(MD5,)), None),
+        (described(mtime=NOON), described(etag='"1"'), None),
+        (described(checksums=(ADLER,)), described(checksums=(MD5,)), None),
+        (described(size_bytes=None), described(size_bytes=None), None),
+        # what only one of them tells says nothing
+        (described(mtime=NOON, etag='"1"'), described(mtime=NOON), True),
+        (described(mtime=NOON, checksums=(MD5,)), described(mtime=NOON), True),
+        (described(etag='"1"'), described(etag='"1"', mtime=NOON), True),
+        (described(checksums=(ADLER, MD5)), described(checksums=(MD5,)), True),
+        (described(mtime=NOON, checksums=(ADLER,)), described(mtime=NOON, checksums=(MD5,)), True),
+        (described(etag='W/"1"'), described(etag='"1"'), True),
+        # one difference is enough
+        (described(mtime=NOON), described(mtime=NOON + timedelta(seconds=1)), False),
+        (described(etag='"1"', mtime=NOON), described(etag='"2"', mtime=NOON), False),
+        (described(mtime=NOON, checksums=(MD5,)), described(mtime=NOON, checksums=(OTHER_MD5,)),
+         False),
+        (described(checksums=(ADLER, MD5)), described(checksums=(ADLER, OTHER_MD5)), False),
+        (described(mtime=NOON, checksums=(MD5,)),
+         described(mtime=NOON + timedelta(seconds=1), checksums=(MD5,)), False),
+        (described(mtime=NOON), described(mtime=NOON, size_bytes=6), False),
+        (described(mtime=NOON), described(mtime=NOON, size_bytes=None), False),
+        (FILE, Entry("/a", is_dir=True), False),
+        # of what can't be described nothing is known
+        (described(mtime=NOON), Entry("/b", error="403 Forbidden"), None),
+    ],
+)  # fmt: skip
+def test_the_same_file(one: Entry, other: Entry, same: bool | None) -> None:
+    assert one.same_file_as(other) is same
+    assert other.same_file_as(one) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same", "by_size"),
+    [
+        (FILE, described(), None, True),
+        (described(etag='"1"', mtime=NOON), described(etag='"2"'), None, True),
+        (described(checksums=(ADLER,)), described(checksums=(MD5,)), None, True),
+        (described(checksums=(MD5,)), described(checksums=(ADLER, MD5)), True, True),
+        (described(checksums=(MD5,)), described(checksums=(OTHER_MD5,)), False, False),
+        (FILE, described(size_bytes=6), False, False),
+        (FILE, described(size_bytes=None), False, False),
+        (described(size_bytes=None), described(size_bytes=None), None, None),
+        (FILE, Entry("/b", error="403 Forbidden"), None, None),
+    ],
+)
+def test_the_same_content(
+    one: Entry, other: Entry, same: bool | None, by_size: bool | None
+) -> None:
+    for a, b in ((one, other), (other, one)):
+        assert a.same_content_as(b) is same
+        assert a.same_content_as(b, size_suffices=True) is by_size
+
+
+@given(entries, entries)
+def test_both_ways_agree_on_what_is_the_same(one: Entry, other: Entry) -> None:
+    assert one.same_file_as(other) is other.same_file_as(one)
+    if one.same_content_as(other) is False:
+        assert one.same_file_as(other) is False
+    assert one.same_file_as(one) is not False
+
+
+def test_a_record_tells_of_its_source() -> None:
+    record = Transfer("/a", "here/a", 5, checksum=MD5, verified=True, mtime=NOON)
+    assert record.source == Entry("/a", size_bytes=5, mtime=NOON, checksums=(MD5,))
+    assert Transfer("/a", "here/a", error="Lost: gone").source == Entry("/a")

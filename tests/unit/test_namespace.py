@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ctaflows.errors import AlreadyExists, CtaflowsError, PartialFailure, UsageError
-from ctaflows.model import Entry
-from ctaflows.storage.namespace import PathResult, check_target, failure, new_path
+from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, PartialFailure, UsageError
+from ctaflows.model import Checksum, Entry
+from ctaflows.storage.namespace import PathResult, check_target, failure, move, new_path
 
 FILE, OTHER = Entry("/a/f", size_bytes=1), Entry("/b/f", size_bytes=2)
 FOLDER, FOLDER_2 = Entry("/a/d", is_dir=True), Entry("/b/d", is_dir=True)
@@ -74,3 +74,50 @@ def test_outcomes():
     assert (error.exit_code, error.report) == (10, (failed,))
     assert "1 of 7 were not removed" in str(error)
     assert "/d: Refused: no" in str(error)
+
+
+class LosesAnswers:
+    """A door that has nothing but two paths, and never answers to a move."""
+
+    def __init__(self, before: Entry, after: Entry | None) -> None:
+        self.known: dict[str, Entry | None] = {before.path: before}
+        self.after = after
+
+    def exists(self, path: str) -> Entry | None:
+        return self.known.get(path)
+
+    def normalise(self, path: str) -> str:
+        return path
+
+    def move(self, source: str, target: str, *, overwrite: bool) -> None:
+        self.known = {target: self.after}
+        raise NetworkError("The answer was lost", where=source)
+
+
+ADLER, MD5 = Checksum("adler32", "0000000a"), Checksum("md5", "aa")
+
+
+@pytest.mark.parametrize(
+    ("there", "is_moved"),
+    [
+        ({"size_bytes": 1}, True),
+        ({"size_bytes": 1, "etag": '"2"'}, True),  # a move may change it, RFC 4918 §15.6
+        ({"size_bytes": 1, "checksums": (MD5,)}, True),
+        ({"size_bytes": 1, "checksums": (ADLER,)}, True),
+        ({"size_bytes": 1, "checksums": (Checksum("adler32", "0000000b"),)}, False),
+        ({"size_bytes": 2}, False),
+        ({"size_bytes": None}, False),
+        ({"error": "403 Forbidden"}, False),
+        ({"is_dir": True}, False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_where_the_answer_to_a_move_is_lost(there, is_moved):
+    source = Entry("/a/f", size_bytes=1, etag='"1"', checksums=(ADLER,))
+    door = LosesAnswers(source, None if there is None else Entry("/b/f", **there))
+    if is_moved:
+        assert move(door, source, "/b/f") == "/b/f"
+    else:
+        with pytest.raises(NetworkError):
+            move(door, source, "/b/f")

@@ -1,5 +1,6 @@
 """Is a night whole: decided on listings alone."""
 
+import dataclasses
 import datetime as dt
 import json
 import random
@@ -270,6 +271,19 @@ def test_a_look_is_kept(tmp_path):
     assert file != state_file(tmp_path, "https://localhost:2", seen)
 
 
+@pytest.mark.parametrize("told", [{"etag": None}, {"mtime": None}, {"error": "403 Forbidden"}])
+def test_what_is_told_at_one_look_only_is_no_change(tmp_path, told):
+    full = Entry(f"{PATH}/a.h5", size_bytes=5, mtime=OLD, etag="a")
+    less = Entry(full.path, error="403") if "error" in told else dataclasses.replace(full, **told)
+    for before, now in ((full, less), (less, full)):
+        write_snapshot(tmp_path / "look.json", look_at(night(before), NOW))
+        look = read_snapshot(tmp_path / "look.json")
+        assert look is not None
+        assert look.compare(night(now)).is_none
+    other = night(dataclasses.replace(full, etag="b"))
+    assert look_at(night(full), NOW).compare(other).changed == ("a.h5",)
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=30, deadline=None)
 def test_a_damaged_look_is_none(tmp_path_factory, content):
@@ -287,6 +301,9 @@ def test_a_damaged_look_is_none(tmp_path_factory, content):
         {"verdict": "fine"},
         {"files": []},
         {"files": {"a": None}},
+        {"files": {"a": [1]}},
+        {"files": {"a": [1, "noon", None]}},
+        {"files": {"a": [1, None, 2]}},
     ],
 )
 def test_a_look_of_another_shape_is_none(tmp_path, change):

@@ -121,6 +121,29 @@ def test_what_was_dealt_with_is_not_dealt_with_again_unless_it_changes():
     assert poll(memory, [new], NOW, PATIENCE).ready == (new,)
 
 
+def test_what_is_told_at_some_looks_only_is_no_change():
+    told = [entry(mtime=ago(9999)), entry(mtime=ago(9999), etag="a"), entry(mtime=ago(9999))]
+    memory = WatchState().after([told[0]], NOW).after([told[0]], NOW).having_done([AT])
+    for one in told:
+        memory = memory.after([one], NOW)
+        assert poll(memory, [one], NOW, PATIENCE).n_done == 1
+    memory = memory.after([entry(mtime=ago(9999), etag="b")], NOW)  # "a" was told once
+    assert poll(memory, [told[0]], NOW, PATIENCE).n_done == 0
+
+
+def test_a_look_at_which_a_file_can_not_be_described_changes_nothing():
+    good, unknown = entry(mtime=ago(9999)), Entry(AT, error="403 Forbidden")
+    memory = WatchState().after([unknown], NOW)
+    assert poll(memory, [unknown], NOW, PATIENCE).waiting == (unknown,)
+    memory = WatchState().after([good], NOW).after([unknown], NOW)
+    assert poll(memory, [unknown], NOW, PATIENCE).waiting == (unknown,)
+    memory = memory.after([good], NOW)
+    assert poll(memory, [unknown], NOW, PATIENCE).waiting == (unknown,)
+    assert poll(memory, [good], NOW, PATIENCE).ready == (good,)
+    memory = memory.having_done([AT]).after([unknown], NOW)
+    assert poll(memory, [unknown], NOW, PATIENCE).n_done == 1
+
+
 def test_what_is_not_shown_for_a_while_is_not_forgotten():
     """A door may show a directory that it can't read as an empty one."""
     old = entry(mtime=ago(9999))
@@ -142,31 +165,31 @@ HISTORIES = st.lists(
 @given(HISTORIES)
 def test_any_history(history):
     """The same decision, made from the whole history and not from what is remembered of it."""
-    memory, looks, done_as = WatchState(), [], None
+    memory, alike, is_done = WatchState(), [], False
     now = ago(10_000)
     for step_s, size, age_s, acts in history:
         now += timedelta(seconds=step_s)
         mtime = None if age_s is None else ago(10_000 + age_s)
         shown = entry(size, mtime)
-        looks.append((now, shown))
         memory, is_whole = WatchState.from_text(memory.after([shown], now).to_text())
         assert is_whole
         look = poll(memory, [shown], now, PATIENCE)
 
-        alike = 0
-        while alike < len(looks) and looks[-1 - alike][1] == shown:
-            alike += 1
-        since = looks[-alike][0]
-        changed = since if mtime is None else min(since, mtime)
+        told = next((one.mtime for _, one in alike if one.mtime), None)
+        before = told or (alike[0][0] if alike else now)  # a time that is told late was before that
+        is_later = mtime is not None and (mtime != told if told else mtime > before)
+        if alike and (alike[0][1].size_bytes != size or is_later):
+            alike, told, is_done = [], None, False
+        alike.append((now, shown))
+        since, told = alike[0][0], told or mtime
+        changed = min(since, told) if told else since
         is_old = (now - changed).total_seconds() >= SETTLE_S
-        if alike == 1:
-            done_as = None
-        if done_as == shown:
+        if is_done:
             assert look == PollResult((), (), 1, changed)
-        elif size is not None and alike >= 2 and is_old:
+        elif size is not None and len(alike) >= 2 and is_old:
             assert look == PollResult((shown,), (), 0, changed)
             if acts:
-                memory, done_as = memory.having_done([AT]), shown
+                memory, is_done = memory.having_done([AT]), True
         else:
             assert look == PollResult((), (shown,), 0, changed)
 

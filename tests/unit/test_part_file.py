@@ -99,18 +99,15 @@ CHANGES = {
     "size_bytes": 11,
     "etag": '"2"',
     "mtime": NOON.replace(second=1),
-    "checksums": (MD5,),
+    "checksums": (Checksum("md5", "cc"), ADLER),
 }
 
 
-@pytest.mark.parametrize("key", CHANGES)
-@pytest.mark.parametrize("gone", [False, True])
-def test_bytes_of_another_source_are_thrown_away(key, gone, target):
+@pytest.mark.parametrize("key", [*CHANGES, "no size"])
+def test_bytes_of_another_source_are_thrown_away(key, target):
     leave(target)
-    value = ((), None)[key != "checksums"] if gone else CHANGES[key]
-    if key == "path" and gone:
-        value = "/other"
-    other = replace(ENTRY, **{key: value})
+    change = {"size_bytes": None} if key == "no size" else {key: CHANGES[key]}
+    other = replace(ENTRY, **change)
     with Part(target, other) as part:
         assert part.size_bytes == 0
         assert part.path.stat().st_size == 0
@@ -118,6 +115,34 @@ def test_bytes_of_another_source_are_thrown_away(key, gone, target):
     with Part(target, other) as part:  # the journal is of the new source now
         assert part.size_bytes == 3
     with Part(target, ENTRY) as part:
+        assert part.size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "told", [{"etag": None}, {"mtime": None}, {"checksums": ()}, {"checksums": (MD5,)}], ids=str
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_what_is_told_at_one_time_only_throws_no_bytes_away(told, first, target):
+    less = replace(ENTRY, **told)
+    leave(target, entry=less if first else ENTRY)
+    with Part(target, ENTRY if first else less) as part:
+        assert part.size_bytes == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {}),
+        ({"mtime": NOON}, {"etag": '"1"'}),
+        ({"checksums": (MD5,)}, {"checksums": (ADLER,)}),
+    ],
+    ids=str,
+)
+def test_where_nobody_can_tell_whether_the_source_is_the_same_bytes_are_thrown_away(
+    before, now, target
+):
+    leave(target, entry=Entry("/cta/a.h5", size_bytes=10, **before))
+    with Part(target, Entry("/cta/a.h5", size_bytes=10, **now)) as part:
         assert part.size_bytes == 0
 
 

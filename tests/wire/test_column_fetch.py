@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin  # noqa: F401 - registers blosc
@@ -16,7 +17,14 @@ from nights import make_night
 
 from ctaflows.cli.app import cli
 from ctaflows.dl1.content.inspect import inspect_file
-from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, TableSelection, copy_tables, hits, read_mark
+from ctaflows.dl1.hdf5.partial_copy import (
+    NoSuchTable,
+    TableSelection,
+    copy_tables,
+    hits,
+    read_mark,
+    source_of,
+)
 from ctaflows.dl1.reader_process import ReaderProcess
 from ctaflows.errors import AlreadyExists, IntegrityError, NotFound, SourceChanged, UsageError
 from ctaflows.storage.connect import connect
@@ -133,6 +141,30 @@ def test_it_says_of_what_it_is_a_part(box: Sandbox, there: str, made: Path) -> N
     assert mark["VERSION"]
     assert not done.verified
     assert "partial" in (done.note or "")
+    assert source_of(mark).same_file_as(entry)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_here"),
+    [({}, True), ({"etag": None}, True), ({"checksums": ()}, True), ({"mtime": None}, True),
+     ({"etag": '"other"'}, False), ({"etag": None, "checksums": (), "mtime": None}, False)],
+    ids=str,
+)  # fmt: skip
+def test_a_copy_is_made_again_where_it_is_not_known_to_be_of_the_same_file(
+    there: str, told: dict[str, Any], is_here: bool
+) -> None:
+    """That a door tells less this time is no change."""
+    entry = connect().stat(there)
+    assert entry.etag
+    assert entry.mtime
+    fetch_tables(entry, tables=["parameters"])
+    assert fetch_tables(replace(entry, **told), tables=["parameters"]).skipped is is_here
+
+
+def test_a_copy_made_when_the_door_told_less_is_not_made_again(there: str) -> None:
+    entry = connect().stat(there)
+    fetch_tables(replace(entry, etag=None, checksums=()), tables=["parameters"])
+    assert fetch_tables(entry, tables=["parameters"]).skipped
 
 
 def test_it_is_inspected_as_the_whole_is(box: Sandbox, there: str, made: Path) -> None:

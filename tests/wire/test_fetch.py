@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,7 @@ from ctaflows.errors import (
     Truncated,
     UsageError,
 )
+from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
@@ -55,6 +57,19 @@ def test_an_empty_file(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> Non
     box.put("/a.h5", b"")
     assert fetch(door, job(door, "/a.h5", tmp_path)).verified
     assert (tmp_path / "a.h5").read_bytes() == b""
+
+
+def test_a_proof_of_another_file_of_the_same_size_and_time_does_not_count(
+    box: Sandbox, door: WebDAVStorage, tmp_path: Path
+) -> None:
+    box.put("/a.h5", DATA)
+    one = job(door, "/a.h5", tmp_path)
+    done = fetch(door, one)
+    again = fetch(door, one, proof=done, check="size")
+    assert (again.skipped, again.verified, again.checksum) == (True, True, done.checksum)
+    other = replace(one, entry=replace(one.entry, checksums=(Checksum("adler32", "00000001"),)))
+    unproven = fetch(door, other, proof=done, check="size")
+    assert (unproven.skipped, unproven.verified) == (True, False)
 
 
 def test_what_is_here_and_proven_is_not_moved(

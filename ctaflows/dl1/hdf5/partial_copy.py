@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.dl1.hdf5.files import check_filters, guarded
 from ctaflows.dl1.hdf5.tables import nodes_of
 from ctaflows.errors import IntegrityError, NotFound
-from ctaflows.model import Record
+from ctaflows.model import Checksum, Entry, Record, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -154,6 +154,28 @@ def read_mark(file: Path) -> dict[str, str] | None:
             }
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return None
+
+
+def source_of(mark: Mapping[str, str]) -> Entry:
+    """Make the whole file that a partial copy is of, as its mark describes it.
+
+    Parameters
+    ----------
+    mark : mapping of str to str
+        From `read_mark`. What can't be read counts as not told.
+    """
+    size, checksum = mark.get("SOURCE_SIZE_BYTES", ""), mark.get("SOURCE_CHECKSUM")
+    try:
+        mtime = utc_time(mark.get("SOURCE_MTIME") or None)
+    except ValueError:
+        mtime = None
+    return Entry(
+        mark.get("PARTIAL_COPY_OF", ""),
+        size_bytes=int(size) if size.isdecimal() else None,
+        mtime=mtime,
+        checksums=(Checksum.parse(checksum),) if checksum else (),
+        etag=mark.get("SOURCE_ETAG") or None,
+    )
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,9 @@
 """Cache of inspections in ``inspections.jsonl``, so that no file of a night is inspected twice.
 
-The file is in the night's folder, beside the manifest. A line is valid as long as the file has the
-size, modification time and checksum that it had when it was inspected. Left out are tables and
-columns (shown by ``ctaflows inspect --tables``), checks that are ok (``ctaflows check --all``), and
-files that could not be read: these are inspected again.
+The file is in the night's folder, beside the manifest. A line is valid as long as the file is the
+one that was inspected, see `Entry.same_file_as`. Left out are tables and columns (shown by
+``ctaflows inspect --tables``), checks that are ok (``ctaflows check --all``), and files that could
+not be read: these are inspected again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ctaflows.atomic_files import open_ours, read_ours
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.quality.checks import Check, Inspection, notable, with_datacheck
 from ctaflows.errors import CtaflowsError
-from ctaflows.model import json_line, utc_text
+from ctaflows.model import Checksum, Entry, json_line, utc_text, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,7 +123,9 @@ class InspectionCache:
     def _record(self, transfer: Transfer) -> dict[str, Any] | None:
         """Return the cached record of a file, None if it has changed or has none."""
         record = self._records.get(transfer.local.removeprefix(self._prefix))
-        return record if record is not None and record["of"] == _identity(transfer) else None
+        if record is None or _looked_into(record).same_file_as(transfer.source) is False:
+            return None
+        return record
 
 
 class CachedInspection(Mapping[str, Inspection]):
@@ -156,6 +158,13 @@ def _identity(transfer: Transfer) -> list[Any]:
     return [transfer.size_bytes, utc_text(transfer.mtime), checksum]
 
 
+def _looked_into(record: dict[str, Any]) -> Entry:
+    """Make the file that a record is of, from what `_identity` gave."""
+    size_bytes, mtime, checksum = record["of"]
+    checksums = () if checksum is None else (Checksum.parse(checksum),)
+    return Entry(record["local"], size_bytes=size_bytes, mtime=utc_time(mtime), checksums=checksums)
+
+
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     """Return the valid records of a cache file by their path; none where it can't be read."""
     known: dict[str, dict[str, Any]] = {}
@@ -167,6 +176,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         try:
             record = json.loads(line.decode("utf-8", "surrogateescape"))
             if record.keys() >= _KEYS and record["summary"].keys() >= _FIELDS:
+                _looked_into(record)
                 known[record["local"]] = record
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1.names import DL1Name, Numbers, parse_name
 from ctaflows.errors import UsageError
 from ctaflows.model import Record
-from ctaflows.storage.links import may_hide_files
+from ctaflows.storage.links import Kind, kind_of
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ class Night:
     awaited : mapping of int to str
         Runs that are being reprocessed, and the newer version that has files of them, but no DL1
         data yet (lstchain writes interleaved events and muons first).
+    empty : tuple of str
+        Directories listed as empty. A dCache door lists a directory that it can't read likewise, so
+        what is in them is unknown.
     """
 
     date: str
@@ -73,6 +76,7 @@ class Night:
     superseded: tuple[Night, ...] = ()
     only_older: Mapping[tuple[int, int | None], str] = field(default_factory=dict)
     awaited: Mapping[int, str] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -120,7 +124,8 @@ class Gaps(Record):
     awaited : mapping of str to str
         Runs of which a newer version has files, but no DL1 data yet, and that version.
     unknown : tuple of str
-        Entries that the door lists without properties: the path, and the door's error.
+        Entries that the door lists without properties, and directories that it lists as empty, as
+        it does those that it can't read: the path, and the reason.
     """
 
     missing: tuple[str, ...] = ()
@@ -252,8 +257,7 @@ def select(night: Night, wanted: Wanted) -> list[Entry]:
     chosen = []
     for entry in night.entries:
         name = parse_name(entry.name)
-        base = night.home(entry.path)[1].rstrip("/") + "/"
-        relative = entry.path.removeprefix(base)
+        relative = _relative(entry.path, night)
         if entry.error is not None and name is None:  # perhaps a directory of wanted files
             is_wanted = selected(relative, (), wanted.exclude)
         else:
@@ -325,6 +329,11 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
             missing.append(subrun_name(run, None))
         all_expected = {*expected, *(s for s in older if s is not None)}
         missing += [subrun_name(run, subrun) for subrun in sorted(all_expected - subruns)]
+    unknown += [
+        f"{directory}: shown empty, as one that can't be read"
+        for directory in night.empty
+        if selected(_relative(directory, night), (), wanted.exclude)
+    ]
     only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
     return Gaps(
         tuple(missing),
@@ -338,12 +347,15 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
 
 def _unknown_reason(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) -> str | None:
     """Return why an entry that may be or hide wanted files is unknown; None where it is known."""
-    if not may_hide_files(entry) or (name and name.run not in wanted.runs):
+    if kind_of(entry) is not Kind.UNKNOWN or (name and name.run not in wanted.runs):
         return None
-    relative = entry.path.removeprefix(night.home(entry.path)[1].rstrip("/") + "/")
-    if not selected(relative, (), wanted.exclude):
+    if not selected(_relative(entry.path, night), (), wanted.exclude):
         return None
     return entry.error or "unavailable, perhaps a link"
+
+
+def _relative(path: str, night: Night) -> str:
+    return path.removeprefix(night.home(path)[1].rstrip("/") + "/")
 
 
 def subrun_name(run: int, subrun: int | None) -> str:
@@ -422,11 +434,12 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         left_out: list[Entry] = []
         for entry, name in named[rank]:
             chosen = rank_of[name.telescope, name.run] if name else others.get(_below(night, entry))
-            is_kept = chosen == rank or (name is None and may_hide_files(entry))
+            is_kept = chosen == rank or (name is None and kind_of(entry) is Kind.UNKNOWN)
             (kept if is_kept else left_out).append(entry)
         taken.append(replace(night, entries=tuple(kept)))
         superseded.append(replace(night, entries=tuple(left_out)))
     used = [night for night in taken if night.entries] or taken[:1]
+    oldest = taken.index(used[-1])  # an older version that was emptied does not count
     return Night(
         used[0].date,
         used[0].version,
@@ -436,6 +449,7 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         superseded=tuple(superseded),
         only_older=_only_older(newest_first, data, rank_of),
         awaited=_awaited(newest_first, named, rank_of),
+        empty=tuple(path for night in taken[: oldest + 1] for path in night.empty),
     )
 
 

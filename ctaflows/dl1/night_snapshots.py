@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special, local_errors, replaced
 from ctaflows.model import Entry, Record, utc_text, utc_time
+from ctaflows.storage.links import Kind, kind_of
+from ctaflows.transfer.decide import extraneous
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,13 +51,19 @@ class NightSnapshot:
         return cls(looked_at, verdict, files)
 
     def compare(self, night: Night) -> Changes:
-        """Return the changes from this snapshot to the night as it is now."""
-        now = _files(night)
+        """Return the changes from this snapshot to the night as it is now.
+
+        What may be where nothing can be seen is not gone.
+        """
+        now, base = _files(night), night.path.rstrip("/") + "/"
+        hidden = [path for path, entry in now.items() if kind_of(entry) is Kind.UNKNOWN]
+        hidden += [f"{path}/".removeprefix(base).rstrip("/") for path in night.empty]
+        gone, _ = extraneous(self.files, now, hidden)
         return Changes(
             self.looked_at,
             self.verdict,
             new=tuple(sorted(now.keys() - self.files.keys())),
-            gone=tuple(sorted(self.files.keys() - now.keys())),
+            gone=tuple(sorted(gone)),
             changed=tuple(
                 sorted(
                     p

@@ -1,4 +1,7 @@
-"""Symbolic links at a dCache door: how they are told from files, and kept from being removed.
+"""What an entry of a listing is: a file, a directory, a symbolic link, or unknown.
+
+Unknown is not absent: what can't be seen is there, and nothing may be deleted, replaced or called
+complete because of it.
 
 dCache's name space has symbolic links (made over NFS), which WebDAV does not know. Seen with dCache
 11.2.5, for ``/user/link -> /precious``:
@@ -9,66 +12,71 @@ dCache's name space has symbolic links (made over NFS), which WebDAV does not kn
 - DELETE of a link to a directory removes all that is in the link's target, and then answers 500;
   the link stays. DELETE of a link to a file, and MOVE of a link, answer 500, and nothing is lost.
 
-So what may be a link is asked for by itself before it is removed, replaced or moved.
+So it takes two descriptions to tell: that in the listing of the directory above, and that of the
+path itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import enum
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import ListingUnreadable, NotFound, Refused, StorageError, error_text
+from ctaflows.errors import NotFound, Refused, StorageError, error_text
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.webdav import WebDAVStorage
 
 
-def may_be_link(listed: Entry) -> bool:
-    """Tell whether what a listing shows as a file may be a symbolic link."""
-    return not listed.is_dir and listed.locality == "UNAVAILABLE" and not listed.checksums
+class Kind(enum.Enum):
+    """What an entry is. All are there: of what is absent there is no entry."""
+
+    FILE = enum.auto()
+    DIRECTORY = enum.auto()
+    LINK = enum.auto()
+    #: Not described (RFC 4918 §14.24), or perhaps a link: there may be files below it.
+    UNKNOWN = enum.auto()
 
 
-def may_hide_files(listed: Entry) -> bool:
-    """Tell whether there may be files below an entry that no listing of a tree shows."""
-    return listed.error is not None or may_be_link(listed)
+def kind_of(listed: Entry) -> Kind:
+    """Return what an entry is, as far as the listing of its directory alone tells."""
+    if listed.error is not None:
+        return Kind.UNKNOWN
+    if listed.is_dir:
+        return Kind.DIRECTORY
+    may_be_link = listed.locality == "UNAVAILABLE" and not listed.checksums
+    return Kind.UNKNOWN if may_be_link else Kind.FILE
 
 
-def is_link(listed: Entry, itself: Entry) -> bool:
-    """Tell whether a directory's listing and the answer for the path itself are of two things."""
-    if listed.is_dir != itself.is_dir:
-        return True
-    ids = _pnfsid(listed), _pnfsid(itself)
-    return listed.locality is not None and None not in ids and ids[0] != ids[1]
-
-
-def refuse_link(door: WebDAVStorage, listed: Entry) -> None:
-    """Raise if what a listing shows is a symbolic link; costs one request for what may be one.
+def kind_of_both(listed: Entry | None, itself: Entry | None) -> Kind:
+    """Return what an entry is, by both its descriptions.
 
     Parameters
     ----------
-    door : WebDAVStorage
-        Where it is.
-    listed : Entry
-        As the listing of its directory shows it.
-
-    Raises
-    ------
-    StorageError
-        It is a link, or so it seems: what is listed is not found by its path.
+    listed : Entry or None
+        As the listing of its directory shows it; None where that does not show it, or can't be had.
+    itself : Entry or None
+        As the answer for its path describes it; None where there is nothing.
     """
-    if not may_be_link(listed):
-        return
-    try:
-        itself = door.stat(listed.path)
-    except NotFound:  # a link to what is not there
-        raise _refusal(listed.path) from None
-    if is_link(listed, itself):
-        raise _refusal(listed.path)
+    if listed is None or listed.error is not None:
+        return Kind.UNKNOWN
+    if itself is None or listed.is_dir != itself.is_dir:
+        return Kind.LINK
+    ids = _pnfsid(listed), _pnfsid(itself)
+    if listed.locality is not None and None not in ids and ids[0] != ids[1]:
+        return Kind.LINK
+    return Kind.DIRECTORY if itself.is_dir else Kind.FILE
 
 
-def refuse_listed_link(door: WebDAVStorage, path: str) -> None:
-    """Raise if the directory above shows a path as a symbolic link; costs a listing of it.
+def refuse_link(
+    door: WebDAVStorage,
+    path: str,
+    *,
+    listed: Entry | None = None,
+    itself: Entry | None = None,
+    must_be_known: bool = False,
+) -> None:
+    """Raise if what is to be removed, moved or replaced is a symbolic link.
 
     Parameters
     ----------
@@ -76,31 +84,14 @@ def refuse_listed_link(door: WebDAVStorage, path: str) -> None:
         Where it is.
     path : str
         Normalised path.
-
-    Raises
-    ------
-    StorageError
-        It is a link.
-    """
-    with contextlib.suppress(Refused, NotFound, ListingUnreadable):
-        for entry in door.list(path.rpartition("/")[0] or "/"):
-            if entry.path == path:
-                refuse_link(door, entry)
-
-
-def refuse_linked_directory(door: WebDAVStorage, directory: Entry, *, must_be_listed: bool) -> None:
-    """Raise if a directory that was asked for by its path is a symbolic link to one.
-
-    Only the listing of the directory above tells.
-
-    Parameters
-    ----------
-    door : WebDAVStorage
-        Where it is.
-    directory : Entry
+    listed : Entry, optional
+        As the listing of its directory shows it. Left out, that is listed. Given, a request is made
+        only for what may be a link.
+    itself : Entry, optional
         As the answer for its path describes it.
-    must_be_listed : bool
-        Raise, too, where the directory above can't be listed, or does not show it.
+    must_be_known : bool
+        Raise, too, where that can't be told, since the directory above can't be listed, or does not
+        show or describe it.
 
     Raises
     ------
@@ -108,28 +99,30 @@ def refuse_linked_directory(door: WebDAVStorage, directory: Entry, *, must_be_li
         It is a link, or that can't be told.
     """
     said = "it is not shown"
-    try:
-        listed = next((e for e in door.list(directory.parent) if e.path == directory.path), None)
-    except (Refused, StorageError) as why:
-        listed, said = None, error_text(why)
-    if listed is not None and listed.error is None:
-        if is_link(listed, directory):
-            raise _refusal(directory.path)
-    elif must_be_listed:
+    if listed is None:
+        try:
+            above = door.list(path.rpartition("/")[0] or "/")
+            listed = next((entry for entry in above if entry.path == path), None)
+        except (Refused, StorageError, NotFound) as why:
+            said = error_text(why)
+    if listed is not None and listed.error is not None:
+        said = listed.error
+    kind = Kind.UNKNOWN if listed is None else kind_of(listed)
+    if listed is not None and listed.error is None and (itself or kind is Kind.UNKNOWN):
+        kind = kind_of_both(listed, itself or door.exists(path))
+    if kind is Kind.LINK:
+        raise StorageError(
+            "It is a symbolic link, which WebDAV can't remove, move or replace",
+            where=path,
+            hint="Ask the site, or remove it over NFS.",
+        )
+    if kind is Kind.UNKNOWN and must_be_known:
         raise StorageError(
             "Whether this is a directory or a symbolic link to one can't be told",
-            where=directory.path,
-            said=f"listing {directory.parent}: {listed.error if listed else said}",
+            where=path,
+            said=f"listing {path.rpartition('/')[0] or '/'}: {said}",
             hint="Remove what is in it by its own path: nothing is deleted through a link.",
         )
-
-
-def _refusal(path: str) -> StorageError:
-    return StorageError(
-        "It is a symbolic link, which WebDAV can't remove, move or replace",
-        where=path,
-        hint="Ask the site, or remove it over NFS.",
-    )
 
 
 def _pnfsid(entry: Entry) -> str | None:

@@ -120,7 +120,7 @@ def move(door: WebDAVStorage, entry: Entry, target: str, *, overwrite: bool = Fa
     into = there is not None and there.is_dir
     path = new_path(entry.path, path, into=into)
     if entry.is_dir:
-        links.refuse_linked_directory(door, entry, must_be_listed=False)
+        links.refuse_link(door, entry.path, itself=entry)
     check_target(entry, door.exists(path) if into else there, overwrite=overwrite)
     try:
         door.move(entry.path, path, overwrite=overwrite)
@@ -278,7 +278,7 @@ class RemovalPlan:
                     PathResult(entry.path, error=f"it can't be described: {entry.error}")
                 )
                 continue
-            if links.may_be_link(entry):
+            if links.kind_of(entry) is links.Kind.UNKNOWN:
                 self.suspects[entry.path] = entry
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
@@ -322,7 +322,7 @@ def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
             continue
         if entry.is_dir:
             try:
-                links.refuse_linked_directory(door, entry, must_be_listed=True)
+                links.refuse_link(door, entry.path, itself=entry, must_be_known=True)
             except CtaflowsError as why:
                 doomed.kept.append(PathResult(entry.path, is_dir=True, error=error_text(why)))
                 continue
@@ -351,7 +351,7 @@ def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[Pa
         try:
             with door.transfer_slots:
                 if outcome.path in doomed.suspects:
-                    links.refuse_link(door, doomed.suspects[outcome.path])
+                    links.refuse_link(door, outcome.path, listed=doomed.suspects[outcome.path])
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
             return PathResult(outcome.path, outcome.is_dir, error=error_text(why))
@@ -399,7 +399,7 @@ def remove_one(
         except CtaflowsError as why:
             # so dCache 11.2.5 answers about a link to a file, see `links`
             if why.status == 500 and not is_dir:
-                links.refuse_listed_link(door, path)
+                links.refuse_link(door, path)
             (stop or threading.Event()).wait(retries.pause_or_raise(why))
         else:
             return

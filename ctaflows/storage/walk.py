@@ -135,7 +135,11 @@ def in_order(batches: Iterable[Sequence[Entry]], most: int) -> Iterator[Sequence
 
 
 def files_below(
-    storage: Storage, path: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    storage: Storage,
+    path: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    on_empty: Callable[[str], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield the files below a directory that match patterns, sorted by name in each directory.
 
@@ -148,10 +152,13 @@ def files_below(
     include, exclude : sequence of str
         Patterns for the path relative to `path`, see `paths.selected`. Directories whose name
         matches `exclude` are not listed.
+    on_empty : Callable, optional
+        As for `walk`.
     """
     base = storage.normalise(path).rstrip("/") + "/"
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude), is_dir=False)
-    for entry in walk(storage, path, ordered=True, enter=unless_excluded(exclude)):
+    enter = unless_excluded(exclude)
+    for entry in walk(storage, path, ordered=True, enter=enter, on_empty=on_empty):
         if criteria.accept(entry, entry.path.removeprefix(base)):
             yield entry
 

@@ -14,7 +14,7 @@ from ctaflows.dl1.night import Night, newest_of_each_run
 from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
-from ctaflows.storage.links import may_be_link
+from ctaflows.storage.links import Kind, kind_of
 from ctaflows.storage.walk import files_below
 from ctaflows.tracking.task import get_logger, task
 
@@ -151,8 +151,7 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     try:
         if rest is None:
             found = version if "{version}" in door.settings.night_path else None
-            entries = tuple(files_below(door, where))
-            return Night(date, found, door.normalise(where), entries)
+            return _listed(door, date, found, where)
         there = list(door.list(where))
         names_there = [e.name for e in there if e.is_dir]
         if released := list(filter(night.is_version, names_there)):
@@ -163,14 +162,14 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             unknown = [
                 e
                 for e in there
-                if e.error is not None or (may_be_link(e) and night.is_version(e.name))
+                if kind_of(e) is Kind.UNKNOWN and (e.error or night.is_version(e.name))
             ]
             if unknown:
                 last = versions[-1]
                 versions[-1] = replace(last, entries=(*last.entries, *unknown))
             return newest_of_each_run(versions, door.normalise(where))
         unreleased = sorted(filter(night.is_unreleased, names_there))
-        entries = tuple(files_below(door, where, exclude=[glob.escape(n) for n in unreleased]))
+        whole = _listed(door, date, None, where, map(glob.escape, unreleased))
     except NotFound as why:
         parent = door.settings.night_path.partition("{")[0].strip("/")
         raise NotFound(
@@ -178,13 +177,22 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
             where=why.where,
             hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
         ) from why
-    if unreleased and not entries:
+    if unreleased and not whole.entries:
         raise NotFound(
             f"There is no released version of the night {date}",
             where=door.normalise(where),
             hint=f"There is {', '.join(unreleased)}; to take such a one, give its name as version.",
         )
-    return Night(date, None, door.normalise(where), entries)
+    return whole
+
+
+def _listed(
+    door: WebDAVStorage, date: str, version: str | None, where: str, exclude: Iterable[str] = ()
+) -> Night:
+    """Return the files of a night, or of one of its versions, as the door lists them."""
+    empty: list[str] = []
+    files = tuple(files_below(door, where, exclude=list(exclude), on_empty=empty.append))
+    return Night(date, version, door.normalise(where), files, empty=tuple(empty))
 
 
 @task(name="look-at-night", tags=["ctaflows"])
@@ -281,7 +289,7 @@ def _list_versions(
     for version in versions:
         where = door.normalise(f"{above}/{version}/{rest}")
         try:
-            found.append(Night(date, version, where, tuple(files_below(door, where))))
+            found.append(_listed(door, date, version, where))
         except NotFound:
             continue
     return found

@@ -13,7 +13,7 @@ from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
-from ctaflows.storage.links import may_hide_files, refuse_linked_directory
+from ctaflows.storage.links import Kind, kind_of, refuse_link
 from ctaflows.storage.namespace import RemovalPlan
 from ctaflows.storage.search import Criteria
 from ctaflows.storage.walk import unless_excluded, walk
@@ -473,7 +473,7 @@ def list_tree(
     names = [entry.path.removeprefix(base) for entry in files]
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude))
     wanted = [e for e, name in zip(files, names, strict=True) if criteria.accept(e, name)]
-    empty += [entry.path for entry in files if may_hide_files(entry)]
+    empty += [entry.path for entry in files if kind_of(entry) is Kind.UNKNOWN]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
     return Tree(
         root.path, OpaqueSequence(wanted), OpaqueSequence(names), OpaqueSequence(shown_empty)
@@ -687,7 +687,7 @@ def find_extraneous(
         if mirror is None:
             continue
         if mirror.is_dir:
-            refuse_linked_directory(door, mirror, must_be_listed=True)
+            refuse_link(door, mirror.path, itself=mirror, must_be_known=True)
         base = mirror.path.rstrip("/") + "/"
         there = {e.path.removeprefix(base): e for e in walk(door, mirror.path) if not e.is_dir}
         extra, kept = _decide.extraneous(there, here, unseen, include, exclude)

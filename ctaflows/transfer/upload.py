@@ -102,8 +102,8 @@ def upload(
     with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
         if there is UnknownOutcome.LOOK:
             there = door.exists(target)
-        elif there is not None and links.may_hide_files(there):
-            links.refuse_link(door, there)
+        elif there is not None and links.kind_of(there) is links.Kind.UNKNOWN:
+            links.refuse_link(door, target, listed=there)
             there = door.exists(target)
         return _upload(door, journal, source, target, there, overwrite=overwrite, started=started)
 

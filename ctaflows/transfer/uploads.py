@@ -129,6 +129,8 @@ def plan(
         ours = Entry(remote, size_bytes=_size(local))
         if entry is None:
             note = "upload: not there"
+        elif entry.error is not None:
+            note = f"look again: it can't be described: {entry.error}"
         elif entry.checksums and entry.same_content_as(ours) is not False:
             note = "compare: same size, checksum to be compared"
         else:

@@ -152,6 +152,36 @@ def test_a_night_is_not_complete(little: LittleDoor, at_little: Path) -> None:
     assert "403" not in excluded.out
 
 
+@pytest.mark.parametrize("hidden", ["v0.1/tailcut84", "v0.2"])
+def test_a_night_with_a_directory_that_shows_nothing_is_not_complete(
+    little: LittleDoor, at_little: Path, hidden: str
+) -> None:
+    little.files["/cta/DL1/20241114/v0.1/dl1_LST-1.Run00001.0000.h5"] = b"x"
+    assert ctaflows("night", "20241114", "--no-state").code == 0
+    little.folders.add(f"/cta/DL1/20241114/{hidden}")
+    done = ctaflows("night", "20241114", "--no-state", "--json")
+    assert done.code == 10
+    assert json.loads(done.out)[0]["unknown"] == [
+        f"/cta/DL1/20241114/{hidden}: shown empty, as one that can't be read"
+    ]
+    for _ in range(2):
+        done = ctaflows("run", "watch-night", "--date", "20241114", "--no-inspect", "--polls", "1")
+    assert "is complete" not in done.out + done.err
+
+
+def test_a_dry_run_of_an_upload_says_what_can_not_be_described(
+    little: LittleDoor, at_little: Path
+) -> None:
+    (at_little / "n").mkdir()
+    for number in range(9):  # so many that their directory is listed
+        (at_little / f"n/{number}.h5").write_bytes(b"x")
+    little.folders.add("/n")
+    little.statuses["/n/3.h5"] = "403 Forbidden"
+    done = ctaflows("put", "-r", "n", "/", "-n")
+    assert "n/3.h5 -> /n/3.h5  (look again: it can't be described: 403 Forbidden)" in done.out
+    assert done.out.count("upload: not there") == 8
+
+
 def test_a_night_whose_only_version_is_not_described_is_not_absent(
     little: LittleDoor, at_little: Path
 ) -> None:

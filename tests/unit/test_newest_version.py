@@ -159,6 +159,32 @@ def test_what_is_not_described_makes_no_night_complete() -> None:
         assert [e.path for e in select(found, Wanted()) if e.error] == [odd.path]
 
 
+@pytest.mark.parametrize("hidden", ["v0.10/tailcut84/datacheck", "v0.11"])
+def test_a_directory_that_shows_nothing_makes_no_night_complete(hidden: str) -> None:
+    """So a dCache door shows one that it can't read."""
+    full = Night("20241114", "v0.10", f"{ABOVE}/v0.10",
+                 tuple(entry(f"{ABOVE}/v0.10/{n}") for n in dl1(18000, 0, 1)))  # fmt: skip
+    other = Night("20241114", hidden[:5].rstrip("/"), f"{ABOVE}/{hidden[:5].rstrip('/')}", ())
+    path = f"{ABOVE}/{hidden}"
+    if hidden == "v0.11":
+        found = newest_of_each_run([full, replace(other, empty=(path,))], ABOVE)
+    else:
+        found = newest_of_each_run([replace(full, empty=(path,))], ABOVE)
+    assert census(newest_of_each_run([full], ABOVE)).verdict == COMPLETE
+    told = census(found)
+    assert told.verdict == INCOMPLETE
+    assert told.unknown == (f"{path}: shown empty, as one that can't be read",)
+    unwanted = Wanted(exclude=(path.rpartition("/")[2],))
+    assert not gaps(found, unwanted, NOW).is_incomplete
+
+
+def test_an_older_version_that_was_emptied_says_nothing_of_the_night() -> None:
+    new = Night("20241114", "v0.11", f"{ABOVE}/v0.11",
+                tuple(entry(f"{ABOVE}/v0.11/{n}") for n in dl1(18000, 0, 1)))  # fmt: skip
+    old = Night("20241114", "v0.10", f"{ABOVE}/v0.10", (), empty=(f"{ABOVE}/v0.10",))
+    assert census(newest_of_each_run([new, old], ABOVE)).verdict == COMPLETE
+
+
 def test_a_file_that_is_not_described_is_neither_missing_nor_growing() -> None:
     found = night({"v1": dl1(7, 0, 1, 2) + check(7, 0, 1, 2)})
     odd = replace(found.entries[1], size_bytes=None, error="500 Internal Server Error")

@@ -284,6 +284,21 @@ def test_what_is_told_at_one_look_only_is_no_change(tmp_path, told):
     assert look_at(night(full), NOW).compare(other).changed == ("a.h5",)
 
 
+@pytest.mark.parametrize(
+    "now",
+    [
+        Night("20241114", "v0.1", PATH, (), empty=(PATH,)),
+        Night("20241114", "v0.1", PATH, (), empty=(f"{PATH}/tailcut84",)),
+        night(Entry(f"{PATH}/tailcut84", error="403 Forbidden")),
+        night(Entry(f"{PATH}/tailcut84", size_bytes=9, locality="UNAVAILABLE")),
+    ],
+)
+def test_what_lies_where_nothing_can_be_seen_is_not_gone(now):
+    look = look_at(night(dl1(11111, 0), dl1(11111, 1)), OLD)
+    assert look.compare(now).gone == ()
+    assert len(look.compare(night()).gone) == 2
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=30, deadline=None)
 def test_a_damaged_look_is_none(tmp_path_factory, content):

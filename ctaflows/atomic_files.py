@@ -106,7 +106,12 @@ _NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EMLINK)  # EMLINK: a link on FreeBS
 
 
 def open_ours(
-    path: str | os.PathLike[str], flags: int, mode: int = 0o666, *, may_be_linked: bool = False
+    path: str | os.PathLike[str],
+    flags: int,
+    mode: int = 0o666,
+    *,
+    may_be_linked: bool = False,
+    must_be_mine: bool = False,
 ) -> int:
     """Open a regular file whose name others can predict, and return its descriptor.
 
@@ -123,11 +128,13 @@ def open_ours(
         Permissions of a new file, before the umask; by default 0o666.
     may_be_linked : bool
         May the file have other hard links, as in a tree copied by ``cp -al``?
+    must_be_mine : bool
+        Must this user own it, as where its content is trusted?
 
     Raises
     ------
     UsageError
-        There is something else than a regular file, or one with other hard links; it is unchanged.
+        There is something else than such a file; it is unchanged.
     OSError
         As for `os.open`.
     """
@@ -139,10 +146,61 @@ def open_ours(
             raise _refusal(path) from None
         raise
     about = os.fstat(descriptor)
-    if stat.S_ISREG(about.st_mode) and (may_be_linked or about.st_nlink <= 1):  # 0: just removed
+    is_one = may_be_linked or about.st_nlink <= 1  # 0: just removed
+    is_mine = not must_be_mine or about.st_uid == os.geteuid()
+    if stat.S_ISREG(about.st_mode) and is_one and is_mine:
         return descriptor
     os.close(descriptor)
     raise _refusal(path)
+
+
+def create(path: str | os.PathLike[str], flags: int = os.O_WRONLY, mode: int = 0o666) -> int:
+    """Create a file where nothing was before, and return its descriptor.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    flags : int
+        ``O_WRONLY`` or ``O_RDWR``.
+    mode : int
+        Permissions before the umask, as for `open_ours`: the umask decides whether others of a
+        group may resume a download.
+
+    Raises
+    ------
+    FileExistsError
+        Something is there, if only a link that leads nowhere.
+    OSError
+        As for `os.open`.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes; one call of the system may write fewer."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def append_ours(path: str | os.PathLike[str], lines: bytes) -> None:
+    """Append lines to a file, opened by `open_ours`; it is created if need be.
+
+    They begin on a new line also where a kill or a full disk has cut the last one short.
+
+    Raises
+    ------
+    UsageError, OSError
+        As for `open_ours`.
+    """
+    descriptor = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, may_be_linked=True)
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        is_cut = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
+        write_all(descriptor, b"\n" + lines if is_cut else lines)
+    finally:
+        os.close(descriptor)
 
 
 def read_ours(path: str | os.PathLike[str]) -> bytes:
@@ -168,8 +226,7 @@ def replace_ours(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)  # left by a killed process, or not ours
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o666), "wb") as stream:
+    with os.fdopen(create(temporary), "wb") as stream:
         stream.write(data)
     temporary.replace(path)
 
@@ -230,11 +287,88 @@ def _refusal(path: str | os.PathLike[str]) -> UsageError:
     )
 
 
+# -- locks -----------------------------------------------------------------------------------------
+
+#: Errors of flock(2) where there are no locks: Lustre mounted ``noflock``, NFS without lockd, some
+#: file systems in user space.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+_warned_of: set[int] = set()  # devices
+
+
+class NoLocks(UsageError):
+    """The file system has no locks, and one is required."""
+
+
+def lock(
+    descriptor: int,
+    path: str | os.PathLike[str],
+    *,
+    shared: bool = False,
+    required: bool = False,
+) -> bool | None:
+    """Lock an open file by flock(2), without waiting, and return whether that succeeded.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file. The lock is released when it is closed.
+    path : path
+        Its name, for messages.
+    shared : bool
+        Lock it together with others that do so, too.
+    required : bool
+        Refuse to work without locks, as for a token that can be used once. Otherwise a file system
+        without locks keeps nobody from working.
+
+    Returns
+    -------
+    bool or None
+        True if it is locked now, False if another process holds the lock. None where the file
+        system has no locks, so that this is unknown; a warning says so, once.
+
+    Raises
+    ------
+    NoLocks
+        The file system has no locks, and one is required.
+    OSError
+        As for `fcntl.flock`.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as why:
+        if why.errno not in _NO_LOCKS:
+            raise
+        if required:
+            raise NoLocks(
+                "The file system has no locks, without which two processes could use a token that "
+                "is good once",
+                where=os.fspath(path),
+                said=why.strerror,
+                hint="Name a folder on another file system in CTAFLOWS_CONFIG_DIR.",
+            ) from why
+        device = os.fstat(descriptor).st_dev
+        if device not in _warned_of:
+            _warned_of.add(device)
+            log.warning(
+                "The file system of %s has no locks (%s): do not let two commands work on the same "
+                "files there at once",
+                os.fspath(path),
+                why.strerror,
+            )
+        return None
+    return True
+
+
 # -- private files ---------------------------------------------------------------------------------
 #
 # Files that only this user can read: mode 0600 in a 0700 folder, from the first byte.
 
 _POLL_S = 0.01
+#: Without locks, a temporary file as old as this, seconds, is left by a killed process: a renewal
+#: takes less than a minute.
+_LEFT_AFTER_S = 3600.0
 
 
 def make_folder(folder: Path) -> None:
@@ -296,9 +430,9 @@ class Room:
         self._file = file
         self._temporary = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
         with _private_errors(file):
-            self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            self._descriptor = create(self._temporary, os.O_RDWR, 0o600)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(self._descriptor, self._temporary)
                 if n_bytes:
                     self._write(os.urandom(n_bytes))  # random: file systems may compress
             except OSError:
@@ -319,6 +453,8 @@ class Room:
                 self._temporary.replace(self._file)
             except FileNotFoundError:  # removed by another machine, which does not see our lock
                 write_private(self._file, text)
+            else:
+                _fsync_folder(os.fspath(self._file.parent))  # the old text may be a used token
 
     def close(self) -> None:
         """Remove the temporary file, if it has not replaced the private file."""
@@ -335,9 +471,7 @@ class Room:
     def _write(self, data: bytes) -> None:
         # overwrites the reserved space in place
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        write_all(self._descriptor, data)
         os.ftruncate(self._descriptor, len(data))
         os.fsync(self._descriptor)
 
@@ -347,7 +481,7 @@ class LockTimeout(AuthError):
 
 
 @contextlib.contextmanager
-def locked(file: Path, wait_s: float) -> Iterator[None]:
+def locked(file: Path, wait_s: float, *, required: bool = True) -> Iterator[None]:
     """Hold a lock file against all other processes and threads, by `flock`.
 
     Parameters
@@ -356,36 +490,33 @@ def locked(file: Path, wait_s: float) -> Iterator[None]:
         The lock file, which is created and stays.
     wait_s : float
         How long to wait for another holder, seconds; a suspended process may hold it for ever.
+    required : bool
+        As for `lock`.
 
     Raises
     ------
     LockTimeout
         Another process or thread holds it longer than that.
+    NoLocks
+        The file system has no locks, and one is required.
     UsageError
         The lock file can't be created.
     """
     make_folder(file.parent)
     with _private_errors(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "r+") as stream:
+        descriptor = open_ours(file, os.O_RDWR | os.O_CREAT, 0o600, may_be_linked=True)
+    try:
         ends_at = time.monotonic() + wait_s
-        while not _is_locked(stream, file):
-            if time.monotonic() >= ends_at:
-                raise LockTimeout(
-                    "Another process is renewing the token and does not end", where=str(file)
-                )
-            time.sleep(_POLL_S)
+        with _private_errors(file):
+            while lock(descriptor, file, required=required) is False:
+                if time.monotonic() >= ends_at:
+                    raise LockTimeout(
+                        "Another process is renewing the token and does not end", where=str(file)
+                    )
+                time.sleep(_POLL_S)
         yield
-
-
-def _is_locked(stream: IO[str], file: Path) -> bool:
-    """Take a lock if nobody holds it."""
-    with _private_errors(file):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    finally:
+        os.close(descriptor)
 
 
 def _private_errors(path: Path) -> contextlib.AbstractContextManager[None]:
@@ -409,11 +540,13 @@ def remove_private(file: Path) -> None:
 def remove_left(file: Path) -> None:
     """Remove temporary files that killed processes left of a private file: secrets, perhaps."""
     for left in file.parent.glob(f".{glob.escape(file.name)}.[0-9]*"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
+        with contextlib.suppress(OSError, UsageError):
+            descriptor = open_ours(left, os.O_RDWR)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                is_held = lock(descriptor, left)
+                silent_s = time.time() - os.fstat(descriptor).st_mtime
+                if is_held or (is_held is None and silent_s > _LEFT_AFTER_S):
+                    left.unlink()
             finally:
                 os.close(descriptor)
 
@@ -435,10 +568,12 @@ def replaced(
     what: str = "The file can't be written",
     *,
     hint: str = "Name a file in a folder that you may write to.",
+    is_ours: bool = False,
 ) -> Iterator[IO[bytes]]:
     """Yield a binary stream whose content replaces a file atomically at the end of the block.
 
-    After an error the file is unchanged. A device or a pipe is written to directly.
+    After an error the file is unchanged. A device or a pipe that a person named is written to
+    directly. A link is replaced, not the file that it leads to.
 
     Parameters
     ----------
@@ -446,6 +581,8 @@ def replaced(
         The file. Its folder is created if need be.
     what, hint : str
         Of the error, as for `local_error`.
+    is_ours : bool
+        Whether the name was not chosen by a person, so that a device or a pipe there is refused.
 
     Raises
     ------
@@ -456,15 +593,18 @@ def replaced(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
         if is_special(path):
+            if is_ours:
+                raise _refusal(path)
             with os.fdopen(open_special(path), "wb") as stream:
                 yield stream
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        make_folders(os.fspath(path.parent))
+        with os.fdopen(create(temporary), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        note_changed(os.fspath(path.parent))
     except OSError as why:
         raise local_error(why, path, what, hint=hint) from None
     finally:

@@ -8,7 +8,6 @@ state to ``tokens/<profile>.agent.json``.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import logging.handlers
@@ -25,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from ctaflows import settings as _settings
 from ctaflows.atomic_files import (
     local_errors,
+    lock,
     make_folder,
+    open_ours,
     read_private,
     remove_private,
     write_private,
@@ -165,12 +166,11 @@ def main(profile: str) -> int:
     settings = _settings.load(profile)
     files = Files(settings)
     with local_errors(files.lock, "The agent can't be started"):
-        descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_ours(files.lock, os.O_RDWR | os.O_CREAT, 0o600, may_be_linked=True)
     try:
         # `Files.is_held` of another process holds the lock for an instant
         for _ in range(20):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock(descriptor, files.lock, required=True):
                 break
             time.sleep(0.05)
         else:
@@ -243,7 +243,7 @@ def start(settings: Settings) -> Status:
     make_folder(files.lock.parent)
     files.forget_stop()
     stale_pid = None
-    if not files.is_held():
+    if not files.is_held(may_start=True):
         stale_pid = files.read().get("pid")  # of an agent that was killed
         env = {**os.environ, "CTAFLOWS_CONFIG_DIR": str(settings.config_dir)}
         with local_errors(None, "The agent can't be started", hint=None):
@@ -325,19 +325,28 @@ class Files:
         self.stop_asked = base / f"{settings.profile}.agent.stop"
         self.log = settings.config_dir / f"agent-{settings.profile}.log"
 
-    def is_held(self) -> bool:
-        """Return whether an agent holds the lock."""
+    def is_held(self, *, may_start: bool = False) -> bool:
+        """Return whether an agent holds the lock; without locks there is none.
+
+        Parameters
+        ----------
+        may_start : bool
+            Is one to be started otherwise?
+
+        Raises
+        ------
+        NoLocks
+            One is to be started, and can't be: the file system has no locks.
+        """
+        flags = os.O_RDWR | (os.O_CREAT if may_start else 0)
         try:
-            descriptor = os.open(self.lock, os.O_RDWR)
-        except OSError:
+            descriptor = open_ours(self.lock, flags, 0o600, may_be_linked=True)
+        except (OSError, UsageError):
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return lock(descriptor, self.lock, shared=True, required=may_start) is False
         finally:
             os.close(descriptor)
-        return False
 
     def read(self) -> dict[str, Any]:
         """Return the state file's content; empty where it is missing or no JSON object."""

@@ -150,13 +150,15 @@ class BlockStore(Store):
             self._put(client, (self._seen or self._look()).id, None)
 
     @contextlib.contextmanager
-    def lock(self, wait_s: float = 60.0) -> Iterator[None]:
+    def lock(self, wait_s: float = 60.0, *, required: bool = True) -> Iterator[None]:
         """Lock the login against all other processes, in this home directory and in others.
 
         Parameters
         ----------
         wait_s : float
             How long to wait for another holder, seconds.
+        required : bool
+            As for `Store.lock`.
 
         Raises
         ------
@@ -166,7 +168,7 @@ class BlockStore(Store):
             The Prefect server does not answer.
         """
         ends_at = time.monotonic() + wait_s
-        with super().lock(wait_s), self._slot(ends_at):
+        with super().lock(wait_s, required=required), self._slot(ends_at):
             self._seen = self._look()
             try:
                 yield

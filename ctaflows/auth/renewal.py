@@ -216,7 +216,7 @@ class TokenProvider:
         bool
             Was it revoked at the issuer too? A failure is logged, not raised.
         """
-        with self.store.lock():
+        with self.store.lock(required=False):
             try:
                 return self._revoke(self._stored())
             finally:

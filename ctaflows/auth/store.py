@@ -262,20 +262,26 @@ class Store:
         for file in (self.file, self.bare_file):
             remove_private(file)
 
-    def lock(self, wait_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
+    def lock(
+        self, wait_s: float = 60.0, *, required: bool = True
+    ) -> contextlib.AbstractContextManager[None]:
         """Lock the store against all other processes and threads that share it.
 
         Parameters
         ----------
         wait_s : float
             How long to wait for another holder, seconds.
+        required : bool
+            As for `atomic_files.lock`: a refresh token can be used once.
 
         Raises
         ------
         LockTimeout
             Another process holds it longer than that.
+        NoLocks
+            The file system has no locks, and one is required.
         """
-        return locked(self.file.with_suffix(".lock"), wait_s)
+        return locked(self.file.with_suffix(".lock"), wait_s, required=required)
 
 
 def _token_set(values: dict[str, Any]) -> TokenSet:

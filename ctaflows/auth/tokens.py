@@ -12,14 +12,13 @@ import binascii
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import local_errors, read_private
-from ctaflows.errors import AuthError, register_secret
+from ctaflows.atomic_files import local_errors, open_ours, read_private
+from ctaflows.errors import AuthError, UsageError, register_secret
 from ctaflows.model import Record
 
 if TYPE_CHECKING:
@@ -119,12 +118,8 @@ def discover(env: Mapping[str, str] = os.environ) -> FoundToken | None:
 def _from_shared_place(file: Path) -> FoundToken | None:
     """Return the token of a file that belongs to this user: anybody can put a file into /tmp."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    about = os.fstat(descriptor)
-    if about.st_uid != os.geteuid() or not stat.S_ISREG(about.st_mode):
-        os.close(descriptor)
+        descriptor = open_ours(file, os.O_RDONLY, may_be_linked=True, must_be_mine=True)
+    except (OSError, UsageError):
         return None
     with os.fdopen(descriptor, "rb") as stream:
         value = stream.read(1 << 16).decode("utf-8", "replace").strip()

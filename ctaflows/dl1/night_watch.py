@@ -5,16 +5,13 @@ A look is one listing of the night on the storage.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ctaflows.atomic_files import local_error, local_errors, open_ours, read_ours
+from ctaflows.atomic_files import append_ours, local_errors, read_ours, replaced
 from ctaflows.dl1.names import LAST_NIGHT, night_date
 from ctaflows.errors import CtaflowsError, UsageError
 from ctaflows.model import Entry, Record, utc_time
@@ -418,11 +415,7 @@ class WatchStateFile:
         self.memory = self.memory.having_done(done)
         file = Path(self._folder) / MEMORY
         with local_errors(file, _UNKEPT):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            with os.fdopen(
-                open_ours(file, flags, may_be_linked=True), "a", encoding="ascii"
-            ) as stream:
-                stream.write(self.memory.lines(done))
+            append_ours(file, self.memory.lines(done).encode("ascii"))
 
     def done_below(self, path: str) -> list[str]:
         """Return the remote paths of processed files below a remote directory."""
@@ -475,16 +468,5 @@ def write_state(memory: WatchState, folder: StrPath) -> None:
         It can't be written; the old file is unchanged.
     """
     file = Path(folder) / MEMORY
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="ascii") as stream:
-            stream.write(memory.to_text())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as why:
-        raise local_error(why, file, _UNKEPT) from why
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replaced(file, _UNKEPT, is_ours=True) as stream:
+        stream.write(memory.to_text().encode("ascii"))

@@ -17,11 +17,10 @@ are emitted within flow and task runs only.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import open_ours, read_ours, remove_private, write_private
+from ctaflows.atomic_files import append_ours, read_ours, remove_private, write_private
 from ctaflows.dl1.names import parse_name
 from ctaflows.dl1.night_snapshots import COMPLETE
 from ctaflows.dl1.report.totals import totals_by_run
@@ -174,9 +173,7 @@ def night_complete(report: NightReport) -> bool:
     if not is_emitted:
         return False
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with os.fdopen(open_ours(marker, flags, may_be_linked=True), "a", encoding="utf-8") as file:
-            file.write(fingerprint + "\n")
+        append_ours(marker, f"{fingerprint}\n".encode())
     except (OSError, CtaflowsError) as why:
         get_logger("events").warning("The night may be reported as complete again: %s", why)
     return True

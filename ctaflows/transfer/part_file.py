@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from ctaflows import atomic_files
 from ctaflows.atomic_files import (
     is_special,
     local_errors,
+    lock,
     open_ours,
     read_ours,
     replace_ours,
@@ -325,7 +325,8 @@ def tidy(target: str) -> None:
     with contextlib.suppress(OSError, UsageError):
         descriptor = open_ours(part, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(descriptor, part):
+                return  # held, or nobody knows
             if os.fstat(descriptor).st_ino != os.lstat(part).st_ino:
                 return  # another process has started a download meanwhile
             for ending in (*BESIDE_ENDINGS, ""):  # the part file last: it is the lock
@@ -412,11 +413,14 @@ def _locked(path: Path, stop: threading.Event) -> tuple[FileIO, bool]:
     while True:
         stream = FileIO(open_ours(path, os.O_RDWR | os.O_CREAT), "r+b")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
+            is_held = lock(stream.fileno(), path) is not False  # as far as anybody knows
+            if is_held and os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
                 return stream, waited
-        except (BlockingIOError, FileNotFoundError):
-            pass  # held by another process, or just renamed or removed by it
+        except FileNotFoundError:
+            pass  # just renamed or removed by another process
+        except OSError:
+            stream.close()
+            raise
         stream.close()
         waited = True
         if stop.wait(_POLL_S):

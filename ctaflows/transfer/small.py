@@ -6,7 +6,6 @@ No journal, since there is nothing worth resuming; a thousand of them must cost 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -159,18 +158,15 @@ def _placed(data: bytes, part: str, local: Path, entry: Entry) -> bool:
 
 def _opened(part: str) -> int | None:
     """Make the part file and hold it; None if it is there."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         try:
-            descriptor = os.open(part, flags, 0o644)
+            descriptor = atomic_files.create(part)
         except FileNotFoundError:
             atomic_files.make_folders(os.path.dirname(part))  # noqa: PTH120
-            descriptor = os.open(part, flags, 0o644)
+            descriptor = atomic_files.create(part)
     except FileExistsError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # somebody found it in the moment before
+    if atomic_files.lock(descriptor, part) is False:  # somebody found it in the moment before
         os.close(descriptor)
         return None
     if os.fstat(descriptor).st_nlink == 0:  # or tidied it away
@@ -205,9 +201,7 @@ def _received(door: Storage, entry: Entry, stop: threading.Event) -> _Whole:
 
 
 def _write(descriptor: int, data: bytes, entry: Entry) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    atomic_files.write_all(descriptor, data)
     if entry.mtime is not None:
         seconds = entry.mtime.timestamp()
         os.utime(descriptor, (seconds, seconds))

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import logging
 import os
 import re
-import stat
 import threading
 import time
 from pathlib import Path
@@ -24,8 +22,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from ctaflows import cancel
-from ctaflows.atomic_files import make_folder
-from ctaflows.errors import AuthError, CtaflowsError, NetworkError, NotFound, Refused, Stopped
+from ctaflows.atomic_files import create, lock, make_folder, open_ours
+from ctaflows.errors import (
+    AuthError,
+    CtaflowsError,
+    NetworkError,
+    NotFound,
+    Refused,
+    Stopped,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +44,6 @@ _MAX_NAME_BYTES = 200
 _ERRORS = "surrogateescape"
 _TEMPORARY = re.compile(r"/\.[^/]*\.[0-9a-f]{12}\.part")
 _TRIES = 10
-_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: A request of a killed process may still take effect this long after its last line, seconds.
 _ARRIVES_WITHIN_S = 60.0
 #: Locks of other machines may be invisible (NFS ``local_lock``, Lustre ``localflock``). This long
@@ -114,9 +119,10 @@ class Journal:
         make_folder(self._folder)
         for _ in range(_TRIES):
             file = self._folder / f"{_host()}.{os.getpid()}.{os.urandom(4).hex()}"
-            descriptor = os.open(file, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = create(file, os.O_RDWR, 0o600)
             try:
-                if _lock(descriptor):  # else another process took it for that of a killed one
+                # else another process took it for that of a killed one
+                if _lock(descriptor, file) is not False:
                     os.write(descriptor, self._door_url.encode())
                     self._file, self._descriptor = file, descriptor
                     return
@@ -204,8 +210,8 @@ def _sweep(door: WebDAVStorage, folder: Path) -> None:
         return
     for name in names:
         try:
-            descriptor = os.open(folder / name, _FLAGS)
-        except OSError:
+            descriptor = open_ours(folder / name, os.O_RDWR)
+        except (OSError, UsageError):
             continue
         try:
             _clean_up(door, folder / name, descriptor)
@@ -226,9 +232,10 @@ def _clean_up(door: WebDAVStorage, file: Path, descriptor: int) -> None:
     unchanged_s = time.time() - about.st_mtime
     is_forgotten = unchanged_s > _FORGOTTEN_AFTER_S
     is_local = file.name.rsplit(".", 2)[0] == _host()
-    if not stat.S_ISREG(about.st_mode) or not (is_local or is_forgotten):
+    if not (is_local or is_forgotten):
         return
-    if not _lock(descriptor):
+    is_locked = _lock(descriptor, file)
+    if not is_locked and not (is_locked is None and is_forgotten):
         return
     with open(descriptor, "rb", closefd=False) as stream:
         first = stream.readline().rstrip(b"\n")
@@ -281,13 +288,10 @@ def _is_removed(door: WebDAVStorage, path: str) -> bool:
     return True
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a journal; return False if another process holds it, or has removed it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return os.fstat(descriptor).st_nlink > 0
+def _lock(descriptor: int, file: Path) -> bool | None:
+    """Lock a journal, see `atomic_files.lock`; return False also if another process removed it."""
+    is_locked = lock(descriptor, file)
+    return is_locked if os.fstat(descriptor).st_nlink > 0 else False
 
 
 @functools.cache

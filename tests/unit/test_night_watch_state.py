@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import stat
 import threading
 import time
 from datetime import UTC, datetime
@@ -155,3 +156,18 @@ def test_what_came_later_has_not_failed():
     assert [r["path"] for r in then.records()] == [DONE.path, b.path]
     assert then.failed == ("/n/v0.1/a.h5: NotHDF5: it is text",)
     assert "2 looks" in then.verdict()
+
+
+def test_what_is_noted_after_a_line_that_was_cut_counts(tmp_path):
+    WatchStateFile(tmp_path).look([A], NOW)
+    with (tmp_path / MEMORY).open("ab") as stream:
+        stream.write(b'{"path": "/cta')  # as a kill, or a full disk, leaves it
+    WatchStateFile(tmp_path).done([A.path])
+    assert WatchStateFile(tmp_path).memory.sightings[A.path].is_done
+
+
+def test_a_pipe_in_its_place_is_left_alone(tmp_path):
+    os.mkfifo(tmp_path / MEMORY)
+    with pytest.raises(UsageError, match="Something else lies"):
+        WatchStateFile(tmp_path).look([A], NOW)
+    assert stat.S_ISFIFO((tmp_path / MEMORY).stat().st_mode)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Checksum, Entry, Transfer
-from ctaflows.transfer.part_file import Part
+from ctaflows.transfer.part_file import Part, tidy
+from ctaflows.transfer.small import placed
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")
@@ -281,6 +282,34 @@ def test_a_part_is_held_until_it_is_closed(target):
     with Part(target, ENTRY) as part:
         assert not is_free(part.path)
     assert is_free(part.path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_files_come_all_the_same(target, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    leave(target)
+    with Part(target, ENTRY) as part:
+        assert (part.size_bytes, part.waited) == (5, False)
+        part.write([b"56789"])
+        part.finish(None)
+    assert placed(b"small", target.with_name("b.h5"), ENTRY)
+    leave(target)
+    tidy(os.fspath(target))  # nobody knows whether another process is at it
+    assert names(target) == [".a.h5.part", ".a.h5.part.json", "a.h5", "b.h5"]
+
+
+def test_small_files_and_large_ones_have_the_mode_of_the_umask(target):
+    before = os.umask(0o002)
+    try:
+        with Part(target, ENTRY) as part:
+            part.finish(None)
+        assert placed(b"small", target.with_name("b.h5"), ENTRY)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in target.parent.iterdir()} == {0o664}
 
 
 def test_who_waited_for_a_part_that_was_finished_begins_a_new_one(target):

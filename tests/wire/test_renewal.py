@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import threading
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ctaflows.atomic_files import NoLocks
+from ctaflows.auth import agent
 from ctaflows.auth import tokens as token_module
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
@@ -601,6 +604,29 @@ def test_a_bare_file_that_can_not_be_written_loses_no_login(
     bare.rmdir()
     tokens = provider.ensure_valid(60.0)
     assert bare.read_text().strip() == tokens.access_token
+
+
+def test_without_locks_no_token_that_is_good_once_is_used(
+    box: Sandbox, provider: TokenProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    before = stored(box)
+    n_asked = len(refreshes(box))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert provider.token() == before.access_token
+    with pytest.raises(NoLocks, match="good once"):
+        provider.refresh()
+    assert len(refreshes(box)) == n_asked
+    assert provider.ensure_valid(before.remaining_s() + 1, fraction=2.0).access_token == (
+        before.access_token
+    )
+    with pytest.raises(UsageError, match="no locks"):
+        agent.start(box.settings())
+    assert not agent.status(box.settings()).running
+    assert provider.log_out()
+    assert provider.store.read() is None
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.atomic_files import open_ours, read_ours
+from ctaflows.atomic_files import append_ours, read_ours
 from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.quality.checks import Check, Inspection, notable, with_datacheck
 from ctaflows.errors import CtaflowsError
@@ -95,9 +95,7 @@ class InspectionCache:
         if not lines:
             return
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            with os.fdopen(open_ours(self.file, flags, may_be_linked=True), "ab") as file:
-                file.write(b"".join(lines))
+            append_ours(self.file, b"".join(lines))
         except (OSError, CtaflowsError) as why:
             log.warning("The results of inspecting files can't be saved: %s", why)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -332,7 +333,7 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     unknown += [
         f"{directory}: shown empty, as one that can't be read"
         for directory in night.empty
-        if selected(_relative(directory, night), (), wanted.exclude)
+        if _may_hide_dl1(directory, night, wanted)
     ]
     only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
     return Gaps(
@@ -352,6 +353,23 @@ def _unknown_reason(entry: Entry, name: DL1Name | None, night: Night, wanted: Wa
     if not selected(_relative(entry.path, night), (), wanted.exclude):
         return None
     return entry.error or "unavailable, perhaps a link"
+
+
+#: Directories with DL1 and datacheck files below a version: VERSION/tailcut84/datacheck.
+_DL1_DIRECTORIES = ("tailcut*", "datacheck*")
+
+
+def _may_hide_dl1(directory: str, night: Night, wanted: Wanted) -> bool:
+    """Return whether wanted files may be in a directory that is listed as empty.
+
+    Others, such as ``log``, are empty in good nights, too.
+    """
+    name = directory.rpartition("/")[2]
+    if not selected(_relative(directory, night), (), wanted.exclude):
+        return False
+    if wanted.include or directory == night.path or is_version(name):
+        return True
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _DL1_DIRECTORIES)
 
 
 def _relative(path: str, night: Night) -> str:

@@ -157,6 +157,7 @@ def test_a_night_with_a_directory_that_shows_nothing_is_not_complete(
     little: LittleDoor, at_little: Path, hidden: str
 ) -> None:
     little.files["/cta/DL1/20241114/v0.1/dl1_LST-1.Run00001.0000.h5"] = b"x"
+    little.folders.add("/cta/DL1/20241114/v0.1/log")  # no place of DL1 files
     assert ctaflows("night", "20241114", "--no-state").code == 0
     little.folders.add(f"/cta/DL1/20241114/{hidden}")
     done = ctaflows("night", "20241114", "--no-state", "--json")

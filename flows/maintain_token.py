@@ -15,7 +15,7 @@ from ctaflows.tracking.flow import flow
 
 @flow(name="maintain-token", flow_run_name="maintain-token")
 def maintain_token(profile: str | None = None, block: str | None = None) -> TokenInfo:
-    """Renew the stored token when half of its lifetime is over.
+    """Renew the stored token if it expires within five minutes.
 
     Commands and tasks also renew a token that is about to expire. This flow renews it earlier, and
     its state and events show when someone must log in again.

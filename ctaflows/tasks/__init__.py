@@ -1,9 +1,12 @@
-"""The collection: every operation as a task.
+"""The Prefect collection: every operation of ctaflows.
 
-Called directly each is a plain function that answers at once; within a Prefect flow the same name
-is a tracked task run. Paths at the door are written as ``cta/DL1/20241114``; ``profile`` names the
-settings, see `ctaflows.settings.load`. Each name is loaded when it is first used: a listing needs
-nothing of what transfers need.
+Called directly, a task is a plain function that needs no Prefect server; called within a flow, it
+is a tracked task run. Operations that stream (`iter_dir`) or only plan (`plan_fetch`) are plain
+functions everywhere. Remote paths are written as ``cta/DL1/20241114``; ``profile`` names the
+settings, see `ctaflows.settings.load`.
+
+Each module is imported when one of its names is first used, so that a listing does not import what
+only transfers need.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from ctaflows.tasks.token import *
     from ctaflows.tasks.transfers import *
 
-#: The operations, by the module that has them: the one list of their names.
+#: The operations by module: the only list of their names.
 OPERATIONS = {
     "dl1": ("inspect_dl1", "inspect_dl1_files", "list_night", "look_at_night"),
     "namespace": (

@@ -1,4 +1,4 @@
-"""Tasks that look into DL1 files, and at the nights they are of."""
+"""Operations on DL1 files and nights: inspect and check files, list a night, assess it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,28 @@ if TYPE_CHECKING:
 
 @task(name="inspect-dl1", tags=["ctaflows"])
 def inspect_dl1(path: StrPath, *, images: int | None = DEFAULT_IMAGES) -> DL1Summary:
-    """Tell what is in a DL1 file: layout, run, tables, events by type, times, rates, quantities.
+    """Return a summary of a DL1 file: layout, run, tables, events by type, times, rates, charges.
 
-    It is read in a process apart: a file that makes HDF5 crash, or unpacks to gigabytes, is told as
-    damaged.
+    HDF5 runs in a separate process: a file on which it crashes, or which decompresses to gigabytes,
+    is reported as damaged.
 
     Parameters
     ----------
     path : path
-        A file here, in lstchain's or ctapipe's layout.
+        A local file in lstchain's or ctapipe's layout.
     images : int or None
-        Images to read of each of cosmics, pedestals and flat-field events; 0 reads none, None all.
+        Number of images to read of each of cosmics, pedestals and flat-field events, by default
+        1000; 0 reads none, None all.
+
+    Returns
+    -------
+    DL1Summary
+        The unit of a number is in its name.
 
     Raises
     ------
     IntegrityError
-        The file is damaged, or no HDF5 at all.
+        The file is damaged, or is not an HDF5 file.
     """
     from ctaflows.dl1.reader_process import inspect_apart
 
@@ -59,27 +65,27 @@ def inspect_dl1_files(
     images: int | None = DEFAULT_IMAGES,
     workers: int | None = None,
 ) -> list[Inspection]:
-    """Tell what is in each of many DL1 files, and check them; damaged ones with their error.
+    """Return a summary of each of many DL1 files, with the results of its quality checks.
 
-    Data are compared with their datacheck where both are among the files.
-
-    They are read in processes apart, several at once: a file that makes HDF5 crash harms no other.
+    A data file is compared with its datacheck file where both are given. HDF5 runs in separate
+    processes, several at a time: a file on which it crashes does not affect the others.
 
     Parameters
     ----------
     paths : sequence of path
-        Files here.
+        Local files.
     bounds : path, optional
-        A TOML file with bounds for the checks, see `ctaflows.dl1.quality.checks.load_bounds`.
+        A TOML file that changes bounds of checks, see `ctaflows.dl1.quality.checks.load_bounds`.
     images : int or None
         As for `inspect_dl1`.
     workers : int, optional
-        Files read at once; by default, and at most, as many as there are processors, and 8.
+        Number of files read at a time. The default, and the maximum, is the number of processors,
+        but not more than 8.
 
     Returns
     -------
     list of Inspection
-        In the order of ``paths``.
+        In the order of ``paths``; a file that can't be read has an ``error``.
 
     Raises
     ------
@@ -93,21 +99,23 @@ def inspect_dl1_files(
 
 
 def read_bounds(file: StrPath | None) -> Bounds | None:
-    """Return the checks' bounds in a TOML file, see `ctaflows.dl1.quality.checks.load_bounds`."""
+    """Return the bounds in a TOML file, see `ctaflows.dl1.quality.checks.load_bounds`."""
     from ctaflows.dl1.quality.checks import load_bounds
 
     return load_bounds(file) if file else None
 
 
 def checked(inspections: Iterable[Inspection], bounds: Bounds | None = None) -> list[Inspection]:
-    """Return inspections with their checks, data compared with their datacheck if that is there.
+    """Return inspections with the results of their checks.
+
+    A data file is compared with its datacheck file where both are given.
 
     Parameters
     ----------
     inspections : iterable of Inspection
-        Without checks.
+        Inspections without checks.
     bounds : Bounds, optional
-        From `read_bounds`; the usual ones if not given.
+        Bounds from `read_bounds`; by default the built-in ones.
     """
     from ctaflows.dl1.quality.checks import check, check_error, with_datacheck
 
@@ -132,12 +140,17 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     Parameters
     ----------
     date : str
-        The evening's date, ``20241114`` or ``2024-11-14``, or ``last-night``.
+        Date of the evening, ``20241114`` or ``2024-11-14``, or ``last-night``.
     version : str
-        Such as ``v0.1``, that one alone; ``latest`` takes each run from the newest version that has
-        DL1 files of it, see `newest_of_each_run`.
+        A single version such as ``v0.1``; or ``latest``, for each run's files from the newest
+        version that has DL1 files of the run, see `newest_of_each_run`.
     profile : str, optional
-        Settings to use; ``night_path`` tells where nights lie.
+        Settings to use; ``night_path`` is the remote path of nights.
+
+    Returns
+    -------
+    Night
+        Its ``entries`` are the files.
 
     Raises
     ------
@@ -157,8 +170,8 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
         if released := list(filter(night.is_version, names_there)):
             versions = _list_versions(door, date, where, released, rest)
             if not versions:
-                raise NotFound("None of its versions is there", where=door.normalise(where))
-            # of one that can't be described nobody knows whether it is the newest
+                raise NotFound("None of its versions has files", where=door.normalise(where))
+            # an entry without properties, or a link, may be the newest version
             unknown = [
                 e
                 for e in there
@@ -175,13 +188,13 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
         raise NotFound(
             f"There is no night {date}" + (f" {version}" if rest is None else ""),
             where=why.where,
-            hint=f"`ctaflows ls {parent}` shows the nights there are, one of them its versions.",
+            hint=f"`ctaflows ls {parent}` lists the nights; `ctaflows ls` of one its versions.",
         ) from why
     if unreleased and not whole.entries:
         raise NotFound(
             f"There is no released version of the night {date}",
             where=door.normalise(where),
-            hint=f"There is {', '.join(unreleased)}; to take such a one, give its name as version.",
+            hint=f"There is {', '.join(unreleased)}: to use it, give its name as the version.",
         )
     return whole
 
@@ -205,22 +218,30 @@ def look_at_night(
     remember: bool = True,
     profile: str | None = None,
 ) -> Completeness:
-    """Tell whether a night is whole: runs, subruns, what is missing, growing, double, out of line.
+    """Return whether a night is complete: runs, subruns, missing and growing files, duplicates.
+
+    Only listings are read, no files.
 
     Parameters
     ----------
     date : str
-        The evening's date, ``20241114`` or ``2024-11-14``, or ``last-night``.
+        Date of the evening, ``20241114`` or ``2024-11-14``, or ``last-night``.
     version : str
-        As for `list_night`. Other versions are listed too, to find what is there twice.
+        As for `list_night`. Other versions are listed too, to find duplicates.
     run_summary : path, optional
-        The night's run summary, a file here: tells which runs were taken, and how long they are.
+        lstchain's run summary of the night, a local file: the runs that were taken, and their
+        numbers of subruns.
     state : path, optional
-        Where the last look is kept; by default in the folder of settings.
+        Local file with the result of the last look; by default in the folder of settings.
     remember : bool
-        Compare with the last look, and keep this one for the next.
+        Compare with the last look, and store this one for the next.
     profile : str, optional
-        Settings to use; ``night_path`` tells where nights lie.
+        Settings to use; ``night_path`` is the remote path of nights.
+
+    Returns
+    -------
+    Completeness
+        ``verdict`` is ``complete``, ``incomplete`` or ``growing``.
 
     Raises
     ------
@@ -254,12 +275,12 @@ def look_at_night(
 
 
 def census_of(night: Night, *, profile: str | None = None) -> Completeness:
-    """Tell whether a night that was listed is whole; untracked, and nothing is remembered.
+    """Return whether a listed night is complete; never tracked by Prefect, and nothing is stored.
 
     Parameters
     ----------
     night : Night
-        What `list_night` gave.
+        The night, from `list_night`.
     profile : str, optional
         Settings to use.
     """
@@ -272,7 +293,7 @@ def census_of(night: Night, *, profile: str | None = None) -> Completeness:
 
 
 def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
-    """Give a night's other versions, listed if they were not yet."""
+    """Return the other versions of a night; they are listed unless the night has them."""
     if this.version is None or this.superseded:
         return list(this.superseded)
     above, rest = night.directories(door.settings.night_path, this.date, "latest")
@@ -284,7 +305,7 @@ def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
 def _list_versions(
     door: WebDAVStorage, date: str, above: str, versions: Sequence[str], rest: str
 ) -> list[Night]:
-    """List the files of a night's versions; those that are not there are left out."""
+    """Return versions of a night with their files; those without a directory are left out."""
     found = []
     for version in versions:
         where = door.normalise(f"{above}/{version}/{rest}")
@@ -299,7 +320,7 @@ def _list_versions(
 def list_night_if_there(
     date: str, *, version: str = "latest", profile: str | None = None
 ) -> Night | None:
-    """List all files of a night, as `list_night`; None where there is no such night (yet).
+    """List all files of a night, as `list_night`; return None if there is no such night yet.
 
     Parameters
     ----------

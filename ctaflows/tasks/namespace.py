@@ -1,4 +1,4 @@
-"""Operations on the name space: list, find, describe, count, make, move, remove."""
+"""Operations on the namespace: list, find, stat, disk usage, make, move, remove."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry
 
 #: Directories of at most this many entries are sorted by name in a streamed listing; larger ones
-#: keep the server's order, so that they need not be held in memory (5 MB).
+#: keep the server's order, since sorting needs all entries in memory (5 MB for so many).
 SORT_UP_TO = 10_000
 
 
@@ -43,8 +43,8 @@ def list_dir(path: str, *, profile: str | None = None) -> list[Entry]:
     Returns
     -------
     list of Entry
-        Sorted by name. An empty list may also mean that the door could not read the directory:
-        dCache shows both alike.
+        Sorted by name. An empty list may also mean that you may not read the directory: a dCache
+        door lists such a directory as empty.
 
     Raises
     ------
@@ -67,27 +67,27 @@ def iter_dir(
     on_empty: Callable[[str], object] | None = None,
     profile: str | None = None,
 ) -> Iterator[Sequence[Entry]]:
-    """Yield the entries of a directory in batches, while the listing arrives.
+    """Yield the entries of a directory in batches, as the listing arrives.
 
     Parameters
     ----------
     path : str
         A remote directory; a file lists itself.
     recursive : bool
-        Also everything below it, each directory before what is in its sub-directories.
+        List everything below it too, each directory before its sub-directories.
     sort_up_to : int
-        Directories of at most this many entries are sorted by name; larger ones keep the server's
-        order. With 0 entries come as they arrive.
+        Directories of at most this many entries are sorted by name, by default 10,000; larger ones
+        keep the server's order. With 0 nothing is sorted.
     on_empty : callable, optional
-        Called with the path of each directory in which nothing was shown: it is empty, or the door
-        could not read it.
+        Called with the path of each directory whose listing is empty: a dCache door lists a
+        directory that you may not read as empty, too.
     profile : str, optional
         Settings to use.
 
     Yields
     ------
     sequence of Entry
-        Not empty. An entry that the storage names without describing it has an ``error``.
+        At least one. An entry that the storage lists without its properties has an ``error``.
 
     Raises
     ------
@@ -117,33 +117,33 @@ def find(
     max_size_bytes: int | None = None,
     profile: str | None = None,
 ) -> list[Entry]:
-    """Find files below a directory; all conditions must hold.
+    """Return the files below a directory that meet all conditions.
 
     Parameters
     ----------
     path : str
-        Where to begin.
+        The remote directory to search.
     include, exclude : sequence of str
         Shell patterns such as ``*.h5`` or ``datacheck``, matched against the path below ``path``,
         the file's name, and each directory's name. Excluded directories are not listed.
     names : sequence of str
-        Shell patterns of which the name itself must match one; none means all names.
+        Shell patterns, one of which must match the name itself; by default all names do.
     kind : {"file", "directory"} or None
         None finds both.
     newer_than, older_than : datetime, optional
-        Bounds of the last change, aware, exclusive. An entry without a time matches neither.
+        Bounds of the last modification, aware, exclusive. An entry without a time matches neither.
     min_size_bytes, max_size_bytes : int, optional
-        Bounds of the size, inclusive. An entry without a size, such as a directory, matches
-        neither.
+        Bounds of the size in bytes, inclusive. An entry without a size, such as a directory,
+        matches neither.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     list of Entry
-        Each with size, time and the storage's checksums; names are sorted within each directory.
-        An entry that the storage names without describing it is among them, with its ``error``,
-        unless it is excluded: it may be what is searched, or a directory that holds it.
+        With size, time and the storage's checksums, sorted by name within each directory. An entry
+        that the storage lists without its properties has an ``error``; it is returned unless it is
+        excluded, since it may meet the conditions, or be a directory with files that do.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def iter_find(
     on_empty: Callable[[str], object] | None = None,
     profile: str | None = None,
 ) -> Iterator[Sequence[Entry]]:
-    """Yield what `find` finds in batches, while the listings arrive.
+    """Yield the entries that `find` returns in batches, as the listings arrive.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def iter_find(
     Yields
     ------
     sequence of Entry
-        Not empty.
+        At least one.
     """
     criteria = Criteria(
         tuple(names),
@@ -222,17 +222,23 @@ def iter_find(
 
 @task(name="stat", tags=["ctaflows"])
 def stat(path: str, *, checksums: bool = True, profile: str | None = None) -> Entry:
-    """Describe one file or directory: size, time, checksums, whether it is on disk.
+    """Return the properties of a file or directory: size, time, checksums, locality.
 
     Parameters
     ----------
     path : str
         A remote path.
     checksums : bool
-        Ask once more where the description of a file has no checksum: some servers, such as
-        XRootD 5.5, tell it to HEAD alone.
+        Send a further request where a file's properties have no checksum: some servers, such as
+        XRootD 5.5, report it only in the response to HEAD.
     profile : str, optional
         Settings to use.
+
+    Returns
+    -------
+    Entry
+        ``locality`` tells whether dCache has the file on disk (``ONLINE``) or on tape
+        (``NEARLINE``).
 
     Raises
     ------
@@ -255,34 +261,35 @@ def disk_usage(
     on_undescribed: Callable[[Entry], object] | None = None,
     profile: str | None = None,
 ) -> list[Usage]:
-    """Count bytes and files below each directory.
+    """Return the number of files and their total size below each directory.
 
     Parameters
     ----------
     path : str
-        Where to begin.
+        A remote directory.
     depth : int, optional
-        Levels of sub-directories that are counted apart; 0 gives the total alone, None all.
+        Levels of sub-directories with totals of their own; 0 returns the total of ``path`` only.
+        By default all levels have.
     on_empty : callable, optional
         As for `iter_dir`.
     on_undescribed : callable, optional
-        Called with each entry that the storage names without describing it, perhaps a directory;
-        without it these raise `PartialFailure`.
+        Called with each entry that the storage lists without its properties, which may be a
+        directory. By default such entries raise `PartialFailure`.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     list of Usage
-        Sub-directories before the one that holds them, ``path`` itself last. What the door could
-        not read counts as empty: it shows both alike.
+        Each directory after its sub-directories, ``path`` itself last; sizes in bytes. A directory
+        that you may not read counts as empty, since a dCache door lists it as empty.
 
     Raises
     ------
     NotFound
         There is nothing at the path.
     PartialFailure
-        Some entries are not described; ``report`` has them.
+        The storage lists some entries without their properties; its ``report`` has these.
     """
     door = connect(profile)
     tally = Tally(door.normalise(path), depth)
@@ -305,21 +312,21 @@ def make_dir(path: str, *, parents: bool = False, profile: str | None = None) ->
     path : str
         A remote path.
     parents : bool
-        Make missing parents too; a directory that is there already is then no error.
+        Make missing parents too, and accept a directory that exists already.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     str
-        The directory's path from the root.
+        The absolute path of the directory.
 
     Raises
     ------
     AlreadyExists
-        Something is there.
+        Something is at that path; with ``parents``, a file.
     NotFound
-        The directory above is missing.
+        The parent directory does not exist.
     """
     door = connect(profile)
     where = door.normalise(path)
@@ -336,25 +343,30 @@ def move(
     Parameters
     ----------
     source : str or Entry
-        What to move; an Entry spares a request.
+        The file or directory to move; an Entry saves a request.
     target : str
-        Its new path, or a directory to move it into; one that ends in ``/`` must be there.
+        Its new path, or a directory to move it into; a path that ends in ``/`` must be an existing
+        directory.
     overwrite : bool
-        Replace a file that is there. Directories are never replaced.
+        Replace a file at the new path. Directories are never replaced.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     str
-        The new path from the root.
+        The new absolute path.
 
     Raises
     ------
-    NotFound, AlreadyExists
-        There is no source or no such directory; the place is taken.
+    NotFound
+        The source or the target directory does not exist.
+    AlreadyExists
+        Something is at the new path.
     UsageError
-        A directory would be moved into itself.
+        The target is the source itself or below it, or the source is the root.
+    StorageError
+        The source is a symbolic link to a directory.
     """
     door = connect(profile)
     entry = door.stat(source) if isinstance(source, str) else source
@@ -364,29 +376,30 @@ def move(
 def plan_removal(
     paths: Sequence[str], *, missing_ok: bool = False, profile: str | None = None
 ) -> RemovalPlan:
-    """List all that goes when files and directories go; nothing is removed.
+    """Return the plan of a removal: all files and directories below the paths; nothing is removed.
 
     Parameters
     ----------
     paths : sequence of str
         Remote paths, never the root.
     missing_ok : bool
-        Pass over paths at which there is nothing.
+        Ignore paths that do not exist.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     RemovalPlan
-        For `remove`. What can't be removed is in ``kept``, with the reason: a symbolic link, what
-        the storage can't describe, or one of several paths that can't be looked at.
+        For `remove`. What can't be removed is in ``kept``, with the reason: symbolic links, entries
+        that the storage lists without their properties, and, of several paths, those that could not
+        be looked up.
 
     Raises
     ------
     UsageError
         The root is among the paths.
     CtaflowsError
-        The only path can't be looked at.
+        The only path could not be looked up.
     """
     door = connect(profile)
     entries: list[Entry] = []
@@ -414,38 +427,40 @@ def remove(
     dry_run: bool = False,
     profile: str | None = None,
 ) -> list[PathResult]:
-    """Remove a file, or with ``recursive`` a directory with all that is below it now.
+    """Remove a file, or with ``recursive`` a directory with everything below it.
 
-    Nobody is asked: to look first, make a plan with `plan_removal` and remove that. Only what a
-    listing has shown is removed: a directory into which something comes meanwhile stays, and is
+    There is no confirmation: to look first, make a plan with `plan_removal`, and pass that. Only
+    what was listed is removed: a directory to which files are added meanwhile stays, and is
     reported as failed.
 
     Parameters
     ----------
     path : str or RemovalPlan
-        A remote path, never the root; or a plan, of which just what it lists is removed.
+        A remote path, never the root; or a plan, of which all files and directories are removed.
     recursive : bool
-        Remove a directory, too. A plan does so where it lists directories.
+        Allow a directory. A plan needs no such permission.
     missing_ok : bool
-        Whether it is right that there is nothing at the path.
+        Do not raise `NotFound` for a path that does not exist.
     dry_run : bool
-        Return what would be removed, and remove nothing.
+        Remove nothing, and return what would be removed.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     list of PathResult
-        One for each file and directory that is gone.
+        One for each file and directory that was removed. With ``dry_run`` also those that can't
+        be, with an ``error``.
 
     Raises
     ------
     UsageError
-        The root, or a directory without ``recursive``.
+        The path is the root, or a directory without ``recursive``.
     NotFound
         There is nothing at the path.
     PartialFailure
-        Some of it is still there; ``report`` has what. The rest is gone.
+        Some files or directories could not be removed; its ``report`` has these. The others are
+        removed.
     """
     door = connect(profile)
     if isinstance(path, RemovalPlan):
@@ -475,7 +490,7 @@ def remove(
 
 
 def iter_remove(plan: RemovalPlan, *, profile: str | None = None) -> Iterator[Sequence[PathResult]]:
-    """Remove what a plan lists, and yield the results in batches as they come.
+    """Remove the files and directories of a plan, and yield the results in batches.
 
     Parameters
     ----------
@@ -487,6 +502,7 @@ def iter_remove(plan: RemovalPlan, *, profile: str | None = None) -> Iterator[Se
     Yields
     ------
     sequence of PathResult
-        Each gone, or with the ``error`` for which it is not; the others are removed all the same.
+        The result for each file and directory: it is removed, unless ``error`` says why not. A
+        failure does not end the removal of the others.
     """
     yield from _namespace.remove_all(connect(profile), plan)

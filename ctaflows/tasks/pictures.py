@@ -1,4 +1,4 @@
-"""Tasks that draw a night: pictures of it in one file, and the page that opens offline."""
+"""Tasks that write a night's plots and its HTML page."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 def plot_night(
     night: NightReport | Sequence[Inspection], path: StrPath, *, title: str | None = None
 ) -> Path:
-    """Draw a night's rates, spectrum, pointing, counts and charges on one sheet.
+    """Plot a night's rates, intensity spectrum, pointing, event counts and charges in one file.
 
     Parameters
     ----------
     night : NightReport or sequence of Inspection
-        What came of fetch-dl1, or what `inspect_dl1_files` found.
+        The result of the flow fetch-dl1 or of `inspect_dl1_files`.
     path : path
-        The file, ``.png``, ``.pdf`` or ``.svg``; replaced in one step.
+        The file to write, ``.png``, ``.pdf`` or ``.svg``; an existing one is replaced atomically.
     title : str, optional
-        A line above; by default the night's date and version.
+        Title of the plots. By default the date and version of a NightReport, else none.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def plot_night(
     Raises
     ------
     UsageError
-        Another suffix, nothing to draw, or the file can't be written.
+        The suffix is another one, there is nothing to plot, or the file can't be written.
     """
     from ctaflows.dl1.report.plots import pictures_of, save
 
@@ -56,16 +56,17 @@ def plot_night(
 def write_page(
     night: NightReport | Sequence[Inspection], path: StrPath, *, title: str | None = None
 ) -> Path:
-    """Write a night's page: one HTML file, with pictures and a table of files, that opens offline.
+    """Write a night's page: a single HTML file with plots and a table of files, readable offline.
 
     Parameters
     ----------
     night : NightReport or sequence of Inspection
-        What came of fetch-dl1, or what `inspect_dl1_files` found.
+        The result of the flow fetch-dl1 or of `inspect_dl1_files`.
     path : path
-        The file; replaced in one step.
+        The file to write; an existing one is replaced atomically.
     title : str, optional
-        Its heading; by default the night's date and version.
+        Heading of the page. By default the date and version of a NightReport, else
+        ``DL1 files``.
 
     Returns
     -------
@@ -87,16 +88,16 @@ def write_page(
 
 
 def with_page(report: NightReport) -> NightReport:
-    """Write the night's page into its folder, and say in the report where it is.
+    """Write the night's page into its folder, and return the report with the path of the page.
 
-    Untracked: Prefect would look for futures in every file of the night. Where the page can't be
-    written a warning tells it; the files matter more.
+    Not tracked, since Prefect would look for futures in every record of the report. A page that
+    can't be written is logged as a warning, and does not fail the night.
     """
     from ctaflows.dl1.report.html import NAME
 
     try:
         page = write_page.fn(report, Path(report.dest) / NAME)
-    except Exception as why:  # noqa: BLE001  whatever it is, the night is in place
+    except Exception as why:  # noqa: BLE001  whatever the error, the files are in place
         get_logger("pictures").warning("The night has no page: %s", why)
         return report
     return replace(report, page=str(page))

@@ -1,4 +1,4 @@
-"""Files at the door that are read where they are."""
+"""Operations on remote files that are not fetched: read, inspect, copy some of their tables."""
 
 from __future__ import annotations
 
@@ -52,18 +52,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ctaflows.tasks")
 
-#: Up to this size a file is inspected as a local one is; of a larger one the first and last event.
+#: A remote file of at most this size is read as a whole by default, as a local one is; of a larger
+#: one only the first and the last event are read.
 WHOLE_UP_TO_BYTES = 4 << 20
-#: So many connections share the chunks of one table: each lies alone, and costs a round trip.
+#: Connections that fetch the chunks of one table: chunks are scattered in the file, and each costs
+#: a round trip.
 CONNECTIONS = 4
-#: Half of it takes what several connections bring at once.
+#: Size of the block cache where a file is read over several connections; half of it is for the
+#: blocks that they prefetch.
 BULK_CACHE_BYTES = 64 << 20
 
 
 def open_remote(
     path: str | Entry, *, profile: str | None = None, cache_bytes: int = CACHE_BYTES
 ) -> RemoteFile:
-    """Open a file at the door for reading where it is, as h5py and others take it.
+    """Open a remote file for reading, as a file object for h5py and others.
 
     ::
 
@@ -73,22 +76,24 @@ def open_remote(
     Parameters
     ----------
     path : str or Entry
-        A file at the door.
+        A remote file; an Entry from a listing saves a request.
     profile : str, optional
         Settings to use.
     cache_bytes : int
-        How much of what was read is kept, 32 MiB if not said.
+        Size of the cache in bytes, 32 MiB by default.
 
     Returns
     -------
     RemoteFile
-        Seekable, read-only; only what is read is fetched. If the file is replaced meanwhile, the
-        next read raises `SourceChanged`.
+        Seekable, read-only; only the ranges that are read are transferred. If the file is replaced
+        meanwhile, the next read raises `SourceChanged`.
 
     Raises
     ------
-    NotFound, FileOffline
-        It is not there, or on tape.
+    NotFound
+        There is nothing at the path.
+    FileOffline
+        The file is on tape.
     """
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
@@ -99,26 +104,33 @@ def open_remote(
 def inspect_remote_dl1(
     path: str | Entry, *, whole: bool | None = None, profile: str | None = None
 ) -> DL1Summary:
-    """Tell what is in a DL1 file at the door, without fetching it.
+    """Return a summary of a remote DL1 file, without fetching the file.
 
-    HDF5 reads it in a process apart, which asks this one for bytes and has no token: a file that
-    makes it crash, or unpacks to gigabytes, is told as damaged.
+    HDF5 runs in a separate process, without the token: a file on which it crashes, or which
+    decompresses to gigabytes, is reported as damaged.
 
     Parameters
     ----------
     path : str or Entry
-        A file at the door, in lstchain's or ctapipe's layout.
+        A remote file in lstchain's or ctapipe's layout.
     whole : bool, optional
-        Read all events, for counts, rates and quantities; with False only the first and the last
-        one, some hundred kB of a file of any size. None does so for files above 4 MiB; smaller ones
-        are inspected as files here are, with their images.
+        True reads all events, for counts, rates and quantities. False reads only the first and the
+        last event, some hundred kB of a file of any size. By default files above 4 MiB are read as
+        with False, and smaller ones as a whole, with a sample of their images as in `inspect_dl1`.
     profile : str, optional
         Settings to use.
 
+    Returns
+    -------
+    DL1Summary
+        As from `inspect_dl1`; None in place of what was not read.
+
     Raises
     ------
+    NotFound
+        There is nothing at the path.
     IntegrityError
-        The file is damaged, or no HDF5 at all.
+        The file is damaged, or is not an HDF5 file.
     """
     from ctaflows.dl1.content.images import DEFAULT_IMAGES
     from ctaflows.dl1.reader_process import remote_reader
@@ -145,12 +157,12 @@ def inspect_remote_dl1(
 def inspect_remote_dl1_files(
     paths: Sequence[str | Entry], *, whole: bool | None = None, profile: str | None = None
 ) -> list[Inspection]:
-    """Tell what is in each of many DL1 files at the door, several at once; nothing is fetched.
+    """Return a summary of each of many remote DL1 files, several at a time, without fetching them.
 
     Parameters
     ----------
     paths : sequence of str or Entry
-        Files at the door.
+        Remote files.
     whole : bool, optional
         As for `inspect_remote_dl1`.
     profile : str, optional
@@ -159,7 +171,7 @@ def inspect_remote_dl1_files(
     Returns
     -------
     list of Inspection
-        In the order of ``paths``; of those that can't be read with the error.
+        In the order of ``paths``, without checks; a file that can't be read has an ``error``.
     """
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.reader_process import MOST_REMOTE
@@ -177,14 +189,14 @@ def inspect_remote_dl1_files(
 
 
 class Lent:
-    """A file at the door as the process that reads it may use it.
+    """A remote file as the source of a reader process, see `ctaflows.dl1.reader_process`.
 
     Parameters
     ----------
     file : RemoteFile
         The file.
     connections : int
-        Over so many comes what is expected.
+        Number of connections for prefetched ranges.
     """
 
     def __init__(self, file: RemoteFile, connections: int) -> None:
@@ -192,17 +204,18 @@ class Lent:
         self._file, self._connections = file, connections
 
     def expect(self, spans: Spans) -> None:
-        """Pass it on."""
+        """Prefetch ranges that are going to be read."""
         self._file.expect(spans, connections=self._connections)
 
 
 # -- some tables of a file -------------------------------------------------------------------------
 #
-# Some tables of files at the door, as smaller files here: never mistaken for the whole.
+# Partial copies: smaller local files with some tables of a remote file. Their names and records
+# differ from those of the whole file, so that one is never taken for the other.
 
-#: The path of a partial copy's proof in a manifest ends so: the whole file's proof is another one.
+#: Suffix of the remote path in a manifest's record of a partial copy.
 PARTIAL = "#partial"
-#: Note of a file among many that has none of the wanted tables: no copy is made, and none is lost.
+#: Note of a file that has none of the wanted tables, so that no copy is made.
 NO_TABLE = "it has no such table"
 
 
@@ -216,35 +229,38 @@ def fetch_tables(
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Transfer:
-    """Fetch some tables of an HDF5 file, as a smaller HDF5 file; the others are not read.
+    """Fetch some tables of an HDF5 file into a smaller HDF5 file; the others are not transferred.
 
     Parameters
     ----------
     path : str or Entry
-        A file at the door.
+        A remote file; an Entry from a listing saves a request.
     dest : path
-        A folder, or the copy's name. In a folder it is called as the file, with ``.partial`` before
-        the ending.
+        A local folder, or the copy's name. In a folder the copy has the file's name with
+        ``.partial`` before the suffix.
     tables, drop : sequence of str
-        What to copy and what to leave out, at least one of them; see
+        Tables to copy, and tables to leave out; at least one of the two. Names or shell patterns
+        such as ``parameters`` or ``images``, see
         `ctaflows.dl1.hdf5.partial_copy.TableSelection`.
     progress : Progress, optional
-        Told how many bytes are expected and read.
+        Receiver of progress reports: bytes expected and read.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     Transfer
-        Never ``verified``: the storage's checksum is of the whole file. ``size_bytes`` and
-        ``checksum`` (sha256) are the copy's own.
+        Never ``verified``, since the storage's checksum is of the whole file. ``size_bytes`` and
+        ``checksum`` (sha256) are those of the copy.
 
     Raises
     ------
     AlreadyExists
-        A file of that name is there, and is no partial copy of this one.
+        There is a file of that name that is not a partial copy of this remote file.
     NotFound
         There is no such table, or no such file.
+    UsageError
+        Neither ``tables`` nor ``drop`` is given, or the copy would have the whole file's name.
     """
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
@@ -254,7 +270,7 @@ def fetch_tables(
 
 
 def partial_name(entry: Entry, local: Path) -> Path:
-    """Give the name of a partial copy: never the one under which the whole file is looked for."""
+    """Return the path of a partial copy, whose name always differs from the whole file's."""
     if local.name != entry.name:
         return local
     return local.with_name(f"{local.stem}.partial{local.suffix}")
@@ -273,7 +289,7 @@ def fetch_tables_of_files(
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Report:
-    """Fetch some tables of many HDF5 files at once, see `fetch_tables`.
+    """Fetch some tables of many HDF5 files, several at a time, see `fetch_tables`.
 
     Parameters
     ----------
@@ -285,13 +301,13 @@ def fetch_tables_of_files(
     Returns
     -------
     Report
-        The result for each file, in the order of ``paths``; one that has none of the tables is
+        The result for each file, in the order of ``paths``; a file without any of the tables is
         skipped.
 
     Raises
     ------
     PartialFailure
-        Some files failed; carries the report.
+        Some files failed; its ``report`` has all results. The other copies are in place.
     """
     started, stop = time.monotonic(), threading.Event()
     door, choice = connect(profile), TableSelection(tuple(tables), tuple(drop))
@@ -331,7 +347,7 @@ def plan_tables(
     drop: Sequence[str] = (),
     profile: str | None = None,
 ) -> list[Transfer]:
-    """Return what `fetch_tables_of_files` would make, without doing it: ``note`` has the tables.
+    """Return the copies that `fetch_tables_of_files` would make; ``note`` has the tables.
 
     Parameters
     ----------
@@ -359,29 +375,31 @@ def copy_part(
     anew: bool = False,
     stop: threading.Event | None = None,
 ) -> Transfer:
-    """Copy the wanted tables of one file, see `fetch_tables`.
+    """Copy the selected tables of one file, see `fetch_tables`.
 
     Parameters
     ----------
     door, entry, local, choice
-        What, from where, to where.
+        The storage, the remote file, the path of the copy, and the tables.
     anew : bool
-        Do so even if just that copy is here.
+        Replace a copy of the same tables.
     stop : threading.Event, optional
         Ends the transfer soon after it is set.
     """
     started = time.monotonic()
     if not (choice.tables or choice.drop):
-        raise UsageError("Which tables are wanted?", hint="Name some, or some to leave out.")
+        raise UsageError(
+            "No tables are named", hint="Name the tables to copy, or those to leave out."
+        )
     if local.name == entry.name:
         raise UsageError("A partial copy can't have the whole file's name", where=str(local))
     if _is_here(entry, local, choice) and not anew:
         size_bytes = local.stat().st_size
-        return _record(entry, local, size_bytes, started, skipped=True, note="the same is here")
+        return _record(entry, local, size_bytes, started, skipped=True, note="the same copy exists")
     try:
         return _copied(door, entry, local, choice, stop, started)
     except SourceChanged as why:
-        log.warning("%s; copying it once more", why)
+        log.warning("%s; copying it again", why)
         done = _copied(door, door.stat(entry.path), local, choice, stop, started)
         return replace(done, retries=done.retries + 1)
 
@@ -409,8 +427,8 @@ def _copied(
         Part(local, entry, stop) as part,
     ):
         try:
-            # HDF5 reads and writes in a process apart: a damaged file may make it crash, and in
-            # this one it would copy one file at a time (h5py holds a lock meanwhile)
+            # HDF5 runs in another process, since it may crash on a damaged file; and in this one
+            # only one file could be copied at a time (h5py holds a lock meanwhile)
             lent = Lent(remote, 1 + n_spare)
             mark = _mark(entry, choice)
             kept = reader.copy_source(lent, entry.path, part.path, choice, mark, stop)
@@ -436,7 +454,7 @@ def _copied(
 
 @contextlib.contextmanager
 def _spare_slots(door: WebDAVStorage, most: int) -> Iterator[int]:
-    """Take slots that nobody uses, for further connections to one file, and say how many."""
+    """Acquire transfer slots that are free, at most ``most``, and yield their number."""
     taken = 0
     try:
         while taken < most and door.transfer_slots.acquire(blocking=False):
@@ -448,7 +466,7 @@ def _spare_slots(door: WebDAVStorage, most: int) -> Iterator[int]:
 
 
 def _mark(entry: Entry, choice: TableSelection) -> dict[str, Any]:
-    """Say where a copy is from, and what of it."""
+    """Return the attributes that a partial copy has of its source and its tables."""
     best = sums.best(entry.checksums)
     return {
         "PARTIAL_COPY_OF": entry.path,
@@ -462,17 +480,17 @@ def _mark(entry: Entry, choice: TableSelection) -> dict[str, Any]:
 
 
 def _is_here(entry: Entry, local: Path, choice: TableSelection) -> bool:
-    """Is just this copy here? Refuse what is here and must not be replaced."""
+    """Return whether the same copy exists; raise if something else has its name."""
     if not local.exists():
         return False
-    there = read_mark(local) if local.is_file() else None
-    if there is None or there.get("PARTIAL_COPY_OF") != entry.path:
+    mark = read_mark(local) if local.is_file() else None
+    if mark is None or mark.get("PARTIAL_COPY_OF") != entry.path:
         raise AlreadyExists(
-            "What is there is no partial copy of this file",
+            "This file is not a partial copy of the remote one",
             where=str(local),
             hint="Name another folder, or another name for the copy.",
         )
-    return there.get("ASKED_FOR") == str(choice) and bool(source_of(there).same_file_as(entry))
+    return mark.get("ASKED_FOR") == str(choice) and bool(source_of(mark).same_file_as(entry))
 
 
 def _record(entry: Entry, local: Path, size_bytes: int, started: float, **known: Any) -> Transfer:

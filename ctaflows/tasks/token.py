@@ -1,4 +1,4 @@
-"""Tasks that keep the token alive."""
+"""Tasks that renew, share and describe the token."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ def refresh_token(*, profile: str | None = None) -> TokenInfo:
     Returns
     -------
     TokenInfo
-        Whose it is and how long it lives; never the token.
+        Its owner, scopes and remaining lifetime; never the token itself.
 
     Raises
     ------
     TokenMissing
-        Nothing is stored for this profile.
+        No token is stored for this profile.
     LoginNeeded
-        The issuer will not renew it: a person must log in again.
+        The issuer does not accept the refresh token: log in again.
     """
     return _provider(profile).refresh()
 
 
 @task(name="keep-token", tags=["ctaflows"])
 def keep_token(*, profile: str | None = None) -> TokenInfo:
-    """Renew the stored token if half of its life is over, or less than five minutes are left.
+    """Renew the stored token if it expires within five minutes.
+
+    A token whose lifetime is less than ten minutes is renewed once half of that is over.
 
     Parameters
     ----------
@@ -50,14 +52,14 @@ def keep_token(*, profile: str | None = None) -> TokenInfo:
     Returns
     -------
     TokenInfo
-        Whose it is and how long it lives; never the token.
+        Its owner, scopes and remaining lifetime; never the token itself.
 
     Raises
     ------
     TokenMissing, LoginNeeded
         As for `refresh_token`.
     CtaflowsError
-        The issuer could not be asked; the old token may still hold.
+        The issuer could not be reached; the old token may still be valid.
     """
     from ctaflows.auth.agent import FRACTION, MARGIN_S
 
@@ -68,17 +70,22 @@ def keep_token(*, profile: str | None = None) -> TokenInfo:
 
 @task(name="share-token", tags=["ctaflows"])
 def share_token(block: str, *, profile: str | None = None) -> None:
-    """Keep a copy of the access token in a Prefect Secret block, never the refresh token.
+    """Store a copy of the access token, never of the refresh token, in a Prefect Secret block.
 
-    For workers that share no home; they set ``token_source`` to ``block:NAME``. Every client of the
-    Prefect API can read the block.
+    For workers that do not share a home directory: set their ``token_source`` to ``block:NAME``.
+    Every client of the Prefect API can read the block.
 
     Parameters
     ----------
     block : str
-        Name of the block; it is made, or replaced.
+        Name of the block; an existing block of that name is overwritten.
     profile : str, optional
         Settings to use.
+
+    Raises
+    ------
+    TokenMissing
+        No token was found.
     """
     from ctaflows.auth import prefect_blocks as _prefect_blocks
 
@@ -87,17 +94,22 @@ def share_token(block: str, *, profile: str | None = None) -> None:
 
 @task(name="get-token-info", tags=["ctaflows"])
 def get_token_info(*, profile: str | None = None) -> TokenInfo:
-    """Tell whose token would be used, where it was found and how long it lives.
+    """Return a description of the token that would be used: where it was found, owner, lifetime.
 
     Parameters
     ----------
     profile : str, optional
         Settings to use.
 
+    Returns
+    -------
+    TokenInfo
+        Its source, owner, scopes and remaining lifetime; never the token itself.
+
     Raises
     ------
     TokenMissing
-        None was found.
+        No token was found.
     """
     return _provider(profile).info()
 

@@ -1,4 +1,4 @@
-"""Operations that move files: plan, fetch, upload, mirror, verify."""
+"""Operations that transfer files: plan, fetch, upload, mirror, verify."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from ctaflows.transfer.decide import Check
     from ctaflows.transfer.verify import Verdict
 
-    #: A file to fetch: its path, or its entry from a listing, which spares a request; or a pair of
-    #: that and where it goes, a folder or the local file's name.
+    #: A file to fetch: its remote path, or its entry from a listing, which saves a request; or a
+    #: pair of one of these and the local destination, as for `fetch_file`.
     Fetchable: TypeAlias = str | Entry | tuple[str | Entry, StrPath]
 
 
-#: What the manifest of a directory is called.
+#: Name of the manifest in a fetched directory.
 MANIFEST = NAME
 
 
@@ -60,34 +60,43 @@ def fetch_file(
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Transfer:
-    """Fetch one file, resumed and verified; one that is in place already is not moved.
+    """Fetch one file and verify its checksum; an interrupted download is resumed.
+
+    A local file that is the same already is not fetched again, see ``check``.
 
     Parameters
     ----------
     path : str or Entry
-        A remote file.
+        A remote file; an Entry from a listing saves a request.
     dest : path
-        A folder to put it into (one that exists, or a path that ends in ``/``), or its new name.
+        A local folder (one that exists, or a path that ends in ``/``), or the local file's name.
     check : {"proof", "checksum", "size"}
-        What a local file must share with the remote one to be left alone, see
-        `ctaflows.transfer.decide.Check`.
+        What must be equal before a local file is left as it is. ``size``: the size alone. The
+        others: the size and the file's checksum; or, where the storage has no checksum, the size
+        and the time of the last modification. The two differ only where there is a manifest, see
+        `fetch_files`.
     local_checksum : bool
-        Compute a checksum of the local file where the storage has none to compare with. For a large
-        file that costs half of what receiving costs.
+        Compute the sha256 of the local file where the storage has no checksum to compare with. For
+        a large file that takes half as long as receiving it.
     progress : Progress, optional
-        Told how many files and bytes are expected and done.
+        Receiver of progress reports: files and bytes, expected and done.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     Transfer
-        ``verified`` is True where the storage has a checksum and the local file has the same.
+        ``verified`` is True if the file's checksum is one that the storage reports.
 
     Raises
     ------
+    NotFound
+        There is nothing at the path.
+    UsageError
+        There is a directory at the path.
     CtaflowsError
-        The file is not in place under its final name; what was received is kept for the next call.
+        The file could not be fetched, and is not there under its final name. The bytes received
+        are kept for the next call.
     """
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
@@ -110,29 +119,33 @@ def fetch_files(
     second_process: bool = False,
     profile: str | None = None,
 ) -> Report:
-    """Fetch many files at once.
+    """Fetch many files, several at a time.
 
     Parameters
     ----------
     paths : sequence of str, Entry, or (str or Entry, path)
-        Remote files. Entries from a listing spare a request each. In a pair the second is where
-        that file goes, as for `fetch_file`.
+        Remote files; an Entry from a listing saves a request. In a pair the second item is the
+        local destination of that file, as ``dest`` of `fetch_file`.
     dest : path
-        Folder to put them into.
+        Local folder of all files that have no destination of their own.
     base : str, optional
-        Remote directory that ``dest`` stands for: what is below it keeps its sub-directories. None
-        means the deepest directory that holds all files.
+        Remote directory whose local copy is ``dest``: files keep their path relative to it. By
+        default, the deepest directory that holds all files.
     manifest : path, optional
-        File to which a line with the result is appended for each file.
+        Local file that records the result for each file, a line of JSON each. What it records as
+        verified is not read again, see ``check``.
     check : {"proof", "checksum", "size"}
-        As for `fetch_file`.
+        What must be equal before a local file is left as it is, beside its size. ``proof``: the
+        checksum and the time that the manifest records as verified, else the file's own checksum.
+        ``checksum``: the file's checksum, always computed anew. ``size``: nothing more. Where the
+        storage has no checksum, the time of the last modification takes its place.
     on_error : {"raise", "report"}
-        With ``report`` failed files are in the report alone.
+        Whether failed files raise `PartialFailure`, or are reported only.
     progress : Progress, optional
-        Told how many files and bytes are expected and done.
+        Receiver of progress reports: files and bytes, expected and done.
     second_process : bool
-        Let a second process, made by fork, share the work where that is faster. Only for a process
-        that has one thread.
+        Share the work with a forked process where that is faster. Use it only in a process with a
+        single thread.
     profile : str, optional
         Settings to use.
 
@@ -144,7 +157,11 @@ def fetch_files(
     Raises
     ------
     PartialFailure
-        Some files failed; carries the report. The others are in place.
+        Some files failed; its ``report`` has all results. The other files are in place.
+    UsageError
+        A path is a directory, or two files would have the same local path; nothing was fetched.
+    NoSpace
+        The files need more than the free disk space; nothing was fetched.
     """
     door = connect(profile)
     jobs = jobs_of(door, paths, dest, base)
@@ -171,7 +188,7 @@ def plan_fetch(
     check: Check = "proof",
     profile: str | None = None,
 ) -> list[Transfer]:
-    """Return what `fetch_files` would do, without doing it: ``note`` has the reason.
+    """Return what `fetch_files` would do with each file; ``note`` has the reason.
 
     Parameters
     ----------
@@ -185,7 +202,7 @@ def plan_fetch(
 def jobs_of(
     door: Storage, paths: Sequence[Fetchable], dest: StrPath, base: str | None
 ) -> list[_fetch.Job]:
-    """Return which file goes where; parameters are those of `fetch_files`."""
+    """Return the files to fetch, each with its local path; the parameters are of `fetch_files`."""
     pairs = [one if isinstance(one, tuple) else (one, None) for one in paths]
     files = [(f if isinstance(f, Entry) else door.stat(f), where) for f, where in pairs]
     for entry, _ in files:
@@ -222,30 +239,30 @@ def _refuse_directory(entry: Entry) -> None:
 def fetch_into(
     path: str | Entry, descriptor: int, name: str, *, profile: str | None = None
 ) -> Transfer:
-    """Write a remote file's bytes into a device, a pipe or a stream, in order, as they arrive.
+    """Write the bytes of a remote file into a device, a pipe or a stream, as they arrive.
 
     Parameters
     ----------
     path : str or Entry
         A remote file.
     descriptor : int
-        Descriptor of what to write into, such as ``sys.stdout.fileno()``.
+        Open file descriptor to write to, such as ``sys.stdout.fileno()``.
     name : str
-        What it is called in messages.
+        Its name in messages.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     Transfer
-        ``verified`` as for `fetch_file`.
+        ``verified`` is True if the bytes have a checksum that the storage reports.
 
     Raises
     ------
     ChecksumMismatch
-        What was written is not what the storage holds.
+        The bytes written do not have the storage's checksum.
     BrokenPipeError
-        The reader of a pipe has gone.
+        The reader has closed the pipe.
     """
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
@@ -269,7 +286,7 @@ def fetch_dir(
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Report:
-    """Fetch a directory with all that is below it, into ``dest/<name of the directory>``.
+    """Fetch a directory with everything below it, into ``dest/<name of the directory>``.
 
     Parameters
     ----------
@@ -278,14 +295,21 @@ def fetch_dir(
     dest : path
         A local folder.
     include, exclude : sequence of str
-        As for `find`.
+        Shell patterns of the files to fetch and to leave out, as for `find`.
     manifest, check, progress, profile
-        As for `fetch_files`.
+        As for `fetch_files`. No manifest is written by default.
+
+    Returns
+    -------
+    Report
+        The result for each file.
 
     Raises
     ------
+    NotFound
+        There is nothing at the path.
     PartialFailure
-        Some files failed.
+        Some files failed; its ``report`` has all results. The other files are in place.
     """
     door = connect(profile)
     found = find(path, include=include, exclude=exclude, profile=profile)
@@ -307,7 +331,8 @@ def failed_transfers(manifest: StrPath) -> list[Transfer]:
     Parameters
     ----------
     manifest : path
-        A file that `fetch_files` or `upload_files` has written. The last line of a file counts.
+        Manifest written by `fetch_files` or `upload_files`. Of several lines about one file the
+        last one counts.
     """
     return [record for record in Manifest(Path(manifest)).proofs.values() if record.error]
 
@@ -316,18 +341,20 @@ def failed_transfers(manifest: StrPath) -> list[Transfer]:
 def verify_dir(path: StrPath, *, progress: Progress | None = None) -> list[Verdict]:
     """Check every file listed in a folder's manifests against its recorded size and checksum.
 
+    Damaged files are recorded as such in their manifest, so that the next fetch fetches them again.
+
     Parameters
     ----------
     path : path
-        A folder with a ``manifest.jsonl`` in it or below, or a manifest.
+        A local folder with a ``manifest.jsonl`` in it or below, or the path of a manifest.
     progress : Progress, optional
-        Told how many files and bytes are expected and done.
+        Receiver of progress reports: files and bytes, expected and done.
 
     Returns
     -------
     list of Verdict
-        One for each file that a manifest names: ``intact``, ``damaged``, ``missing``,
-        ``unreadable`` or ``failed``.
+        One for each file that a manifest lists. Its ``verdict`` is ``intact``, ``damaged``,
+        ``missing``, ``unreadable``, or ``failed`` where the transfer had failed.
 
     Raises
     ------
@@ -347,27 +374,32 @@ def upload_file(
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Transfer:
-    """Upload one file: under a temporary name, compared, then moved to its own.
+    """Upload one file: under a temporary name, which becomes the final one once it is verified.
 
     Parameters
     ----------
     local : path
         A local file.
     path : str
-        Its remote path; one that ends in ``/`` is completed with the file's name.
+        Its remote path; the file's name is added to one that ends in ``/``.
     overwrite : bool
-        Replace another file that is there. The same file is never moved twice.
+        Replace a different file at that path. The same file is not uploaded again.
     progress : Progress, optional
-        Told how many files and bytes are expected and done.
+        Receiver of progress reports: files and bytes, expected and done.
     profile : str, optional
         Settings to use.
+
+    Returns
+    -------
+    Transfer
+        ``verified`` is True if the storage reports the local file's checksum.
 
     Raises
     ------
     AlreadyExists
-        Another file is there.
+        A different file is at that path.
     IntegrityError
-        What arrived is not what was sent; nothing is left behind.
+        The bytes received by the storage differ from the local file; they were removed.
     """
     with stopped_by_cancellation(), reported_to(progress):
         return _uploads.upload_alone(connect(profile), Path(local), path, overwrite=overwrite)
@@ -387,16 +419,23 @@ def upload_dir(
     Parameters
     ----------
     local : path
-        A local directory. Links are not followed into other directories.
+        A local directory. Symbolic links to directories are not followed.
     path : str
-        A remote directory; it is made if need be.
+        A remote directory; it is made if it does not exist.
     overwrite, progress, profile
         As for `upload_file`.
 
+    Returns
+    -------
+    Report
+        The result for each file.
+
     Raises
     ------
+    NotFound
+        There is no such local directory.
     PartialFailure
-        Some files failed; the others are in place.
+        Some files failed; its ``report`` has all results. The other files are in place.
     """
     source = Path(local)
     if not source.is_dir():
@@ -408,24 +447,25 @@ def upload_dir(
 
 # -- whole trees -----------------------------------------------------------------------------------
 #
-# Tasks that keep whole trees in step: what is there, what is here, and what is too much.
+# Tasks that keep a mirror equal to its source: the files of both, and the extraneous ones.
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a listing of a directory and all below it has shown.
+    """The files of a remote directory and of all directories below it, as listed.
 
     Attributes
     ----------
     path : str
-        The directory, from the door's root.
+        The directory, absolute.
     files : sequence of Entry
-        The files that are wanted.
+        The files that the patterns select.
     names : sequence of str
-        All files that were shown, wanted or not, relative to ``path``.
+        All files that were listed, selected or not, relative to ``path``.
     empty : sequence of str
-        Directories in which nothing was shown, and what may be a directory that was not shown,
-        likewise; "" is ``path`` itself.
+        Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
+        listing is empty (a dCache door shows a directory that it can't read as empty), or they are
+        symbolic links, or entries that the storage lists without properties.
     """
 
     path: str
@@ -442,7 +482,7 @@ def list_tree(
     exclude: Sequence[str] = (),
     profile: str | None = None,
 ) -> Tree:
-    """List a directory with all that is below it.
+    """List a directory with everything below it.
 
     Parameters
     ----------
@@ -451,12 +491,17 @@ def list_tree(
     include, exclude, profile
         As for `find`. Excluded directories are not listed.
 
+    Returns
+    -------
+    Tree
+        For `prune_tree`; its ``files`` are those to fetch.
+
     Raises
     ------
     NotFound
         There is nothing at the path.
     UsageError
-        A file is there.
+        There is a file at the path.
     """
     door = connect(profile)
     root = path if isinstance(path, Entry) else door.stat(path)
@@ -490,26 +535,28 @@ def prune_tree(
     spare: StrPath | None = None,
     dry_run: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """Delete files here that the directory at the door does not have.
+    """Delete the files of a local mirror that the remote directory does not have.
+
+    Manifests and unfinished downloads are never deleted.
 
     Parameters
     ----------
     tree : Tree
-        What the directory showed.
+        The remote directory, from `list_tree`.
     dest : path
-        Its mirror here.
+        Its local mirror.
     include, exclude : sequence of str
-        Files that are not selected are left alone, and so are manifests and part files.
+        Shell patterns, as for `find`; files that they do not select are left alone.
     spare : path, optional
-        A manifest of another name.
+        A local file to keep, such as a manifest with a name of its own.
     dry_run : bool
-        Only say what would be deleted.
+        Delete nothing, and return what would be deleted.
 
     Returns
     -------
     deleted, kept : list of str
-        Relative to ``dest``; kept are those whose directory was shown empty, as a dCache door shows
-        one that it can't read, or not at all.
+        Paths relative to ``dest``: those deleted; and those that are not in the listing, but stay
+        since it is unknown whether the remote directory has them, see `Tree`.
     """
     folder = Path(dest)
     here = sorted(_decide.files_here(folder))
@@ -524,28 +571,28 @@ def prune_tree(
 def find_uploads(
     local: Sequence[StrPath], path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[tuple[str, Entry]]:
-    """Say which files here go where.
+    """Return the local files to upload, each with its remote path.
 
     Parameters
     ----------
     local : sequence of path
-        Files, and folders with all that is below them. Links to other folders are not followed.
+        Files, and folders with everything below them. Symbolic links to folders are not followed.
     path : str
-        Directory at the door: a file becomes ``path/NAME``, a folder ``path/NAME/…``.
+        Remote directory: a file becomes ``path/NAME``, a folder ``path/NAME/…``.
     include, exclude : sequence of str
-        Shell patterns, see `paths.selected`: of the path below a folder, or of a file's name.
+        Shell patterns, as for `find`: of the path relative to a folder, or of a file's name.
 
     Returns
     -------
     list of (str, Entry)
-        Path here, and what is to be at the door.
+        The local path, and the remote file that it becomes.
 
     Raises
     ------
     NotFound
-        Something is not there.
+        A local path does not exist.
     UsageError
-        Two files would get the same name there, or a folder can't be read.
+        Two files would have the same remote path, or a folder can't be read.
     """
     base = path.rstrip("/")
     found: dict[str, tuple[str, Entry]] = {}
@@ -584,27 +631,32 @@ def upload_files(
     second_process: bool = False,
     profile: str | None = None,
 ) -> Report:
-    """Upload many files at once.
+    """Upload many files, several at a time.
 
     Parameters
     ----------
     pairs : sequence of (path, str)
-        Local file, and its remote path.
+        Local files, each with its remote path.
     overwrite : bool
-        Replace other files that are there. The same file is never moved twice.
+        Replace different files at these paths. The same file is not uploaded again.
     manifest : path, optional
-        File to which a line with the result is appended for each file.
+        Local file to which the result for each file is appended, a line of JSON each.
     on_error : {"raise", "report"}
-        With ``report`` failed files are in the report alone.
+        Whether failed files raise `PartialFailure`, or are reported only.
     progress, second_process
         As for `fetch_files`.
     profile : str, optional
         Settings to use.
 
+    Returns
+    -------
+    Report
+        The result for each file, in the order of ``pairs``.
+
     Raises
     ------
     PartialFailure
-        Some files failed; carries the report. The others are in place.
+        Some files failed; its ``report`` has all results. The other files are in place.
     """
     records = Manifest(Path(manifest)) if manifest else None
     door = connect(profile)
@@ -629,7 +681,7 @@ def upload_files(
 def plan_uploads(
     pairs: Sequence[tuple[StrPath, str]], *, overwrite: bool = False, profile: str | None = None
 ) -> list[Transfer]:
-    """Say what `upload_files` would do, without doing it: the reason stands in ``note``.
+    """Return what `upload_files` would do with each file; ``note`` has the reason.
 
     Parameters
     ----------
@@ -658,22 +710,22 @@ def find_extraneous(
     path : str
         Remote directory that holds their mirrors, each as ``path/<name of the directory>``.
     include, exclude : sequence of str
-        Files that are not selected are left alone.
+        Shell patterns, as for `find`; files that they do not select are left alone.
     profile : str, optional
         Settings to use.
 
     Returns
     -------
     plan : RemovalPlan
-        For `remove`.
+        For `remove`: nothing is removed here.
     kept : list of str
-        Remote paths of files that have no local counterpart, and are yet not in the plan: their
-        local folder is empty, or a link.
+        Remote paths of files that have no local counterpart, but are not in the plan, since their
+        local folder is empty (perhaps a disk that is not mounted), or a symbolic link.
 
     Raises
     ------
     StorageError
-        A mirror is a symbolic link, or that can't be told.
+        A remote mirror is a symbolic link, or it is unknown whether it is one.
     """
     sources: dict[str, tuple[list[str], list[str]]] = {}  # two folders of one name share a mirror
     for source in map(Path, local):

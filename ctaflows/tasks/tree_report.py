@@ -1,4 +1,4 @@
-"""What keeping a tree in step came to: one record a file, and a verdict."""
+"""The result of mirroring a directory: a record for each file, and a verdict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Transfer
 
-#: More lines than this nobody reads; the manifest has them all.
+#: Files listed on a terminal at most; the manifest has all.
 _MAX_LINES = 200
 _COLUMNS = ("path", "local", "size_bytes", "checksum", "verified", "moved_bytes", "error")
 
@@ -30,18 +30,18 @@ class TreeReport:
     title : str
         What was done, such as ``Mirror of /cta/DL1/20241114``.
     dest : str
-        Where to: a folder here, or a directory at the door.
+        The destination: a local folder, or a remote directory.
     manifest : str or None
-        Where the proof of each file stands.
+        Local file with the record of each file.
     transfers : sequence of Transfer
-        One for each file.
+        The result for each file.
     deleted : tuple of str
-        What was (in a dry run: would be) deleted here, relative to ``dest``.
+        Local files that were deleted (in a dry run: would be), relative to ``dest``.
     kept : tuple of str
-        What is not at the door, and yet not deleted: the door shows its directory empty, as it
-        shows one that it can't read.
+        Local files that are not in the remote listing, but were not deleted: their directory is
+        listed as empty, as a dCache door lists one that it can't read.
     dry_run : bool
-        True when nothing was done: notes say what would be.
+        True if nothing was done; the notes of the transfers say what would be.
     """
 
     title: str
@@ -53,7 +53,7 @@ class TreeReport:
     dry_run: bool = False
 
     def having(self, transfers: Iterable[Transfer], **changes: Any) -> TreeReport:
-        """Give it with its files filled in."""
+        """Return the report with these transfers, and with other changes."""
         return replace(self, transfers=OpaqueSequence(transfers), **changes)
 
     @property
@@ -68,21 +68,21 @@ class TreeReport:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes that went over the network."""
+        """Number of bytes that went over the network."""
         return sum(t.moved_bytes for t in self.transfers)
 
     def records(self) -> list[dict[str, Any]]:
-        """Give one JSON-ready record a file."""
+        """Return a dict for each file, of values that JSON can represent."""
         return [t.to_dict() for t in self.transfers]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give the rows of a table for people: what failed, then what was moved."""
+        """Return the rows of a table to display: failed files, then transferred ones."""
         records = [t.to_dict() for t in (*self.failed, *self.moved)]
         return [{key: record[key] for key in _COLUMNS} for record in records]
 
-    # by hand: in JSON the transfers are ``files``, and stand last
+    # not a Record: in JSON the key of the transfers is ``files``, and it comes last
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it ready for JSON."""
+        """Return the report as a dict of values that JSON can represent."""
         return {
             "title": self.title,
             "dest": self.dest,
@@ -94,7 +94,7 @@ class TreeReport:
         }
 
     def verdict(self) -> str:
-        """Say in one line what came of it."""
+        """Return the result in one line."""
         n_files, n_here = len(self.transfers), sum(t.skipped for t in self.transfers)
         if self.dry_run:
             size = human_bytes(sum(t.size_bytes or 0 for t in self.transfers if not t.skipped))
@@ -108,12 +108,12 @@ class TreeReport:
         return text + (f", {len(self.failed)} failed" if self.failed else "")
 
     def raise_if_failed(self) -> None:
-        """Raise the error that tells of files that are not in place.
+        """Raise if files are not in place.
 
         Raises
         ------
         PartialFailure
-            There are some.
+            Some are not; its ``report`` is this one.
         """
         if self.failed:
             raise PartialFailure(
@@ -135,7 +135,7 @@ class TreeReport:
         if self.deleted:
             yield Text(f"{'delete' if self.dry_run else 'deleted'}  {_names(self.deleted)}")
         if self.kept:
-            why = "the door shows their directory empty, as one that it can't read"
+            why = "the door lists their directory as empty, as one that it can't read"
             yield Text(f"{len(self.kept)} files stay, since {why}: {_names(self.kept)}")
         if self.manifest and not self.dry_run:
             yield Text(f"manifest {printable(self.manifest)}")

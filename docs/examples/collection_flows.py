@@ -190,7 +190,7 @@ def tidy_up(folder: str, profile: str) -> int:
 
 @flow
 def keep_login(profile: str) -> int:
-    """Renew the token when half of its lifetime is over, and return the seconds it has left."""
+    """Renew the token if it expires soon, and return the seconds it has left."""
     keep_token(profile=profile)
     return get_token_info(profile=profile).expires_in_s or 0
 

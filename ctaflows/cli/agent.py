@@ -12,10 +12,10 @@ from ctaflows.cli import options, output
 
 @click.group("agent")
 def command() -> None:
-    """Keep the token warm in the background, without Prefect.
+    """Show whether the agent runs. It renews the token in the background, without Prefect.
 
-    `ctaflows start-agent` and `ctaflows stop-agent` start and stop it. One agent a profile is
-    enough for all machines that share a home.
+    `ctaflows start-agent` and `ctaflows stop-agent` start and stop it. One agent for each profile
+    is enough for all machines that share a home directory.
     """
 
 
@@ -24,7 +24,7 @@ def command() -> None:
 @options.profile
 @options.verbose
 def status(*, as_json: bool, profile: str | None) -> None:
-    """Tell whether the agent runs, and how it is. Exit code 0 if it keeps the token, else 1."""
+    """Show whether the agent runs, and its log file. Exit code 0 if it keeps the token, else 1."""
     from ctaflows import settings
     from ctaflows.auth import agent
 
@@ -48,12 +48,12 @@ def status(*, as_json: bool, profile: str | None) -> None:
 @click.option(
     "--secret-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the client's secret, for a first login.",
+    help="File with the client secret, for a first login.",
 )
 @options.profile
 @options.verbose
 def start(*, secret_file: Path | None, profile: str | None) -> None:
-    """Keep the token warm in the background; logs in first if need be."""
+    """Start the agent, which renews the token in the background. Logs in first if needed."""
     from ctaflows import settings
     from ctaflows.auth import agent
     from ctaflows.auth.prefect_blocks import store_for

@@ -1,4 +1,4 @@
-"""The command `ctaflows`: its commands by name, and what becomes of errors."""
+"""The command `ctaflows`: its subcommands, its exit codes, and its signal handlers."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ import click
 
 from ctaflows.errors import CtaflowsError, error_text, redact
 
-#: Command to what its line in the overview says. A command's module is loaded when it is used.
+#: The commands, with their lines in the overview. A command's module is imported when it is used.
 COMMANDS = {
-    "ls": "List a directory at the door.",
-    "find": "Find files by name, time and size.",
-    "stat": "Describe files: size, time, checksums, locality.",
-    "du": "Tell how many bytes and files are where.",
-    "get": "Fetch files, resumed and verified.",
-    "put": "Upload files, verified before they get their name.",
-    "verify": "Compare a folder with the proofs of its transfers.",
-    "mkdir": "Make directories at the door.",
-    "mv": "Move or rename at the door.",
-    "rm": "Remove at the door; trees are shown first.",
-    "inspect": "Tell what is in DL1 files.",
-    "check": "Compare DL1 files with what good ones are like.",
-    "night": "Tell whether a night is whole.",
-    "run": "Run a flow here and now, such as fetch-dl1.",
+    "ls": "List a remote directory.",
+    "find": "Find remote files by name, time and size.",
+    "stat": "Show size, time, checksums and locality of remote files.",
+    "du": "Show the number and total size of files by directory.",
+    "get": "Fetch files and verify their checksums.",
+    "put": "Upload files and verify their checksums.",
+    "verify": "Check fetched files against their manifest.",
+    "mkdir": "Make remote directories.",
+    "mv": "Move or rename remote files and directories.",
+    "rm": "Remove remote files and directories.",
+    "inspect": "Show what is in DL1 files.",
+    "check": "Check the quality of DL1 files.",
+    "night": "Check whether a night is complete.",
+    "run": "Run a flow now, such as fetch-dl1.",
     "flows": "List the flows that can be run.",
     "token": "Log in; show, renew and end the login.",
-    "certificate": "Delegate a proxy certificate to the platform.",
-    "start-agent": "Keep the token warm in the background.",
-    "stop-agent": "Stop doing so.",
-    "agent": "Tell how the agent is.",
-    "sandbox": "A door, an issuer and a sample night on loopback.",
+    "certificate": "Delegate a proxy certificate to the JupyterHub platform.",
+    "start-agent": "Start the agent, which renews the token in the background.",
+    "stop-agent": "Stop the agent.",
+    "agent": "Show whether the agent runs.",
+    "sandbox": "Start a storage like dCache with a sample night, on this machine.",
     "demo": "Fetch a sample night from a sandbox, tracked by Prefect.",
 }
 
 #: Commands that share a module with another one.
 _WHERE = {"start-agent": "agent:start", "stop-agent": "agent:stop"}
 
-#: Commands that need no tidying up at the end of the interpreter.
+#: Commands whose process may end without the interpreter's cleanup, see `_leave`.
 _PLAIN = {"ls", "find", "stat", "du", "get", "put", "verify", "mkdir", "mv", "rm"}
-#: Modules that have something to tidy up.
-_TIDY = {"prefect", "ctaflows.dl1.reader_process"}
+#: Modules that need this cleanup once they are imported.
+_NEED_CLEANUP = {"prefect", "ctaflows.dl1.reader_process"}
 _used: str | None = None
 
 EPILOG = """\b
@@ -61,12 +61,12 @@ Examples:
 \b
 Exit codes: 0 done, 2 usage, 3 not found, 4 already exists, 5 token or rights,
 6 file offline, 7 integrity, 8 storage, 9 network, 10 some files failed,
-11 `night`: it is still growing, 130 Ctrl-C or SIGTERM.
+11 `night`: it is still growing, 130 Ctrl-C or SIGTERM. 1 is any other error.
 """
 
 
 class _Lazy(click.Group):
-    """Loads a command's module when the command is used, or its own help is asked for."""
+    """A group that imports the module of a command when the command or its help is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -100,30 +100,30 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ctaflows")
 def cli() -> None:
-    """Fetch, prove and inspect CTAO and LST-1 data.
+    """Fetch, verify and inspect CTAO and LST-1 data.
 
-    Paths at the door are written as cta/DL1/20241114. Data goes to stdout, progress and messages to
+    Remote paths are written as cta/DL1/20241114. Data goes to stdout, progress and messages to
     stderr.
     """
 
 
 def main(args: list[str] | None = None) -> NoReturn:
-    """Run the command line and end the process with the right code."""
+    """Run `ctaflows`, and end the process with its exit code."""
     run(cli, "ctaflows", args)
 
 
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
-    """Run a command as a console script of that name, and end the process with the right code."""
+    """Run a command as the console script of this name, and end the process with its exit code."""
     _prepare_streams()
     signal.signal(signal.SIGINT, _stopped)
     signal.signal(signal.SIGTERM, _stopped)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _stopped)
     _leave(exit_code(command, name, args))
 
 
 def exit_code(command: click.Command, name: str, args: list[str] | None = None) -> int:
-    """Run a command as a console script of that name, and give the code it ends with."""
+    """Run a command as the console script of this name, and return its exit code."""
     color = False if os.environ.get("NO_COLOR") else None
     code: object
     try:
@@ -132,7 +132,7 @@ def exit_code(command: click.Command, name: str, args: list[str] | None = None) 
     except click.exceptions.Exit as done:
         code = done.exit_code
     except SystemExit as done:
-        # click takes a closed pipe for a failure (click.core, BaseCommand.main: EPIPE)
+        # click exits with 1 when a pipe is closed (click.core, BaseCommand.main: EPIPE)
         is_closed_pipe = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
         code = 0 if is_closed_pipe else done.code
     except (click.Abort, KeyboardInterrupt):
@@ -146,16 +146,16 @@ def exit_code(command: click.Command, name: str, args: list[str] | None = None) 
         _show(why, name)
         code = why.exit_code
     except BrokenPipeError:
-        # the reader of our output has gone (`ctaflows ls … | head`): nothing is wrong
-        _lead_nowhere(sys.stdout)
+        # the reader of stdout has closed the pipe (`ctaflows ls … | head`): no error
+        _discard_output(sys.stdout)
         code = 0
-    except Exception as why:  # noqa: BLE001  the last resort
+    except Exception as why:  # noqa: BLE001  reported, whatever it is
         code = _show_other(why, name)
     return code if isinstance(code, int) else 0
 
 
-def _is_of_output(why: OSError) -> bool:
-    """Was it raised by what prints: click, rich, or the last flush here?"""
+def _is_output_error(why: OSError) -> bool:
+    """Return whether an error was raised while printing: by click, rich, or the last flush."""
     trace = why.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -163,71 +163,77 @@ def _is_of_output(why: OSError) -> bool:
     return module == __name__ or module.partition(".")[0] in ("click", "rich")
 
 
-def _lead_nowhere(stream: TextIO) -> None:
+def _discard_output(stream: TextIO) -> None:
+    """Redirect a standard stream to /dev/null."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process.
+    """End the process, without the interpreter's cleanup where nothing needs it.
 
-    To take apart what a command holds takes a twentieth of its time where it fetched 5,000 files:
-    of one that leaves nothing to be tidied up the system takes it all back at once.
+    The cleanup takes a twentieth of the time of a command that fetches 5,000 files.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            _lead_nowhere(stream)  # else the interpreter tries again, and has a code of its own
-    if _used in _PLAIN and not _TIDY & sys.modules.keys():
-        if deadline := sys.modules.get("ctaflows.auth.oidc"):
-            deadline.settle()
+            _discard_output(stream)  # else the interpreter flushes again, and exits with 120
+    if _used in _PLAIN and not _NEED_CLEANUP & sys.modules.keys():
+        if oidc := sys.modules.get("ctaflows.auth.oidc"):
+            oidc.settle()
         os._exit(code)
-    gc.freeze()  # the interpreter's last collection would go through all there is: some 50 ms
+    gc.freeze()  # saves some 50 ms of the interpreter's last collection
     sys.exit(code)
 
 
-#: What is sent again within this time is the same request: coreutils' `timeout` tells its command,
-#: then its process group. Seconds.
+#: A second signal within this time, seconds, belongs to the first one: coreutils' `timeout` signals
+#: its command, then its process group.
 _SAME_S = 0.05
 _stopped_at: float | None = None
 
 
 def _stopped(number: int, _frame: object) -> None:
-    """Stop the work in all threads, then this one; the second time at once."""
+    """Stop all threads, then this one; a second signal ends the process at once."""
     global _stopped_at
-    if number == signal.SIGHUP:  # the kernel and the shell each tell of one hangup, some time apart
+    if number == signal.SIGHUP:  # sent by the kernel and by the shell, at different times
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if _stopped_at is not None:
-        silent_s = time.monotonic() - _stopped_at
-        if silent_s < _SAME_S or _is_login_at_stake(silent_s):
+        since_s = time.monotonic() - _stopped_at
+        if since_s < _SAME_S or _is_storing_tokens(since_s):
             return
         os._exit(130)
     _stopped_at = time.monotonic()
-    if crew := sys.modules.get("ctaflows.thread_pool"):
-        crew.stop_all()
+    if thread_pool := sys.modules.get("ctaflows.thread_pool"):
+        thread_pool.stop_all()
     raise KeyboardInterrupt
 
 
-def _is_login_at_stake(silent_s: float) -> bool:
-    """Tell whether an issuer's answer, which must not be lost, is waited for still, and say so."""
-    deadline = sys.modules.get("ctaflows.auth.oidc")
-    # while it is being imported it has no names yet
+def _is_storing_tokens(since_s: float) -> bool:
+    """Return whether new tokens, which must not be lost, are still awaited; print that they are.
+
+    Parameters
+    ----------
+    since_s : float
+        Time since the first signal, seconds.
+    """
+    oidc = sys.modules.get("ctaflows.auth.oidc")
+    # a module that is being imported has no names yet
     if (
-        deadline is None
-        or not hasattr(deadline, "settle")
-        or not deadline.is_keeping()
-        or silent_s > deadline.PATIENCE_S
+        oidc is None
+        or not hasattr(oidc, "settle")
+        or not oidc.is_keeping()
+        or since_s > oidc.PATIENCE_S
     ):
         return False
     with contextlib.suppress(OSError):
-        left_s = deadline.PATIENCE_S - silent_s
+        left_s = oidc.PATIENCE_S - since_s
         click.echo(f"New tokens are on their way: {left_s:.0f} s more, or the login ends", err=True)
     return True
 
 
 def _prepare_streams() -> None:
-    """Make do with closed streams, and with terminals that have no letters but ASCII."""
+    """Replace closed standard streams, and escape what the encoding of an open one lacks."""
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  open until the end
     if sys.stderr is None:
@@ -238,38 +244,38 @@ def _prepare_streams() -> None:
 
 
 def _show(why: CtaflowsError, name: str) -> None:
-    _say(why, name, str(why), why.hint)
+    _print_error(why, name, str(why), why.hint)
 
 
 def _show_other(why: Exception, name: str) -> int:
-    """Show an error that no rule of ours has met, and give its exit code.
+    """Print an error that is not a CtaflowsError, and return its exit code.
 
-    The system may refuse anything anywhere, such as to write to stdout: that is no fault of ours.
+    An OSError, such as of a write to stdout, is not an error in ctaflows.
     """
     if isinstance(why, OSError):
         from ctaflows.atomic_files import local_error
 
         error: CtaflowsError
-        if _is_of_output(why):
+        if _is_output_error(why):
             error = CtaflowsError(
                 "The output can't be written",
                 said=why.strerror or str(why),
-                hint="What was done is done. See where stdout leads to.",
+                hint="What was done is kept. Check where stdout goes.",
             )
         else:
             path = os.fsdecode(why.filename) if isinstance(why.filename, str | bytes) else None
             error = local_error(
                 why, path, "The system refuses what is needed", hint="Run it with -v to see where."
             )
-        _say(why, name, str(error), error.hint)
+        _print_error(why, name, str(error), error.hint)
         return error.exit_code
     hint = "This should not happen. Run it again with -v and report it."
-    _say(why, name, error_text(why), hint)
+    _print_error(why, name, error_text(why), hint)
     return 1
 
 
-def _say(why: Exception, name: str, text: str, hint: str | None) -> None:
-    with contextlib.suppress(OSError):  # nobody can be told
+def _print_error(why: Exception, name: str, text: str, hint: str | None) -> None:
+    with contextlib.suppress(OSError):  # stderr can't be written
         if _is_verbose():
             import traceback
 

@@ -12,21 +12,22 @@ from ctaflows.cli import options, output
 
 @click.group("certificate", epilog="Example: ctaflows certificate upload /tmp/x509up_u1000")
 def command() -> None:
-    """Delegate a proxy certificate to the JupyterHub platform, whose services read with it."""
+    """Delegate a proxy certificate to the JupyterHub platform, whose services read data with it."""
 
 
 @command.command("upload", epilog="Example: ctaflows certificate upload --personal cta proxy.pem")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--personal", "key", metavar="KEY", help="For one purpose: cta, lst or arc.")
-@click.option("--shared", is_flag=True, help="For all who have none (administrators).")
-@click.option("--user", metavar="NAME", help="With --personal: somebody else's (administrators).")
+@click.option("--personal", "key", metavar="KEY", help="For one purpose only: cta, lst or arc.")
+@click.option("--shared", is_flag=True, help="For all users without one (administrators).")
+@click.option("--user", metavar="NAME", help="With --personal: for another user (administrators).")
 @options.as_json
 @options.verbose
 def upload(*, file: Path, key: str | None, shared: bool, user: str | None, as_json: bool) -> None:
     """Delegate a certificate or proxy chain, for all purposes unless one is named.
 
-    What has expired, can't be parsed, or holds a private key that is not its proxy's, is not sent.
-    JUPYTERHUB_API_TOKEN says who you are, CTACS_URL where the service is.
+    The file is checked first: it is not sent if it has expired, can't be parsed, or holds a private
+    key of another certificate. JUPYTERHUB_API_TOKEN authenticates you; CTACS_URL is the address of
+    the service.
     """
     from ctaflows.ctadata.api import APIClient
     from ctaflows.errors import UsageError

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.quality.checks import Check, Inspection
 
-#: As for files whose bytes are not those that were promised.
+#: The exit code of failed checks, as of checksums that differ.
 _BAD = 7
 _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
 
@@ -27,22 +27,22 @@ Examples:
   ctaflows check --bounds moon.toml --json *.h5 | jq '.[] | select(.verdict == "bad") | .file'
 
 \b
-Exit codes: 0 all files are good or nearly so, 7 some are bad or can't be read.""",
+Exit codes: 0 all files are good, perhaps with warnings; 7 some are bad or can't be read.""",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-a", "--all", "show_all", is_flag=True, help="Show each check with its value.")
-@click.option("--bounds", metavar="FILE", help="TOML file with bounds of your own.")
-@click.option("--whole", is_flag=True, help="Read all images, not a choice of them.")
+@click.option("-a", "--all", "show_all", is_flag=True, help="Show the value of each check.")
+@click.option("--bounds", metavar="FILE", help="TOML file with your own bounds.")
+@click.option("--whole", is_flag=True, help="Read all images, not only a sample.")
 @options.as_json
 @options.verbose
 def command(
     files: tuple[str, ...], *, show_all: bool, bounds: str | None, whole: bool, as_json: bool
 ) -> None:
-    """Compare DL1 files here with what good ones are like, several at once.
+    """Check the quality of local DL1 files.
 
-    Looks at tables, numbers and times of events, gaps, rates, intensity spectrum, charges of
-    pedestals and flat-field events, pixels and pointing; with lstchain's formulas and bounds where
-    it has them.
+    Checks tables, event numbers and times, gaps, rates, intensity spectrum, charges of pedestals
+    and flat-field events, pixels and pointing; with lstchain's formulas and bounds where it has
+    them.
     """
     from ctaflows.dl1.content.images import DEFAULT_IMAGES
     from ctaflows.tasks.dl1 import inspect_dl1_files

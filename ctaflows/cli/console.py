@@ -1,4 +1,4 @@
-"""What a command says on stderr: its log, as much as is wanted, and a progress bar."""
+"""What a command writes to stderr: log messages and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Transfer
 
-#: -1 for -q, 1 for -v, 2 for -vv: set when a command's options are read.
+#: -1 for -q, 1 for -v, 2 for -vv; set when a command's options are parsed.
 verbosity = 0
-#: The bar on the screen, if there is one.
+#: The progress bar that is being shown, if any.
 live: Bar | None = None
 
 
 def set_verbosity(level: int | None) -> None:
-    """Let our own loggers speak on stderr; other libraries' only with -vv.
+    """Set how much the loggers of ctaflows write to stderr.
 
     Parameters
     ----------
     level : int or None
-        As `verbosity`, which None leaves as it is.
+        The new `verbosity`; None leaves it unchanged.
     """
     global verbosity
     if level is not None:
@@ -44,7 +44,7 @@ def set_verbosity(level: int | None) -> None:
 
 
 class _Stderr(logging.Handler):
-    """Writes to the present sys.stderr, through a progress bar if one is shown."""
+    """A handler that writes to the current sys.stderr, above the progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = redact(self.format(record))  # with the texts of errors that are not ours
@@ -55,7 +55,7 @@ class _Stderr(logging.Handler):
 
 
 class _Bar(Progress):
-    """A progress bar on stderr, from when it is entered until it is left."""
+    """A progress bar on stderr, shown while its context is entered."""
 
     def __init__(self) -> None:
         from rich import progress as rich
@@ -101,10 +101,10 @@ class _Bar(Progress):
 
 
 def progress_bar() -> Progress | None:
-    """Return a bar for stderr, unless that is no terminal or -q was given."""
+    """Return a progress bar, or None where stderr is not a terminal or -q was given."""
     return None if verbosity < 0 or not sys.stderr.isatty() else _Bar()
 
 
 def progress_shown() -> AbstractContextManager[None]:
-    """Show all transfers within on a bar, see `progress_bar`."""
+    """Show the progress of all transfers within the context, see `progress_bar`."""
     return reported_to(progress_bar())

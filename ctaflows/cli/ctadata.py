@@ -1,4 +1,4 @@
-"""The console scripts `ctadata` and `cta-data`, and what `cta-data-direct` shares with them."""
+"""The console scripts `ctadata`, `cta-data` and `cta-data-direct`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(frozen=True)
 class Source:
-    """Whom a script asks.
+    """Where a script gets its files from.
 
     Attributes
     ----------
     prefers : {"service", "storage", "storage only"}
         The platform's download service, or the storage itself.
     dev : bool
-        The storage's development instance.
+        Whether to use the storage's development instance.
     """
 
     prefers: Literal["service", "storage", "storage only"]
     dev: bool = False
 
     def client(self) -> Any:
-        """Make the client that files are asked of."""
+        """Return the client for the download service or for the storage."""
         if self.dev or self.prefers == "storage only":
             return self.direct()
         from ctaflows.ctadata import service_selection
@@ -49,7 +49,7 @@ class Source:
         return self.direct()
 
     def direct(self) -> DirectClient:
-        """Make the storage's own client."""
+        """Return the client for the storage."""
         from ctaflows.ctadata.direct.api import APIClient
 
         return APIClient(dev_instance=self.dev)
@@ -61,8 +61,8 @@ class Source:
 def ctadata(ctx: click.Context) -> None:
     """Files of the CTAO-CH data centre, through the download service of its JupyterHub platform.
 
-    With JUPYTERHUB_API_TOKEN the download service is asked (CTADS_URL names another one), else the
-    storage itself.
+    The download service is used where JUPYTERHUB_API_TOKEN is set (CTADS_URL is its address), else
+    the storage itself.
     """
     ctx.obj = Source("service")
 
@@ -74,9 +74,8 @@ def ctadata(ctx: click.Context) -> None:
 def cta_data(ctx: click.Context, *, dev: bool) -> None:
     """Files of the CTAO-CH data centre, from its storage.
 
-    Where nobody has logged in to the storage, but JUPYTERHUB_API_TOKEN is set, the platform's
-    download service is asked. `cta-data-direct` always asks the storage, `ctadata` prefers the
-    service.
+    Without a login to the storage, but with JUPYTERHUB_API_TOKEN, the platform's download service
+    is used. `cta-data-direct` always uses the storage, `ctadata` prefers the service.
     """
     ctx.obj = Source("storage", dev)
 
@@ -118,7 +117,7 @@ def get(source: Source, *, path: str, recursive: bool) -> None:
 @options.verbose
 @click.pass_obj
 def put(source: Source, *, local_path: str, path: str, recursive: bool) -> None:
-    """Upload a file or directory; where each came to lie is printed as JSON."""
+    """Upload a file or directory, and print the answer for each file as JSON."""
     from ctaflows.errors import UsageError
 
     is_dir = Path(local_path).is_dir()
@@ -171,14 +170,14 @@ for _command in (list_, get, put, upload_shared_certificate, upload_personal_cer
 
 
 def ctadata_main() -> None:
-    """Be `ctadata`."""
+    """Run the console script `ctadata`."""
     from ctaflows.cli.app import run
 
     run(ctadata, "ctadata")
 
 
 def cta_data_main() -> None:
-    """Be `cta-data`."""
+    """Run the console script `cta-data`."""
     from ctaflows.cli.app import run
 
     for command in (start, stop, print_token):
@@ -198,7 +197,7 @@ def cta_data_main() -> None:
 @options.verbose
 @click.pass_obj
 def start(source: Source, *, reset_secret: bool) -> None:
-    """Start the token refresh agent; asks you to log in first if need be."""
+    """Start the token refresh agent; asks you to log in first if needed."""
     client = source.direct()
     if reset_secret or (not _has_secret(client) and sys.stdin.isatty()):
         client.secret = _asked_secret(client)
@@ -217,7 +216,7 @@ def stop(source: Source) -> None:
 @options.verbose
 @click.pass_obj
 def print_token(source: Source) -> None:
-    """Print the token, for other tools, and on stderr how long it is good."""
+    """Print the token, for other tools, and on stderr how long it is valid."""
     source.direct().print_token()
 
 
@@ -235,7 +234,7 @@ def cta_data_direct(ctx: click.Context, *, dev: bool) -> None:
 @options.verbose
 @click.pass_obj
 def start_direct(source: Source, *, secret: str | None) -> None:
-    """Start the token refresh agent; asks you to log in first if need be."""
+    """Start the token refresh agent; asks you to log in first if needed."""
     client = source.direct()
     _keep(client, secret)
     _start(client)
@@ -246,7 +245,7 @@ def start_direct(source: Source, *, secret: str | None) -> None:
 @options.verbose
 @click.pass_obj
 def get_token(source: Source, *, secret: str | None) -> None:
-    """Log in if need be, so that there is a token; `cta-data print-token` prints it."""
+    """Log in if needed, so that there is a token; `cta-data print-token` prints it."""
     client = source.direct()
     _keep(client, secret)
     client.init_agent()
@@ -255,7 +254,7 @@ def get_token(source: Source, *, secret: str | None) -> None:
 
 
 def main() -> None:
-    """Be `cta-data-direct`."""
+    """Run the console script `cta-data-direct`."""
     from ctaflows.cli.app import run
 
     for command in (list_, get, put, stop, print_token):

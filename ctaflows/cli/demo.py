@@ -19,12 +19,13 @@ _DATE = "20241114"
 
 @click.command("demo")
 @click.option("--dest", type=click.Path(file_okay=False),
-              help="Folder to fetch into [default: a new temporary one].")  # fmt: skip
+              help="Local folder to fetch into [default: a new temporary one].")  # fmt: skip
 @options.verbose
 def command(*, dest: str | None) -> None:
     """Fetch a sample night from a sandbox, tracked by a temporary Prefect server.
 
-    No account, no configuration, nothing but loopback. The files and their manifest are kept.
+    It needs no account and no configuration, and connects to this machine only. The files and their
+    manifest are kept.
     """
     from ctaflows.cli.sandbox import fill
     from ctaflows.sandbox import Sandbox
@@ -35,21 +36,21 @@ def command(*, dest: str | None) -> None:
         tempfile.TemporaryDirectory(prefix="ctaflows-prefect-") as prefect_home,
     ):
         files = fill(box, _DATE)
-        click.echo(f"A door at {box.door_url}, an issuer, and a night of {len(files)} files.\n")
+        click.echo(f"A storage at {box.door_url} with a night of {len(files)} files.\n")
         words = ["run", "fetch-dl1", "--date", _DATE, "--dest", dest]
         code = _run(box, [*words, "--track"], prefect_home)
         if code == 0:
-            click.echo("\nThe data files once more: what is proven is not moved again.\n")
+            click.echo("\nThe data files again: verified files are not fetched a second time.\n")
             code = _run(box, [*words, "--exclude", "datacheck"], prefect_home)
     if code == 0:
         click.echo(
-            f"\nThe files are in {dest}; the proof of each is in {dest}/{_DATE}/manifest.jsonl"
+            f"\nThe files are in {dest}, with a record of each in {dest}/{_DATE}/manifest.jsonl"
         )
     raise click.exceptions.Exit(code)
 
 
 def _run(box: Sandbox, words: list[str], prefect_home: str) -> int:
-    """Run our own command as a person would, with a Prefect home that is thrown away."""
+    """Run `ctaflows` in a child process, with a temporary Prefect home; return its exit code."""
     from ctaflows.cli.sandbox import environment
 
     ours = environment(box)

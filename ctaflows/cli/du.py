@@ -9,15 +9,20 @@ from ctaflows.cli import options, output
 
 @click.command("du", epilog="Example: ctaflows du --depth 1 cta/DL1/20241114")
 @click.argument("path")
-@click.option("-s", "--summarize", is_flag=True, help="Only the total, as --depth 0.")
-@click.option("--depth", type=click.IntRange(min=0), help="Only so many levels of directories.")
+@click.option("-s", "--summarize", is_flag=True, help="Show only the total, as --depth 0.")
+@click.option(
+    "--depth", type=click.IntRange(min=0), help="Show only so many levels of directories."
+)
 @options.as_json
 @options.profile
 @options.verbose
 def command(
     path: str, *, summarize: bool, depth: int | None, as_json: bool, profile: str | None
 ) -> None:
-    """Tell how many bytes and files are below each directory, itself included at the end."""
+    """Show the number and total size of the files below each directory.
+
+    Each directory comes after its sub-directories, PATH itself last.
+    """
     from ctaflows.cli.listing import Unseen
     from ctaflows.tasks import disk_usage
     from ctaflows.text import human_bytes

@@ -30,14 +30,14 @@ _KINDS: dict[str | None, Literal["file", "directory"] | None] = {
 )
 @click.argument("path")
 @click.option(
-    "--name", "names", multiple=True, metavar="GLOB", help="Only such names, e.g. '*.h5'."
+    "--name", "names", multiple=True, metavar="GLOB", help="Only names that match, e.g. '*.h5'."
 )
 @options.patterns
 @click.option("--type", "kind", type=click.Choice(["f", "d"]), help="Only files, or directories.")
-@click.option("--newer-than", metavar="TIME", help="Changed after it.")
-@click.option("--older-than", metavar="TIME", help="Changed before it.")
-@click.option("--min-size", metavar="SIZE", help="Files of at least so much.")
-@click.option("--max-size", metavar="SIZE", help="Files of at most so much.")
+@click.option("--newer-than", metavar="TIME", help="Modified after this time.")
+@click.option("--older-than", metavar="TIME", help="Modified before this time.")
+@click.option("--min-size", metavar="SIZE", help="Files of at least this size.")
+@click.option("--max-size", metavar="SIZE", help="Files of at most this size.")
 @options.as_json
 @options.profile
 @options.verbose
@@ -55,12 +55,12 @@ def command(
     as_json: bool,
     profile: str | None,
 ) -> None:
-    """Find files and directories below PATH; what fulfils all conditions is printed.
+    """Print the files and directories below PATH that meet all conditions.
 
     TIME is a date or time (UTC), such as 2024-11-14 or 2024-11-14T03:00, or an age: 90s, 30m, 12h,
-    7d, 2w. SIZE is such as 1000, 10k, 1.5GB or 64KiB. --name is compared with the name itself;
-    --include and --exclude also with the path below PATH and with the names of the directories on
-    the way, and a directory that is left out so is not searched.
+    7d, 2w. SIZE is such as 1000, 10k, 1.5GB or 64KiB. --name must match the name itself. --include
+    and --exclude match the name, the path relative to PATH, or the name of a directory in that
+    path; excluded directories are not searched.
     """
     from ctaflows.cli import listing
     from ctaflows.tasks import iter_find
@@ -94,7 +94,7 @@ def command(
 
 
 def _option(name: str, text: str | None, parse: Callable[[str], T]) -> T | None:
-    """Read an option's value; an error names the option."""
+    """Return the parsed value of an option; an error names the option."""
     try:
         return None if text is None else parse(text)
     except UsageError as why:
@@ -106,15 +106,15 @@ _AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "w
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Read a time or an age.
+    """Return the time that a text gives as a date, a time or an age.
 
     Parameters
     ----------
     text : str
         ISO 8601, in UTC where no offset is given, such as ``2024-11-14`` or ``2024-11-14T03:00``;
-        or how long ago: ``90s``, ``30m``, ``12h``, ``7d``, ``2w``.
+        or an age: ``90s``, ``30m``, ``12h``, ``7d``, ``2w``.
     now : datetime
-        What an age counts back from, aware.
+        Time from which an age is subtracted, aware.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
     Raises
     ------
     UsageError
-        It is neither.
+        The text is neither.
     """
     text = text.strip()
     age = _AGE.fullmatch(text)
@@ -135,7 +135,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"“{text}” is no time",
+            f"“{text}” is not a time",
             hint="Write 2024-11-14, 2024-11-14T03:00 (UTC), or an age: 90s, 30m, 12h, 7d, 2w.",
         ) from None
 
@@ -144,7 +144,7 @@ _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([kKMGTP])(i?))?B?", re.ASCI
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes.
+    """Return the size in bytes that a text gives.
 
     Parameters
     ----------
@@ -154,11 +154,11 @@ def parse_size(text: str) -> int:
     Raises
     ------
     UsageError
-        It is none.
+        The text is not a size.
     """
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise UsageError(f"“{text}” is no size", hint="Write 1000, 10k, 1.5GB, 64KiB or 1Gi.")
+        raise UsageError(f"“{text}” is not a size", hint="Write 1000, 10k, 1.5GB, 64KiB or 1Gi.")
     number, unit, is_binary = found.groups()
     power = " KMGTP".index(unit.upper()) if unit else 0
     factor: int = (1024 if is_binary else 1000) ** power

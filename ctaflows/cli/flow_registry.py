@@ -1,4 +1,4 @@
-"""Flows, found by their entry points; and whether Prefect has a server to tell."""
+"""The flows that installed packages register as entry points, and Prefect's configured API."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ GROUP = "ctaflows.flows"
 
 
 def entry_points() -> dict[str, metadata.EntryPoint]:
-    """Give the flows that installed packages offer, by name."""
+    """Return the entry points of all registered flows, by name."""
     return {point.name: point for point in sorted(metadata.entry_points(group=GROUP))}
 
 
 def load(name: str) -> Any:
-    """Load a flow.
+    """Return the flow that is registered under a name.
 
     Raises
     ------
     UsageError
-        It can't be imported.
+        The flow can't be imported.
     """
     point = entry_points()[name]
     try:
@@ -36,14 +36,14 @@ def load(name: str) -> Any:
 
 
 def first_line(flow: Any) -> str:
-    """Give the first line of a flow's description."""
+    """Return the first line of a flow's docstring."""
     return (getattr(flow.fn, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def prefect_api_url() -> str | None:
-    """Say which Prefect API is configured, without importing Prefect.
+    """Return the address of the Prefect API that is configured, without importing Prefect.
 
-    It is looked for in ``PREFECT_API_URL`` and in the active profile of
+    It is that of ``PREFECT_API_URL``, else of the active profile in
     ``$PREFECT_HOME/profiles.toml`` (Prefect 3: settings/profiles, default ``~/.prefect``).
     """
     if url := os.environ.get("PREFECT_API_URL"):

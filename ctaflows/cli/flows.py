@@ -13,7 +13,7 @@ from ctaflows.cli import options, output
 def command(*, as_json: bool) -> None:
     """List the flows that `ctaflows run` finds.
 
-    A package adds its own flows by the entry-point group `ctaflows.flows`.
+    Other packages add flows by the entry-point group `ctaflows.flows`.
     """
     from ctaflows.cli import flow_registry
 

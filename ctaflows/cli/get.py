@@ -31,69 +31,75 @@ Examples:
   ctaflows get -r cta/DL1/20241114 . --drop images""",
 )
 @click.argument("paths", nargs=-1, metavar="REMOTE... [DEST]")
-@click.option("-o", "--dest", metavar="DEST", help="Where to: all paths are then to be fetched.")
-@click.option("-r", "--recursive", is_flag=True, help="Fetch directories with all below them.")
+@click.option("-o", "--dest", metavar="DEST", help="Destination: all arguments are then fetched.")
+@click.option("-r", "--recursive", is_flag=True, help="Fetch directories with everything below.")
 @options.patterns
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done; do nothing.")
 @click.option(
     "--check",
     type=click.Choice(["proof", "checksum", "size"]),
     default="proof",
     show_default=True,
-    help="What spares a file that is here: a proof in the manifest (or else its checksum), its "
-    "checksum computed again, or its size alone.",
+    help="What must be equal for a local file to be left as it is: proof, the checksum recorded in "
+    "the manifest, else the file's own; checksum, the file's own; size, nothing more.",
 )
-@click.option("--delete", is_flag=True, help="With -r: delete files here that are not there.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="With -r: delete local files that the remote directory does not have.",
+)
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the proofs there [default with -r: DEST/NAME/manifest.jsonl].",
+    help="File that records the result for each file [default with -r: DEST/NAME/manifest.jsonl].",
 )
-@click.option("--no-manifest", is_flag=True, help="Write no proofs.")
+@click.option("--no-manifest", is_flag=True, help="Write no manifest.")
 @click.option(
     "--retry",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     metavar="MANIFEST",
-    help="Fetch just the files that failed, says the manifest.",
+    help="Fetch only the files that failed according to this manifest.",
 )
 @click.option(
     "--tables",
     multiple=True,
     metavar="NAME",
-    help="Of HDF5 files only such tables, as NAME.partial.h5: e.g. parameters, or a pattern.",
+    help="Fetch only these tables of HDF5 files, as NAME.partial.h5: a name or pattern, such as "
+    "parameters.",
 )
 @click.option(
-    "--drop", multiple=True, metavar="NAME", help="The same without such tables, e.g. images."
+    "--drop", multiple=True, metavar="NAME", help="The same without these tables, e.g. images."
 )
 @options.rate_options
 @options.as_json
 @options.profile
 @options.verbose
-def command(paths: tuple[str, ...], **wanted: Any) -> None:
-    """Fetch files from the door.
+def command(paths: tuple[str, ...], **opts: Any) -> None:
+    """Fetch files and verify their checksums.
 
-    With two or more arguments the last one is the destination here: a folder (one that is there, or
-    written with a slash at the end), for a single file its new name, or - for the standard output.
-    With -o DEST all arguments are fetched. A directory becomes DEST/NAME. A file that is here and
-    has the storage's checksum is not moved again; one that was interrupted goes on where it
-    stopped; none appears under its name before it is proven. Ends with 10 if some files of many
-    failed.
+    With two or more arguments the last one is the local destination: an existing folder, a new one
+    written with a slash at the end, the new name of a single file, or - for the standard output.
+    With -o DEST all arguments are fetched. A directory becomes DEST/NAME.
+
+    A local file with the storage's checksum is not fetched again, and an interrupted download is
+    resumed. A file gets its name only when it is complete and verified. The exit code is 10 if some
+    files of many failed.
     """
-    dest = wanted["dest"] if wanted["dest"] is not None else (paths[1:] or ("",))[-1]
+    dest = opts["dest"] if opts["dest"] is not None else (paths[1:] or ("",))[-1]
     if _is_stdout(dest):
-        _print(paths if wanted["dest"] is not None else paths[:-1], wanted)
+        _write_to_stdout(paths if opts["dest"] is not None else paths[:-1], opts)
         return
-    in_part = wanted["tables"] or wanted["drop"]
+    in_part = opts["tables"] or opts["drop"]
     if in_part:
-        _refuse_others(wanted)
-    requests = [_failed(paths, wanted)] if wanted["retry"] else _requests(paths, wanted)
+        _refuse_excluded(opts)
+    requests = [_failed(paths, opts)] if opts["retry"] else _requests(paths, opts)
     if in_part:
-        _fetch_tables(requests, wanted)
-    elif wanted["dry_run"]:
-        _print_plan(requests, wanted)
+        _fetch_tables(requests, opts)
+    elif opts["dry_run"]:
+        _print_plan(requests, opts)
     else:
-        _fetch(requests, wanted)
+        _fetch(requests, opts)
 
 
 @dataclass
@@ -103,13 +109,13 @@ class Request:
     Attributes
     ----------
     files : sequence of Entry or (Entry, str)
-        What to fetch, and where to if that is not below ``dest``.
+        The files, with a destination where it is not below ``dest``.
     dest, base, manifest
         As for `ctaflows.tasks.fetch_files`.
     tree : Tree or None
-        What the directory has shown.
+        Listing of the directory.
     lost : sequence of Transfer
-        Failed before, and can't be fetched now.
+        Files of --retry that can't be found any more, with the error.
     """
 
     files: Sequence[Entry | tuple[Entry, str]]
@@ -120,86 +126,86 @@ class Request:
     lost: Sequence[Transfer] = ()
 
     def where(self) -> dict[str, Any]:
-        """Return the arguments of `fetch_files` that say where the files go."""
+        """Return the arguments of `fetch_files` for the destination."""
         return {"dest": self.dest, "base": self.base}
 
     def entries(self) -> list[Entry]:
-        """Return the files themselves."""
+        """Return the files without their destinations."""
         return [file[0] if isinstance(file, tuple) else file for file in self.files]
 
-    def prune(self, wanted: dict[str, Any], *, dry_run: bool) -> tuple[list[str], list[str]]:
-        """Delete the local files that the directory does not have, see `prune_tree`."""
+    def prune(self, opts: dict[str, Any], *, dry_run: bool) -> tuple[list[str], list[str]]:
+        """Delete local files that the remote directory does not have, see `prune_tree`."""
         from ctaflows.tasks import prune_tree
 
-        if self.tree is None or not wanted["delete"]:
+        if self.tree is None or not opts["delete"]:
             return [], []
-        patterns = {"include": wanted["include"], "exclude": wanted["exclude"]}
-        spare = wanted["manifest"]
+        patterns = {"include": opts["include"], "exclude": opts["exclude"]}
+        spare = opts["manifest"]
         pruned: tuple[list[str], list[str]] = prune_tree(
             self.tree, self.dest, **patterns, spare=spare, dry_run=dry_run
         )
         return pruned
 
 
-def _requests(paths: _Paths, wanted: dict[str, Any]) -> list[Request]:
-    """Look at what is asked for, and return which files go where."""
+def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
+    """Look up the remote paths, and return the files to fetch with their destinations."""
     from ctaflows.errors import NotFound, UsageError
     from ctaflows.tasks import stat
     from ctaflows.tasks.namespace import selected
 
     if not paths:
-        raise UsageError("What is to be fetched?", hint="Write: ctaflows get REMOTE... [DEST]")
-    if wanted["delete"] and not wanted["recursive"]:
+        raise UsageError("No remote path is given", hint="Write: ctaflows get REMOTE... [DEST]")
+    if opts["delete"] and not opts["recursive"]:
         raise UsageError("--delete goes with -r", hint="Only a whole directory can be mirrored.")
-    remotes, dest = _split(paths, wanted)
+    remotes, dest = _split(paths, opts)
     files: list[tuple[Entry, str]] = []
     requests: list[Request] = []
     for remote in remotes:
-        entry = stat(remote, checksums=False, profile=wanted["profile"])
+        entry = stat(remote, checksums=False, profile=opts["profile"])
         if entry.is_dir:
-            requests.append(_directory(entry, Path(dest) / entry.name, wanted))
-        elif selected(entry.name, wanted["include"], wanted["exclude"]):
+            requests.append(_directory(entry, Path(dest) / entry.name, opts))
+        elif selected(entry.name, opts["include"], opts["exclude"]):
             folder = dest if len(remotes) == 1 or dest.endswith("/") else dest + "/"
             files.append((entry, folder))
     if len({request.dest for request in requests}) < len(requests):
         raise UsageError(
-            "Two directories would become the same one here",
+            "Two directories would have the same local path",
             where=", ".join(remotes),
             hint="Fetch them into different folders.",
         )
     if files or not requests:
-        requests.insert(0, Request(files, manifest=wanted["manifest"]))
-    if not any(r.files for r in requests) and (wanted["include"] or wanted["exclude"]):
+        requests.insert(0, Request(files, manifest=opts["manifest"]))
+    if not any(r.files for r in requests) and (opts["include"] or opts["exclude"]):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
         )
     return requests
 
 
-def _directory(root: Entry, folder: Path, wanted: dict[str, Any]) -> Request:
+def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     from ctaflows.errors import UsageError
     from ctaflows.tasks import list_tree
     from ctaflows.tasks.transfers import MANIFEST
 
-    if not wanted["recursive"]:
+    if not opts["recursive"]:
         raise UsageError("That is a directory", where=root.path, hint="Fetch it with -r.")
-    patterns = {"include": wanted["include"], "exclude": wanted["exclude"]}
-    tree = list_tree(root, **patterns, profile=wanted["profile"])
-    manifest = wanted["manifest"] or (None if MANIFEST in tree.names else folder / MANIFEST)
-    if wanted["no_manifest"]:
+    patterns = {"include": opts["include"], "exclude": opts["exclude"]}
+    tree = list_tree(root, **patterns, profile=opts["profile"])
+    manifest = opts["manifest"] or (None if MANIFEST in tree.names else folder / MANIFEST)
+    if opts["no_manifest"]:
         manifest = None
     request = Request(tree.files, folder, tree.path, manifest, tree)
-    _, kept = request.prune(wanted, dry_run=True)
+    _, kept = request.prune(opts, dry_run=True)
     if kept:
         click.echo(
-            f"ctaflows: {len(kept)} files stay, since the door shows their directory empty, "
-            f"as it shows one that it can't read, or not at all: {output.one_line(kept[0])}",
+            f"ctaflows: {len(kept)} files stay, since the door lists their directory as empty, "
+            f"as one that it can't read, or not at all: {output.one_line(kept[0])}",
             err=True,
         )
     return request
 
 
-def _failed(paths: _Paths, wanted: dict[str, Any]) -> Request:
+def _failed(paths: _Paths, opts: dict[str, Any]) -> Request:
     """Return the files that failed according to a manifest."""
     from ctaflows.errors import NotFound, Refused, StorageError, UsageError, error_text
     from ctaflows.tasks import failed_transfers, stat
@@ -208,82 +214,82 @@ def _failed(paths: _Paths, wanted: dict[str, Any]) -> Request:
         raise UsageError("--retry takes its paths from the manifest", hint="Leave them out.")
     files: list[tuple[Entry, str]] = []
     lost: list[Transfer] = []
-    for record in failed_transfers(wanted["retry"]):
+    for record in failed_transfers(opts["retry"]):
         if record.path.endswith("#partial"):
-            continue  # made anew by the command that made it: the manifest has not its tables
+            continue  # the manifest does not record which tables were selected
         try:
-            entry = stat(record.path, checksums=False, profile=wanted["profile"])
+            entry = stat(record.path, checksums=False, profile=opts["profile"])
             if entry.is_dir:
                 raise UsageError("It is a directory: fetch it with -r", where=entry.path)
             files.append((entry, record.local))
         except (NotFound, Refused, StorageError, UsageError) as why:
             lost.append(replace(record, error=error_text(why)))
-    return Request(files, manifest=wanted["retry"], lost=lost)
+    return Request(files, manifest=opts["retry"], lost=lost)
 
 
-def _split(paths: _Paths, wanted: dict[str, Any]) -> tuple[_Paths, str]:
-    """Part what is to be fetched from where it is to go, or refuse what can be read in two ways."""
+def _split(paths: _Paths, opts: dict[str, Any]) -> tuple[_Paths, str]:
+    """Return the remote paths and the destination; raise if the last path may be either."""
     from ctaflows.errors import UsageError
 
-    if wanted["dest"] == "":
-        raise UsageError("-o names nothing", hint="Write: -o DEST, or -o . for this folder")
-    if wanted["dest"] is not None or len(paths) == 1:
-        return paths, wanted["dest"] or "."
+    if opts["dest"] == "":
+        raise UsageError("-o is empty", hint="Write: -o DEST, or -o . for this folder")
+    if opts["dest"] is not None or len(paths) == 1:
+        return paths, opts["dest"] or "."
     *remotes, last = paths
-    if not _is_plain(last) and (len(remotes) > 1 or _may_be_remote(remotes[0], last, wanted)):
+    if not _is_destination(last) and (len(remotes) > 1 or _may_be_remote(remotes[0], last, opts)):
         all_paths = " ".join(paths)
         as_name = f"{remotes[0]} -o {last}" if len(remotes) == 1 else f"{' '.join(remotes)} {last}/"
         raise UsageError(
-            f"Is {last} to be fetched too, or is it where the rest goes?",
+            f"Is {last} a remote path too, or the local destination?",
             hint=f"To fetch all of them, into this folder or another one:\n"
             f"              ctaflows get {all_paths} .\n"
-            f"          To fetch what is before it, as {last} here:\n"
+            f"          To fetch what is before it, as the local {last}:\n"
             f"              ctaflows get {as_name}",
         )
     return tuple(remotes), last
 
 
-def _is_plain(dest: str) -> bool:
-    """Tell whether a destination can be nothing else: a folder, a device or a pipe."""
+def _is_destination(path: str) -> bool:
+    """Return whether a path can only be a destination: a folder, a device or a pipe."""
     try:
-        return dest.endswith("/") or (Path(dest).exists() and not Path(dest).is_file())
+        return path.endswith("/") or (Path(path).exists() and not Path(path).is_file())
     except OSError:
         return False
 
 
-def _may_be_remote(remote: str, last: str, wanted: dict[str, Any]) -> bool:
-    """Tell whether the second of two paths may be one to be fetched, too.
+def _may_be_remote(remote: str, last: str, opts: dict[str, Any]) -> bool:
+    """Return whether the second of two paths may be a remote path too.
 
-    It is the new name of a file, or of the folder that a directory goes into, if nothing at the
-    door has that path, and its own folder is here.
+    It is the local destination if there is nothing remote at that path. Without -r its folder must
+    exist.
     """
     from ctaflows.errors import NotFound, Refused, StorageError, UsageError
     from ctaflows.tasks import stat
 
     folder = Path(last).absolute().parent
     if last.startswith("/") and folder.is_dir():
-        return False  # a whole path of a folder that is here
+        return False  # an absolute path in an existing local folder
+    if remote.strip("/") == last.strip("/"):
+        return False
     try:
-        if remote.strip("/") == last.strip("/"):
-            return False
-        stat(last, checksums=False, profile=wanted["profile"])
+        stat(last, checksums=False, profile=opts["profile"])
     except Refused:
-        return True  # whether anything is there is unknown
+        return True  # it is unknown whether anything is there
     except (NotFound, StorageError, UsageError):
-        pass  # nothing there, no path that a door can have, or no answer about it
+        pass  # there is nothing, it is not a valid remote path, or the storage can't tell
     else:
         return True
-    if not wanted["recursive"] and not folder.is_dir():
+    if not opts["recursive"] and not folder.is_dir():
         raise UsageError(
-            "There is no such folder here",
+            "There is no such local folder",
             where=str(folder),
-            hint=f"Make it, or say that it is meant: ctaflows get {remote} -o {last}",
+            hint=f"Make it, or write: ctaflows get {remote} -o {last}",
         )
     return False
 
 
 def _is_stdout(dest: str) -> bool:
-    """Tell whether a destination is the standard output, by ``-`` or by a name of its own."""
+    """Return whether a destination is the standard output: ``-``, or a path such as /dev/stdout."""
     import os
     import sys
 
@@ -295,35 +301,33 @@ def _is_stdout(dest: str) -> bool:
         return False
 
 
-def _print(paths: _Paths, wanted: dict[str, Any]) -> None:
-    """Write a file to the standard output."""
+def _write_to_stdout(paths: _Paths, opts: dict[str, Any]) -> None:
+    """Write the bytes of a single remote file to the standard output."""
     import sys
 
     from ctaflows.errors import UsageError
     from ctaflows.tasks import fetch_into
 
     others = ("recursive", "as_json", "dry_run", "retry", "manifest", "tables", "drop", "delete")
-    if len(paths) != 1 or any(wanted[name] for name in others):
+    if len(paths) != 1 or any(opts[name] for name in others):
         raise UsageError(
-            "Only one file goes to the standard output, and as it is",
+            "Only a single whole file can be written to the standard output",
             hint="Write: ctaflows get REMOTE -",
         )
     sys.stdout.flush()
-    done = fetch_into(
-        paths[0], sys.stdout.fileno(), "the standard output", profile=wanted["profile"]
-    )
+    done = fetch_into(paths[0], sys.stdout.fileno(), "the standard output", profile=opts["profile"])
     if not done.verified and console.verbosity >= 0:
         click.echo(f"ctaflows: unverified: {done.note}", err=True)
 
 
-def _fetch(requests: list[Request], wanted: dict[str, Any]) -> None:
-    """Fetch; then delete; then report."""
+def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
+    """Fetch the files, delete what --delete asks for, and print the report."""
     from ctaflows.model import Report
     from ctaflows.tasks import fetch_files
 
     file = _only_file(requests)
     if file is not None:
-        report, failure = _fetch_one(*file, wanted)
+        report, failure = _fetch_one(*file, opts)
     else:
         report = Report()
         for request in requests:
@@ -331,22 +335,22 @@ def _fetch(requests: list[Request], wanted: dict[str, Any]) -> None:
                 request.files,
                 **request.where(),
                 manifest=request.manifest,
-                check=wanted["check"],
+                check=opts["check"],
                 on_error="report",
                 progress=console.progress_bar(),
-                second_process=len(requests) == 1 and not wanted["bwlimit"],
-                profile=wanted["profile"],
+                second_process=len(requests) == 1 and not opts["bwlimit"],
+                profile=opts["profile"],
             )
             report += Report(tuple(request.lost))
-        report, failure = output.settle(report)
+        failure = output.failure_of(report)
     if failure is None:
         for request in requests:
-            deleted, _ = request.prune(wanted, dry_run=False)
+            deleted, _ = request.prune(opts, dry_run=False)
             if deleted:
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
-    elif report.failed and file is None:
+    elif file is None:
         failure.hint = _retry_hint(requests)
-    if wanted["as_json"]:
+    if opts["as_json"]:
         output.print_json([t.to_dict() for t in report.transfers])
     else:
         output.print_report(report)
@@ -355,7 +359,7 @@ def _fetch(requests: list[Request], wanted: dict[str, Any]) -> None:
 
 
 def _only_file(requests: list[Request]) -> tuple[Entry, str] | None:
-    """Return the file and its destination where just one was named, and no manifest keeps it."""
+    """Return the file and its destination if a single one was named, without a manifest."""
     [request, *others] = requests
     if others or request.manifest or request.lost or len(request.files) != 1:
         return None
@@ -364,21 +368,20 @@ def _only_file(requests: list[Request]) -> tuple[Entry, str] | None:
 
 
 def _fetch_one(
-    entry: Entry, dest: str, wanted: dict[str, Any]
+    entry: Entry, dest: str, opts: dict[str, Any]
 ) -> tuple[Report, CtaflowsError | None]:
-    from ctaflows.model import Report, Transfer
     from ctaflows.tasks.transfers import destination, fetch_file
 
-    untold = Report((Transfer(entry.path, str(destination(dest, entry.name))),))
-    return output.settle(
-        untold,
+    return output.transfer_alone(
+        entry.path,
+        destination(dest, entry.name),
         lambda: fetch_file(
             entry,
             dest,
-            check=wanted["check"],
-            local_checksum=wanted["as_json"],  # else no line shows it
+            check=opts["check"],
+            local_checksum=opts["as_json"],  # it is printed in JSON only
             progress=console.progress_bar(),
-            profile=wanted["profile"],
+            profile=opts["profile"],
         ),
     )
 
@@ -387,15 +390,15 @@ def _retry_hint(requests: Iterable[Request]) -> str:
     files = [str(request.manifest) for request in requests if request.manifest]
     if not files:
         return "The same command again goes on with the files that failed."
-    return "Just these again: " + "; ".join(f"ctaflows get --retry {file}" for file in files)
+    return "To fetch only these: " + "; ".join(f"ctaflows get --retry {file}" for file in files)
 
 
-def _print_plan(requests: list[Request], wanted: dict[str, Any]) -> None:
+def _print_plan(requests: list[Request], opts: dict[str, Any]) -> None:
     """Print what would be fetched and deleted."""
     from ctaflows.tasks import plan_fetch
     from ctaflows.tasks.namespace import refuse_undescribed
 
-    how: dict[str, Any] = {"check": wanted["check"], "profile": wanted["profile"]}
+    how: dict[str, Any] = {"check": opts["check"], "profile": opts["profile"]}
     planned = [
         transfer
         for request in requests
@@ -403,36 +406,41 @@ def _print_plan(requests: list[Request], wanted: dict[str, Any]) -> None:
             request.files, **request.where(), manifest=request.manifest, **how
         )
     ]
-    if wanted["as_json"]:
-        output.print_json([t.to_dict() for t in planned])
-    else:
-        for transfer in planned:
-            click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+    _print_planned(planned, opts)
+    if not opts["as_json"]:
         for request in requests:
-            for name in request.prune(wanted, dry_run=True)[0]:
+            for name in request.prune(opts, dry_run=True)[0]:
                 click.echo(f"delete {request.dest}/{output.one_line(name)}")
     refuse_undescribed(entry for request in requests for entry in request.entries())
 
 
-# -- some tables of files, not the files -----------------------------------------------------------
+def _print_planned(planned: Sequence[Transfer], opts: dict[str, Any]) -> None:
+    if opts["as_json"]:
+        output.print_json([t.to_dict() for t in planned])
+        return
+    for transfer in planned:
+        click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+
+
+# -- some tables of files --------------------------------------------------------------------------
 
 _HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
-#: Options that have no meaning for some tables of a file, and their values when not given.
+#: Options that --tables and --drop exclude, with their default values.
 _NOT_FOR_TABLES = {"delete": False, "retry": None, "check": "proof"}
 
 
-def _refuse_others(wanted: dict[str, Any]) -> None:
-    """Refuse options that don't go with --tables and --drop."""
+def _refuse_excluded(opts: dict[str, Any]) -> None:
+    """Raise if an option is given that --tables and --drop exclude."""
     from ctaflows.errors import UsageError
 
-    for name, usual in _NOT_FOR_TABLES.items():
-        if wanted[name] != usual:
-            raise UsageError(f"--{name} doesn't go with --tables and --drop")
+    for name, default in _NOT_FOR_TABLES.items():
+        if opts[name] != default:
+            raise UsageError(f"--{name} can't be used with --tables or --drop")
 
 
-def _fetch_tables(requests: list[Request], wanted: dict[str, Any]) -> None:
-    """Copy the tables, or print what would be copied."""
-    from ctaflows.model import Report, Transfer
+def _fetch_tables(requests: list[Request], opts: dict[str, Any]) -> None:
+    """Fetch the tables, or print what would be fetched."""
+    from ctaflows.model import Report
     from ctaflows.tasks.namespace import refuse_undescribed
     from ctaflows.tasks.remote import (
         fetch_tables,
@@ -443,11 +451,11 @@ def _fetch_tables(requests: list[Request], wanted: dict[str, Any]) -> None:
     from ctaflows.tasks.transfers import destination
 
     how: dict[str, Any] = {
-        "tables": _words(wanted["tables"]),
-        "drop": _words(wanted["drop"]),
-        "profile": wanted["profile"],
+        "tables": _split_commas(opts["tables"]),
+        "drop": _split_commas(opts["drop"]),
+        "profile": opts["profile"],
     }
-    file = None if wanted["recursive"] else _only_file(requests)
+    file = None if opts["recursive"] else _only_file(requests)
     if file is None:
         for request in requests:
             request.files = [
@@ -455,16 +463,16 @@ def _fetch_tables(requests: list[Request], wanted: dict[str, Any]) -> None:
                 for file, entry in zip(request.files, request.entries(), strict=True)
                 if entry.error is not None or entry.name.endswith(_HDF5_ENDINGS)
             ]
-    if wanted["dry_run"]:
+    if opts["dry_run"]:
         planned = [t for r in requests for t in plan_tables(r.files, **r.where(), **how)]
-        _print_copies(Report(tuple(planned)), wanted)
+        _print_planned(planned, opts)
         refuse_undescribed(entry for request in requests for entry in request.entries())
         return
     if file is not None:
         entry, dest = file
-        local = partial_name(entry, destination(dest, entry.name))
-        report, failure = output.settle(
-            Report((Transfer(entry.path, str(local)),)),
+        report, failure = output.transfer_alone(
+            entry.path,
+            partial_name(entry, destination(dest, entry.name)),
             lambda: fetch_tables(entry, dest, **how, progress=console.progress_bar()),
         )
     else:
@@ -478,26 +486,22 @@ def _fetch_tables(requests: list[Request], wanted: dict[str, Any]) -> None:
                 on_error="report",
                 progress=console.progress_bar(),
             )
-        report, failure = output.settle(report)
-    _print_copies(report, wanted)
+        failure = output.failure_of(report)
+    _print_copies(report, opts)
     if failure is not None:
         raise failure
 
 
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split values that have several names, with commas between."""
-    return tuple(word for value in values for word in value.split(",") if word)
+def _split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in values that may have several, separated by commas."""
+    return tuple(name for value in values for name in value.split(",") if name)
 
 
-def _print_copies(report: Report, wanted: dict[str, Any]) -> None:
+def _print_copies(report: Report, opts: dict[str, Any]) -> None:
     from ctaflows.text import human_bytes
 
-    if wanted["as_json"]:
+    if opts["as_json"]:
         output.print_json([t.to_dict() for t in report.transfers])
-        return
-    if wanted["dry_run"]:
-        for transfer in report.transfers:
-            click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
         return
     for transfer in report.transfers:
         click.echo(f"{_outcome(transfer):<10} {output.one_line(transfer.local)}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
 
 
-#: Before a path it means the door, as for fsspec.
+#: Prefix of remote paths, as in fsspec.
 _SCHEME = "cta://"
 
 
@@ -33,22 +33,22 @@ Examples:
   ctaflows inspect --plot night.png --html night.html 20241114/v0.1/tailcut84/dl1_*.h5""",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE-OR-REMOTE...")
-@click.option("--tables", is_flag=True, help="Also each table's columns, with type and unit.")
+@click.option("--tables", is_flag=True, help="Show the columns of each table, with type and unit.")
 @click.option(
     "--whole/--ends",
     default=None,
-    help="Of a remote file read all events, for counts and rates by type, or the first and last "
-    "alone [default: --ends above 4 MiB, but --whole with --plot or --html].",
+    help="Read all events of a remote file, for counts and rates by type; or only the first and "
+    "the last [default: --ends above 4 MiB, but --whole with --plot or --html].",
 )
-@click.option("--plot", metavar="OUT.png", help="Also draw them: a .png, .pdf or .svg.")
+@click.option("--plot", metavar="OUT.png", help="Write plots to this .png, .pdf or .svg file.")
 @click.option(
     "--html",
     "page",
     metavar="OUT.html",
-    help="Also write a page with pictures and checks that opens offline.",
+    help="Write an HTML page with plots and quality checks, readable offline.",
 )
 @click.option(
-    "--bounds", metavar="FILE", help="Bounds of the page's checks, TOML; those left out stay."
+    "--bounds", metavar="FILE", help="TOML file with your own bounds for the checks on the page."
 )
 @options.as_json
 @options.profile
@@ -64,18 +64,18 @@ def command(
     as_json: bool,
     profile: str | None,
 ) -> None:
-    """Tell what is in DL1 files: layout, run, events by type, times, rates, charges, tables.
+    """Show what is in DL1 files: layout, run, events by type, times, rates, charges, tables.
 
-    A file that is not here is looked for at the door, and read there: a large one is not fetched.
-    cta://PATH always means the door, ./PATH always this machine. Reads lstchain's and ctapipe's
-    layout. Rates are events over elapsed time, not corrected for dead time.
+    A path that does not exist locally is a remote one; remote files are read without fetching them.
+    cta://PATH is always remote, ./PATH always local. Files may have lstchain's or ctapipe's layout.
+    Rates are events over elapsed time, not corrected for dead time.
     """
     from ctaflows.tasks.dl1 import read_bounds
 
     if plot:
         from ctaflows.dl1.report.plots import suffix_of
 
-        suffix_of(plot)  # before much is read
+        suffix_of(plot)  # raises before any file is read
     limits = read_bounds(bounds) if bounds else None
     if whole is None and (plot or page):
         whole = True
@@ -91,14 +91,14 @@ def command(
     for error in errors:
         click.secho(f"ctaflows: {error}", fg="red", err=True)
     if errors:
-        # several files can fail in several ways: the first one's code stands for all
+        # of several errors the first one's exit code
         raise click.exceptions.Exit(errors[0].exit_code)
 
 
 def _look(
     files: tuple[str, ...], whole: bool | None, profile: str | None
 ) -> tuple[list[Inspection], list[CtaflowsError]]:
-    """Inspect each file, several at once; the error of a single one is raised."""
+    """Inspect the files, several at a time; the error of a single file is raised."""
     import threading
 
     from ctaflows.dl1.quality.checks import Inspection
@@ -129,7 +129,7 @@ def _look(
 
 
 def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
-    """Inspect a file here, or else at the door."""
+    """Return the summary of a local file, or else of a remote one."""
     from ctaflows.errors import LoginNeeded, NotFound, TokenExpired, TokenMissing
     from ctaflows.tasks import inspect_dl1
     from ctaflows.tasks.remote import inspect_remote_dl1
@@ -137,18 +137,18 @@ def _inspect(file: str, whole: bool | None, profile: str | None) -> DL1Summary:
     path = file.removeprefix(_SCHEME)
     if file.startswith((_SCHEME, "https://", "http://")):
         return inspect_remote_dl1(path, whole=whole, profile=profile)
-    # lexists: a broken link here is no reason to look elsewhere
+    # lexists, since a broken link is a local path too
     if os.path.lexists(file) or file.startswith(("./", "../")) or "\0" in file:
         return inspect_dl1(file)
     try:
         return inspect_remote_dl1(path, whole=whole, profile=profile)
     except NotFound as why:
         raise NotFound(
-            "There is no such file, neither here nor at the door", where=file, said=why.where
+            "There is no such file, neither local nor remote", where=file, said=why.where
         ) from why
     except (TokenMissing, TokenExpired, LoginNeeded) as why:
         raise NotFound(
-            "There is no such file here, and the door was not asked",
+            "There is no such local file, and the storage was not asked",
             where=file,
             said=why.what,
             hint=why.hint,
@@ -234,11 +234,11 @@ def _columns(summary: DL1Summary) -> Table:
 
 # -- lines of quantities ---------------------------------------------------------------------------
 #
-# What `ctaflows inspect` says of a file's quantities, each in one line.
+# The lines of `ctaflows inspect` about a file's quantities.
 
 
 def lines(found: Quantities) -> list[tuple[str, str]]:
-    """Name and words of each quantity that the file has."""
+    """Return the name and the text of each quantity that the file has."""
     named = [
         ("live time", _live(found)),
         ("rate spread", _rates(found)),

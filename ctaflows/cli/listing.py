@@ -1,4 +1,4 @@
-"""How entries are shown: lines or JSON, written while the listing arrives."""
+"""Output of listings: lines or JSON, printed as the listing arrives."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
 
+#: Empty directories named in the message at the end.
 _SHOWN = 3
 
 
 def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> None:
-    """Print a line for each entry, each batch at once."""
+    """Print a line for each entry, batch by batch."""
     for batch in batches:
         click.echo("\n".join([line(entry) for entry in batch]))
 
 
 def print_entries(batches: Iterable[Sequence[Entry]]) -> None:
-    """Print entries as a JSON array, each batch at once."""
+    """Print entries as a JSON array, batch by batch."""
     output.print_json_batches((e.to_dict() for e in batch) for batch in batches)
 
 
 def details(entry: Entry) -> str:
-    """Write size, time, checksum, and where the file is if it is not on disk."""
+    """Return size, time, checksum and, of a file that is not on disk, locality as a text."""
     size = "-" if entry.size_bytes is None else f"{entry.size_bytes:,}"
     time = entry.mtime.isoformat(" ")[:19] if entry.mtime else "-"
     checksum = str(entry.checksums[0]) if entry.checksums else "-"
@@ -40,9 +41,9 @@ def details(entry: Entry) -> str:
 
 
 def name_writer() -> Callable[[str, bool], str]:
-    """Give what writes a name and whether it is a directory's.
+    """Return the function that formats a name, given also whether it is a directory's.
 
-    For a terminal names are made so that they can't steer it; for a pipe they are as they are.
+    On a terminal, control characters in names are replaced; elsewhere names are unchanged.
     """
     if not sys.stdout.isatty():
         return lambda name, is_dir: name + "/" if is_dir else name
@@ -54,10 +55,10 @@ def name_writer() -> Callable[[str, bool], str]:
 
 
 class Unseen:
-    """What a listing could not show: directories that show nothing, and undescribed entries.
+    """What a listing may lack: the content of empty directories, and entries without properties.
 
-    A dCache door shows a directory that it can't read like an empty one
-    (DcacheDirectoryResource.java, dCache 12.1).
+    A dCache door lists a directory that it can't read as empty (DcacheDirectoryResource.java,
+    dCache 12.1).
     """
 
     def __init__(self) -> None:
@@ -66,17 +67,17 @@ class Unseen:
         self._undescribed: list[Entry] = []
 
     def add_empty(self, path: str) -> None:
-        """Add a directory in which nothing was shown."""
+        """Add a directory whose listing is empty."""
         self._n_empty += 1
         if len(self._first_empty) < _SHOWN:
             self._first_empty.append(path)
 
     def add_undescribed(self, entry: Entry) -> None:
-        """Add an entry that the storage names without describing it."""
+        """Add an entry that the storage lists without its properties."""
         self._undescribed.append(entry)
 
     def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-        """Yield the batches of a listing, and add their entries that are not described."""
+        """Yield the batches of a listing, and add their entries without properties."""
         for batch in batches:
             for entry in batch:
                 if entry.error is not None:
@@ -84,12 +85,12 @@ class Unseen:
             yield batch
 
     def report(self) -> None:
-        """Write to stderr what an empty directory may mean, unless -q was given.
+        """Print on stderr what an empty listing may mean, unless -q was given.
 
         Raises
         ------
         PartialFailure
-            The storage could not describe an entry.
+            The storage listed an entry without its properties.
         """
         from ctaflows.tasks.namespace import refuse_undescribed
 
@@ -105,4 +106,4 @@ class Unseen:
             more = ", …" if self._n_empty > len(self._first_empty) else ""
             named = ", ".join(map(output.one_line, self._first_empty))
             what = f"{self._n_empty} directories are empty, or not readable for you: {named}{more}"
-        click.echo(f"({what}: the door shows both alike)", err=True)
+        click.echo(f"({what}: the storage lists both alike)", err=True)

@@ -14,20 +14,19 @@ if TYPE_CHECKING:
 
 @click.command("ls", epilog="Example: ctaflows ls -l cta/DL1/20241114/v0.1/tailcut84")
 @click.argument("path", default="/")
-@click.option("-l", "--long", is_flag=True, help="Also size, time (UTC) and checksum.")
-@click.option("-r", "--recursive", is_flag=True, help="All below, too.")
-@click.option("-U", "--unsorted", is_flag=True, help="In the door's order, as they arrive.")
+@click.option("-l", "--long", is_flag=True, help="Show size, time (UTC) and checksum too.")
+@click.option("-r", "--recursive", is_flag=True, help="List everything below, too.")
+@click.option("-U", "--unsorted", is_flag=True, help="Keep the storage's order.")
 @options.as_json
 @options.profile
 @options.verbose
 def command(
     path: str, *, long: bool, recursive: bool, unsorted: bool, as_json: bool, profile: str | None
 ) -> None:
-    """List a directory at the door: entries appear while the listing arrives.
+    """List a remote directory; entries appear as the listing arrives.
 
-    Each directory is sorted by name, unless it has more than 10,000 entries: these come in the
-    door's order. An empty listing may mean that the door could not read the directory: it shows
-    both alike.
+    Each directory is sorted by name, unless it has more than 10,000 entries. An empty listing may
+    also mean that you may not read the directory: dCache lists both alike.
     """
     from ctaflows.cli import listing
     from ctaflows.tasks.namespace import SORT_UP_TO, iter_dir

@@ -9,12 +9,14 @@ from ctaflows.cli import options
 
 @click.command("mkdir", epilog="Example: ctaflows mkdir -p lst/users/me/results/2024")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-p", "--parents", is_flag=True, help="Parents, too; no error if it is there.")
+@click.option(
+    "-p", "--parents", is_flag=True, help="Make parents too; accept a directory that exists."
+)
 @options.as_json
 @options.profile
 @options.verbose
 def command(paths: tuple[str, ...], *, parents: bool, as_json: bool, profile: str | None) -> None:
-    """Make directories at the door."""
+    """Make remote directories."""
     from ctaflows.cli.several import for_each
     from ctaflows.tasks.namespace import PathResult, make_dir
 

@@ -10,22 +10,22 @@ from ctaflows.errors import UsageError
 
 @click.command("mv", epilog="Example: ctaflows mv lst/users/me/a.h5 lst/users/me/b.h5 lst/done/")
 @click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.as_json
 @options.profile
 @options.verbose
 def command(paths: tuple[str, ...], *, overwrite: bool, as_json: bool, profile: str | None) -> None:
-    """Move or rename files and directories at the door.
+    """Move or rename remote files and directories.
 
-    If TARGET is a directory (for several sources it must be one), they move into it and keep their
-    names. Directories are never replaced.
+    If TARGET is a directory, the sources are moved into it and keep their names; for several
+    sources it must be one. Directories are never replaced.
     """
     from ctaflows.cli.several import for_each
     from ctaflows.tasks.namespace import PathResult, move, stat
 
     *sources, target = paths
     if not sources:
-        raise UsageError("Where to?", hint="Write: ctaflows mv SOURCE... TARGET")
+        raise UsageError("No target is given", hint="Write: ctaflows mv SOURCE... TARGET")
     into = target if len(sources) == 1 or target.endswith("/") else target + "/"
 
     def rename(source: str) -> PathResult:

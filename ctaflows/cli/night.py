@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.night_completeness import Completeness
 
-#: By verdict: 10 as where some files failed; growing is no failure, but to be looked at again.
+#: Exit code by verdict: 10 as where some files failed; 11, still growing: look again later.
 EXIT_CODES = {"complete": 0, "incomplete": 10, "growing": 11}
 _COLOURS = {"complete": "green", "incomplete": "red", "growing": "yellow"}
 
@@ -35,15 +35,19 @@ the highest), 3 no such night; the others are those of all commands.""",
     "--version",
     default="latest",
     show_default=True,
-    help="Such as v0.1, that one alone; latest takes each run from its newest version.",
+    help="A single version such as v0.1; or latest, for each run from its newest version.",
 )
 @click.option(
     "--run-summary",
     metavar="FILE",
-    help="lstchain's run summary of the night, here: which runs were taken, and how long they are.",
+    help="Local file with lstchain's run summary: the runs taken, and their numbers of subruns.",
 )
-@click.option("--state", metavar="FILE", help="Where the last look is kept, for a single DATE.")
-@click.option("--no-state", is_flag=True, help="Do not compare with the last look, keep nothing.")
+@click.option(
+    "--state", metavar="FILE", help="File with the result of the last look, for a single DATE."
+)
+@click.option(
+    "--no-state", is_flag=True, help="Do not compare with the last look, and store nothing."
+)
 @options.as_json
 @options.profile
 @options.verbose
@@ -57,10 +61,11 @@ def command(
     as_json: bool,
     profile: str | None,
 ) -> None:
-    """Tell whether a night is whole at the door: from its listing alone, no file is read.
+    """Check whether a night is complete on the storage, from its listing: no file is read.
 
-    Shows runs and subruns, what is missing, still growing, there twice, empty or of an odd size,
-    data without datacheck and the reverse, and what has changed since the last look.
+    Shows runs and subruns; missing, growing, duplicate and empty files; unusual sizes; data without
+    datacheck and the reverse; and what has changed since the last look. DATE is that of the
+    evening, such as 20241114, or last-night.
     """
     from ctaflows.errors import UsageError
     from ctaflows.tasks.dl1 import look_at_night

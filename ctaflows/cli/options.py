@@ -23,14 +23,14 @@ def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> in
 
 
 def verbose(command: F) -> F:
-    """Add -v and -q."""
+    """Add --verbose and --quiet."""
     command = click.option(
         "-v",
         "--verbose",
         count=True,
         expose_value=False,
         callback=_set_verbosity,
-        help="Say more; show tracebacks.",
+        help="Print more messages, and tracebacks.",
     )(command)
     return click.option(
         "-q",
@@ -38,7 +38,7 @@ def verbose(command: F) -> F:
         is_flag=True,
         expose_value=False,
         callback=_set_verbosity,
-        help="Show no progress and no warnings.",
+        help="Print no progress and no warnings.",
     )(command)
 
 
@@ -57,17 +57,20 @@ def as_json(command: F) -> F:
 def patterns(command: F) -> F:
     """Add --include and --exclude."""
     command = click.option(
-        "--exclude", multiple=True, metavar="GLOB", help="Leave out such files or directories."
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Leave out files or directories that match.",
     )(command)
     return click.option(
-        "--include", multiple=True, metavar="GLOB", help="Only such files, e.g. '*.h5'."
+        "--include", multiple=True, metavar="GLOB", help="Only files that match, e.g. '*.h5'."
     )(command)
 
 
 def _within(
     manage: Callable[[Any], contextlib.AbstractContextManager[Any]],
 ) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a callback that holds a context with the option's value as long as the command."""
+    """Return a callback that enters a context with the option's value until the command ends."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ARG001
         if value is not None and not ctx.resilient_parsing:
@@ -90,13 +93,13 @@ def _at_most(bytes_per_s: float) -> contextlib.AbstractContextManager[None]:
 
 
 def rate_options(command: F) -> F:
-    """Add --transfers and --bwlimit; both hold while the command runs."""
+    """Add --transfers and --bwlimit, which apply while the command runs."""
     command = click.option(
         "--bwlimit",
         type=Rate(),
         callback=_within(_at_most),
         metavar="RATE",
-        help="Not more bytes per second in all, e.g. 50M [default: no limit].",
+        help="Limit of all transfers together, bytes per second, e.g. 50M [default: none].",
     )(command)
     return click.option(
         "--transfers",
@@ -104,19 +107,19 @@ def rate_options(command: F) -> F:
         callback=_within(_at_once),
         expose_value=False,
         metavar="N",
-        help="Files, and ranges of large ones, at once [default: 8].",
+        help="Number of concurrent transfers: files, or ranges of large files [default: 8].",
     )(command)
 
 
 class Rate(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click
-    """Bytes per second: a number, with k, M or G for powers of 1000."""
+    """A rate in bytes per second: a number, with k, M or G for powers of 1000."""
 
     name = "rate"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Turn ``50M`` into 50000000.0."""
+        """Return the number of a text: 50000000.0 of ``50M``."""
         if isinstance(value, int | float):
             return float(value)
         text = str(value).strip().removesuffix("/s").removesuffix("B")
@@ -126,5 +129,5 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic in some versio
         except ValueError:
             number = 0.0
         if not 1 <= number < float("inf"):
-            self.fail(f"{value!r} is no rate such as 50M or 500k.", param, ctx)
+            self.fail(f"{value!r} is not a rate such as 50M or 500k.", param, ctx)
         return number

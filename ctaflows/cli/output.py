@@ -1,10 +1,9 @@
-"""How results look on stdout: JSON, tables, one line a file."""
+"""Output on stdout: JSON, tables, a line for each file; and the error that a command ends with."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +12,9 @@ from ctaflows.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from ctaflows.errors import CtaflowsError
+    from ctaflows.errors import CtaflowsError, PartialFailure
     from ctaflows.model import Report, Transfer
 
 
@@ -24,7 +24,7 @@ def print_json(values: Any) -> None:
 
 
 def print_json_batches(batches: Iterable[Iterable[Any]]) -> int:
-    """Print a JSON array, each list of its items at once when it comes, and say how many came."""
+    """Print a JSON array, batch by batch as its items arrive, and return their number."""
     encode = _encoder().encode
     n_items = 0
     for batch in batches:
@@ -37,45 +37,50 @@ def print_json_batches(batches: Iterable[Iterable[Any]]) -> int:
 
 
 def _encoder(indent: int | None = None) -> json.JSONEncoder:
-    """Write JSON with all letters where the output has them, else with escapes that JSON knows."""
-    has_letters = (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
-    return json.JSONEncoder(indent=indent, ensure_ascii=not has_letters)
+    """Return an encoder that escapes what is not ASCII, unless stdout is UTF-8."""
+    is_utf8 = (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    return json.JSONEncoder(indent=indent, ensure_ascii=not is_utf8)
 
 
 def print_rich(thing: Any) -> None:
-    """Print what rich can render: as wide as the terminal, or as wide as it needs for a file."""
+    """Print a rich renderable, as wide as the terminal; 160 columns into a file or pipe."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 160
     Console(width=width, highlight=False, soft_wrap=False).print(thing)
 
 
-def settle(
-    report: Report, single: Callable[[], Transfer] | None = None
+def transfer_alone(
+    path: str, local: Path, transfer: Callable[[], Transfer]
 ) -> tuple[Report, CtaflowsError | None]:
-    """Say which error a command ends with: a single file's own, or that of many.
+    """Transfer a single file, and return its report, and its error if it failed.
 
     Parameters
     ----------
-    report : Report
-        The results; of a single file that is still to be moved, what is told if it fails.
-    single : Callable, optional
-        Moves the single file.
+    path, local
+        Remote and local path, for the report of a file that fails.
+    transfer : Callable
+        Transfers the file.
     """
-    from ctaflows.errors import CtaflowsError, PartialFailure, error_text
-    from ctaflows.model import Report
+    from ctaflows.errors import CtaflowsError, error_text
+    from ctaflows.model import Report, Transfer
 
-    if single is None:
-        return report, PartialFailure.of(report) if report.failed else None
     try:
-        done = single()
+        done = transfer()
     except CtaflowsError as why:
-        return Report((replace(report.transfers[0], error=error_text(why)),)), why
+        return Report((Transfer(path, str(local), error=error_text(why)),)), why
     return Report((done,), done.seconds), None
 
 
+def failure_of(report: Report) -> PartialFailure | None:
+    """Return the error of the files that failed, if any did."""
+    from ctaflows.errors import PartialFailure
+
+    return PartialFailure.of(report) if report.failed else None
+
+
 def print_report(report: Report) -> None:
-    """Print one line a file, and on stderr what it came to."""
+    """Print a line for each file, and the totals on stderr."""
     from ctaflows.text import human_bytes
 
     lines: list[str] = []
@@ -98,13 +103,13 @@ def print_report(report: Report) -> None:
 
 
 def _echo_all(lines: list[str]) -> None:
-    """Print lines and forget them: one call, since each flushes."""
+    """Print lines in one call, since each call flushes, and clear the list."""
     click.echo("".join(lines), nl=False)
     lines.clear()
 
 
 def one_line(text: str) -> str:
-    """Make a text that a server or a file's name may have shaped fit for one line."""
+    """Return a text, perhaps from a server or a file's name, without line breaks and controls."""
     return printable(text.replace("\n", "\ufffd"))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ctaflows.cli import console, options, output
-from ctaflows.cli.several import for_each, tell
+from ctaflows.cli.several import for_each, print_failure
 from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
     from ctaflows.tasks.namespace import PathResult, RemovalPlan
 
+#: Paths printed before the question.
 _SHOWN = 10
 
 
 @click.command("rm", epilog="Example: ctaflows rm -r lst/users/me/old")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-r", "--recursive", is_flag=True, help="Directories with all below them.")
-@click.option("-f", "--force", is_flag=True, help="What is not there is no error.")
+@click.option("-r", "--recursive", is_flag=True, help="Remove directories with everything below.")
+@click.option("-f", "--force", is_flag=True, help="Ignore paths that do not exist.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @options.as_json
 @options.profile
 @options.verbose
@@ -39,11 +40,11 @@ def command(
     as_json: bool,
     profile: str | None,
 ) -> None:
-    """Remove files, and with -r directories, at the door.
+    """Remove remote files, and with -r directories.
 
-    With -r all that is to go is listed and counted first, and you are asked; without a terminal
-    nothing is removed unless --yes is given. Only what was listed is removed, so that a directory
-    into which something came meanwhile stays. What fails is told, and the rest done.
+    With -r everything to be removed is listed and counted first, and you are asked. Without a
+    terminal nothing is removed unless --yes is given. Only what was listed is removed: a directory
+    to which files are added meanwhile stays. A failure is printed and does not stop the rest.
     """
     if recursive:
         _remove_trees(paths, force, profile, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -75,16 +76,17 @@ def _remove_trees(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """List, show, ask, remove."""
+    """List what is to be removed, ask, and remove it."""
     from ctaflows.tasks.namespace import failure, iter_remove, plan_removal
 
     plan = plan_removal(paths, missing_ok=force, profile=profile)
-    if dry_run or (plan.dirs and not yes):
+    must_ask = bool(plan.dirs) and not (dry_run or yes)
+    if dry_run or must_ask:
         _show(plan)
-    if plan.dirs and not (dry_run or yes or _is_agreed()):
+    if must_ask and not _is_confirmed():
         click.echo("Nothing was removed.", err=True)
         return
-    batches = iter([list(plan.all())]) if dry_run else iter_remove(plan, profile=profile)
+    batches = [list(plan.all())] if dry_run else iter_remove(plan, profile=profile)
     failed = _print(batches, as_json=as_json, names=dry_run)
     if not dry_run and console.verbosity >= 0:
         click.echo(f"{len(plan) - len(failed):,} of {len(plan):,} removed", err=True)
@@ -93,7 +95,7 @@ def _remove_trees(
 
 
 def _show(plan: RemovalPlan) -> None:
-    """Write to stderr what is to be removed."""
+    """Print on stderr what is to be removed."""
     from ctaflows.text import human_bytes
 
     click.echo(
@@ -101,20 +103,20 @@ def _show(plan: RemovalPlan) -> None:
         f"{len(plan.dirs):,} directories are to be removed:",
         err=True,
     )
-    for outcome in itertools.islice(plan.all(), _SHOWN):
-        click.echo(f"  {output.one_line(outcome.path)}{'/' * outcome.is_dir}", err=True)
+    for result in itertools.islice(plan.all(), _SHOWN):
+        click.echo(f"  {output.one_line(result.path)}{'/' * result.is_dir}", err=True)
     if len(plan) > _SHOWN:
         click.echo(f"  … and {len(plan) - _SHOWN:,} more", err=True)
     if plan.n_empty:
         click.echo(f"  ({plan.n_empty:,} directories are empty, or not readable)", err=True)
 
 
-def _is_agreed() -> bool:
-    """Return the answer to a question; without a terminal to ask on, refuse."""
+def _is_confirmed() -> bool:
+    """Ask whether to remove the directories; raise where there is no terminal."""
     if not sys.stdin.isatty():
         raise UsageError(
-            "A directory is not removed without being asked",
-            hint="There is no terminal to ask on: look with --dry-run, then add --yes.",
+            "A directory is not removed without confirmation",
+            hint="There is no terminal: look with --dry-run, then add --yes.",
         )
     return click.confirm("Remove them all?", err=True)
 
@@ -125,19 +127,19 @@ def _print(
     """Print the result for each path as it comes, and return those that failed."""
     failed: list[PathResult] = []
 
-    def printed() -> Iterator[list[dict[str, Any]]]:
+    def with_failures_printed() -> Iterator[Sequence[PathResult]]:
         for batch in batches:
-            for outcome in batch:
-                if not outcome.ok:
-                    failed.append(outcome)
-                    tell(outcome, among=2)
-                elif names and not as_json:
-                    click.echo(outcome.path + "/" * outcome.is_dir)
-            yield [outcome.to_dict() for outcome in batch] if as_json else []
+            for result in batch:
+                if not result.ok:
+                    failed.append(result)
+                    print_failure(result)
+            yield batch
 
     if as_json:
-        output.print_json_batches(printed())
+        output.print_json_batches([r.to_dict() for r in batch] for batch in with_failures_printed())
     else:
-        for _ in printed():
-            pass
+        for batch in with_failures_printed():
+            for result in batch:
+                if names and result.ok:
+                    click.echo(result.path + "/" * result.is_dir)
     return failed

@@ -1,4 +1,4 @@
-"""`ctaflows run`: a flow's parameters become options, and the flow runs here and now."""
+"""`ctaflows run`: a command for each flow, with its parameters as options."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class _Flows(click.Group):
 
 @click.group("run", cls=_Flows, epilog="Example: ctaflows run fetch-dl1 --date 20241114")
 def command() -> None:
-    """Run a flow here and now.
+    """Run a flow now.
 
-    The run is tracked where a Prefect API is configured (PREFECT_API_URL or Prefect's profile), or
-    with --track by a temporary server of Prefect's own; otherwise it is a plain run. --runner says
+    Prefect tracks the run where a Prefect API is configured (PREFECT_API_URL or Prefect's profile).
+    With --track a temporary Prefect server tracks it; otherwise it is a plain run. --runner selects
     where its tasks run.
     """
 
 
 def flow_command(name: str, flow: Any) -> click.Command:
-    """Make a command of a flow's signature and docstring."""
+    """Return the command of a flow, made from its signature and docstring."""
     from ctaflows.tracking.flow import parameter_descriptions, summary
 
     described = parameter_descriptions(flow.fn)
@@ -54,11 +54,11 @@ def flow_command(name: str, flow: Any) -> click.Command:
     )
     click.option(
         "--track/--no-track", default=None,
-        help="Track by Prefect, or not [default: if an API is configured].",
+        help="Track the run by Prefect, or not [default: if an API is configured].",
     )(made)  # fmt: skip
     click.option(
         "--runner", "task_runner", metavar="WORD",
-        help="Where tasks run: threads, dask, dask:ADDRESS or slurm; all but threads are tracked.",
+        help="Where tasks run: threads, dask, dask:ADDRESS or slurm. All but threads need Prefect.",
     )(made)  # fmt: skip
     return options.verbose(options.as_json(made))
 
@@ -71,8 +71,8 @@ def _option(parameter: inspect.Parameter, hint: Any, described: str | None) -> c
     common: dict[str, Any] = {"help": described, "required": required}
     if kind is bool:
         off = "no-" + flag[2:]
-        words = [flag] if default is False else [f"{flag}/--{off}"]
-        return click.Option([*words, parameter.name], default=bool(default), is_flag=True, **common)
+        flags = flag if default is False else f"{flag}/--{off}"
+        return click.Option([flags, parameter.name], default=bool(default), is_flag=True, **common)
     show = default not in (None, "", (), [])
     return click.Option(
         [flag, parameter.name],
@@ -85,7 +85,10 @@ def _option(parameter: inspect.Parameter, hint: Any, described: str | None) -> c
 
 
 def _click_type(hint: Any) -> tuple[Any, bool]:
-    """Translate a type: plain ones, lists of them (given several times), choices; else JSON."""
+    """Return the click type of a type hint, and whether the option may be given several times.
+
+    Types other than plain ones, choices, and lists of these are read as JSON.
+    """
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
@@ -111,7 +114,7 @@ class _Json(click.ParamType[Any]):
         try:
             return json.loads(value)
         except ValueError as why:
-            self.fail(f"is no JSON: {why}", param, ctx)
+            self.fail(f"is not JSON: {why}", param, ctx)
 
 
 def _runner(flow: Any) -> Any:
@@ -119,7 +122,7 @@ def _runner(flow: Any) -> Any:
         *, track: bool | None, task_runner: str | None, as_json: bool, **parameters: Any
     ) -> None:
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
-        is_tracked = _is_to_be_tracked(_implied(track, task_runner))
+        is_tracked = _is_tracked(_track_or_refuse(track, task_runner))
         call = _tracked(flow, task_runner) if is_tracked else _plain(flow)
         failure: CtaflowsError | None = None
         with console.progress_shown():
@@ -136,24 +139,31 @@ def _runner(flow: Any) -> Any:
     return run
 
 
-def _implied(track: bool | None, word: str | None) -> bool | None:
-    """Say whether to track, from what was asked for: other processes are Prefect's work."""
+def _track_or_refuse(track: bool | None, word: str | None) -> bool | None:
+    """Return --track, or True where the task runner needs Prefect; raise if they don't agree."""
     if word is None or not task_runners.parse(word).needs_prefect:
         return track
     if track is False:
         raise UsageError(
-            f"--runner {word} runs the tasks by Prefect, and --no-track asks for none of it",
+            f"--runner {word} needs Prefect, so it can't be used with --no-track",
             hint="Leave one of the two out.",
         )
     if task_runners.parse(word).is_elsewhere and flow_registry.prefect_api_url() is None:
         raise UsageError(
             f"--runner {word} runs tasks on other machines, which report to a Prefect server",
-            hint="Start one (prefect server start), and say in PREFECT_API_URL where they find it.",
+            hint="Start one (prefect server start), and set PREFECT_API_URL to its address.",
         )
     return True
 
 
-def _is_to_be_tracked(track: bool | None) -> bool:
+def _is_tracked(track: bool | None) -> bool:
+    """Return whether to track the run, print how, and allow Prefect a temporary server if needed.
+
+    Parameters
+    ----------
+    track : bool or None
+        None tracks the run if a Prefect API is configured.
+    """
     url = flow_registry.prefect_api_url()
     if track is None:
         track = url is not None
@@ -163,7 +173,7 @@ def _is_to_be_tracked(track: bool | None) -> bool:
     elif url is None:
         _say("tracked by a temporary Prefect server, which takes some seconds to start")
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-        # the first start makes the database: more than Prefect's 20 s on a busy machine
+        # the first start creates the database, which may take longer than Prefect's default of 20 s
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     else:
         _say(f"tracked by Prefect at {url}")
@@ -171,7 +181,7 @@ def _is_to_be_tracked(track: bool | None) -> bool:
 
 
 def _tracked(flow: Any, word: str | None) -> Any:
-    # Prefect prints an error's traceback by itself (logging.yml, handlers.console): ours is enough
+    # otherwise Prefect prints the traceback of an error too (logging.yml, handlers.console)
     level = "INFO" if console.verbosity > 0 else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     if word:
@@ -186,7 +196,7 @@ def _tracked(flow: Any, word: str | None) -> Any:
 def _plain(flow: Any) -> Any:
     if not hasattr(type(flow), "plain"):
         raise UsageError(
-            "This flow runs with Prefect only", hint="Pass --track, or configure PREFECT_API_URL."
+            "This flow runs only with Prefect", hint="Pass --track, or configure PREFECT_API_URL."
         )
     return flow.plain
 

@@ -29,19 +29,21 @@ Examples:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option("--night", "date", default="20241114", show_default=True, metavar="DATE",
               help="Date of the sample night.")  # fmt: skip
-@click.option("--events", type=click.IntRange(min=1), help="Events in each subrun, for size.")
+@click.option(
+    "--events", type=click.IntRange(min=1), help="Events in each subrun, for larger files."
+)
 @click.option("--subruns", default="4,3", show_default=True, metavar="N,N",
               help="Subruns of each run; runs count from 11111 in steps of 2.")  # fmt: skip
 @click.option("--fault", "faults", multiple=True, metavar="NAME[:TIMES][@GLOB]",
-              help="Something to go wrong; TIMES * is always; see --list-faults.")  # fmt: skip
+              help="Make requests fail; TIMES * is always; see --list-faults.")  # fmt: skip
 @click.option("--quirk", "quirks", multiple=True, metavar="NAME=VALUE",
-              help="Behave otherwise than dCache; see --list-quirks.")  # fmt: skip
-@click.option("--list-faults", is_flag=True, help="Name the faults and end.")
-@click.option("--list-quirks", is_flag=True, help="Name the quirks, with their values, and end.")
+              help="Behave differently from dCache; see --list-quirks.")  # fmt: skip
+@click.option("--list-faults", is_flag=True, help="Print the faults and exit.")
+@click.option("--list-quirks", is_flag=True, help="Print the quirks with their defaults and exit.")
 @click.option("--dir", "folder", type=click.Path(file_okay=False),
-              help="Folder to keep everything in [default: a temporary one].")  # fmt: skip
+              help="Folder for all files [default: a temporary one].")  # fmt: skip
 @click.option("--token-lifetime", "lifetime_s", default=3600.0, show_default=True,
-              metavar="SECONDS", help="Life of an access token.")  # fmt: skip
+              metavar="SECONDS", help="Lifetime of an access token.")  # fmt: skip
 @options.as_json
 @options.verbose
 def command(
@@ -49,9 +51,10 @@ def command(
     faults: tuple[str, ...], quirks: tuple[str, ...], list_faults: bool, list_quirks: bool,
     folder: str | None, lifetime_s: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Start a door that behaves like dCache, an issuer and a sample night, all on loopback.
+    """Start a storage like dCache and a token issuer on this machine, with a sample night.
 
-    It runs until Ctrl-C, or as long as COMMAND, which finds it by CTAFLOWS_CONFIG_DIR.
+    It runs until Ctrl-C; or, with COMMAND, until that ends. COMMAND finds the sandbox by
+    CTAFLOWS_CONFIG_DIR, which is set for it.
     """
     from ctaflows.sandbox import Quirks, Sandbox
     from ctaflows.sandbox.faults import NAMES
@@ -79,7 +82,7 @@ def command(
 
 
 def fill(box: Sandbox, date: str, subruns: str = "4,3", events: int | None = None) -> list[Path]:
-    """Make the sample night in a sandbox."""
+    """Write a sample night into the storage of a sandbox, and return its files."""
     from ctaflows.dl1.names import parse_date
     from ctaflows.errors import UsageError
     from ctaflows.sandbox.night import make_night
@@ -87,18 +90,20 @@ def fill(box: Sandbox, date: str, subruns: str = "4,3", events: int | None = Non
     try:
         counts = tuple(int(n) for n in subruns.split(","))
     except ValueError:
-        raise UsageError(f"“{subruns}” are no numbers of subruns", hint="Write 4,3.") from None
+        raise UsageError(
+            f"“{subruns}” is not a list of numbers of subruns", hint="Write 4,3."
+        ) from None
     runs = tuple(range(11111, 11111 + 2 * len(counts), 2))
     return make_night(box.storage, parse_date(date), runs=runs, subruns=counts, events=events)
 
 
 def parse_quirks(texts: tuple[str, ...]) -> Quirks:
-    """Read quirks as the command line writes them.
+    """Return the quirks of texts ``NAME=VALUE``.
 
     Raises
     ------
     UsageError
-        A name that does not exist, a value of another kind.
+        There is no quirk of a name, or a value has the wrong type.
     """
     from ctaflows.errors import UsageError
     from ctaflows.sandbox import Quirks
@@ -124,7 +129,7 @@ def _value(text: str, default: Any) -> Any:
 
 
 def environment(box: Sandbox) -> dict[str, str]:
-    """Give the environment in which everything finds the sandbox and nothing else."""
+    """Return the environment variables for commands that are to use the sandbox."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("CTAFLOWS_", "BEARER_TOKEN"))}
     return {**ours, "CTAFLOWS_CONFIG_DIR": str(box.config_dir)}
 
@@ -134,7 +139,7 @@ def _with_command(box: Sandbox, words: tuple[str, ...]) -> int:
 
     from ctaflows.atomic_files import local_errors
 
-    # Ctrl-C reaches the command too: it decides, and we end when it has ended
+    # Ctrl-C reaches the command too; the sandbox ends when the command does
     signal.signal(signal.SIGINT, lambda *_: None)
     with local_errors(words[0], "The command can't be run", hint=None):
         return subprocess.run(words, env=environment(box), check=False).returncode  # noqa: S603

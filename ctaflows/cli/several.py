@@ -1,4 +1,4 @@
-"""Doing the same to several paths, on past those that fail."""
+"""Acting on several remote paths; a failure does not end the work on the others."""
 
 from __future__ import annotations
 
@@ -18,46 +18,45 @@ if TYPE_CHECKING:
 def for_each(
     paths: Sequence[str], act: Callable[[str], PathResult], done: str, *, as_json: bool
 ) -> list[PathResult]:
-    """Act on each path, tell of it, and end with the right error.
+    """Act on each path, print what fails, and return the results.
 
     Parameters
     ----------
     paths : sequence of str
-        As they were given.
+        The paths, as given on the command line.
     act : Callable
-        Acts on one path and says what became of it, or raises.
+        Acts on one path and returns the result, or raises.
     done : str
-        What was to be done to them, such as ``made``.
+        Participle of the action for messages, such as ``made``.
     as_json : bool
-        Print the outcomes as JSON.
+        Print the results as JSON.
 
     Raises
     ------
     CtaflowsError
-        A single path's own; of several that of all that failed.
+        The error of a single path; of several paths a PartialFailure.
     """
     from ctaflows.tasks.namespace import PathResult, failure
 
-    outcomes: list[PathResult] = []
-    single: CtaflowsError | None = None
+    results: list[PathResult] = []
+    error: CtaflowsError | None = None
     for path in paths:
         try:
-            outcomes.append(act(path))
+            results.append(act(path))
         except CtaflowsError as why:
-            outcomes.append(PathResult(path, error=error_text(why)))
-            single = why
-            tell(outcomes[-1], among=len(paths))
+            error = why
+            results.append(PathResult(path, error=error_text(why)))
+            if len(paths) > 1:
+                print_failure(results[-1])
     if as_json:
-        output.print_json([outcome.to_dict() for outcome in outcomes])
-    failed = [outcome for outcome in outcomes if not outcome.ok]
-    if single is not None and len(paths) == 1:
-        raise single
-    if failed:
+        output.print_json([result.to_dict() for result in results])
+    if error is not None and len(paths) == 1:
+        raise error
+    if failed := [result for result in results if not result.ok]:
         raise failure(failed, len(paths), done)
-    return outcomes
+    return results
 
 
-def tell(outcome: PathResult, *, among: int) -> None:
-    """Say on stderr what failed, if there is more to come after it."""
-    if among > 1 and outcome.error:
-        click.echo(f"ctaflows: {output.one_line(outcome.error)}", err=True)
+def print_failure(result: PathResult) -> None:
+    """Print the error of a path on stderr."""
+    click.echo(f"ctaflows: {output.one_line(result.error or '')}", err=True)

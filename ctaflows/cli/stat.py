@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @options.profile
 @options.verbose
 def command(paths: tuple[str, ...], *, as_json: bool, profile: str | None) -> None:
-    """Describe files or directories at the door.
+    """Show size, time, checksums and locality of remote files or directories.
 
-    Of several, those that are there are described; what the others lack is told.
+    Of several paths, those that exist are shown, and the errors of the others are printed. The exit
+    code is then 10.
     """
     failed: list[str] = []
     described = _described(paths, failed, profile)
@@ -32,7 +33,7 @@ def command(paths: tuple[str, ...], *, as_json: bool, profile: str | None) -> No
             _print(record)
     if failed:
         raise PartialFailure(
-            f"{len(failed)} of {len(paths)} could not be described, the first: {failed[0]}",
+            f"{len(failed)} of {len(paths)} could not be looked up, the first: {failed[0]}",
             report=tuple(failed),
         )
 

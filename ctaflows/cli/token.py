@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.group("token", epilog="Example: ctaflows token login && ctaflows token status")
 def command() -> None:
-    """Log in, and care for the token with which the door is asked.
+    """Log in; show, print, renew and remove the token for the storage.
 
-    A token is looked for in BEARER_TOKEN, in the file named in BEARER_TOKEN_FILE, in
-    $XDG_RUNTIME_DIR/bt_u<uid>, in /tmp/bt_u<uid>, in our own store (where `login` puts it), in the
-    files that ctadata keeps, and in JUPYTERHUB_API_TOKEN.
+    A token is looked for in BEARER_TOKEN, in the file that BEARER_TOKEN_FILE names, in
+    $XDG_RUNTIME_DIR/bt_u<uid>, in /tmp/bt_u<uid>, in ctaflows' own store (where `login` puts it),
+    in the files of ctadata, and in JUPYTERHUB_API_TOKEN.
     """
 
 
@@ -32,14 +32,15 @@ def command() -> None:
 @click.option(
     "--secret-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the client's secret [default: $CTAFLOWS_CLIENT_SECRET, a kept one, or asked].",
+    help="File with the client secret [default: $CTAFLOWS_CLIENT_SECRET, a stored one, or asked].",
 )
 @options.profile
 @options.verbose
 def login(*, secret_file: Path | None, profile: str | None) -> None:
     """Log in with a browser on any device (RFC 8628), and store the token.
 
-    The token is renewed from then on by whatever uses it, until the issuer ends the login.
+    From then on every command that uses the token renews it when needed, until the issuer ends the
+    login.
     """
     from ctaflows import settings
 
@@ -51,21 +52,21 @@ def login(*, secret_file: Path | None, profile: str | None) -> None:
 @options.profile
 @options.verbose
 def status(*, as_json: bool, profile: str | None) -> None:
-    """Tell whose token would be used, where it was found, and how long it lives."""
+    """Show the token that would be used: where it was found, its owner, when it expires."""
     from ctaflows.tasks import get_token_info
 
     _print(get_token_info(profile=profile), as_json=as_json)
 
 
 @command.command("print")
-@click.option("--file", "as_file", is_flag=True, help="Print the path of a file that holds it.")
+@click.option("--file", "as_file", is_flag=True, help="Print the path of a file with the token.")
 @options.profile
 @options.verbose
 def print_(*, as_file: bool, profile: str | None) -> None:
-    """Print a token that is valid now, for other tools, and nothing else.
+    """Print a valid token, for other tools.
 
-    With --file the path of a private file that holds the stored token, for BEARER_TOKEN_FILE; it is
-    replaced whenever the token is renewed.
+    With --file, print the path of a private file with the stored token, for BEARER_TOKEN_FILE; the
+    file is replaced whenever the token is renewed.
     """
     provider = _provider(profile)
     if as_file:
@@ -90,7 +91,7 @@ def refresh(*, as_json: bool, profile: str | None) -> None:
 @options.profile
 @options.verbose
 def logout(*, profile: str | None) -> None:
-    """End the login at the issuer, stop the agent, and remove token and secret here."""
+    """Revoke the login at the issuer, stop the agent, and remove the stored token and secret."""
     from ctaflows import settings
     from ctaflows.auth import agent
 
@@ -102,7 +103,7 @@ def logout(*, profile: str | None) -> None:
 
 
 def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
-    """Find or ask for the client's secret, and log in."""
+    """Log in with the client secret of a file, the environment, the store, or a prompt."""
     from ctaflows.auth import secret
     from ctaflows.auth.renewal import TokenProvider
 
@@ -116,7 +117,7 @@ def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:
 
 
 def _show(login: DeviceLogin) -> None:
-    """Show a person where to go; to stderr, since stdout is for data."""
+    """Print on stderr the address to open and the code to type there."""
     from ctaflows.errors import printable
 
     address = printable(login.uri_complete or login.uri)
@@ -134,7 +135,7 @@ def _show(login: DeviceLogin) -> None:
 
 
 def _qr(text: str) -> str | None:
-    """Draw a QR code, where there is a terminal with room for it."""
+    """Return a QR code of a text, or None where stderr is not a terminal with room for it."""
     if not sys.stderr.isatty():
         return None
     import io

@@ -14,10 +14,11 @@ from ctaflows.cli import console, options, output
 @options.as_json
 @options.verbose
 def command(folder: Path, *, as_json: bool) -> None:
-    """Compare a folder with the proofs that its transfers left.
+    """Check fetched files against the sizes and checksums in their manifest.
 
-    Reads each manifest.jsonl in DIR and below, and computes size and checksum of every file that
-    they name. Ends with 7 if a file is damaged or missing. DIR may be a manifest.
+    Reads each manifest.jsonl in DIR and below, and checks every file that it lists. DIR may also be
+    a manifest itself. The exit code is 7 if a file is damaged or missing. Damaged files are
+    recorded in the manifest, so that the next fetch fetches them again.
     """
     from ctaflows.errors import IntegrityError
     from ctaflows.tasks import verify_dir
@@ -32,7 +33,7 @@ def command(folder: Path, *, as_json: bool) -> None:
     click.echo(f"{len(verdicts) - len(bad)} of {len(verdicts)} files intact", err=True)
     if bad:
         raise IntegrityError(
-            f"{len(bad)} of {len(verdicts)} files are not what was proven",
+            f"{len(bad)} of {len(verdicts)} files do not agree with their manifest",
             where=str(folder),
-            hint="The command that fetched them fetches those again, and only those.",
+            hint="The command that fetched them will fetch these again, and only these.",
         )

@@ -207,7 +207,7 @@ def test_no_manifest(night: Path) -> None:
 
 @pytest.mark.parametrize("words", [["get", "-r", "n", "there"], ["put", "-r", "n", "up"]])
 def test_what_is_no_rate(here: Path, words: list[str]) -> None:
-    assert "is no rate such as 50M" in fails(2, *words, "--bwlimit", "fast")
+    assert "is not a rate such as 50M" in fails(2, *words, "--bwlimit", "fast")
     assert list(here.iterdir()) == []
 
 
@@ -261,7 +261,7 @@ def nothing_is_deleted(up: Path, n_kept: int) -> None:
     before = tree(up)
     done = run("put", "-r", "n", "up", "--delete")
     assert done.returncode == 0, done.stderr
-    assert f"{n_kept} files stay at the door, since their folder here is empty" in done.stderr
+    assert f"{n_kept} files stay at the door, since their local folder is empty" in done.stderr
     assert tree(up).items() >= before.items()
 
 

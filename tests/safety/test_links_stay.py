@@ -98,7 +98,7 @@ def test_put_with_delete_leaves_links_at_the_door(little: LittleDoor, linked: Pa
     assert done.code == 10
     assert "symbolic link" in done.err
     assert little.files == {**PRECIOUS, "/user/new.h5": b"new"}
-    assert "1 files deleted at the door" in done.err
+    assert "1 remote files deleted" in done.err
 
 
 @pytest.mark.parametrize(

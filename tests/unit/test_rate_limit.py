@@ -112,7 +112,7 @@ def test_rates(text: object, rate: float) -> None:
     "text", ["", "M", "fast", "0", "-5M", "nan", "inf", "1e400", "0.5", "5T", "5 M M", "5Mb"]
 )
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no rate such as 50M"):
+    with pytest.raises(click.BadParameter, match="is not a rate such as 50M"):
         Rate().convert(text, None, None)
 
 

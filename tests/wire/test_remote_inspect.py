@@ -113,7 +113,7 @@ def test_a_file_here_wins_and_the_door_can_be_named(
 
 
 def test_a_name_that_is_nowhere(box: Sandbox, here: Path) -> None:
-    with pytest.raises(NotFound, match="neither here nor at the door"):
+    with pytest.raises(NotFound, match="neither local nor remote"):
         run("gone.h5")
     box.requests.clear()
     with pytest.raises(NotFound, match="no such file"):
@@ -125,7 +125,7 @@ def test_without_a_login_a_name_is_still_just_not_here(
     box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CTAFLOWS_TOKEN_SOURCE", "environment")
-    with pytest.raises(NotFound, match="door was not asked") as told:
+    with pytest.raises(NotFound, match="storage was not asked") as told:
         run("gone.h5")
     assert "login" in (told.value.hint or "")
 

@@ -97,9 +97,11 @@ def logout(*, profile: str | None) -> None:
 
     agent.stop(settings.load(profile))
     if _provider(profile).log_out():
-        click.echo("Logged out here and at the issuer.")
+        click.echo("Logged out on this machine and at the issuer.")
     else:
-        click.echo("Removed here; the issuer could not be told, the login ends there by itself.")
+        click.echo(
+            "Removed on this machine; the issuer could not be told, and ends the login by itself."
+        )
 
 
 def log_in(settings: Settings, secret_file: Path | None = None) -> TokenInfo:

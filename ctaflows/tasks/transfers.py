@@ -439,7 +439,7 @@ def upload_dir(
     """
     source = Path(local)
     if not source.is_dir():
-        raise NotFound("There is no such directory here", where=str(local))
+        raise NotFound("There is no such local directory", where=str(local))
     pairs = _uploads.files_of(source, path)
     report: Report = upload_files.fn(pairs, overwrite=overwrite, progress=progress, profile=profile)
     return report
@@ -598,25 +598,25 @@ def find_uploads(
     found: dict[str, tuple[str, Entry]] = {}
     for source in map(Path, local):
         if not source.exists():
-            raise NotFound("There is no such file here", where=str(source))
+            raise NotFound("There is no such local file", where=str(source))
         if source.is_dir():
             above = f"{base}/{source.resolve().name}/"
-            pairs = [(file, there, there.removeprefix(above))
-                     for file, there in _uploads.files_of(source, base)]  # fmt: skip
+            pairs = [(file, remote, remote.removeprefix(above))
+                     for file, remote in _uploads.files_of(source, base)]  # fmt: skip
         else:
             pairs = [(source, f"{base}/{source.name}", source.name)]
-        for file, there, name in pairs:
+        for file, remote, name in pairs:
             if not _paths.selected(name, include, exclude):
                 continue
-            if there in found:
+            if remote in found:
                 raise UsageError(
-                    "Two files would get the same name there",
-                    where=there,
-                    said=f"{found[there][0]} and {file}",
+                    "Two files would have the same remote path",
+                    where=remote,
+                    said=f"{found[remote][0]} and {file}",
                     hint="Upload them into different directories.",
                 )
             size = file.stat().st_size if file.exists() else None
-            found[there] = (str(file), Entry(there, size_bytes=size))
+            found[remote] = (str(file), Entry(remote, size_bytes=size))
     return list(found.values())
 
 
@@ -689,7 +689,7 @@ def plan_uploads(
         As for `upload_files`.
     """
     return _uploads.plan(
-        connect(profile), [(Path(local), there) for local, there in pairs], overwrite=overwrite
+        connect(profile), [(Path(local), remote) for local, remote in pairs], overwrite=overwrite
     )
 
 

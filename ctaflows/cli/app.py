@@ -260,7 +260,7 @@ def _show_other(why: Exception, name: str) -> int:
             error = CtaflowsError(
                 "The output can't be written",
                 said=why.strerror or str(why),
-                hint="What was done is kept. Check where stdout goes.",
+                hint="What was done is done. Check where stdout goes.",
             )
         else:
             path = os.fsdecode(why.filename) if isinstance(why.filename, str | bytes) else None

@@ -193,7 +193,9 @@ class CtaflowsError(Exception):
         if name not in _TEXTS:
             super().__setattr__(name, value)
             return
-        text = redact(value).replace("\n", " ") if value else None
+        text = redact(value) if value else None
+        if text and name != "hint":  # a hint may have several lines
+            text = text.replace("\n", " ")
         super().__setattr__(name, text[:_MAX_SAID] if text and name == "said" else text)
         self.args = (str(self),)
 

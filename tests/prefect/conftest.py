@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import sqlite3
 import sys
 import urllib.request
+from contextlib import closing
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,10 +106,47 @@ def remember_schemas(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Block, "model_json_schema", classmethod(remembered))
 
 
+def copy_migrated(kept: Path, database: Path) -> None:
+    """Begin with the database that is kept, unless there is none; remove one that is damaged."""
+    try:
+        shutil.copyfile(kept, database)
+        with closing(sqlite3.connect(database)) as connection:
+            (told,) = connection.execute("PRAGMA integrity_check").fetchone()
+            (of,) = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
+        if told == "ok" and of:
+            return
+    except FileNotFoundError:
+        return
+    except sqlite3.DatabaseError:
+        pass
+    kept.unlink(missing_ok=True)
+    database.unlink(missing_ok=True)
+
+
+def keep_migrated(database: Path, kept: Path) -> None:
+    """Keep a copy of the database of a server that runs: whole, or none."""
+    part = kept.with_name(f"{kept.name}.{os.getpid()}")
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy_:
+        source.backup(copy_)
+    part.replace(kept)
+
+
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def migrated(request: pytest.FixtureRequest) -> Path:
+    """Where a database is kept between sessions, as this version of Prefect makes it.
+
+    Its migrations, from the first to the last, take 10 s of a core (3.9.1).
+    """
+    return request.config.cache.mkdir("prefect") / f"migrated-{version('prefect')}.db"
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Path
+) -> Iterator[PrefectServer]:
     """A Prefect server of its own home and database, and the session's settings pointing at it."""
     home = tmp_path_factory.mktemp("prefect-home")
+    copy_migrated(migrated, home / "prefect.db")
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     settings = {
@@ -139,6 +180,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
                     return False
 
             wait_until(healthy, "the Prefect server's health", 240)
+            if not migrated.exists():
+                keep_migrated(home / "prefect.db", migrated)
             # Settings are read when Prefect is imported, which may be long ago.
             from prefect import settings as known
 

@@ -95,6 +95,12 @@ def closed_doors() -> Iterator[None]:
             door.close()
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write pages of nights without their five pictures, which take a second and a half to draw."""
+    monkeypatch.setattr("ctaflows.dl1.report.plots.pictures_of", lambda _inspections: ())
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """The certificates of all sandboxes: making them takes as long as the rest of a sandbox."""

@@ -192,6 +192,7 @@ def test_inspect(box: Sandbox, night: Path) -> None:
     assert " m" in ok("inspect", "--tables", file)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_run_the_night(night: Path) -> None:
     done = shell.run("run", "fetch-dl1", "--date", "20241114", "--json")
     assert done.returncode == 0, done.stderr
@@ -231,6 +232,7 @@ def test_run_says_what_is_missing(box: Sandbox, night: Path) -> None:
     assert "missing  Run11115" in out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_run_in_part(box: Sandbox, night: Path) -> None:
     (box.storage / RUNS / "dl1_LST-1.Run11111.0000.h5").write_text("<html>not here</html>")
     box.locality(f"/{RUNS}/dl1_LST-1.Run11111.0001.h5", "NEARLINE")

@@ -27,12 +27,24 @@ def final_names(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*.h5") if not p.name.startswith("."))
 
 
-@pytest.mark.parametrize("words", [RUN, GET], ids=["run", "get"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        pytest.param(number, words, id=f"{number.name}-{words[0]}", marks=marks)
+        for number, words, marks in (
+            (signal.SIGINT, RUN, ()),
+            (signal.SIGTERM, RUN, pytest.mark.slow),
+            (signal.SIGKILL, RUN, pytest.mark.slow),
+            (signal.SIGINT, GET, pytest.mark.slow),
+            (signal.SIGTERM, GET, ()),
+            (signal.SIGKILL, GET, ()),
+        )
+    ],
+)
 def test_it_ends_and_goes_on(
-    box: Sandbox, here: Path, words: list[str], number: signal.Signals
+    box: Sandbox, here: Path, number: signal.Signals, words: list[str]
 ) -> None:
-    written = make_night(box.storage, dt.date(2024, 11, 14), subruns=(4, 3))
+    written = make_night(box.storage, dt.date(2024, 11, 14), subruns=(2, 2))
     box.faults.add("slow", times=None, server="pool", path="*Run11113*", rate_bytes_s=20_000)
     process = subprocess.Popen(
         [sys.executable, "-m", "ctaflows", *words],

@@ -171,6 +171,7 @@ def test_progress_is_reported(night: Path) -> None:
     assert order == ["begun", "over"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_flow_without_a_server(night: Path) -> None:
     report = fetch_dl1("20241114", dest="nights")
     assert len(report.transfers) == 6

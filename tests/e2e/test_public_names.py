@@ -108,6 +108,7 @@ def keys(value: Any) -> Any:
     return None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_json_keys(box: Sandbox, here: Path) -> None:
     make_night(box.storage, dt.date(2024, 11, 14), subruns=(2, 2), events=50)
     subrun = "cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0000.h5"

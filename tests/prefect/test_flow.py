@@ -128,13 +128,35 @@ def trigger(name: str, **parameters: int):
     return run_deployment(name, parameters=parameters or None, timeout=0)
 
 
-def test_deployed_a_worker_runs_it(prefect_server, project):
+@pytest.fixture
+def deployed(prefect_server, project, monkeypatch):
+    """Deploy the sample's flow as a user does, by its path and by its module."""
+    monkeypatch.chdir(project)
     prefect_server.make_pool("here")
-    prefect_server.cli("deploy", "--all", cwd=project)
-    with prefect_server.client as client:
-        schema = client.read_deployment_by_name("sum-doubles/by-path").parameter_openapi_schema
-    assert described(schema) == DESCRIPTIONS
+    prefect_server.ask("deploy", "--all")
 
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "n"),
+    [("by-path", {}, 3), ("by-module", {"n": 1}, 1)],
+    ids=["by-path", "by-module"],
+)
+def test_deployed_it_runs(prefect_server, deployed, name, parameters, n):
+    from prefect.flow_engine import load_flow_and_flow_run, run_flow
+
+    with prefect_server.client as client:
+        schema = client.read_deployment_by_name(f"sum-doubles/{name}").parameter_openapi_schema
+    assert described(schema) == DESCRIPTIONS
+    # as in the process that a worker begins
+    flow_run, loaded = load_flow_and_flow_run(trigger(f"sum-doubles/{name}", **parameters).id)
+    run_flow(loaded, flow_run=flow_run, parameters=flow_run.parameters)
+    assert prefect_server.finished(flow_run.id).state.name == "Completed"
+    tasks = prefect_server.task_runs(flow_run.id, n)
+    assert [task.state.name for task in tasks] == ["Completed"] * n
+
+
+@pytest.mark.servers
+def test_deployed_a_worker_runs_it(prefect_server, deployed, project):
     runs = {trigger("sum-doubles/by-path").id: 3, trigger("sum-doubles/by-module", n=1).id: 1}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "here"]
     log = prefect_server.home / "worker.log"

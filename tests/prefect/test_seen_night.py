@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ctaflows.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 RUNS = "/cta/DL1/20241114/v0.1/tailcut84"
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from ctaflows.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 DATE = "20241114"
 NIGHT = f"/cta/DL1/{DATE}/v0.1/tailcut84"
 #: As often as a watch may look, and not for ever.

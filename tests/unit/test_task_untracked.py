@@ -256,6 +256,7 @@ flow(nmae="x")
 """
 
 
+@pytest.mark.slow
 def test_the_type_checker_sees_the_function(tmp_path, request):
     snippet = tmp_path / "snippet.py"
     snippet.write_text(TYPED)

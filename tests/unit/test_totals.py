@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.dl1.report.night_report import NightReport
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
 

@@ -18,7 +18,7 @@ from ctaflows.storage.webdav import WebDAVStorage
 if TYPE_CHECKING:
     from ctaflows.sandbox import Sandbox
 
-N = 100
+N = 50
 CONTENT = {f"/n/{i:03}.h5": bytes([i % 251]) * (100 + i) for i in range(N)}
 
 pytestmark = pytest.mark.skipif(
@@ -46,7 +46,7 @@ def told(self, *how):
     born(self, *how)
     open("twin.pid", "w").write(str(self.pid))
 twin.Twin.__init__ = told
-twin._SPEAK_EVERY_S, beside._FROM_SMALL = 0.0, 64
+twin._SPEAK_EVERY_S, beside._FROM_SMALL = 0.0, 32
 def first(haul):
     pass
 """
@@ -225,7 +225,7 @@ def test_it_knows_what_the_first_one_knows(box: Sandbox) -> None:
 
 def test_the_first_one_is_killed(box: Sandbox, night: Path) -> None:
     """The second one ends soon, and the same command again brings what is missing."""
-    box.faults.add("hang", times=None, path="*/0[3-9]?.h5", server="pool", method="GET")
+    box.faults.add("hang", times=None, path="*/0[2-4]?.h5", server="pool", method="GET")
     done = get("-r", "n", ".", before="def first(_): os.kill(os.getpid(), signal.SIGKILL)\n")
     assert done.returncode == -signal.SIGKILL
     assert_gone(twins_pid(night))
@@ -253,7 +253,7 @@ def hitting(number: signal.Signals, whom: str) -> str:
 
 @STOPS
 def test_a_stop_ends_both(box: Sandbox, night: Path, number: signal.Signals, whom: str) -> None:
-    box.faults.add("hang", times=None, path="*/09?.h5", server="pool", method="GET")
+    box.faults.add("hang", times=None, path="*/04?.h5", server="pool", method="GET")
     done = get("-r", "n", ".", before=hitting(number, whom))
     assert done.returncode == 130, done.stderr
     assert "stopped; what is done is kept" in done.stderr
@@ -264,12 +264,12 @@ def test_a_stop_ends_both(box: Sandbox, night: Path, number: signal.Signals, who
 
 
 def test_what_stays_wrong_is_reported_whoever_met_it(box: Sandbox, night: Path) -> None:
-    for name in ("003", "050", "099"):
+    for name in ("003", "025", "049"):
         box.faults.add("flip", times=None, path=f"*/{name}.h5", server="pool")
     done = get("-r", "n", ".")
     assert done.returncode == 10
     failed = {path for path, line in lines_of(night / "n").items() if line["error"]}
-    assert failed == {"/n/003.h5", "/n/050.h5", "/n/099.h5"}
+    assert failed == {"/n/003.h5", "/n/025.h5", "/n/049.h5"}
     for path in failed:
         assert Path(path).name in done.stderr + done.stdout
         got = [r for r in box.requests if r.path.startswith(path) and r.server == "pool"]
@@ -363,12 +363,12 @@ def test_a_stop_ends_both_as_they_send(
 
 
 def test_what_fails_to_go_up_is_reported(box: Sandbox, results: Path) -> None:
-    for name in ("003", "050", "099"):
+    for name in ("003", "025", "049"):
         box.faults.add("403", times=None, path=f"*{name}.h5*", server="door", method="PUT")
     done = put("-r", "results", "lst/users/me")
     assert done.returncode == 10, done.stderr
     failed = {Path(path).name for path, line in told_of(results).items() if line["error"]}
-    assert failed == {"003.h5", "050.h5", "099.h5"}
+    assert failed == {"003.h5", "025.h5", "049.h5"}
     box.faults.clear()
     assert run("put", "--retry", "put.jsonl", before="").returncode == 0
     assert_all_there(box)

@@ -13,7 +13,7 @@ import hypothesis
 #: Set by `make soak`.
 TIMES = int(os.environ.get("CTAFLOWS_TEST_EXAMPLES", "1"))
 #: How often a night is interrupted; .ci/run and `make soak` set more.
-INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "20"))
+INTERRUPTIONS = int(os.environ.get("CTAFLOWS_TEST_INTERRUPTIONS", "10"))
 
 
 def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:

@@ -2,7 +2,7 @@
 
 A seed decides which interruptions come, in which order, and when the kills come; where exactly they
 strike depends on the machine as well. It is printed, and `CTAFLOWS_TEST_SEED` repeats it.
-`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 20 unless it is set, for it takes time.
+`CTAFLOWS_TEST_INTERRUPTIONS` sets how many there are: 10 unless it is set, for it takes time.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ pytestmark = [pytest.mark.repeats, pytest.mark.timeout(1500 + 5 * N_INTERRUPTION
 
 SEED = int(os.environ.get("CTAFLOWS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 NIGHT = "cta/DL1/20241114"
-#: Sizes beside the night's small files, so that kills land inside of files.
-_MANY = min(10, N_INTERRUPTIONS // 6)
+#: Sizes beside the night's small files, so that kills land inside of files, and enough of them that
+#: the storm is over before all is moved.
+_MANY = max(3, min(10, N_INTERRUPTIONS // 6))
 GET_SIZES = [24 << 20] * 2 + [5 << 20] * 2 * _MANY + [300_000] * 2 * _MANY
 PUT_SIZES = [1_500_000] * _MANY + [600_000] * 4 * _MANY + [150_000] * 6 * _MANY
 

@@ -194,7 +194,7 @@ def test_inspect(box: Sandbox, night: Path) -> None:
 
 @pytest.mark.usefixtures("without_pictures")
 def test_run_the_night(night: Path) -> None:
-    done = shell.run("run", "fetch-dl1", "--date", "20241114", "--json")
+    done = run("run", "fetch-dl1", "--date", "20241114", "--json")
     assert done.returncode == 0, done.stderr
     assert "not tracked by Prefect" in done.stderr
     records = json.loads(done.stdout)

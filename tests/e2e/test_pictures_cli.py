@@ -23,7 +23,7 @@ def night(box: Sandbox, here: Path) -> Path:
     return here
 
 
-def test_a_night_leaves_its_page(box: Sandbox, night: Path) -> None:
+def test_a_night_leaves_its_page(box: Sandbox, night: Path, request: pytest.FixtureRequest) -> None:
     text = ok("run", "fetch-dl1", "--date", "20241114")
     file = night / "20241114" / "night.html"
     assert f"page     {file}" in text
@@ -33,6 +33,7 @@ def test_a_night_leaves_its_page(box: Sandbox, night: Path) -> None:
     assert page.count("<tr data-verdict=") == 6
     assert page.count("<svg") == 5
     assert "Complete. Files: " in page
+    request.getfixturevalue("without_pictures")
     # a folder in its place costs the page, not the night
     file.unlink()
     file.mkdir()
@@ -42,7 +43,7 @@ def test_a_night_leaves_its_page(box: Sandbox, night: Path) -> None:
     assert "page     " not in done.stdout
 
 
-def test_inspect_draws(box: Sandbox, night: Path) -> None:
+def test_inspect_draws(box: Sandbox, night: Path, request: pytest.FixtureRequest) -> None:
     local = box.storage / RUNS / "dl1_LST-1.Run11111.0000.h5"
     (night / "cut.h5").write_bytes(local.read_bytes()[:9000])
     words = ("inspect", "--json", "--plot", "n.png", "--html", "n.html")
@@ -53,6 +54,7 @@ def test_inspect_draws(box: Sandbox, night: Path) -> None:
     page = (night / "n.html").read_text()
     assert page.count("<tr data-verdict=") == 3
     assert "Truncated" in page
+    request.getfixturevalue("without_pictures")
     (night / "bounds.toml").write_text("[events]\nbad = [1e9, inf]\nwarn = [1e9, inf]\n")
     ok("inspect", "-q", "--html", "b.html", "--bounds", "bounds.toml", str(local))
     assert "events 140, not within 1e+09 to" in (night / "b.html").read_text()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ctaflows.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture
 def night(box: Sandbox, here: Path) -> Path:
@@ -59,7 +61,6 @@ def test_what_looks_like_a_number_may_be_one(prefect_server: Any, night: Path) -
     assert kinds == ["string", "integer"]
 
 
-@pytest.mark.usefixtures("without_pictures")
 def test_a_finished_night_again_costs_no_batch(prefect_server: Any, night: Path) -> None:
     first = fetch_dl1.tracked("20241114", dest=str(night))
     again = fetch_dl1.tracked("2024-11-14")
@@ -106,7 +107,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "fetch_batch", eager)
 
 
-@pytest.mark.usefixtures("without_pictures")
 def test_a_batch_that_failed_for_now_goes_on_where_it_was(
     prefect_server: Any, box: Sandbox, night: Path, no_pause: None
 ) -> None:
@@ -138,7 +138,6 @@ def test_what_no_retry_can_mend_is_not_tried_again(
     assert "Nearline" in batch.state.message
 
 
-@pytest.mark.usefixtures("without_pictures")
 def test_partial_failure_fails_the_run(prefect_server: Any, box: Sandbox, night: Path) -> None:
     box.locality("/cta/DL1/20241114/v0.1/tailcut84/dl1_LST-1.Run11111.0001.h5", "NEARLINE")
     with pytest.raises(PartialFailure) as why:

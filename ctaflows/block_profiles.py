@@ -25,9 +25,10 @@ log = logging.getLogger("ctaflows.settings")
 
 STORAGE = "cta-storage"
 CREDENTIALS = "cta-credentials"
+DOWNLOAD_SERVICE = "cta-download-service"
 #: A block is read again after this time, seconds; a request takes some 40 ms.
 TRUST_S = 60.0
-_WORD = re.compile(rf"block:(?:({STORAGE}|{CREDENTIALS})/)?([a-z0-9-]+)(@\d+)?")
+_WORD = re.compile(rf"block:(?:({STORAGE}|{CREDENTIALS}|{DOWNLOAD_SERVICE})/)?([a-z0-9-]+)(@\d+)?")
 
 _known: dict[tuple[str, str], tuple[BlockProfile, float]] = {}
 _lock = threading.Lock()
@@ -46,8 +47,8 @@ class BlockProfile:
     values : mapping
         Values like those of a profile in config.toml, over which the environment takes precedence.
     identity : mapping
-        Issuer, client and secret. They belong together, so they take precedence over the
-        environment: a secret must not be sent to another issuer. None unsets a value.
+        Issuer, client and secret, or service and token. They belong together, so they take
+        precedence over the environment: a secret must not be sent elsewhere. None unsets a value.
     credentials : str or None
         Name of the CTACredentials block with the login.
     """
@@ -59,7 +60,7 @@ class BlockProfile:
 
 
 class Source(Protocol):
-    """A block that can be used as a profile."""
+    """A block, or another object of this process, that can be used as a profile."""
 
     def as_profile(self) -> BlockProfile:
         """Return the settings in the block."""
@@ -134,8 +135,8 @@ def _slug(profile: str) -> str:
     if match is None:
         raise UsageError(
             f"There is no profile “{profile}”",
-            hint=f"A block is named as block:NAME, or block:{CREDENTIALS}/NAME; names have "
-            "lower-case letters, digits and dashes.",
+            hint=f"A block is named as block:NAME, block:{CREDENTIALS}/NAME or "
+            f"block:{DOWNLOAD_SERVICE}/NAME; names have lower-case letters, digits and dashes.",
         )
     if match[3]:
         raise UsageError(

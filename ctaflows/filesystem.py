@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 
 class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -58,10 +58,10 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     @property
     def fsid(self) -> str:
         """Identifier of the storage: its URL."""
-        return f"cta_{self._door.settings.door_url}"
+        return f"cta_{self._door.url}"
 
     @property
-    def _door(self) -> WebDAVStorage:
+    def _door(self) -> Storage:
         return connect(self.profile)
 
     @classmethod

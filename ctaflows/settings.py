@@ -21,17 +21,23 @@ from ctaflows.errors import UsageError, register_secret
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ctaflows.block_profiles import BlockProfile
+
 DEFAULT_PROFILE = "cscs"
 
 #: Services of the JupyterHub platform, which ctadata uses.
 PLATFORM_URL = "https://platform.cta.cscs.ch/services/"
+#: The download service's own default (cta-epfl/downloadservice @ 6c84bcf, default_chunk_size).
+CHUNK_BYTES = 10 << 20
 #: Where the documentation is published; a reserved name (RFC 2606) until it has an address.
 DOCS_URL = "https://ctaflows.example"
 
-#: Built-in profiles: the production and the development instance of the Swiss data centre.
+#: Built-in profiles: the production and the development instance of the Swiss data centre, and the
+#: download service of its JupyterHub platform.
 PROFILES: dict[str, dict[str, Any]] = {
     "cscs": {},
     "cscs-dev": {"door_url": "https://dcache-dev.ctaodc.ch:2880", "client_id": "dcache-dev"},
+    "platform": {"storage": "download-service"},
 }
 
 
@@ -45,8 +51,18 @@ class Settings:
         Name of the profile.
     config_dir : Path
         Folder of config.toml, of stored tokens and of journals.
+    storage : str
+        What kind of storage is asked: ``webdav``, at ``door_url`` with a token of the issuer's, or
+        ``download-service``, at ``service_url`` with the hub's token.
     door_url : str
         URL of the WebDAV door: scheme, host and port, without a trailing slash.
+    service_url : str
+        URL of a JupyterHub platform's download service, without a trailing slash; ``CTADS_URL`` in
+        the environment, as in ctadata.
+    hub_token : str or None
+        The hub's token; ``JUPYTERHUB_API_TOKEN`` in the environment. Never shown.
+    chunk_bytes : int
+        Bytes that the download service reads from the storage behind it at once.
     issuer_url : str
         URL of the OpenID Connect issuer, without a trailing slash.
     client_id : str
@@ -97,7 +113,11 @@ class Settings:
 
     profile: str = DEFAULT_PROFILE
     config_dir: Path = field(default_factory=lambda: Path.home() / ".config" / "ctaflows")
+    storage: str = "webdav"
     door_url: str = "https://dcache.cta.cscs.ch:2880"
+    service_url: str = f"{PLATFORM_URL}downloadservice"
+    hub_token: str | None = field(default=None, repr=False)
+    chunk_bytes: int = CHUNK_BYTES
     issuer_url: str = "https://keycloak.cta.cscs.ch/realms/master"
     client_id: str = "dcache-cta-cscs-ch-users"
     audience: str | None = None
@@ -121,6 +141,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         register_secret(self.client_secret)
+        register_secret(self.hub_token)
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some values changed."""
@@ -129,13 +150,19 @@ class Settings:
 
 _NOT_SET = ("profile", "credentials", "origins")
 _FIELDS = {f.name: f for f in dataclasses.fields(Settings) if f.name not in _NOT_SET}
-_INTS = {"transfers": 1, "listings": 1, "attempts": 1}
+#: Environment variables that are named as in ctadata, not ``CTAFLOWS_`` and the setting.
+_VARIABLES = {"service_url": "CTADS_URL", "hub_token": "JUPYTERHUB_API_TOKEN"}
+_SECRETS = ("client_secret", "hub_token")
+_STORAGES = ("webdav", "download-service")
+_INTS = {"transfers": 1, "listings": 1, "attempts": 1, "chunk_bytes": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
 #: 30 years in seconds; CPython counts waits in 64 bits of nanoseconds, 292 years.
 _MOST = 1e9
 _BOOLS = ("fast_bytes", "allow_http_pools")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
-_URLS = ("door_url", "issuer_url")
+_URLS = ("door_url", "service_url", "issuer_url")
+#: Limit for blocks that name another block as their profile, lest one that names itself loop.
+_MAX_BLOCKS = 8
 _TOKEN_SOURCE = re.compile(r"auto|environment|store|block:[a-z0-9-]+")
 
 
@@ -198,26 +225,26 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     name = (
         profile or env.get("CTAFLOWS_PROFILE") or config.get("default_profile") or DEFAULT_PROFILE
     )
-    block = None
-    if name.startswith("block:"):
+    blocks: list[BlockProfile] = []  # each is the base of the next
+    while name.startswith("block:") and len(blocks) < _MAX_BLOCKS:
         from ctaflows import block_profiles  # rarely used
 
-        block = block_profiles.read(name)
-        name = block.base or config.get("default_profile") or DEFAULT_PROFILE
+        blocks.insert(0, block_profiles.read(name))
+        name = blocks[0].base or config.get("default_profile") or DEFAULT_PROFILE
     layers = [
         ("environment", _general_ca(env)),
         ("profile", PROFILES.get(name, {})),
         ("config", _profile_table(config, name, config_dir / "config.toml")),
-        ("block", block.values if block else {}),
+        *(("block", block.values) for block in blocks),
         ("environment", _from_environment(env)),
-        ("block", block.identity if block else {}),
+        *(("block", block.identity) for block in blocks),
         ("flag", flags),
     ]
     values, origins = _merged(layers)
     values["config_dir"], origins["config_dir"] = config_dir, said_by
     # stored tokens and secrets are named after the profile: those of the base profile are of
     # another login
-    credentials = block.credentials if block else None
+    credentials = next((block.credentials for block in blocks[::-1] if block.credentials), None)
     if credentials:
         name = f"credentials:{credentials}"
     return Settings(profile=name, credentials=credentials, origins=origins, **values)
@@ -295,7 +322,12 @@ def _profile_table(config: dict[str, Any], name: str, file: Path) -> dict[str, A
 
 
 def _from_environment(env: os._Environ[str]) -> dict[str, str]:
-    return {k: env[f"CTAFLOWS_{k.upper()}"] for k in _FIELDS if env.get(f"CTAFLOWS_{k.upper()}")}
+    return {key: env[variable(key)] for key in _FIELDS if env.get(variable(key))}
+
+
+def variable(key: str) -> str:
+    """Return the name of the environment variable for a setting."""
+    return _VARIABLES.get(key, f"CTAFLOWS_{key.upper()}")
 
 
 def _general_ca(env: os._Environ[str]) -> dict[str, str]:
@@ -306,15 +338,16 @@ def _general_ca(env: os._Environ[str]) -> dict[str, str]:
 
 def _converted(key: str, value: Any, origin: str) -> Any:
     """Return a value converted to the setting's type, or raise UsageError."""
-    shown = f"CTAFLOWS_{key.upper()}" if origin == "environment" else key
+    shown = variable(key) if origin == "environment" else key
     if key not in _FIELDS:
         known = ", ".join(sorted(_FIELDS))
         raise UsageError(f"There is no setting “{key}” ({origin})", hint=f"Settings: {known}.")
     try:
         return _typed(key, value)
     except ValueError as why:
+        given = "what is given" if key in _SECRETS else f"“{value}”"
         raise UsageError(
-            f"{shown} can't be “{value}” ({origin})", hint=f"It must be {why}."
+            f"{shown} can't be {given} ({origin})", hint=f"It must be {why}."
         ) from None
 
 
@@ -331,6 +364,10 @@ def _typed(key: str, value: Any) -> Any:
         return _path(value)
     if key in _URLS:
         return _url(str(value).strip(), may_have_path=key != "door_url")
+    if key == "storage" and value not in _STORAGES:
+        raise ValueError(" or ".join(_STORAGES))
+    if key == "hub_token":
+        return str(value).strip() or None
     if key == "token_source" and not _TOKEN_SOURCE.fullmatch(str(value)):
         raise ValueError("auto, environment, store, or block:NAME of a Prefect block")
     return str(value)

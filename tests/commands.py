@@ -18,7 +18,7 @@ from unittest import mock
 from ctaflows import block_profiles
 from ctaflows.auth import prefect_blocks
 from ctaflows.cli import app, console
-from ctaflows.storage import connect, download_service
+from ctaflows.storage import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,8 +110,7 @@ def _begun_anew() -> Iterator[None]:
     """Isolate a command from connections and cached state of those before and after it."""
     with contextlib.ExitStack() as until_the_end:
         for known in (
-            connect._doors,
-            download_service._services,
+            connect._storages,
             block_profiles._known,
             prefect_blocks._known,
         ):
@@ -122,7 +121,7 @@ def _begun_anew() -> Iterator[None]:
 
 
 def _close_doors() -> None:
-    for _, door in connect._doors.values():
+    for _, door in connect._storages.values():
         door.close()
 
 

@@ -90,8 +90,8 @@ def closed_doors() -> Iterator[None]:
     yield
     connect = sys.modules.get("ctaflows.storage.connect")
     if connect is not None:
-        doors, connect._doors = connect._doors, {}
-        for _, door in doors.values():
+        storages, connect._storages = connect._storages, {}
+        for _, door in storages.values():
             door.close()
 
 

@@ -1,9 +1,8 @@
 """The Prefect block CTAStorage: a WebDAV door and the settings of its use."""
 # no `from __future__ import annotations`: pydantic evaluates the annotations of the fields
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
@@ -11,13 +10,8 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_valid
 from ctaflows import block_profiles
 from ctaflows import settings as _settings
 from ctaflows.blocks.credentials import CTACredentials
+from ctaflows.blocks.operations import StorageTasks
 from ctaflows.blocks.site import page
-
-if TYPE_CHECKING:
-    from ctaflows.dl1.night import Night
-    from ctaflows.model import Entry, Report, StrPath, Transfer
-    from ctaflows.settings import Settings
-    from ctaflows.storage.webdav import WebDAVStorage
 
 #: Fields that have the names of settings.
 _SETTINGS = (
@@ -34,7 +28,7 @@ _SETTINGS = (
 _OF_PROFILE = "that of the profile if not given."
 
 
-class CTAStorage(Block):
+class CTAStorage(StorageTasks, Block):
     """A storage of CTAO and LST data behind a WebDAV door, and the settings of its use.
 
     Flows and tasks take its name as their profile: `profile="block:BLOCK_NAME"`.
@@ -125,6 +119,8 @@ class CTAStorage(Block):
     def as_profile(self) -> block_profiles.BlockProfile:
         """Return the settings in this block."""
         values = {name: getattr(self, name) for name in (*_SETTINGS, "token_source")}
+        if self.door_url:  # whatever the base profile is
+            values["storage"] = "webdav"
         login = self.credentials.as_profile() if self.credentials else block_profiles.BlockProfile()
         return block_profiles.BlockProfile(
             base=self.profile or None,
@@ -132,110 +128,3 @@ class CTAStorage(Block):
             identity=login.identity,
             credentials=login.credentials,
         )
-
-    def profile_name(self) -> str:
-        """Return the ``profile`` of tasks for this block object; it is valid in this process.
-
-        In other processes a saved block is ``block:NAME``.
-        """
-        slug = f"{self._block_type_slug}/{self._block_document_name or 'unsaved'}"
-        self._word = block_profiles.word_for(self, slug, self._word)
-        return self._word
-
-    def settings(self) -> "Settings":
-        """Return the settings with the values of this block, over which the environment wins."""
-        return _settings.load(self.profile_name())
-
-    def get_client(self, *args: Any, **kwargs: Any) -> "WebDAVStorage":
-        """Return the storage, which shares its connections with all uses of this profile."""
-        from ctaflows.storage.connect import connect
-
-        return connect(self.profile_name())
-
-    # -- the tasks, on this storage ------------------------------------------------------------
-
-    def list_dir(self, path: str) -> "list[Entry]":
-        """List a directory; see `ctaflows.tasks.list_dir`."""
-        from ctaflows.tasks import list_dir
-
-        return list_dir(path, profile=self.profile_name())
-
-    def find(
-        self, path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
-    ) -> "list[Entry]":
-        """Find files below a directory; see `ctaflows.tasks.find`."""
-        from ctaflows.tasks import find
-
-        return find(path, include=include, exclude=exclude, profile=self.profile_name())
-
-    def stat(self, path: str) -> "Entry":
-        """Describe one file or directory; see `ctaflows.tasks.stat`."""
-        from ctaflows.tasks import stat
-
-        return stat(path, profile=self.profile_name())
-
-    def list_night(self, date: str, *, version: str = "latest") -> "Night":
-        """List all files of a night; see `ctaflows.tasks.list_night`."""
-        from ctaflows.tasks import list_night
-
-        return list_night(date, version=version, profile=self.profile_name())
-
-    def fetch_file(self, path: "str | Entry", dest: "StrPath" = ".") -> "Transfer":
-        """Fetch one file; see `ctaflows.tasks.fetch_file`."""
-        from ctaflows.tasks import fetch_file
-
-        return fetch_file(path, dest, profile=self.profile_name())
-
-    def fetch_files(
-        self,
-        paths: "Sequence[str | Entry]",
-        dest: "StrPath" = ".",
-        *,
-        base: str | None = None,
-        manifest: "StrPath | None" = None,
-        on_error: Literal["raise", "report"] = "raise",
-    ) -> "Report":
-        """Fetch many files at once; see `ctaflows.tasks.fetch_files`."""
-        from ctaflows.tasks import fetch_files
-
-        return fetch_files(
-            paths,
-            dest,
-            base=base,
-            manifest=manifest,
-            on_error=on_error,
-            profile=self.profile_name(),
-        )
-
-    def fetch_dir(
-        self,
-        path: str,
-        dest: "StrPath" = ".",
-        *,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        manifest: "StrPath | None" = None,
-    ) -> "Report":
-        """Fetch a directory with all that is below it; see `ctaflows.tasks.fetch_dir`."""
-        from ctaflows.tasks import fetch_dir
-
-        return fetch_dir(
-            path,
-            dest,
-            include=include,
-            exclude=exclude,
-            manifest=manifest,
-            profile=self.profile_name(),
-        )
-
-    def upload_file(self, local: "StrPath", path: str, *, overwrite: bool = False) -> "Transfer":
-        """Upload one file; see `ctaflows.tasks.upload_file`."""
-        from ctaflows.tasks import upload_file
-
-        return upload_file(local, path, overwrite=overwrite, profile=self.profile_name())
-
-    def upload_dir(self, local: "StrPath", path: str, *, overwrite: bool = False) -> "Report":
-        """Upload a directory; see `ctaflows.tasks.upload_dir`."""
-        from ctaflows.tasks import upload_dir
-
-        return upload_dir(local, path, overwrite=overwrite, profile=self.profile_name())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.ctadata.entries import ListedEntry, RemotePath, remote_path
+from ctaflows import settings as _settings
+from ctaflows import tasks
+from ctaflows.block_profiles import DOWNLOAD_SERVICE, BlockProfile, word_for
+from ctaflows.ctadata.entries import ListedEntry, RemotePath, listed, remote_path
 from ctaflows.ctadata.errors import (
     CertificateError,
     ClientSecretNotFound,
@@ -17,14 +19,13 @@ from ctaflows.ctadata.errors import (
     TokenExpiredError,
     translated,
 )
-from ctaflows.errors import IntegrityError, PartialFailure, UsageError
-from ctaflows.model import Report
-from ctaflows.settings import PLATFORM_URL
-from ctaflows.storage.download_service import CHUNK_BYTES, DownloadServiceStorage, connect
+from ctaflows.ctadata.files import FileClient
+from ctaflows.errors import IntegrityError
+from ctaflows.settings import CHUNK_BYTES, PLATFORM_URL
 
 if TYPE_CHECKING:
     from ctaflows.ctadata.certificates import CertificateService
-    from ctaflows.storage.download_service import DownloadServiceStorage
+    from ctaflows.model import Entry, Transfer
 
 __all__ = [
     "APIClient",
@@ -35,8 +36,6 @@ __all__ = [
     "TokenError",
     "TokenExpiredError",
 ]
-
-log = logging.getLogger("ctaflows.ctadata")
 
 _HIDDEN = (
     "The service sends the storage's errors in place of a file: perhaps you may not read it, or it "
@@ -70,7 +69,7 @@ class _Token:
         return token
 
 
-class APIClient:
+class APIClient(FileClient):
     """The platform's download and certificate service.
 
     Class attributes are settings for all clients, attributes of an instance for itself.
@@ -85,85 +84,65 @@ class APIClient:
         In which pieces the service reads a file, bytes.
     """
 
-    downloadservice = _FromEnvironment("CTADS_URL", PLATFORM_URL + "downloadservice/")
-    certificateservice = _FromEnvironment("CTACS_URL", PLATFORM_URL + "certificateservice/")
+    downloadservice = _FromEnvironment("CTADS_URL", f"{PLATFORM_URL}downloadservice/")
+    certificateservice = _FromEnvironment(
+        "CTACS_URL", _settings.PLATFORM_URL + "certificateservice/"
+    )
     token = _Token()
     chunk_size: int = CHUNK_BYTES
+    _word: str | None = None
 
     # -- files -------------------------------------------------------------------------------
+
+    def as_profile(self) -> BlockProfile:
+        """Return what this client says of the settings; the other ones are those in use."""
+        return BlockProfile(
+            base=os.environ.get("CTAFLOWS_PROFILE"),
+            identity={
+                "storage": "download-service",
+                "service_url": self.downloadservice,
+                "hub_token": self.token,
+                "chunk_bytes": self.chunk_size,
+            },
+        )
+
+    def profile_name(self) -> str:
+        """Return what tasks take as ``profile``, for this client as it is in this process."""
+        self._word = word_for(self, f"{DOWNLOAD_SERVICE}/ctadata", self._word)
+        return self._word
 
     @translated
     def list_dir(self, path: RemotePath, recursive: bool = False) -> list[ListedEntry]:
         """List a directory, itself included; see `ctaflows.ctadata.list_dir`."""
-        service = self._service()
-        found = service.listing(remote_path(path))
-        if recursive:
-            for one in found:  # grows meanwhile
-                if one.entry.is_dir and not one.is_itself:
-                    found += [f for f in service.listing(one.entry.path) if not f.is_itself]
-        return [ListedEntry.of(one) for one in found]
-
-    @translated
-    def fetch_and_save_file(
-        self, path: RemotePath, save_to_fn: str | os.PathLike[str] | None = None
-    ) -> int:
-        """Fetch a file; see `ctaflows.ctadata.fetch_and_save_file`."""
-        return _size(self._fetched_file(path, save_to_fn))
-
-    @translated
-    def fetch_and_save_file_or_dir(self, path: RemotePath, recursive: bool = False) -> int:
-        """Fetch a file or directory; see `ctaflows.ctadata.fetch_and_save_file_or_dir`."""
-        report = self.fetch(path, recursive=recursive)
-        if report.failed:
-            raise PartialFailure.of(report)
-        return _size(report)
-
-    @translated
-    def fetch(self, path: RemotePath, *, recursive: bool = False) -> Report:
-        """Fetch a file to its name, or a directory's files to their whole paths, below here."""
-        if not recursive:
-            return self._fetched_file(path)
-        from ctaflows.storage.paths import local_path
-        from ctaflows.storage.walk import files_below
-        from ctaflows.transfer.fetch import Job
-        from ctaflows.transfer.many import fetch_many
-
-        service = self._service()
-        entry = service.stat(remote_path(path))
-        if not entry.is_dir:
-            return self._fetched_file(entry)
-        storage = service
-        jobs = [
-            Job(found, local_path(found.path, "/", Path()))
-            for found in files_below(storage, entry.path)
-        ]
-        return fetch_many(storage, jobs)
+        found = [tasks.stat(remote_path(path), checksums=False, profile=self.profile_name())]
+        where = found[0].path
+        if found[0].is_dir and recursive:
+            found += self._below(where)
+        elif found[0].is_dir:
+            found += tasks.list_dir(where, profile=self.profile_name())
+        return [listed(entry, self.downloadservice) for entry in found]
 
     @translated
     def upload_file(self, local_fn: str | os.PathLike[str], path: str) -> dict[str, Any]:
         """Upload a file; see `ctaflows.ctadata.upload_file`."""
-        from ctaflows.ctadata import uploads
-
-        answer, _ = uploads.upload(self._service(), Path(local_fn), os.fspath(path))
-        return answer
-
-    @translated
-    def upload_dir(self, local_dir: str | os.PathLike[str], path: str) -> list[dict[str, Any]]:
-        """Upload a directory; see `ctaflows.ctadata.upload_dir`."""
-        from ctaflows.ctadata import uploads
-
-        pairs = uploads.files_in(local_dir, path)
-        answers, report = uploads.upload_many(self._service(), pairs)
-        if report.failed:
-            raise PartialFailure.of(report, hint="The others are there; the same call goes on.")
-        return answers
+        return super().upload_file(local_fn, os.fspath(path) or "/")
 
     @translated
     def webdav4_client(self) -> Any:
         """Make a webdav4 client; see `ctaflows.ctadata.webdav4_client`."""
         from ctaflows.ctadata.webdav import client
 
-        return client(self._service(), self)
+        return client(_settings.load(self.profile_name()), self)
+
+    def _base_of(self, directory: Entry) -> str:
+        """Say which directory there the working directory stands for: the root, as in ctadata."""
+        return "/"
+
+    def _fetched(self, path: str | Entry, dest: str | os.PathLike[str]) -> Transfer:
+        try:
+            return super()._fetched(path, dest)
+        except IntegrityError as why:
+            raise StorageException.of(why, hint=why.hint or _HIDDEN) from why
 
     # -- certificates ------------------------------------------------------------------------
 
@@ -210,45 +189,10 @@ class APIClient:
         with self._certificates() as service:
             return service.store_shared(proxy)
 
-    # -- within ------------------------------------------------------------------------------
-
-    def _service(self) -> DownloadServiceStorage:
-        chunk_bytes = self.chunk_size
-        if not isinstance(chunk_bytes, int) or chunk_bytes < 1:
-            raise UsageError(
-                f"chunk_size can't be {chunk_bytes!r}", hint="It is a number of bytes."
-            )
-        log.info("download service %s", self.downloadservice)
-        return connect(self.downloadservice, self.token, chunk_bytes=chunk_bytes)
-
     def _certificates(self) -> CertificateService:
-        from ctaflows import settings
         from ctaflows.ctadata.certificates import CertificateService
 
-        return CertificateService(settings.load(), self.certificateservice, self.token)
-
-    def _fetched_file(
-        self, path: RemotePath, save_to_fn: str | os.PathLike[str] | None = None
-    ) -> Report:
-        from ctaflows.transfer.fetch import Job, destination
-        from ctaflows.transfer.many import fetch_alone
-
-        service = self._service()
-        entry = service.stat(remote_path(path))
-        if entry.is_dir:
-            raise UsageError(
-                "That is a directory", where=entry.path, hint="Fetch it with recursive=True, or -r."
-            )
-        job = Job(entry, destination(save_to_fn or ".", entry.name))
-        try:
-            done = fetch_alone(service, job)
-        except IntegrityError as why:
-            raise StorageException.of(why, hint=why.hint or _HIDDEN) from why
-        return Report((done,), done.seconds)
-
-
-def _size(report: Report) -> int:
-    return sum(done.size_bytes or 0 for done in report.transfers if done.ok)
+        return CertificateService(_settings.load(), self.certificateservice, self.token)
 
 
 api_client = APIClient()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote
+from email.utils import format_datetime
+from typing import Any, Self
+from urllib.parse import quote, unquote
 
 from ctaflows.errors import UsageError
 from ctaflows.model import Entry
-
-if TYPE_CHECKING:
-    from ctaflows.storage.download_service import Listed
 
 #: What operations take for a path at the storage.
 RemotePath = str | os.PathLike[str] | Mapping[str, Any] | Entry
@@ -30,11 +28,6 @@ class ListedEntry(dict[str, Any]):
     >>> entry["size"], str(entry), "datacheck" in entry, entry.split("/")[-1]
     ('10', 'lst/a/run 1.h5', False, 'run 1.h5')
     """
-
-    @classmethod
-    def of(cls, listed: Listed) -> ListedEntry:
-        """Make the entry of a listing's."""
-        return cls(listed.raw)
 
     def __str__(self) -> str:
         return unquote(str(self.get("href", "")), errors="surrogateescape")
@@ -79,6 +72,32 @@ class ListedEntry(dict[str, Any]):
 
     def __radd__(self, other: str) -> str:
         return other + str(self)
+
+
+def listed(entry: Entry, service_url: str) -> ListedEntry:
+    """Write an entry as the download service writes it.
+
+    All values are texts, as in PROPFIND's XML; what the storage does not tell is left out. The
+    root's own href is empty, and is so called a file (cta-epfl/downloadservice @ 6c84bcf, app.py,
+    list_dir).
+
+    Parameters
+    ----------
+    entry : Entry
+        A file or directory.
+    service_url : str
+        The service.
+    """
+    href = quote(entry.path.strip("/"), errors="surrogateescape")
+    href += "/" if entry.is_dir and href else ""
+    texts = {
+        "href": href,
+        "mtime": format_datetime(entry.mtime, usegmt=True) if entry.mtime else None,
+        "size": None if entry.size_bytes is None else str(entry.size_bytes),
+        "type": "directory" if href.endswith("/") else "file",
+        "url": f"{service_url.rstrip('/')}/list/{href}",
+    }
+    return ListedEntry({key: text for key, text in texts.items() if text is not None})
 
 
 class Name(str):

@@ -14,7 +14,7 @@ from ctaflows.storage.jupyterhub import LOGIN
 from ctaflows.transport import origin, ssl_context
 
 if TYPE_CHECKING:
-    from ctaflows.storage.download_service import DownloadServiceStorage
+    from ctaflows.settings import Settings
 
 
 class WebdavClient(Client):  # type: ignore[misc]  # untyped
@@ -38,9 +38,9 @@ class WebdavClient(Client):  # type: ignore[misc]  # untyped
         return answer
 
 
-def client(service: DownloadServiceStorage, api: Any) -> WebdavClient:
+def client(settings: Settings, api: Any) -> WebdavClient:
     """Make a client that is let in, verifies TLS, and sends the token to this service alone."""
-    token = api.token
+    token, home = settings.hub_token, origin(settings.service_url)
 
     def let_in(request: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {token}"
@@ -54,10 +54,9 @@ def client(service: DownloadServiceStorage, api: Any) -> WebdavClient:
                 "The service asks for a login", where=str(response.url), hint=LOGIN
             )
 
-    settings, home = service.settings, origin(service.url)
     return WebdavClient(
         api,
-        f"{service.url}/webdav",
+        f"{settings.service_url}/webdav",
         auth=let_in,
         verify=ssl_context(settings),
         timeout=settings.stall_timeout_s,

@@ -8,6 +8,7 @@ login. Their bodies must not be written into a file.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctaflows.errors import NotTheFile, SourceChanged, Staging
@@ -16,6 +17,7 @@ from ctaflows.storage.propfind import http_date
 from ctaflows.transport.policy import origin, retry_after_s
 
 if TYPE_CHECKING:
+    from ctaflows.model import Checksum
     from ctaflows.transport import Head
 
 #: ETag and Last-Modified of answers, by origin.
@@ -156,3 +158,25 @@ def version_of(head: Head) -> list[str | None]:
 def _versioned(entry: Entry, version: list[str | None]) -> Entry:
     etag, last_modified = version
     return Entry(entry.path, etag=etag, mtime=http_date(last_modified))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a storage says of a file that it was sent.
+
+    Attributes
+    ----------
+    path : str
+        Where the file is, from the root.
+    size_bytes : int or None
+        How many bytes it says it wrote.
+    checksums : tuple of Checksum
+        Of what arrived, as far as it tells.
+    server : str or None
+        Its name.
+    """
+
+    path: str
+    size_bytes: int | None = None
+    checksums: tuple[Checksum, ...] = ()
+    server: str | None = None

@@ -1,4 +1,4 @@
-"""One door for each profile and process, shared by all that happens in it."""
+"""One storage for each settings and process, shared by all that happens in it."""
 
 from __future__ import annotations
 
@@ -9,45 +9,68 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
 from ctaflows.auth.renewal import TokenProvider
+from ctaflows.errors import TokenMissing
 from ctaflows.storage.webdav import WebDAVStorage
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings
+    from ctaflows.storage.protocol import Storage
 
-_doors: dict[tuple[int, int], tuple[Settings, WebDAVStorage]] = {}
+_storages: dict[tuple[int, int], tuple[Settings, Storage]] = {}
 _lock = threading.Lock()
 
 
-def connect(profile: str | None = None, **flags: Any) -> WebDAVStorage:
-    """Give the door of a profile.
+def connect(profile: str | None = None, **flags: Any) -> Storage:
+    """Return the storage of a profile: a WebDAV door, or a platform's download service.
 
     The settings are read at each call; the connections are kept as long as the settings stay the
-    same. A process made by fork gets a door of its own, since sockets can't be shared.
+    same. A process made by fork gets a storage of its own, since sockets can't be shared.
 
     Parameters
     ----------
     profile : str, optional
-        See `settings.load`.
+        See `settings.load`; its ``storage`` says which kind it is.
     **flags : Any
         Settings that win over all others, such as ``transfers``; those that are None do not count.
+
+    Raises
+    ------
+    TokenMissing
+        It is a download service, and nobody gave a token of its hub.
     """
     settings = _settings.load(profile, **flags)
     key = (os.getpid(), hash(settings))
     with _lock:
-        if key not in _doors or _doors[key][0] != settings:
-            _doors[key] = (settings, WebDAVStorage(settings, TokenProvider(settings)))
-        return _doors[key][1]
+        if key not in _storages or _storages[key][0] != settings:
+            _storages[key] = (settings, _connected(settings))
+        return _storages[key][1]
 
 
-def reconnect(door: WebDAVStorage, n_transfers: int) -> WebDAVStorage:
-    """Give a door to the same place for a process made by fork, since sockets can't be shared.
+def reconnect(storage: Storage, n_transfers: int) -> Storage:
+    """Return a storage at the same place for a process made by fork, since sockets can't be shared.
 
     Parameters
     ----------
-    door : WebDAVStorage
+    storage : Storage
         That of the first process.
     n_transfers : int
         How many files the new one may move at once.
     """
-    settings = replace(door.settings, transfers=n_transfers)
-    return WebDAVStorage(settings, TokenProvider(settings)).told_by(door)
+    return _connected(replace(storage.settings, transfers=n_transfers)).told_by(storage)
+
+
+def _connected(settings: Settings) -> Storage:
+    if settings.storage == "webdav":
+        return WebDAVStorage(settings, TokenProvider(settings))
+    from ctaflows.storage.download_service import DownloadServiceStorage
+
+    if settings.hub_token is None:
+        raise TokenMissing(
+            "There is no JupyterHub token",
+            where=settings.service_url,
+            hint="Set JUPYTERHUB_API_TOKEN to one of the hub's (its control panel, Token), where "
+            "the flow runs, or put it into the block.",
+        )
+    return DownloadServiceStorage(
+        settings, settings.service_url, settings.hub_token, chunk_bytes=settings.chunk_bytes
+    )

@@ -9,32 +9,35 @@ upload is written under its final name and compared afterwards. Observed: cta-ep
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+import posixpath
 import threading
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ctaflows import settings as _settings
 from ctaflows.errors import CtaflowsError, ListingUnreadable, NotFound, ProtocolSurprise, UsageError
 from ctaflows.model import Entry
+from ctaflows.settings import CHUNK_BYTES
 from ctaflows.storage import paths
+from ctaflows.storage.answers import Written
 from ctaflows.storage.jupyterhub import Service
 from ctaflows.storage.propfind import BODY, MultistatusParser, http_date
-from ctaflows.transport import Head, origin
+from ctaflows.storage.protocol import unsupported
+from ctaflows.transport import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum
     from ctaflows.settings import Settings
-    from ctaflows.transport import Sink
+    from ctaflows.storage.webdav import ConcurrentPuts
+    from ctaflows.transport import Head, Sink, Source
 
 log = logging.getLogger("ctaflows.storage")
 
-#: The service's own default (app.py, default_chunk_size).
-CHUNK_BYTES = 10 << 20
 #: After so many failures in a row the service is not asked for checksums any more.
 _MAX_UNTOLD = 3
 _XML = {"Content-Type": "application/xml; charset=utf-8", "Brief": "t"}
@@ -42,27 +45,8 @@ _XML = {"Content-Type": "application/xml; charset=utf-8", "Brief": "t"}
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the service says of an upload.
-
-    Attributes
-    ----------
-    path : str
-        Where the file is, from the root.
-    size_bytes : int or None
-        How many bytes it wrote.
-    raw : dict
-        The whole answer.
-    """
-
-    path: str
-    size_bytes: int | None
-    raw: dict[str, Any]
-
-
 class DownloadServiceStorage(Service):
-    """The download service as a `protocol.Storage`, and a place to write to.
+    """The download service as a `protocol.Storage`.
 
     Parameters
     ----------
@@ -76,6 +60,11 @@ class DownloadServiceStorage(Service):
         In which pieces the service reads a file from the storage.
     """
 
+    title = "download service"
+    has_ranges = can_rename = can_remove = False
+    #: The storage behind may be dCache; how late it tells a checksum matters to renaming alone.
+    tells_locality: bool | None = None
+
     def __init__(
         self, settings: Settings, url: str, token: str, *, chunk_bytes: int = CHUNK_BYTES
     ) -> None:
@@ -84,38 +73,36 @@ class DownloadServiceStorage(Service):
         self._chunk_bytes = chunk_bytes
         self._n_untold = 0
 
+    def told_by(self, other: Self) -> Self:
+        """Take over whether the service tells checksums."""
+        self._n_untold = other._n_untold
+        return self
+
     def normalise(self, path: str) -> str:
-        """Turn a path, or a URL at this service, into a path from the root."""
+        """Turn a path, or a URL at this service, into a path from the root.
+
+        The service takes no ``..`` (app.py, fetch and upload); ctadata's HTTP library resolved them
+        before it was asked. One that leads out of the root, or out of one's own directory, is
+        refused.
+        """
         if path.startswith(("https://", "http://")):
             path = path_at(self.url, path)
+        if ".." in path:
+            path = posixpath.normpath(path.lstrip("/"))
         return paths.normalise(path, self.url)
 
-    def listing(self, path: str) -> list[Listed]:
-        """Give a directory's entries as the service has them, itself among them.
-
-        Raises
-        ------
-        NotFound
-            Nothing there.
-        ListingUnreadable
-            The answer is no listing.
-        """
-        path = self.normalise(path)
-        url = self._url("list", path)
-        return read_listing(path, self.ask("GET", url), where=url)
-
     def list(self, path: str) -> Iterator[Entry]:
-        """Give the entries of a directory, with checksums where the storage tells them.
+        """Return the entries of a directory, with checksums where the storage tells them.
 
         A file gives itself. An empty listing may also mean that the service could not read the
         directory: the storage behind shows both alike.
         """
         path = self.normalise(path)
-        found = self.listing(path)
-        if len(found) == 1 and not found[0].entry.is_dir:
-            inside = [found[0].entry]
+        found = self._listing(path)
+        if len(found) == 1 and not found[0].is_dir:
+            inside = found
         else:
-            inside = [one.entry for one in found if not one.is_itself]
+            inside = [entry for entry in found if entry.path != path]
         told = self._told(path, "1") if any(not entry.is_dir for entry in inside) else {}
         for entry in inside:
             yield _completed(entry, told.get(entry.path))
@@ -123,7 +110,7 @@ class DownloadServiceStorage(Service):
     def batches(
         self, path: str, *, stop: threading.Event | None = None
     ) -> Iterator[Sequence[Entry]]:
-        """Give what `list` gives in one piece, as it comes.
+        """Return what `list` gives in one piece, as it comes.
 
         Parameters
         ----------
@@ -143,12 +130,24 @@ class DownloadServiceStorage(Service):
             Nothing there.
         """
         path = self.normalise(path)
-        itself = next((one.entry for one in self.listing(path) if one.is_itself), None)
+        may_be_told = self._n_untold < _MAX_UNTOLD
+        told = self._told(path, "0").get(
+            path
+        )  # a small answer, where a listing is a whole directory
+        if told is not None:
+            return told
+        try:
+            found = self._listing(path)
+        except NotFound:
+            if may_be_told:  # it is the path that is not there, rather than ``webdav/``
+                self._n_untold = 0
+            raise
+        itself = next((entry for entry in found if entry.path == path), None)
         if itself is None:
             raise ProtocolSurprise(
                 "The listing describes something else", where=self._url("list", path)
             )
-        return itself if itself.is_dir else _completed(itself, self._told(path, "0").get(path))
+        return itself
 
     def exists(self, path: str) -> Entry | None:
         """Describe what is at a path, or give None."""
@@ -163,6 +162,11 @@ class DownloadServiceStorage(Service):
         told = self._told(path, "0").get(path)
         return told.checksums if told else ()
 
+    def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
+        """Describe a file's size and checksums."""
+        entry = self.stat(path)
+        return entry.size_bytes, entry.checksums
+
     def receive_small(
         self,
         entries: Iterator[tuple[str, T]],
@@ -170,7 +174,7 @@ class DownloadServiceStorage(Service):
         at_once: int,
         stop: threading.Event,
     ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """Give none: each file of this service comes by itself."""
+        """Return none: each file of this service comes by itself."""
         return iter(())
 
     def receive(
@@ -199,11 +203,11 @@ class DownloadServiceStorage(Service):
             Ends the transfer soon after it is set.
         """
         url = f"{self._url('fetch', self.normalise(path))}?chunk_size={self._chunk_bytes}"
-        if start or end is not None:  # who wants a part alone learns it before anything is asked
-            sink.begin(Head(200, url, {}))
         return self.read_into(url, sink, stop=stop)
 
-    def put(self, path: str, content: Iterable[bytes], size_bytes: int) -> Written:
+    def put(
+        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
+    ) -> Written:
         """Write a file below one's own directory, replacing what is there.
 
         Parameters
@@ -211,20 +215,56 @@ class DownloadServiceStorage(Service):
         path : str
             Below ``lst/users/<name>/`` (or ``cta/users/…``), which the service puts before it.
             Parents are made.
-        content : iterable of bytes
-            Exactly ``size_bytes`` in all.
-        size_bytes : int
-            Said in Content-Length.
+        content : bytes or Source
+            What to write; its length is said in Content-Length.
+        stop : threading.Event, optional
+            Not heeded: a `Source` ends by itself.
         """
-        url = self._url("upload", self.normalise(path))
-        headers = {"Content-Length": str(size_bytes)}
-        answer = self.ask("POST", url, headers=headers, content=content)
+        path = self.normalise(path)
+        if path == "/":
+            raise UsageError("A file needs a name", where=path)
+        url = self._url("upload", path)
+        size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
+        answer = self.ask("POST", url, headers={"Content-Length": str(size_bytes)}, content=content)
         where = answer.get("path") if isinstance(answer, dict) else None
         if not isinstance(where, str):
             raise ProtocolSurprise(
                 "The service does not say where it wrote the file", where=url, said=repr(answer)
             )
-        return Written(self.normalise(where), whole(answer.get("total_written")), answer)
+        return Written(self.normalise(where), whole(answer.get("total_written")))
+
+    def deliveries(self) -> AbstractContextManager[ConcurrentPuts | None]:
+        """Lend none: each file goes by itself."""
+        return contextlib.nullcontext()
+
+    def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Refuse: the service makes directories where a file goes up."""
+        raise unsupported(self, "make directories", path)
+
+    def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
+        """Refuse: the service lets no MOVE through (app.py, webdav_methods)."""
+        raise unsupported(self, "move files", source)
+
+    def remove(self, path: str) -> None:
+        """Refuse: the service lets no DELETE through (app.py, webdav_methods)."""
+        raise unsupported(self, "remove files", path)
+
+    def delete(self, path: str, *, is_dir: bool) -> None:
+        """Refuse, as `remove`."""
+        raise unsupported(self, "remove files", path)
+
+    def _listing(self, path: str) -> Sequence[Entry]:
+        """Return a directory's entries as the service has them, itself among them.
+
+        Raises
+        ------
+        NotFound
+            Nothing there.
+        ListingUnreadable
+            The answer is no listing.
+        """
+        url = self._url("list", path)
+        return read_listing(path, self.ask("GET", url), where=url)
 
     def _told(self, path: str, depth: str) -> dict[str, Entry]:
         """Ask the storage itself for what a listing lacks; give nothing where it does not answer.
@@ -248,12 +288,14 @@ class DownloadServiceStorage(Service):
                     found += parser.feed(chunk)
                 found += parser.close()
         except CtaflowsError as why:
+            if why.status == 401:  # the same token is not asked with again
+                raise
             log.info("The download service tells no checksums: %s", why)
             self._n_untold += 1 if why.retryable else _MAX_UNTOLD
             return {}
         self._n_untold = 0
         found += [parser.itself] if parser.itself else []
-        told = (replace(entry, path=entry.path.removeprefix(root)) for entry in found)
+        told = (replace(entry, path=entry.path.removeprefix(root) or "/") for entry in found)
         return {entry.path: entry for entry in told}
 
     def _url(self, endpoint: str, path: str) -> str:
@@ -267,40 +309,6 @@ def _completed(entry: Entry, told: Entry | None) -> Entry:
     return replace(entry, checksums=told.checksums, locality=told.locality, etag=told.etag)
 
 
-_services: dict[tuple[int, int, str, str, int], tuple[Settings, DownloadServiceStorage]] = {}
-_lock = threading.Lock()
-
-
-def connect(
-    url: str,
-    token: str,
-    *,
-    chunk_bytes: int = CHUNK_BYTES,
-    profile: str | None = None,
-    **flags: Any,
-) -> DownloadServiceStorage:
-    """Give the service of an address and a token, with the connections it has.
-
-    Parameters
-    ----------
-    url, token, chunk_bytes
-        As for `DownloadServiceStorage`.
-    profile : str, optional
-        Where CA, timeouts and limits come from, see `settings.load`.
-    **flags : Any
-        Settings that win over all others; those that are None do not count.
-    """
-    settings = _settings.load(profile, **flags)
-    key = (os.getpid(), hash(settings), url, token, chunk_bytes)
-    with _lock:
-        if key not in _services or _services[key][0] != settings:
-            _services[key] = (
-                settings,
-                DownloadServiceStorage(settings, url, token, chunk_bytes=chunk_bytes),
-            )
-        return _services[key][1]
-
-
 # -- listings of the service -----------------------------------------------------------------------
 #
 # The download service's listings become entries. Pure: no I/O.
@@ -311,27 +319,8 @@ def connect(
 _ENDPOINTS = ("list", "fetch", "upload", "webdav")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One entry of a listing.
-
-    Attributes
-    ----------
-    raw : dict
-        As the service wrote it: ``href``, ``url``, ``type``, and as texts ``size`` and ``mtime``.
-    entry : Entry
-        The same, read.
-    is_itself : bool
-        Is it what was asked for, rather than something in it?
-    """
-
-    raw: dict[str, Any]
-    entry: Entry
-    is_itself: bool
-
-
-def read_listing(path: str, values: Any, *, where: str) -> list[Listed]:
-    """Read the answer to ``list/PATH``. Pure.
+def read_listing(path: str, values: Any, *, where: str) -> list[Entry]:
+    """Read the answer to ``list/PATH``, itself among them. Pure.
 
     Parameters
     ----------
@@ -359,13 +348,14 @@ def read_listing(path: str, values: Any, *, where: str) -> list[Listed]:
         # the root's own href is empty, and so called a file (app.py, list_dir)
         is_dir = raw.get("type") == "directory" or raw["href"].strip("/") == ""
         is_dir = is_dir or (child is None and len(values) > 1)
-        entry = Entry(
-            path=path if child is None else child,
-            is_dir=is_dir,
-            size_bytes=None if is_dir else whole(raw.get("size")),
-            mtime=http_date(raw["mtime"]) if isinstance(raw.get("mtime"), str) else None,
+        found.append(
+            Entry(
+                path=path if child is None else child,
+                is_dir=is_dir,
+                size_bytes=None if is_dir else whole(raw.get("size")),
+                mtime=http_date(raw["mtime"]) if isinstance(raw.get("mtime"), str) else None,
+            )
         )
-        found.append(Listed(raw, entry, child is None))
     return found
 
 

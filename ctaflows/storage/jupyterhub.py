@@ -19,10 +19,10 @@ from ctaflows.transport import Transport
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink, Stream
+    from ctaflows.transport import Head, Sink, Source, Stream, TokenSource
 
 JSON = {"Content-Type": "application/json"}
 _MAX_BODY_BYTES = 256 << 20
@@ -52,6 +52,8 @@ class Service:
     ----------
     url : str
         URL of the service, without a trailing slash.
+    tokens : TokenSource or None
+        Of that token, for further connections.
 
     Raises
     ------
@@ -67,7 +69,8 @@ class Service:
         self._token = token.strip()
         if not is_token(self._token):
             raise AuthError("That is not a JupyterHub token", hint=LOGIN)
-        self.transport = Transport(settings, self.url, _Fixed(self._token))
+        self.tokens: TokenSource | None = _Fixed(self._token)
+        self.transport = Transport(settings, self.url, self.tokens)
 
     def close(self) -> None:
         """Close all connections."""
@@ -86,7 +89,7 @@ class Service:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | Iterable[bytes] | None = None,
+        content: bytes | Source | None = None,
     ) -> Iterator[Stream]:
         """Send a request, and yield its answer once the headers have arrived.
 
@@ -98,7 +101,7 @@ class Service:
             The request.
         headers : Mapping, optional
             Further headers; Content-Type is JSON by default.
-        content : bytes or iterable of bytes, optional
+        content : bytes or Source, optional
             The body.
 
         Raises
@@ -147,7 +150,7 @@ class Service:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | Iterable[bytes] | None = None,
+        content: bytes | Source | None = None,
     ) -> Any:
         """Return the JSON value in the answer to a request.
 

@@ -25,7 +25,7 @@ from ctaflows.errors import NotFound, Refused, StorageError, error_text
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 
 class Kind(enum.Enum):
@@ -69,7 +69,7 @@ def kind_of_both(listed: Entry | None, itself: Entry | None) -> Kind:
 
 
 def refuse_link(
-    door: WebDAVStorage,
+    door: Storage,
     path: str,
     *,
     listed: Entry | None = None,
@@ -80,7 +80,7 @@ def refuse_link(
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where it is.
     path : str
         Normalised path.

@@ -19,6 +19,7 @@ from ctaflows.errors import (
 )
 from ctaflows.retry import Retries
 from ctaflows.storage import links
+from ctaflows.storage.protocol import unsupported
 from ctaflows.storage.walk import walk_batches
 from ctaflows.thread_pool import run_concurrently
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 
 def new_path(source: str, target: str, *, into: bool) -> str:
@@ -83,12 +84,12 @@ def check_target(source: Entry, there: Entry | None, *, overwrite: bool) -> None
         )
 
 
-def move(door: WebDAVStorage, entry: Entry, target: str, *, overwrite: bool = False) -> str:
+def move(door: Storage, entry: Entry, target: str, *, overwrite: bool = False) -> str:
     """Move a file or directory, into the target if that is a directory.
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where they are.
     entry : Entry
         What to move.
@@ -109,6 +110,8 @@ def move(door: WebDAVStorage, entry: Entry, target: str, *, overwrite: bool = Fa
     StorageError
         The source is a symbolic link to a directory.
     """
+    if not door.can_rename:
+        raise unsupported(door, "move files", entry.path)
     path = door.normalise(target)
     there = door.exists(path)
     if there is None and target.endswith("/"):
@@ -130,7 +133,7 @@ def move(door: WebDAVStorage, entry: Entry, target: str, *, overwrite: bool = Fa
     return path
 
 
-def _has_moved(door: WebDAVStorage, entry: Entry, path: str) -> bool:
+def _has_moved(door: Storage, entry: Entry, path: str) -> bool:
     """Look whether a move was done whose answer was lost; it is never just repeated."""
     try:
         there = door.exists(path)
@@ -290,12 +293,12 @@ class RemovalPlan:
         yield from (PathResult(path, is_dir=True) for path in reversed(self.dirs))
 
 
-def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
+def plan_removal(door: Storage, entries: Sequence[Entry]) -> RemovalPlan:
     """List all that goes when these go; nothing is removed yet.
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where they are.
     entries : sequence of Entry
         Files and directories; what lies below another one is counted once.
@@ -303,11 +306,10 @@ def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
     Raises
     ------
     UsageError
-        One of them is the root.
+        One of them is the root, or the storage can't remove anything.
     """
     doomed = RemovalPlan()
-    if any(entry.path == "/" for entry in entries):
-        raise UsageError("The root can't be removed")
+    _refuse_removal(door, entries)
     trees = {entry.path + "/" for entry in entries if entry.is_dir}
 
     def is_below_another(entry: Entry) -> bool:
@@ -333,14 +335,21 @@ def plan_removal(door: WebDAVStorage, entries: Sequence[Entry]) -> RemovalPlan:
     return doomed
 
 
-def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[PathResult]]:
+def _refuse_removal(door: Storage, entries: Sequence[Entry]) -> None:
+    if any(entry.path == "/" for entry in entries):
+        raise UsageError("The root can't be removed")
+    if entries and not door.can_remove:
+        raise unsupported(door, "remove files", entries[0].path)
+
+
+def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResult]]:
     """Remove what was listed, on past what fails, and give the outcomes as they come.
 
     Files first, ``transfers`` at once; then directories, those at the same depth at once.
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Its ``transfer_slots`` bound how many requests go at once.
     doomed : RemovalPlan
         From `plan_removal`.
@@ -364,13 +373,13 @@ def remove_all(door: WebDAVStorage, doomed: RemovalPlan) -> Iterator[Sequence[Pa
 
 
 def remove_one(
-    door: WebDAVStorage, path: str, *, is_dir: bool, stop: threading.Event | None = None
+    door: Storage, path: str, *, is_dir: bool, stop: threading.Event | None = None
 ) -> None:
     """Remove a file, or a directory that shows nothing; gone already is as good.
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where it is.
     path : str
         Normalised path.

@@ -1,36 +1,84 @@
-"""What a storage is to those who fetch from it: a dCache door and the download service are one."""
+"""What a storage is to all others: a WebDAV door and a platform's download service are one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink
+    from ctaflows.storage.answers import Written
+    from ctaflows.storage.webdav import ConcurrentPuts
+    from ctaflows.transport import Head, Sink, Source, TokenSource
 
 T = TypeVar("T")
 
 
 class Storage(Protocol):
-    """A place that files are listed at and fetched from; may be used by many threads."""
+    """A place that files are listed at, fetched from and uploaded to; for many threads at once.
+
+    What a storage can't do raises `UsageError`; who has another way asks the capabilities first.
+
+    Attributes
+    ----------
+    title : str
+        How messages name its kind.
+    has_ranges : bool
+        Can a part of a file be asked for? If not, `receive` always gives the whole one.
+    can_rename : bool
+        Can a file be uploaded under a temporary name, compared, and then moved to its own? If not,
+        `put` replaces what is there and tells only afterwards where that is.
+    can_remove : bool
+        Can files and directories be removed?
+    tokens : TokenSource or None
+        For further connections to the same storage.
+    tells_locality : bool or None
+        Does it say where a file's bytes are, as dCache does alone? None means not known yet.
+    """
+
+    title: str
+    has_ranges: bool
+    can_rename: bool
+    can_remove: bool
+    tokens: TokenSource | None
+    tells_locality: bool | None
 
     @property
     def settings(self) -> Settings:
         """Timeouts, limits, number of tries."""
 
     @property
+    def url(self) -> str:
+        """Its address, without a trailing slash."""
+
+    @property
     def transfer_slots(self) -> threading.Semaphore:
         """One slot for each file, or range of one, that may be moved at once."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+    def told_by(self, other: Self) -> Self:
+        """Take over what another connection to the same storage has found out about it."""
 
     def normalise(self, path: str) -> str:
         """Turn what a person writes into a path from the root, decoded, with a leading slash."""
 
+    # -- looking -------------------------------------------------------------------------------
+
     def list(self, path: str) -> Iterator[Entry]:
-        """Give the entries of a directory, without itself; a file gives itself."""
+        """Yield the entries of a directory, without itself; a file lists itself."""
+
+    def batches(
+        self, path: str, *, stop: threading.Event | None = None
+    ) -> Iterator[Sequence[Entry]]:
+        """Yield the entries of a directory in batches, each as soon as it has arrived."""
 
     def stat(self, path: str) -> Entry:
         """Describe one file or directory."""
@@ -40,6 +88,11 @@ class Storage(Protocol):
 
     def checksums(self, path: str) -> tuple[Checksum, ...]:
         """Ask for a file's checksums; empty where none are to be had."""
+
+    def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
+        """Ask for a file's size and checksums, by the cheapest request there is."""
+
+    # -- reading and writing -------------------------------------------------------------------
 
     def receive(
         self,
@@ -59,3 +112,44 @@ class Storage(Protocol):
 
         What has no head is to be asked for by `receive`; so is what does not come back at all.
         """
+
+    def put(
+        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
+    ) -> Written:
+        """Write a file, replacing what is there; see `transfer.upload` for the safe way."""
+
+    def deliveries(self) -> AbstractContextManager[ConcurrentPuts | None]:
+        """Lend the way for many small files to be written at once in this thread, if there is."""
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a directory."""
+
+    def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
+        """Rename a file or directory."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+
+    def delete(self, path: str, *, is_dir: bool) -> None:
+        """Remove what is known to be there: one request, never repeated."""
+
+
+def unsupported(storage: Storage, what: str, path: str) -> UsageError:
+    """Make the error of what a kind of storage can't do.
+
+    Parameters
+    ----------
+    storage : Storage
+        The one that was asked.
+    what : str
+        What it can't do, a verb and its object.
+    path : str
+        What it was asked to do it with.
+    """
+    return UsageError(
+        f"The {storage.title} can't {what}",
+        where=path,
+        hint="Use a profile of the storage itself, such as --profile cscs.",
+    )

@@ -36,7 +36,7 @@ from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transport import Head
 
 log = logging.getLogger("ctaflows.storage")
@@ -50,7 +50,7 @@ class RangeReader:
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where the file is; its settings and tokens are used.
     entry : Entry
         The file, with its size.
@@ -65,12 +65,10 @@ class RangeReader:
         Number of bytes received.
     """
 
-    def __init__(
-        self, door: WebDAVStorage, entry: Entry, stop: threading.Event | None = None
-    ) -> None:
+    def __init__(self, door: Storage, entry: Entry, stop: threading.Event | None = None) -> None:
         self._door, self._entry = door, entry
         self._stop = stop
-        self._url = paths.url(door.settings.door_url, door.normalise(entry.path))
+        self._url = paths.url(door.url, door.normalise(entry.path))
         self._pool: str | None = None
         self._identity = _Identity(door, entry)
         self._transport: Transport | None = None
@@ -179,7 +177,7 @@ class RangeReader:
             once = settings.replace(
                 attempts=1
             )  # `read` repeats requests, at the door where need be
-            self._transport = Transport(once, settings.door_url, self._door.tokens)
+            self._transport = Transport(once, self._door.url, self._door.tokens)
             self._process = os.getpid()
         return self._transport
 
@@ -187,7 +185,7 @@ class RangeReader:
 class _Identity:
     """Checks that all answers are of the same version of a file; shared by its readers."""
 
-    def __init__(self, door: WebDAVStorage, entry: Entry) -> None:
+    def __init__(self, door: Storage, entry: Entry) -> None:
         self._door, self._entry = door, entry
         self._lock = threading.Lock()
         self._has_answered = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import DoorBusy, Lost, Nearline, UsageError
 from ctaflows.storage.block_cache import BLOCK_BYTES, BlockCache, ReadPlanner
+from ctaflows.storage.protocol import unsupported
 from ctaflows.storage.range_reader import RangeReader
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ctaflows.model import Entry
     from ctaflows.storage.block_cache import Span
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 #: Default size of the cache of one file: visiting all groups of a DL1 file needs less than 2 MB.
 CACHE_BYTES = 32 << 20
@@ -33,10 +34,10 @@ class RemoteFile(io.BufferedIOBase):
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where the file is.
     entry : Entry
-        The file, as `WebDAVStorage.stat` describes it.
+        The file, as `Storage.stat` describes it.
     cache_bytes : int
         Size of the cache; 32 MiB by default.
     stop : threading.Event, optional
@@ -54,7 +55,7 @@ class RemoteFile(io.BufferedIOBase):
     Raises
     ------
     UsageError
-        It is a directory.
+        It is a directory, or the storage can't read parts of a file.
     FileOffline
         It is on tape only (`Nearline`), or lost or unavailable (`Lost`).
     DoorBusy
@@ -65,7 +66,7 @@ class RemoteFile(io.BufferedIOBase):
 
     def __init__(
         self,
-        door: WebDAVStorage,
+        door: Storage,
         entry: Entry,
         *,
         cache_bytes: int = CACHE_BYTES,
@@ -74,6 +75,8 @@ class RemoteFile(io.BufferedIOBase):
     ) -> None:
         super().__init__()
         self._lock = threading.RLock()
+        if not door.has_ranges:
+            raise unsupported(door, "read parts of a file", entry.path)
         self.size = _readable_bytes(entry)
         self.entry = entry
         self.name = entry.path

@@ -18,6 +18,7 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.storage import paths
+from ctaflows.storage.answers import Written
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.listing import Lister
 from ctaflows.transport import MAX_HOPS, REDIRECTS, Transport, policy
@@ -47,6 +48,8 @@ class WebDAVStorage:
 
     Attributes
     ----------
+    url : str
+        ``door_url``.
     tokens : TokenSource or None
         As given, for further connections to the same door.
     transfer_slots : threading.Semaphore
@@ -60,8 +63,12 @@ class WebDAVStorage:
         None where it is not known yet.
     """
 
+    title = "WebDAV door"
+    has_ranges = can_rename = can_remove = True
+
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
         self.settings = settings
+        self.url = settings.door_url
         self.tokens = tokens
         self.transport = Transport(settings, settings.door_url, tokens)
         self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
@@ -73,7 +80,7 @@ class WebDAVStorage:
         """Close all connections."""
         self.transport.close()
 
-    def told_by(self, other: WebDAVStorage) -> Self:
+    def told_by(self, other: Self) -> Self:
         """Copy what another object has learned about the same server, and return this one."""
         self._lister.server = other._lister.server
         self.redirects_writes, self.tells_locality = other.redirects_writes, other.tells_locality
@@ -238,7 +245,7 @@ class WebDAVStorage:
 
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
-    ) -> Head:
+    ) -> Written:
         """PUT a file, replacing an existing one; `transfer.upload` does so safely.
 
         A dCache door redirects a PUT to a pool only if it has Expect, and before its body begins
@@ -262,7 +269,8 @@ class WebDAVStorage:
         stop : threading.Event, optional
             Ends the transfer soon after it is set.
         """
-        url = self._url(self.normalise(path))
+        path = self.normalise(path)
+        url = self._url(path)
         headers = {"Want-Digest": WANT_DIGEST}
         size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
         if size_bytes and self.redirects_writes is not False:
@@ -272,7 +280,8 @@ class WebDAVStorage:
             self.redirects_writes = location is not None
             if location is not None:
                 url = self.transport.redirect("PUT", url, location)
-        return self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
+        got = self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
+        return Written(path, None, digests(got.headers), got.headers.get("server"))
 
     @contextlib.contextmanager
     def deliveries(self) -> Iterator[ConcurrentPuts | None]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.checks import Bounds, Inspection
     from ctaflows.model import StrPath
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 
 @task(name="inspect-dl1", tags=["ctaflows"])
@@ -200,7 +200,7 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
 
 
 def _listed(
-    door: WebDAVStorage, date: str, version: str | None, where: str, exclude: Iterable[str] = ()
+    door: Storage, date: str, version: str | None, where: str, exclude: Iterable[str] = ()
 ) -> Night:
     """Return the files of a night, or of one of its versions, as the door lists them."""
     empty: list[str] = []
@@ -260,7 +260,7 @@ def look_at_night(
     file = (
         Path(state)
         if state
-        else night_snapshots.state_file(door.settings.config_dir, door.settings.door_url, this)
+        else night_snapshots.state_file(door.settings.config_dir, door.url, this)
     )
     before = night_snapshots.read_snapshot(file) if remember else None
     census = assess(this, now, others=others, expected=expected, before=before)
@@ -292,7 +292,7 @@ def census_of(night: Night, *, profile: str | None = None) -> Completeness:
     return assess(night, datetime.now(UTC), others=others)
 
 
-def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
+def _other_versions(door: Storage, this: Night) -> list[Night]:
     """Return the other versions of a night; they are listed unless the night has them."""
     if this.version is None or this.superseded:
         return list(this.superseded)
@@ -303,7 +303,7 @@ def _other_versions(door: WebDAVStorage, this: Night) -> list[Night]:
 
 
 def _list_versions(
-    door: WebDAVStorage, date: str, above: str, versions: Sequence[str], rest: str
+    door: Storage, date: str, above: str, versions: Sequence[str], rest: str
 ) -> list[Night]:
     """Return versions of a night with their files; those without a directory are left out."""
     found = []

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.hdf5.partial_copy import Spans
     from ctaflows.dl1.quality.checks import Inspection
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
     from ctaflows.tasks.transfers import Fetchable
     from ctaflows.transfer.fetch import Job
     from ctaflows.transfer.progress import Progress
@@ -367,7 +367,7 @@ def plan_tables(
 
 
 def copy_part(
-    door: WebDAVStorage,
+    door: Storage,
     entry: Entry,
     local: Path,
     choice: TableSelection,
@@ -405,7 +405,7 @@ def copy_part(
 
 
 def _copied(
-    door: WebDAVStorage,
+    door: Storage,
     entry: Entry,
     local: Path,
     choice: TableSelection,
@@ -453,7 +453,7 @@ def _copied(
 
 
 @contextlib.contextmanager
-def _spare_slots(door: WebDAVStorage, most: int) -> Iterator[int]:
+def _spare_slots(door: Storage, most: int) -> Iterator[int]:
     """Acquire transfer slots that are free, at most ``most``, and yield their number."""
     taken = 0
     try:

@@ -167,7 +167,7 @@ def fetch_files(
     jobs = jobs_of(door, paths, dest, base)
     records = _records(manifest, jobs)
     with (
-        limited(door.settings.door_url),
+        limited(door.url),
         _haul.beside(door, jobs, manifest=records, check=check, afresh=partial(reconnect, door))
         if second_process
         else contextlib.nullcontext() as other,
@@ -660,7 +660,7 @@ def upload_files(
     """
     records = Manifest(Path(manifest)) if manifest else None
     door = connect(profile)
-    with limited(door.settings.door_url):
+    with limited(door.url):
         lading = _uploads.lading_of(door, [(Path(local), remote) for local, remote in pairs])
         with (
             _cargo.beside(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Entry
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transfer.twin import Settle
@@ -72,7 +72,7 @@ class Cargo:
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where to.
     lading : Lading
         What.
@@ -86,7 +86,7 @@ class Cargo:
 
     def __init__(
         self,
-        door: WebDAVStorage,
+        door: Storage,
         lading: Lading,
         manifest: Manifest | None,
         tell: Settle,
@@ -163,12 +163,12 @@ class Cargo:
 
 
 def beside(
-    door: WebDAVStorage,
+    door: Storage,
     lading: Lading,
     *,
     manifest: Manifest | None,
     overwrite: bool,
-    afresh: Callable[[int], WebDAVStorage],
+    afresh: Callable[[int], Storage],
 ) -> contextlib.AbstractContextManager[Beside | None]:
     """Let a second process stand ready to share the work of `upload_many`; see `haul.beside`."""
     small, others = lading.sorted_out()

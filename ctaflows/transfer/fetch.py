@@ -300,7 +300,9 @@ def _received(
     """Receive what is missing, and compare the whole."""
     entry = job.entry
     missing_bytes = (entry.size_bytes or 0) - part.size_bytes
-    may_range = door.settings.transfers > 1 and missing_bytes >= RANGES_FROM_BYTES
+    may_range = (
+        door.has_ranges and door.settings.transfers > 1 and missing_bytes >= RANGES_FROM_BYTES
+    )
     if may_range or part.ranges_path.exists():
         try:
             return _in_ranges(door, part, job, stop)

@@ -25,25 +25,26 @@ from ctaflows.errors import (
     NetworkError,
     NotFound,
     ProtocolSurprise,
+    Refused,
     SizeMismatch,
     Stopped,
     StorageError,
+    UsageError,
 )
 from ctaflows.model import Entry, Transfer
 from ctaflows.retry import Retries
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
-from ctaflows.storage.webdav import digests
 from ctaflows.transfer import progress
 from ctaflows.transfer.upload_journal import kept
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ctaflows.model import Checksum
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.answers import Written
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.upload_journal import Journal
 
 
@@ -60,7 +61,7 @@ _CHECKSUM_TRIES = 5
 
 
 def upload(
-    door: WebDAVStorage,
+    door: Storage,
     local: Path,
     remote: str,
     *,
@@ -72,14 +73,15 @@ def upload(
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where to.
     local : Path
         A regular file.
     remote : str
         Final path; one that ends in ``/`` is completed with the file's name. Parents are made.
     overwrite : bool
-        Replace a file that is there and differs.
+        Replace a file that is there and differs. A storage that can't rename always does, so that
+        it takes no upload without.
     there : Entry or None, optional
         What a listing says of the target; left out, it is looked at.
     stop : threading.Event, optional
@@ -95,10 +97,19 @@ def upload(
     AlreadyExists
         Another file is there, and ``overwrite`` is off; or a directory is.
     IntegrityError
-        What arrived is not what was sent. Nothing is left behind.
+        What arrived is not what was sent. Nothing is left behind, unless the storage can't rename.
     """
     started = time.monotonic()
     target = door.normalise(remote + local.name if remote.endswith("/") else remote)
+    if not door.can_rename:
+        if not overwrite:
+            raise UsageError(
+                f"The {door.title} replaces what is there, and can't be asked before",
+                where=target,
+                hint="Use --overwrite, or overwrite=True, if that is meant.",
+            )
+        with LocalSource(local, stop or cancel.current()) as source, door.transfer_slots:
+            return _upload_in_place(door, source, target, started)
     with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
         if there is UnknownOutcome.LOOK:
             there = door.exists(target)
@@ -109,7 +120,7 @@ def upload(
 
 
 def _upload(
-    door: WebDAVStorage,
+    door: Storage,
     journal: Journal,
     source: LocalSource,
     target: str,
@@ -140,7 +151,7 @@ def _upload(
 
 
 def _upload_new(
-    door: WebDAVStorage,
+    door: Storage,
     journal: Journal,
     source: LocalSource,
     target: str,
@@ -166,7 +177,7 @@ def _upload_new(
 
 
 def give_name(
-    door: WebDAVStorage,
+    door: Storage,
     journal: Journal,
     source: LocalSource,
     temporary: str,
@@ -245,7 +256,7 @@ def record(
 
 
 def _put(
-    door: WebDAVStorage, source: LocalSource, temporary: str
+    door: Storage, source: LocalSource, temporary: str
 ) -> tuple[str | None, int, tuple[Checksum, ...]]:
     """Write the bytes; after a fault look what is there, and begin anew under the same name."""
     retries, has_parents = Retries(door.settings), False
@@ -254,9 +265,8 @@ def _put(
             body = source.body()
             stop = None if isinstance(body, bytes) else source.stop
             with cancel.scope(source.stop):
-                answer = door.put(temporary, body, stop=stop)
-            n_retries = retries.n_failed + has_parents
-            return answer.headers.get("server"), n_retries, digests(answer.headers)
+                written = door.put(temporary, body, stop=stop)
+            return written.server, retries.n_failed + has_parents, written.checksums
         except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
             if why.status not in (404, 409) or has_parents or retries.n_failed:  # Apache 2.4: 409
                 raise
@@ -271,7 +281,7 @@ def _put(
 
 
 def _compare(
-    door: WebDAVStorage, source: LocalSource, temporary: str, promised: tuple[Checksum, ...]
+    door: Storage, source: LocalSource, temporary: str, promised: tuple[Checksum, ...]
 ) -> tuple[Checksum, bool]:
     """Compare what arrived with what was sent: by checksum, and without one at least by size."""
     known = sums.best(promised)
@@ -307,7 +317,7 @@ def _compare(
     return ours, True
 
 
-def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
+def _check_name(door: Storage, source: LocalSource, target: str) -> None:
     """Look whether the file got its name: servers differ in how they read an odd one.
 
     XRootD 5.5 does not decode the Destination of a MOVE: ``a b`` comes to be called ``a%20b``.
@@ -325,7 +335,7 @@ def _check_name(door: WebDAVStorage, source: LocalSource, target: str) -> None:
         )
 
 
-def may_come_late(door: WebDAVStorage, path: str) -> bool:
+def may_come_late(door: Storage, path: str) -> bool:
     """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door.
 
     See DcacheFileResource.java, dCache 12.1. Other servers compute a checksum when they are asked,
@@ -336,13 +346,13 @@ def may_come_late(door: WebDAVStorage, path: str) -> bool:
     return door.tells_locality
 
 
-def clean(door: WebDAVStorage, journal: Journal, temporary: str) -> None:
+def clean(door: Storage, journal: Journal, temporary: str) -> None:
     """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
     if _remove(door, temporary):
         journal.end(temporary)
 
 
-def _remove(door: WebDAVStorage, temporary: str) -> bool:
+def _remove(door: Storage, temporary: str) -> bool:
     try:
         door.remove(temporary)
     except NotFound:
@@ -353,7 +363,7 @@ def _remove(door: WebDAVStorage, temporary: str) -> bool:
     return True
 
 
-def _agreeing(door: WebDAVStorage, there: Entry, source: LocalSource) -> Checksum | None:
+def _agreeing(door: Storage, there: Entry, source: LocalSource) -> Checksum | None:
     """Give the checksum by which the file there is ours, or None."""
     if there.same_content_as(Entry(there.path, size_bytes=source.size_bytes)) is False:
         return None
@@ -365,13 +375,82 @@ def _agreeing(door: WebDAVStorage, there: Entry, source: LocalSource) -> Checksu
     return ours if ours == known else None
 
 
+# -- without a rename ------------------------------------------------------------------------------
+#
+# The platform's download service has no MOVE, so that a reader can see a file that is not whole
+# yet, and no DELETE, so that one which failed stays until it is uploaded again.
+
+_AGAIN = "The service can't remove a file: upload it again, the name is the same."
+
+
+def _upload_in_place(door: Storage, source: LocalSource, target: str, started: float) -> Transfer:
+    """Write a file under its own name, and compare what is there with what was sent."""
+    retries = Retries(door.settings)
+    while True:  # each upload replaces the whole file
+        try:
+            written = door.put(target, source)
+            break
+        except CtaflowsError as why:
+            pause = retries.pause_or_raise(why)
+            log.warning("%s; uploading it again under the same name", why)
+            source.stop.wait(pause)
+            cancel.raise_if_cancelled(source.stop, target)
+    checksum, verified, note = _compare_in_place(door, source, written)
+    return source.proof(
+        written.path,
+        checksum,
+        started,
+        verified=verified,
+        moved_bytes=source.size_bytes,
+        retries=retries.n_failed,
+        server=written.server,
+        note=note,
+    )
+
+
+def _compare_in_place(
+    door: Storage, source: LocalSource, written: Written
+) -> tuple[Checksum, bool, str | None]:
+    """Compare size and, where the storage tells it, checksum of what is there now."""
+    if written.size_bytes not in (None, source.size_bytes):
+        raise SizeMismatch(
+            "Not all bytes arrived",
+            where=written.path,
+            said=f"{written.size_bytes} of {source.size_bytes} written",
+            hint=_AGAIN,
+        )
+    try:
+        there = door.stat(written.path)
+    except Refused as why:
+        return source.checksum("sha256"), False, f"it can't be looked at: {why}"
+    if there.size_bytes != source.size_bytes:
+        raise SizeMismatch(
+            "Not all bytes are there",
+            where=written.path,
+            said=f"{there.size_bytes} of {source.size_bytes}",
+            hint=_AGAIN,
+        )
+    known = sums.best(there.checksums)
+    if known is None:
+        return source.checksum("sha256"), False, "the storage told only its size"
+    ours = source.checksum(known.algorithm)
+    if ours != known:
+        raise ChecksumMismatch(
+            "What is there is not what was sent",
+            where=written.path,
+            said=f"{ours} sent, {known.value} there",
+            hint=_AGAIN,
+        )
+    return ours, True, None
+
+
 # -- the final rename ------------------------------------------------------------------------------
 #
 # The last step of an upload: the file gets its name, once, whatever is heard of it.
 
 
 def move(
-    door: WebDAVStorage,
+    door: Storage,
     source: LocalSource,
     temporary: str,
     target: str,
@@ -395,7 +474,7 @@ def move(
 
 
 def find(
-    door: WebDAVStorage,
+    door: Storage,
     source: LocalSource,
     temporary: str,
     target: str,
@@ -494,12 +573,6 @@ class LocalSource:
         while blocks[-1] and self.sent_bytes < self.size_bytes:
             blocks.append(self.read(SMALL_BYTES))
         return b"".join(blocks)
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give all bytes, block by block, from the first one on."""
-        self.rewind()
-        while block := self.read(_BLOCK_BYTES):
-            yield block
 
     def rewind(self) -> None:
         """Begin anew."""

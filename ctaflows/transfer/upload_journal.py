@@ -36,7 +36,7 @@ from ctaflows.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
 
 log = logging.getLogger("ctaflows.transfer")
 
@@ -169,7 +169,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 @contextlib.contextmanager
-def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[Journal]:
+def kept(door: Storage, stop: threading.Event | None = None) -> Iterator[Journal]:
     """Keep a journal of the uploads to a storage as long as the block lasts.
 
     Concurrent blocks of one process share a journal. The first block removes at the storage what
@@ -177,13 +177,13 @@ def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[J
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         The storage; journals are in ``uploads`` below its setting ``config_dir``.
     stop : threading.Event, optional
         Ends that removal when it is set.
     """
     folder = door.settings.config_dir / "uploads"
-    key = folder, door.settings.door_url
+    key = folder, door.url
     with _keeping:
         journal = _kept.setdefault(key, Journal(*key))
         is_first = journal.n_users == 0
@@ -202,7 +202,7 @@ def kept(door: WebDAVStorage, stop: threading.Event | None = None) -> Iterator[J
                 journal.close()
 
 
-def _sweep(door: WebDAVStorage, folder: Path) -> None:
+def _sweep(door: Storage, folder: Path) -> None:
     """Remove at the storage what journals of ended processes name, then these journals."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  usually empty: names will do
@@ -226,7 +226,7 @@ def _sweep(door: WebDAVStorage, folder: Path) -> None:
             os.close(descriptor)
 
 
-def _clean_up(door: WebDAVStorage, file: Path, descriptor: int) -> None:
+def _clean_up(door: Storage, file: Path, descriptor: int) -> None:
     """Remove what one journal names, if its process has ended, and then the journal."""
     about = os.fstat(descriptor)
     unchanged_s = time.time() - about.st_mtime
@@ -240,7 +240,7 @@ def _clean_up(door: WebDAVStorage, file: Path, descriptor: int) -> None:
     with open(descriptor, "rb", closefd=False) as stream:
         first = stream.readline().rstrip(b"\n")
         is_empty = os.fstat(descriptor).st_size == 0  # killed before its first line
-        if first != door.settings.door_url.encode() and not is_empty:
+        if first != door.url.encode() and not is_empty:
             return
         left = _begun(stream)
     are_gone = [_is_removed(door, path) for path in left]
@@ -265,7 +265,7 @@ def _is_temporary(path: str) -> bool:
     return _TEMPORARY.fullmatch(path, path.rfind("/")) is not None
 
 
-def _is_removed(door: WebDAVStorage, path: str) -> bool:
+def _is_removed(door: Storage, path: str) -> bool:
     """Remove a temporary file; return False if it stays and may be removable later.
 
     Raises

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.model import Checksum, Transfer
-    from ctaflows.storage.webdav import ConcurrentPuts, WebDAVStorage
+    from ctaflows.storage.protocol import Storage
+    from ctaflows.storage.webdav import ConcurrentPuts
     from ctaflows.transfer.upload_journal import Journal
     from ctaflows.transport.convoy import Word
 
@@ -51,7 +52,7 @@ class UploadLane:
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where to. The transfer slots that are free are held while it lasts.
     journal : Journal
         Gives the temporary names.
@@ -74,7 +75,7 @@ class UploadLane:
 
     def __init__(
         self,
-        door: WebDAVStorage,
+        door: Storage,
         journal: Journal,
         pairs: Sequence[tuple[Path, str]],
         places: Iterable[int],

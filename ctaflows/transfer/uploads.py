@@ -23,7 +23,7 @@ from ctaflows.transfer.upload import upload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctaflows.storage.webdav import WebDAVStorage
+    from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
 
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 _LIST_FROM = 8
 
 
-def upload_alone(
-    door: WebDAVStorage, local: Path, remote: str, *, overwrite: bool = False
-) -> Transfer:
+def upload_alone(door: Storage, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
     """Upload one file as `upload` does, and tell the listener of it."""
     progress.current().expect(1, _size(local))
     done = upload(door, local, remote, overwrite=overwrite)
@@ -42,7 +40,7 @@ def upload_alone(
 
 
 def upload_many(
-    door: WebDAVStorage,
+    door: Storage,
     pairs: Sequence[tuple[Path, str]],
     *,
     overwrite: bool = False,
@@ -52,7 +50,7 @@ def upload_many(
 
     Parameters
     ----------
-    door : WebDAVStorage
+    door : Storage
         Where to; its ``transfer_slots`` bound how many move at once.
     pairs : sequence of (Path, str)
         File here and its path at the door.
@@ -71,14 +69,14 @@ def upload_many(
     return replace(report, seconds=time.monotonic() - started)
 
 
-def lading_of(door: WebDAVStorage, pairs: Sequence[tuple[Path, str]]) -> Lading:
+def lading_of(door: Storage, pairs: Sequence[tuple[Path, str]]) -> Lading:
     """Look at what is to go up, here and there; directories at the door are made."""
     there = look_there(door, [remote for _, remote in pairs])
     return Lading(pairs, [_size(local) for local, _ in pairs], there)
 
 
 def upload_lading(
-    door: WebDAVStorage,
+    door: Storage,
     lading: Lading,
     *,
     overwrite: bool = False,
@@ -118,10 +116,11 @@ def upload_lading(
     return Report(transfers, time.monotonic() - started)
 
 
-def plan(
-    door: WebDAVStorage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool
-) -> list[Transfer]:
+def plan(door: Storage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> list[Transfer]:
     """Say what `upload_many` would do, without doing it: the reason stands in ``note``."""
+    if not door.can_rename:
+        note = "upload: it may be there" if overwrite else "refuse: it may be there"
+        return [Transfer(remote, str(local), _size(local), note=note) for local, remote in pairs]
     there = look_there(door, [remote for _, remote in pairs], make=False)
     planned = []
     for local, remote in pairs:
@@ -140,12 +139,13 @@ def plan(
 
 
 def look_there(
-    door: WebDAVStorage, remotes: Sequence[str], *, make: bool = True
+    door: Storage, remotes: Sequence[str], *, make: bool = True
 ) -> dict[str, Entry | None]:
     """Look what is there of many files, with one request a directory.
 
     A directory that is missing is made, if ``make``: not all servers make it on the first PUT, and
-    Apache 2.4 answers 409, see `WebDAVStorage.put`.
+    Apache 2.4 answers 409, see `WebDAVStorage.put`. Where a storage can't rename, it is not known
+    before an upload what is there, see `protocol.Storage`.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def look_there(
         Path as given to what is there; those that are left out were not looked at.
     """
     below: dict[str, list[str]] = defaultdict(list)
-    for remote in remotes:
+    for remote in remotes if door.can_rename else ():
         if not remote.endswith("/"):
             below[remote.rpartition("/")[0]].append(remote)
     found: dict[str, Entry | None] = {}

@@ -114,7 +114,7 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | Iterable[bytes] | None = None,
+        content: bytes | Source | Iterable[bytes] | None = None,
         expect: tuple[int, ...] = (),
     ) -> Answer:
         """Send a control request and return the response with its body.
@@ -125,8 +125,8 @@ class Transport:
             The request.
         headers : Mapping, optional
             Further headers. A body that is not bytes needs its Content-Length here.
-        content : bytes or iterable of bytes, optional
-            The body. An iterable that is not bytes is never sent again.
+        content : bytes, Source or iterable of bytes, optional
+            The body. An iterable that is neither bytes nor a Source is never sent again.
         expect : tuple of int
             Statuses beside 2xx that are no error for the caller.
 
@@ -151,7 +151,7 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | Iterable[bytes] | None = None,
+        content: bytes | Source | Iterable[bytes] | None = None,
         expect: tuple[int, ...] = (),
         redirects: bool = True,
         wait_s: float | None = None,

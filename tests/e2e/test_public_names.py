@@ -93,7 +93,7 @@ def test_entry_points() -> None:
 def test_environment_variables() -> None:
     texts = [p.read_text() for p in SOURCES.rglob("*.py") if "sandbox" not in p.parts]
     named = {name for text in texts for name in VARIABLE.findall(text)}
-    agrees("environment", sorted(named | {f"CTAFLOWS_{key.upper()}" for key in settings._FIELDS}))
+    agrees("environment", sorted(named | {settings.variable(key) for key in settings._FIELDS}))
 
 
 def keys(value: Any) -> Any:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 import pickle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ctaflows import ctadata
+from ctaflows import ctadata, tasks
 from ctaflows.ctadata import StorageException, TokenError
 from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
 from ctaflows.sandbox.hub import Hub
 from ctaflows.sandbox.messages import Response
-from ctaflows.storage.download_service import connect
-from ctaflows.transfer.fetch import Job
-from ctaflows.transfer.many import fetch_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ctaflows.sandbox import Sandbox
     from ctaflows.sandbox.messages import Request
@@ -344,8 +341,7 @@ def test_the_token_goes_to_the_service_alone(hub: Hub, token: str, box: Sandbox)
     with Hub(box) as other:
         hub.instead = away
         entry = Entry(f"/{FILE}", size_bytes=len(DATA))
-        client = connect(hub.downloadservice_url, token)
-        fails(lambda: fetch_alone(client, Job(entry, Path("x"))), CtaflowsError)  # type: ignore[arg-type]
+        fails(lambda: tasks.fetch_file(entry, "x", profile="platform"), CtaflowsError)
         for call in (*CALLS.values(), lambda: ctadata.webdav4_client().ls("lst")):
             with pytest.raises(Exception):  # noqa: B017, PT011
                 call()

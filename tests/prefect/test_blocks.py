@@ -252,7 +252,17 @@ def test_the_download_service(box: Sandbox, here: Path, monkeypatch: pytest.Monk
         assert service.fetch_file("lst/a.h5", "a.h5").verified
         report = service.fetch_files(service.find("lst"), "out", manifest="out/manifest.jsonl")
         assert [t.verified for t in report.transfers] == [True]
-        assert service.upload_file("a.h5", "results/").size_bytes == 10
+        assert not service.fetch_dir("lst", "dir").failed
+        for _ in range(2):
+            assert service.upload_file("a.h5", "results/").size_bytes == 10, "it replaces"
+        assert [e.name for e in list_dir("lst", profile="block:cta-download-service/hub")] == [
+            "a.h5",
+            "users",
+        ]
+        monkeypatch.setenv("CTADS_URL", "https://elsewhere.example")
+        monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "another")
+        assert service.stat("lst/a.h5").size_bytes == 10, "address and token go together"
+        monkeypatch.delenv("JUPYTERHUB_API_TOKEN")
         with pytest.raises(UsageError, match="is a directory"):
             service.fetch_file("lst")
         assert token not in repr(service) + str(service)

@@ -94,7 +94,7 @@ RUNS: list[tuple[str, dict[str, Any], Any, list[str]]] = [
         "from_platform",
         {"service": "hub", "path": f"{NIGHT}/v0.1/tailcut84", "dest": "hub/"},
         True,
-        ["service-fetch-file", "service-list-dir"],
+        ["fetch-file", "list-dir"],
     ),
 ]
 

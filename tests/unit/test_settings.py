@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ctaflows.block_profiles import BlockProfile, word_for
 from ctaflows.errors import UsageError
-from ctaflows.settings import PROFILES, Settings, load
+from ctaflows.settings import PROFILES, Settings, load, variable
 
 DEFAULT_DOOR = "https://dcache.cta.cscs.ch:2880"
 DEV_DOOR = "https://dcache-dev.ctaodc.ch:2880"
@@ -110,6 +111,10 @@ ENVIRONMENT = {
     "ca_file": ("/ca", Path("/ca")),
     "night_path": ("x/{date}", "x/{date}"),
     "token_source": ("store", "store"),
+    "storage": ("download-service", "download-service"),
+    "service_url": ("https://hub/services/ds/", "https://hub/services/ds"),
+    "hub_token": (" abc ", "abc"),
+    "chunk_bytes": ("4096", 4096),
     "transfers": ("3", 3),
     "listings": ("1", 1),
     "attempts": ("1", 1),
@@ -126,7 +131,7 @@ ENVIRONMENT = {
 @pytest.mark.parametrize("key", ENVIRONMENT)
 def test_each_setting_is_read_from_the_environment(key, monkeypatch):
     text, value = ENVIRONMENT[key]
-    monkeypatch.setenv(f"CTAFLOWS_{key.upper()}", text)
+    monkeypatch.setenv(variable(key), text)
     settings = load()
     assert getattr(settings, key) == value
     assert type(getattr(settings, key)) is type(value)
@@ -145,7 +150,7 @@ def test_the_table_has_every_setting():
 
 def test_an_empty_variable_is_no_value(monkeypatch):
     for key in ENVIRONMENT:
-        monkeypatch.setenv(f"CTAFLOWS_{key.upper()}", "")
+        monkeypatch.setenv(variable(key), "")
     for name in ("CTAFLOWS_PROFILE", "SSL_CERT_FILE", "X509_CERT_DIR"):
         monkeypatch.setenv(name, "")
     assert load() == Settings(config_dir=load().config_dir)
@@ -198,6 +203,57 @@ transfers = 2
 [profiles.cscs-dev]
 client_id = "mine"
 """
+
+
+def test_the_profile_of_the_platform(monkeypatch):
+    settings = load("platform")
+    assert settings.storage == "download-service"
+    assert settings.service_url == "https://platform.cta.cscs.ch/services/downloadservice"
+    assert load().storage == "webdav"
+    monkeypatch.setenv("CTADS_URL", "https://hub.example/services/downloadservice/")
+    assert load("platform").service_url == "https://hub.example/services/downloadservice"
+    monkeypatch.setenv("CTADS_URL", "nonsense")
+    with pytest.raises(UsageError, match="CTADS_URL can't be “nonsense”"):
+        load("platform")
+
+
+@pytest.mark.parametrize("key", ["hub_token", "client_secret"])
+def test_a_secret_is_in_no_text(key, config):
+    config(f'[profiles.cscs]\n{key} = "a-secret"\n')
+    assert getattr(load(), key) == "a-secret"
+    assert "a-secret" not in repr(load())
+    config(f"[profiles.cscs]\n{key} = 271828\n")
+    with pytest.raises(UsageError, match=key) as caught:
+        load()
+    assert "271828" not in f"{caught.value} {caught.value.hint}"
+
+
+class Block:
+    """What stands as a profile in this process."""
+
+    def __init__(self, base=None, **values):
+        self.said = BlockProfile(base=base, values=values, identity={"client_id": f"of {base}"})
+
+    def as_profile(self):
+        return self.said
+
+
+def test_a_block_may_be_the_base_of_another(config):
+    config(TWO_PROFILES)
+    lower = Block("lab", transfers=3, listings=3)
+    upper = Block(word_for(lower, "cta-storage/lower", None), listings=4)
+    settings = load(word_for(upper, "cta-storage/upper", None))
+    assert (settings.profile, settings.door_url) == ("lab", "https://lab:1")
+    assert (settings.transfers, settings.listings) == (3, 4)
+    assert settings.client_id.startswith("of block:"), "the upper one wins"
+
+
+def test_a_block_that_is_its_own_base():
+    block = Block()
+    word = word_for(block, "cta-storage/round", None)
+    block.said = BlockProfile(base=word)
+    with pytest.raises(UsageError, match="no profile"):
+        load(word)
 
 
 def test_default_profile(config, monkeypatch):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctaflows import settings as _settings
 from ctaflows import tasks
@@ -20,17 +19,11 @@ from ctaflows.ctadata.errors import (
     TokenExpiredError,
     translated,
 )
-from ctaflows.errors import PartialFailure, printable
-from ctaflows.model import Report
-from ctaflows.storage.connect import connect
-from ctaflows.storage.namespace import refuse_undescribed
-from ctaflows.storage.walk import walk
+from ctaflows.ctadata.files import FileClient
+from ctaflows.errors import printable
 
 if TYPE_CHECKING:
-    import os
-
     from ctaflows.auth.oidc import DeviceLogin
-    from ctaflows.model import Transfer
     from ctaflows.settings import Settings
 
 __all__ = [
@@ -45,7 +38,7 @@ __all__ = [
 DEV_PROFILE = "cscs-dev"
 
 
-class APIClient:
+class APIClient(FileClient):
     """A dCache door.
 
     Parameters
@@ -66,16 +59,12 @@ class APIClient:
     @translated
     def token(self) -> str:
         """A token that is valid now."""
-        from ctaflows.auth.renewal import TokenProvider
-
         return TokenProvider(self.settings).token()
 
     @property
     @translated
     def secret(self) -> str:
         """The OpenID Connect client's secret; one that is set is kept, for us alone."""
-        from ctaflows.auth import secret
-
         found = secret.find(self.settings)
         if found is None:
             raise ClientSecretNotFound(
@@ -87,82 +76,30 @@ class APIClient:
 
     @secret.setter
     def secret(self, value: str) -> None:
-        from ctaflows.auth import secret
-
         secret.keep(self.settings, value)
 
     # -- files -------------------------------------------------------------------------------
+
+    def profile_name(self) -> str | None:
+        """Return what tasks take as ``profile``."""
+        return self.profile
 
     @translated
     def list_dir(self, path: RemotePath, recursive: bool = False, n_threads: int = 2) -> list[Name]:
         """List a directory; see `ctaflows.ctadata.direct.list_dir`."""
         where = remote_path(path)
-        if not recursive:
-            found = tasks.list_dir(where, profile=self.profile)
-            return [Name(entry.name, entry.path) for entry in found]
-        below = list(walk(connect(self.profile), where))
-        refuse_undescribed(below)
-        return sorted(Name(entry.path.lstrip("/"), entry.path) for entry in below)
-
-    @translated
-    def fetch_and_save_file(
-        self, path: RemotePath, save_to_fn: str | os.PathLike[str] | None = None
-    ) -> int:
-        """Fetch a file; see `ctaflows.ctadata.direct.fetch_and_save_file`."""
-        done = tasks.fetch_file(remote_path(path), save_to_fn or ".", profile=self.profile)
-        return done.size_bytes or 0
-
-    @translated
-    def fetch_and_save_file_or_dir(self, path: RemotePath, recursive: bool = False) -> int:
-        """Fetch a file or directory; see `ctaflows.ctadata.direct.fetch_and_save_file_or_dir`."""
-        report = self.fetch(path, recursive=recursive)
-        if report.failed:
-            raise PartialFailure.of(report)
-        return sum(done.size_bytes or 0 for done in report.transfers)
-
-    @translated
-    def fetch(self, path: RemotePath, *, recursive: bool = False) -> Report:
-        """Fetch a file to its name, or a directory's files below its name, here."""
-        where = remote_path(path)
-        entry = tasks.stat(where, profile=self.profile)
-        if not recursive or not entry.is_dir:
-            done = tasks.fetch_file(entry, ".", profile=self.profile)
-            return Report((done,), done.seconds)
-        try:
-            return tasks.fetch_dir(entry.path, ".", profile=self.profile)
-        except PartialFailure as why:
-            if not isinstance(why.report, Report):
-                raise
-            return why.report
-
-    @translated
-    def upload_file(self, local_fn: str | os.PathLike[str], path: str) -> dict[str, Any]:
-        """Upload a file; see `ctaflows.ctadata.direct.upload_file`."""
-        local = Path(local_fn)
-        if not local.exists():
-            raise FileNotFoundError(f"There is no such file here: {local}")
-        return _answer(tasks.upload_file(local, path, overwrite=True, profile=self.profile))
-
-    @translated
-    def upload_dir(self, local_dir: str | os.PathLike[str], path: str) -> list[dict[str, Any]]:
-        """Upload a directory; see `ctaflows.ctadata.direct.upload_dir`."""
-        from ctaflows.ctadata.uploads import files_in
-        from ctaflows.transfer.uploads import upload_many
-
-        report = upload_many(connect(self.profile), files_in(local_dir, path), overwrite=True)
-        if report.failed:
-            raise PartialFailure.of(report)
-        return [_answer(done) for done in report.transfers]
+        if recursive:
+            below = self._below(where)
+            return sorted(Name(entry.path.lstrip("/"), entry.path) for entry in below)
+        return [
+            Name(entry.name, entry.path) for entry in tasks.list_dir(where, profile=self.profile)
+        ]
 
     # -- token -------------------------------------------------------------------------------
 
     @translated
     def print_token(self) -> None:
         """Print the token, and on stderr how long it is good."""
-        import sys
-
-        from ctaflows.auth.renewal import TokenProvider
-
         provider = TokenProvider(self.settings)
         token, info = provider.token(), provider.info()
         print(token)  # noqa: T201
@@ -188,15 +125,6 @@ class APIClient:
         from ctaflows.auth import agent
 
         return agent.stop(self.settings)
-
-
-def _answer(done: Transfer) -> dict[str, Any]:
-    """Say of an upload what the download service says."""
-    return {
-        "path": done.path.lstrip("/"),
-        "status": "uploaded",
-        "total_written": done.size_bytes,
-    }
 
 
 api_client = APIClient()

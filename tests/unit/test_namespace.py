@@ -79,6 +79,8 @@ def test_outcomes():
 class LosesAnswers:
     """A door that has nothing but two paths, and never answers to a move."""
 
+    can_rename = True
+
     def __init__(self, before: Entry, after: Entry | None) -> None:
         self.known: dict[str, Entry | None] = {before.path: before}
         self.after = after

@@ -36,12 +36,11 @@ OTHERS = (
 def pytest_configure() -> None:
     """Restore the default handling of Ctrl-C, which a shell's & makes processes ignore.
 
-    And let Hypothesis try as many examples as the environment says.
+    And let Hypothesis try as many examples as the environment says, and judge no time.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if examples.TIMES > 1:
-        examples.multiply()
+    examples.apply()
 
 
 #: Fixtures of tests/servers and tests/deployments behind which real servers stand.

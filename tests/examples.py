@@ -25,7 +25,7 @@ def settings(*, max_examples: int = 100, **more: Any) -> hypothesis.settings:
     return hypothesis.settings(max_examples=max_examples * TIMES, **{**known, **more})
 
 
-def multiply() -> None:
-    """Multiply the number of examples of tests without settings of their own, too."""
-    hypothesis.settings.register_profile("times", settings())
-    hypothesis.settings.load_profile("times")
+def apply() -> None:
+    """Apply these settings to tests without settings of their own, too."""
+    hypothesis.settings.register_profile("ctaflows", settings())
+    hypothesis.settings.load_profile("ctaflows")

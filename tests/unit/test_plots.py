@@ -11,7 +11,7 @@ from nightkit import BEGIN, COUNTS, damaged, datacheck, report, subrun
 from ctaflows.dl1.content.quantities import Charges, Images, Pointing
 from ctaflows.dl1.report.plot_data import MOST_BINS, points_of, rates
 from ctaflows.dl1.report.plots import pictures_of, save
-from ctaflows.errors import UsageError
+from ctaflows.errors import NoSpace, UsageError
 from ctaflows.tasks.pictures import plot_night, write_page
 
 
@@ -188,7 +188,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Figure, "savefig", full)
-        with pytest.raises(UsageError, match="No space left"):
+        with pytest.raises(NoSpace, match="No space left"):
             plot_night([subrun()], path)
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["night.png"]

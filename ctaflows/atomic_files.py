@@ -81,7 +81,7 @@ def local_error(
             hint="The disk, or the server that it is on, fails: ask who looks after it.",
         )
     if why.errno in _TOO_MUCH:
-        hint = "See what this machine allows you: ulimit -a."
+        kind, hint = UsageError, "See what this machine allows you: ulimit -a."
     return kind(what, where=where, said=said, hint=hint)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import resource
 import tomllib
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ class Settings:
     night_path : str
         Remote path of a night, with ``{date}`` and ``{version}`` to be filled in.
     transfers : int
-        Greatest number of files transferred concurrently.
+        Greatest number of files transferred concurrently; `load` gives no more than the process
+        may have open files for (``ulimit -n``).
     listings : int
         Greatest number of directories listed concurrently: each takes time in a door's name space,
         and memory.
@@ -247,7 +249,8 @@ def load(profile: str | None = None, **flags: Any) -> Settings:
     credentials = next((block.credentials for block in blocks[::-1] if block.credentials), None)
     if credentials:
         name = f"credentials:{credentials}"
-    return Settings(profile=name, credentials=credentials, origins=origins, **values)
+    settings = Settings(profile=name, credentials=credentials, origins=origins, **values)
+    return settings.replace(transfers=min(settings.transfers, _most_transfers()))
 
 
 def check(key: str, value: Any) -> Any:
@@ -259,6 +262,20 @@ def check(key: str, value: Any) -> Any:
         There is no such setting, or the value is invalid.
     """
     return _converted(key, value, "given")
+
+
+#: Files that are open beside those of transfers: streams, pipes, a manifest, listings, modules.
+_OTHER_FILES = 20
+#: Of one transfer: connections to a door and to a pool, two of libcurl's own, a file, its journal.
+_FILES_PER_TRANSFER = 6
+
+
+def _most_transfers() -> int:
+    """Return for how many transfers at once this process may open files, at least one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return int(_MOST)
+    return max(1, (limit - _OTHER_FILES) // _FILES_PER_TRANSFER)
 
 
 def _merged(

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, UsageError
 from ctaflows.transport import policy
 from ctaflows.transport.curl_many import CurlMany, is_able
 from ctaflows.transport.messages import (
     MAX_DRAINED_BYTES,
     Head,
+    not_opened,
     silent,
     unreachable,
     untrusted,
@@ -48,6 +49,8 @@ _NOT_SENT = {
     pycurl.E_SSL_CONNECT_ERROR,
     getattr(pycurl, "E_PROXY", 97),
 }
+#: Memory, or the file of CAs, which was read when the process began.
+_LACKING = {pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE}
 #: Such as a scheme that libcurl does not know.
 _UNUSABLE_PROXY = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT}
 
@@ -443,6 +446,13 @@ def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> Ctaflo
     proxy = policy.proxy_for(url, os.environ)
     if proxy is not None and code in _UNUSABLE_PROXY:
         return unusable_proxy(proxy, said)
+    if code in _LACKING:
+        return not_opened(url) or UsageError(
+            "This machine gives libcurl less than it needs",
+            where=url,
+            said=said,
+            hint="See what you may use, by ulimit -a, and that CTAFLOWS_CA_FILE can be read.",
+        )
     if code == pycurl.E_SSL_CACERT:
         return untrusted(url, said)
     if code == pycurl.E_URL_MALFORMAT:

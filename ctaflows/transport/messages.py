@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ctaflows.errors import NetworkError, UsageError
+from ctaflows.atomic_files import local_error
+from ctaflows.errors import CtaflowsError, NetworkError, UsageError
 from ctaflows.transport import policy
 
 if TYPE_CHECKING:
@@ -168,8 +171,29 @@ class NotSent(NetworkError):
     """No connection was established, so the request was not sent."""
 
 
-def unreachable(url: str, said: str, proxy: policy.Proxy | None = None) -> NetworkError:
+#: What a connection takes at most: sockets of both address families, and the file of CAs.
+_FILES_PER_CONNECTION = 3
+
+
+def not_opened(url: str) -> CtaflowsError | None:
+    """Return the error for a process that may open no more files, None if it may.
+
+    Neither library tells: to libcurl it is an unreachable server, a lack of memory, or a file of
+    CAs that can't be read, to the system's resolver an unknown name.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(_FILES_PER_CONNECTION):
+                stack.enter_context(socket.socket())
+        except OSError as why:
+            return local_error(why, url, "No connection can be opened")
+    return None
+
+
+def unreachable(url: str, said: str, proxy: policy.Proxy | None = None) -> CtaflowsError:
     """Return the error for a connection, by a proxy or none, that was not established."""
+    if error := not_opened(url):
+        return error
     if proxy is not None:
         return NotSent(
             f"The server can't be reached by the proxy that {proxy.variable} names, {proxy.url}",

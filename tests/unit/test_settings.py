@@ -1,6 +1,7 @@
 """Settings: which layer wins, where each value came from, and what is refused."""
 
 import itertools
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -501,3 +502,12 @@ def test_the_import_reads_nothing():
         [sys.executable, "-c", NO_IO], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "given"),
+    [(1024, 8, 8), (64, 8, 7), (32, 8, 2), (32, 1, 1), (8, 8, 1), (resource.RLIM_INFINITY, 8, 8)],
+)
+def test_no_more_transfers_than_there_may_be_files_open_for(monkeypatch, limit, wanted, given):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert load(transfers=wanted).transfers == given

@@ -85,6 +85,20 @@ def local_error(
     return kind(what, where=where, said=said, hint=hint)
 
 
+def refusal(why: Exception) -> OSError | None:
+    """Return what the system said, where an exception is or stands for what it refused; else None.
+
+    That is any OSError, and what Python raises in place of one for memory and for threads.
+    """
+    if isinstance(why, OSError):
+        return why
+    if isinstance(why, MemoryError):
+        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if isinstance(why, RuntimeError) and str(why) == "can't start new thread":
+        return OSError(errno.EAGAIN, str(why))
+    return None
+
+
 @contextmanager
 def local_errors(
     path: str | os.PathLike[str] | None,

@@ -78,7 +78,7 @@ class Settings:
         Remote path of a night, with ``{date}`` and ``{version}`` to be filled in.
     transfers : int
         Greatest number of files transferred concurrently; `load` gives no more than the process
-        may have open files for (``ulimit -n``).
+        may have open files and memory for (``ulimit -n`` and ``-v``).
     listings : int
         Greatest number of directories listed concurrently: each takes time in a door's name space,
         and memory.
@@ -264,18 +264,25 @@ def check(key: str, value: Any) -> Any:
     return _converted(key, value, "given")
 
 
-#: Files that are open beside those of transfers: streams, pipes, a manifest, listings, modules.
-_OTHER_FILES = 20
-#: Of one transfer: connections to a door and to a pool, two of libcurl's own, a file, its journal.
-_FILES_PER_TRANSFER = 6
+#: What the system may limit, how much of it is used beside transfers, and by one.
+_NEEDED = (
+    # streams, pipes, a manifest, listings, modules; connections to a door and to a pool, two of
+    # libcurl's own, a file, its journal
+    (resource.RLIMIT_NOFILE, 20, 6),
+    # address space, which batch systems limit by ``ulimit -v``: Python with its libraries, and
+    # listings; a thread's stack (8 MiB), and its arena for malloc (64 MiB, glibc 2.36)
+    (resource.RLIMIT_AS, 200 << 20, 75 << 20),
+)
 
 
 def _most_transfers() -> int:
-    """Return for how many transfers at once this process may open files, at least one."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return int(_MOST)
-    return max(1, (limit - _OTHER_FILES) // _FILES_PER_TRANSFER)
+    """Return for how many transfers at once this process may have files and memory, at least 1."""
+    most = int(_MOST)
+    for kind, others, per_transfer in _NEEDED:
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            most = min(most, (limit - others) // per_transfer)
+    return max(1, most)
 
 
 def _merged(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from ctaflows import cancel
+from ctaflows.atomic_files import local_error
 from ctaflows.errors import Stopped
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ def run_concurrently(
     items : sequence
         Its arguments.
     n_threads : int
-        Greatest number of threads; where the CPU is the limit there are fewer.
+        Greatest number of threads; where the CPU is the limit there are fewer, and where the system
+        gives none this one does the work.
     stop : threading.Event
         Set when the caller is interrupted, a call raises, or the work is stopped. Calls under way
         should end then; their requests do, see `cancel.scope`.
@@ -132,6 +135,28 @@ def run_concurrently(
     if stop.is_set():
         raise Stopped("Stopped; what has come is kept")
     return cast("list[R]", results)
+
+
+def start(thread: threading.Thread | Worker) -> None:
+    """Start a thread without which the work can't be done.
+
+    Raises
+    ------
+    UsageError
+        This process, or this user, may have no more threads.
+    """
+    if not started(thread):
+        why = OSError(errno.EAGAIN, "can't start new thread")
+        raise local_error(why, None, "Too few threads can be started")
+
+
+def started(thread: threading.Thread | Worker) -> bool:
+    """Start a thread, and return whether this process may have one more."""
+    try:
+        thread.start()
+    except RuntimeError:  # CPython's, for any refusal of the system
+        return False
+    return True
 
 
 class Worker:
@@ -180,9 +205,15 @@ def _run(worker: Callable[[], None], n_threads: int, stop: threading.Event) -> N
     controller = ConcurrencyController(n_threads)
     try:
         while True:
-            for _ in range(controller.n_wanted(len(threads)) - len(threads)):
-                threads.append(Worker(worker))
-                threads[-1].start()
+            for _ in range(min(controller.n_wanted(len(threads)), n_threads) - len(threads)):
+                thread = Worker(worker)
+                if not started(thread):
+                    n_threads = len(threads)
+                    break
+                threads.append(thread)
+            if not threads:
+                worker()
+                return
             running = next(filter(Worker.is_alive, threads), None)
             if running is None:
                 return

@@ -32,6 +32,7 @@ from ctaflows.errors import (
     Stopped,
     register_secret,
 )
+from ctaflows.thread_pool import start
 from ctaflows.transport import Transport, origin
 
 if TYPE_CHECKING:
@@ -389,7 +390,7 @@ def with_deadline(
     thread = threading.Thread(target=context.run, args=(made.run,), daemon=True)
     halted, ends_at = cancel.current(), time.monotonic() + seconds
     try:
-        thread.start()
+        start(thread)
         cancel.wait(seconds, made.done, halted)
         if halted.is_set():
             made.done.wait(max(0.0, min(PATIENCE_S, ends_at - time.monotonic())))

@@ -154,7 +154,7 @@ def exit_code(command: click.Command, name: str, args: list[str] | None = None) 
     return code if isinstance(code, int) else 0
 
 
-def _is_output_error(why: OSError) -> bool:
+def _is_output_error(why: Exception) -> bool:
     """Return whether an error was raised while printing: by click, rich, or the last flush."""
     trace = why.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -250,22 +250,22 @@ def _show(why: CtaflowsError, name: str) -> None:
 def _show_other(why: Exception, name: str) -> int:
     """Print an error that is not a CtaflowsError, and return its exit code.
 
-    An OSError, such as of a write to stdout, is not an error in ctaflows.
+    What the system refuses, such as a write to stdout, is not an error in ctaflows.
     """
-    if isinstance(why, OSError):
-        from ctaflows.atomic_files import local_error
+    from ctaflows.atomic_files import local_error, refusal
 
+    if told := refusal(why):
         error: CtaflowsError
         if _is_output_error(why):
             error = CtaflowsError(
                 "The output can't be written",
-                said=why.strerror or str(why),
+                said=told.strerror or str(told),
                 hint="What was done is done. Check where stdout goes.",
             )
         else:
-            path = os.fsdecode(why.filename) if isinstance(why.filename, str | bytes) else None
+            path = os.fsdecode(told.filename) if isinstance(told.filename, str | bytes) else None
             error = local_error(
-                why, path, "The system refuses what is needed", hint="Run it with -v to see where."
+                told, path, "The system refuses what is needed", hint="Run it with -v to see where."
             )
         _print_error(why, name, str(error), error.hint)
         return error.exit_code

@@ -28,6 +28,7 @@ from ctaflows.dl1.content.summary import DL1Summary
 from ctaflows.dl1.hdf5.partial_copy import NoSuchTable, PartialCopy
 from ctaflows.dl1.quality.checks import Inspection
 from ctaflows.errors import CtaflowsError, IntegrityError, error_text
+from ctaflows.thread_pool import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -541,10 +542,15 @@ def inspect_files(
                 found[i] = _inspected(reader, paths[i], images)
 
     n_workers = min(workers or pool.size, pool.size, len(paths))
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_workers)]
+    threads = []
     try:
-        for thread in threads:
-            thread.start()
+        for _ in range(n_workers):
+            thread = threading.Thread(target=work, daemon=True)
+            if not started(thread):
+                break
+            threads.append(thread)
+        if not threads:
+            work()
         for thread in threads:
             thread.join()
     finally:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ctaflows.dl1.report.markdown import census_digest, digest
 from ctaflows.errors import error_text
 from ctaflows.text import human_bytes
+from ctaflows.thread_pool import started
 from ctaflows.tracking.task import get_logger
 from ctaflows.tracking.tracked import in_run
 from ctaflows.transfer import progress
@@ -224,7 +225,8 @@ def progress_shown(title: str, n_files: int, n_bytes: int) -> Iterator[ProgressA
 def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
     """Call functions in a thread while the block runs: they mostly wait for Prefect's server.
 
-    Outside a run they are not called. Their errors are logged as warnings.
+    Where no thread can be started they are called first. Outside a run they are not called. Their
+    errors are logged as warnings.
     """
     if not in_run():
         yield
@@ -242,7 +244,10 @@ def meanwhile(*publishings: Callable[[], object]) -> Iterator[None]:
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(publish,), name="ctaflows-publish", daemon=True
     )
-    thread.start()
+    if not started(thread):
+        publish()
+        yield
+        return
     yield
     thread.join()
 
@@ -347,6 +352,7 @@ class ProgressArtifact(Progress):
         self._tell = tell
         self._also = also or Progress()
         self._every_s = every_s
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._expected_bytes = self._done_bytes = self._done_files = 0
         self._arrived_bytes = self._arrived_files = self._arrived_failed = 0
@@ -407,15 +413,17 @@ class ProgressArtifact(Progress):
     def __enter__(self) -> Self:
         # Prefect finds the run in context variables
         context = contextvars.copy_context()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=context.run, args=(self._watch,), name="ctaflows-progress", daemon=True
         )
-        self._thread.start()
+        if started(thread):  # else nobody sees how far it is
+            self._thread = thread
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._over.set()
-        self._thread.join(_PATIENCE_S)
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_S)
 
     def _watch(self) -> None:
         reported: tuple[float, str] | None = None

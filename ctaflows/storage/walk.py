@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 from ctaflows import cancel
 from ctaflows.errors import ProtocolSurprise, Stopped
 from ctaflows.storage.search import Criteria
+from ctaflows.thread_pool import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -258,15 +259,15 @@ class ListingPrefetcher:
         # one for each permit: the caller itself may wait for one of them
         n_useful = min(n_waiting, self._storage.settings.listings) if n_waiting > 1 else 0
         while len(self._threads) < n_useful:
-            self._threads.append(
-                threading.Thread(
-                    target=contextvars.copy_context().run,
-                    args=(self._prefetch,),
-                    name="ctaflows-listing",
-                    daemon=True,
-                )
+            thread = threading.Thread(
+                target=contextvars.copy_context().run,
+                args=(self._prefetch,),
+                name="ctaflows-listing",
+                daemon=True,
             )
-            self._threads[-1].start()
+            if not started(thread):  # each directory is listed in its turn
+                break
+            self._threads.append(thread)
 
     def batches(self, path: str) -> _Batches:
         """Yield the entries of the directory from `next_path` in lists, as they arrive.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows import cancel
 from ctaflows.errors import error_text
 from ctaflows.prefect_client import impatient_client
+from ctaflows.thread_pool import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,12 +78,14 @@ def stopped_by_cancellation() -> Iterator[None]:
         yield
         return
     stop, over = threading.Event(), threading.Event()
-    threading.Thread(
-        target=contextvars.copy_context().run,
-        args=(_poll_state, flow.flow_run.id, stop, over),
-        name="ctaflows-cancellation",
-        daemon=True,
-    ).start()
+    start(
+        threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(_poll_state, flow.flow_run.id, stop, over),
+            name="ctaflows-cancellation",
+            daemon=True,
+        )
+    )
     try:
         with cancel.link_child(stop), cancel.scope(stop):
             yield

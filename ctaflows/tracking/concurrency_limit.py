@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows import cancel
-from ctaflows.errors import error_text
+from ctaflows.errors import UsageError, error_text
 from ctaflows.prefect_client import impatient_client
+from ctaflows.thread_pool import start
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.tracked import in_run
 
@@ -104,9 +105,14 @@ class _Lease:
         self._id = _wait_for_slot(self._name)
         if self._id is not None:
             context = contextvars.copy_context()  # has the Prefect settings of this run
-            threading.Thread(
+            renewing = threading.Thread(
                 target=context.run, args=(self._renew,), name="ctaflows-lease", daemon=True
-            ).start()
+            )
+            try:
+                start(renewing)
+            except UsageError:
+                self.__exit__()
+                raise
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

@@ -13,7 +13,7 @@ from ctaflows.model import Checksum
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
-from ctaflows.thread_pool import FIRST, POLL_S, ConcurrencyController, Worker
+from ctaflows.thread_pool import FIRST, POLL_S, ConcurrencyController, Worker, started
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, end_if, is_hopeless, pause_s, proven
 
@@ -224,7 +224,8 @@ class Crew:
         """
         try:
             pace = ConcurrencyController(self._door.settings.transfers)
-            self._start(is_first=True)
+            if not self._start(is_first=True):
+                self._work(is_first=True)
             self._grow(pace.n_wanted(0))
             while alive := [thread for thread in self._threads if thread.is_alive()]:
                 if not (self._is_wide and self._copy.hash_on(_HASH_BYTES)):
@@ -254,12 +255,17 @@ class Crew:
         while len(self._threads) < n_threads and self._copy.has_more and not self._halt.is_set():
             if not self._door.transfer_slots.acquire(blocking=False):
                 return
-            self._start(is_first=False)
+            if not self._start(is_first=False):
+                self._door.transfer_slots.release()
+                return
 
-    def _start(self, *, is_first: bool) -> None:
+    def _start(self, *, is_first: bool) -> bool:
+        """Let a thread begin, if there may be one more."""
         thread = Worker(lambda: self._work(is_first))
+        if not started(thread):
+            return False
         self._threads.append(thread)
-        thread.start()
+        return True
 
     def _work(self, is_first: bool) -> None:
         try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from ctaflows import cancel
 from ctaflows.errors import Stopped, error_text
-from ctaflows.thread_pool import Worker
+from ctaflows.thread_pool import Worker, start, started
 from ctaflows.transfer import progress
 
 if TYPE_CHECKING:
@@ -166,11 +166,16 @@ class Twin:
         self._voice.close()
 
     def begin(self, settle: Settle, stop: threading.Event) -> None:
-        """Let it begin, and tell of each file that it has done; a stop ends it soon."""
+        """Let it begin, and tell of each file that it has done; a stop ends it soon.
+
+        Where no threads can be started that listen to it, it does not begin.
+        """
         self._listener = Worker(lambda: self._listen(settle))
-        self._listener.start()
-        self._say()
-        Worker(lambda: self._heed(stop)).start()
+        if started(self._listener) and started(Worker(lambda: self._heed(stop))):
+            self._say()
+        else:
+            log.info("No second process: there may be no more threads")
+            self.end()
 
     def _say(self) -> None:
         with self._ending, contextlib.suppress(BrokenPipeError):
@@ -240,7 +245,7 @@ def _live(work: Work, life: int, voice: int, mask: Iterable[int]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.read(life, 1):
             stop = threading.Event()
-            threading.Thread(target=_watch, args=(life, stop), daemon=True).start()
+            start(threading.Thread(target=_watch, args=(life, stop), daemon=True))
             with _Voice(voice).heard() as speak:
                 try:
                     work(speak, stop)

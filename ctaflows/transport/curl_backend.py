@@ -92,7 +92,10 @@ class CurlWire:
     @contextlib.contextmanager
     def many(self) -> Iterator[CurlMany]:
         """Yield a driver of many small requests in one thread, see `curl_many`."""
-        many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
+        try:
+            many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
+        except pycurl.error as why:  # its text alone
+            raise _lacking(None, str(why)) from None
         try:
             yield many
         finally:
@@ -439,6 +442,15 @@ def _nothing(*_: Any) -> None:
     """Do nothing; the callback of an idle handle."""
 
 
+def _lacking(url: str | None, said: str) -> CtaflowsError:
+    return not_opened(url) or UsageError(
+        "This machine gives libcurl less than it needs",
+        where=url,
+        said=said,
+        hint="See what you may use, by ulimit -a, and that CTAFLOWS_CA_FILE can be read.",
+    )
+
+
 def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> CtaflowsError:
     """Return our error for libcurl's."""
     code, said = why.args[0], str(why.args[1])
@@ -447,12 +459,7 @@ def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> Ctaflo
     if proxy is not None and code in _UNUSABLE_PROXY:
         return unusable_proxy(proxy, said)
     if code in _LACKING:
-        return not_opened(url) or UsageError(
-            "This machine gives libcurl less than it needs",
-            where=url,
-            said=said,
-            hint="See what you may use, by ulimit -a, and that CTAFLOWS_CA_FILE can be read.",
-        )
+        return _lacking(url, said)
     if code == pycurl.E_SSL_CACERT:
         return untrusted(url, said)
     if code == pycurl.E_URL_MALFORMAT:

@@ -175,7 +175,7 @@ class NotSent(NetworkError):
 _FILES_PER_CONNECTION = 3
 
 
-def not_opened(url: str) -> CtaflowsError | None:
+def not_opened(url: str | None) -> CtaflowsError | None:
     """Return the error for a process that may open no more files, None if it may.
 
     Neither library tells: to libcurl it is an unreachable server, a lack of memory, or a file of

@@ -26,6 +26,7 @@ from ctaflows.atomic_files import (
     open_ours,
     read_private,
     remove_left,
+    refusal,
     remove_private,
     replaced,
     write_private,
@@ -292,3 +293,18 @@ def test_a_new_name_reaches_the_disk_after_the_bytes(tmp_path, monkeypatch, writ
     monkeypatch.setattr(os, "fsync", fsync)
     write(tmp_path / "page")
     assert synced == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("why", "number"),
+    [
+        (PermissionError(errno.EACCES, "no"), errno.EACCES),
+        (MemoryError(), errno.ENOMEM),
+        (RuntimeError("can't start new thread"), errno.EAGAIN),
+        (RuntimeError("another"), None),
+        (ValueError("no"), None),
+    ],
+)
+def test_what_the_system_refused_is_known_from_faults_of_ours(why, number):
+    told = refusal(why)
+    assert (told and told.errno) == number

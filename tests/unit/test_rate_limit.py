@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctaflows import cancel, thread_pool
 from ctaflows.cli.options import Rate
-from ctaflows.errors import Stopped
+from ctaflows.errors import Stopped, UsageError
 from ctaflows.thread_pool import ConcurrencyController, run_concurrently
 from ctaflows.transfer import progress
 
@@ -155,6 +155,42 @@ def test_the_first_error_is_raised_and_what_runs_ends_first() -> None:
     with pytest.raises(ValueError, match="first"):
         run_concurrently(work, range(2), 2, stop)
     assert ended == [1]
+
+
+@pytest.mark.parametrize("n_threads", [0, 1, 2])
+def test_where_no_more_threads_can_be_started_those_there_are_do_the_work(
+    monkeypatch: pytest.MonkeyPatch, n_threads: int
+) -> None:
+    left, begin = iter(range(n_threads)), threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    done_by: set[int] = set()
+
+    def work(n: int) -> int:
+        done_by.add(threading.get_ident())
+        return -n
+
+    found = run_concurrently(work, range(100), 8, threading.Event())
+    assert found == [-n for n in range(100)]
+    assert len(done_by) <= max(1, n_threads)
+    assert (threading.get_ident() in done_by) is (n_threads == 0)
+
+
+def test_a_thread_without_which_nothing_can_be_done_is_asked_for_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(UsageError, match="can't start new thread") as caught:
+        thread_pool.start(threading.Thread(target=print))
+    assert "ulimit" in (caught.value.hint or "")
 
 
 def test_a_stop_is_told() -> None:

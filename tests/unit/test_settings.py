@@ -504,10 +504,26 @@ def test_the_import_reads_nothing():
     assert done.returncode == 0, done.stderr
 
 
+NONE = resource.RLIM_INFINITY
+
+
 @pytest.mark.parametrize(
-    ("limit", "wanted", "given"),
-    [(1024, 8, 8), (64, 8, 7), (32, 8, 2), (32, 1, 1), (8, 8, 1), (resource.RLIM_INFINITY, 8, 8)],
+    ("files", "memory", "wanted", "given"),
+    [
+        (1024, NONE, 8, 8),
+        (64, NONE, 8, 7),
+        (32, NONE, 8, 2),
+        (32, NONE, 1, 1),
+        (8, NONE, 8, 1),
+        (NONE, NONE, 8, 8),
+        (NONE, 300_000 << 10, 8, 1),
+        (NONE, 500 << 20, 8, 4),
+        (64, 4 << 30, 100, 7),
+    ],
 )
-def test_no_more_transfers_than_there_may_be_files_open_for(monkeypatch, limit, wanted, given):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+def test_no_more_transfers_than_there_may_be_files_and_memory_for(
+    monkeypatch, files, memory, wanted, given
+):
+    limits = {resource.RLIMIT_NOFILE: files, resource.RLIMIT_AS: memory}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind],) * 2)
     assert load(transfers=wanted).transfers == given

@@ -133,6 +133,16 @@ def test_only_a_name_that_fits_spares_a_directory(exclude, found, listed):
     assert sorted(storage.begun) == listed
 
 
+def test_without_further_threads_each_directory_is_listed_in_its_turn(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    tree = {"a": {"b": None, "c": {"d": None}}, "e": {}, "f": {"g": None}}
+    found = [entry.path for entry in walk(Tree(tree), "/", ordered=True)]
+    assert found == expected(tree, ordered=True)
+
+
 def test_empty_directories_are_told():
     doubtful = []
     tree = {"full": {"f": None}, "empty": {}, "deep": {"empty": {}}}

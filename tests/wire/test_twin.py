@@ -372,3 +372,14 @@ def test_what_fails_to_go_up_is_reported(box: Sandbox, results: Path) -> None:
     box.faults.clear()
     assert run("put", "--retry", "put.jsonl", before="").returncode == 0
     assert_all_there(box)
+
+
+def test_without_threads_to_hear_the_second_process_one_does_it_all(night: Path) -> None:
+    before = (
+        "import threading\n"
+        'def refuse(thread): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+    )
+    done = get("-r", "n", ".", before=before)
+    assert done.returncode == 0, done.stderr
+    assert_all_here(night)

@@ -382,4 +382,4 @@ def test_without_threads_to_hear_the_second_process_one_does_it_all(night: Path)
     )
     done = get("-r", "n", ".", before=before)
     assert done.returncode == 0, done.stderr
-    assert_all_here(night)
+    assert_all_here(night / "n")

@@ -80,6 +80,8 @@ def local_error(
             said=said,
             hint="The disk, or the server that it is on, fails: ask who looks after it.",
         )
+    if why.errno == errno.EILSEQ:
+        hint = "Set PYTHONUTF8=1, or a locale of UTF-8."
     if why.errno in _TOO_MUCH:
         kind, hint = UsageError, "See what this machine allows you: ulimit -a."
     return kind(what, where=where, said=said, hint=hint)
@@ -88,7 +90,8 @@ def local_error(
 def refusal(why: Exception) -> OSError | None:
     """Return what the system said, where an exception is or stands for what it refused; else None.
 
-    That is any OSError, and what Python raises in place of one for memory and for threads.
+    That is any OSError, and what Python raises in place of one for memory, for threads, and for
+    names of files that the locale's encoding can't hold.
     """
     if isinstance(why, OSError):
         return why
@@ -96,6 +99,9 @@ def refusal(why: Exception) -> OSError | None:
         return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(why, RuntimeError) and str(why) == "can't start new thread":
         return OSError(errno.EAGAIN, str(why))
+    # in UTF-8 any name can be held: a lone surrogate there is a fault of ours
+    if isinstance(why, UnicodeEncodeError) and why.encoding != "utf-8":
+        return OSError(errno.EILSEQ, f"{why.encoding}, this locale's encoding, can't hold the name")
     return None
 
 
@@ -107,11 +113,14 @@ def local_errors(
     hint: str | None = "Name a folder that you may write to.",
     kind: type[CtaflowsError] = UsageError,
 ) -> Iterator[None]:
-    """Turn an OSError of the block into ours; parameters as of `local_error`."""
+    """Turn what the system refuses in the block into ours; parameters as of `local_error`."""
     try:
         yield
-    except OSError as why:
-        raise local_error(why, path, what, hint=hint, kind=kind) from why
+    except (OSError, MemoryError, RuntimeError, UnicodeEncodeError) as why:
+        told = refusal(why)
+        if told is None:
+            raise
+        raise local_error(told, path, what, hint=hint, kind=kind) from why
 
 
 # -- names that others can predict -----------------------------------------------------------------

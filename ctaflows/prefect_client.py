@@ -94,7 +94,7 @@ def _other_error(
     """Return our error for one that Prefect itself makes up."""
     name = type(why).__name__
     if isinstance(why, RuntimeError) and "ephemeral Prefect API server" in str(why):
-        hint = "Is the machine very busy, or PREFECT_HOME not writable? Or run with --no-track."
+        hint = f"Is the machine very busy, or PREFECT_HOME not writable? {hint}"
         said = str(why).partition(" stdout:")[0]
         return NetworkError(
             f"{what}: the temporary server does not start", where=where, said=said, hint=hint

@@ -114,6 +114,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
     """Run a command as the console script of this name, and end the process with its exit code."""
+    _use_utf_8()
     _prepare_streams()
     signal.signal(signal.SIGINT, _stopped)
     signal.signal(signal.SIGTERM, _stopped)
@@ -230,6 +231,17 @@ def _is_storing_tokens(since_s: float) -> bool:
         left_s = oidc.PATIENCE_S - since_s
         click.echo(f"New tokens are on their way: {left_s:.0f} s more, or the login ends", err=True)
     return True
+
+
+def _use_utf_8() -> None:
+    """Begin anew in Python's UTF-8 mode where files could have names of ASCII letters only.
+
+    That is so in the C locale, where Python is kept from what it does there (PEP 538, PEP 540).
+    Names at a door are UTF-8, and files get the same bytes.
+    """
+    if sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  this very command
 
 
 def _prepare_streams() -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ctaflows.errors import CtaflowsError, NetworkError
 from ctaflows.prefect_client import check_server, prefect_error
 from ctaflows.tracking import task_runners
-from ctaflows.tracking.tracked import Tracked, is_tracked, tracking
+from ctaflows.tracking.tracked import Tracked, in_run, is_tracked, tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,9 @@ class DualFlow(Tracked):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, or the Prefect flow where it is tracked."""
-        return self.real(*args, **kwargs) if is_tracked() else self.fn(*args, **kwargs)
+        if not is_tracked():
+            return self.fn(*args, **kwargs)
+        return self.real(*args, **kwargs) if in_run() else self.tracked(*args, **kwargs)
 
     def tracked(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a Prefect flow in this process, whatever ``CTAFLOWS_TRACK`` says.

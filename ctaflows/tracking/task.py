@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
+from ctaflows.prefect_client import check_server, prefect_error
 from ctaflows.tracking.cancellation import stopped_by_interruption
 from ctaflows.tracking.local_futures import LocalFuture, LocalFutureList, Unmapped, expand, settled
 from ctaflows.tracking.tracked import Tracked, in_run, is_tracked
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
     from prefect import task as task
     from prefect import unmapped as unmapped
+
+
+_NOT_BEGUN = "The call can't be tracked"
+_UNTRACKED = "Start the server, mend PREFECT_API_URL, or leave CTAFLOWS_TRACK at auto."
 
 
 class DualTask(Tracked):
@@ -48,13 +54,26 @@ class DualTask(Tracked):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, or the Prefect task where it is tracked."""
         if is_tracked():
-            return self.real(*args, **kwargs)
+            return self.real(*args, **kwargs) if in_run() else self._run_alone(args, kwargs)
         if "return_state" in kwargs or "wait_for" in kwargs:
             submitted = self._submit_to_thread(args, kwargs)
             return submitted.result() if isinstance(submitted, LocalFuture) else submitted
         if not LocalFuture.any_made:
             return self.fn(*args, **kwargs)
         return self.fn(*map(settled, args), **{k: settled(v) for k, v in kwargs.items()})
+
+    def _run_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the Prefect task outside a run, if there is a server that would take it."""
+        check_server(_NOT_BEGUN, _UNTRACKED)
+        try:
+            return self.real(*args, **kwargs)
+        except Exception as why:
+            frames = traceback.walk_tb(why.__traceback__)
+            is_of_function = any(frame.f_code is self.fn.__code__ for frame, _ in frames)
+            error = None if is_of_function else prefect_error(why, _NOT_BEGUN, hint=_UNTRACKED)
+            if error is None:
+                raise
+            raise error from None
 
     def with_options(self, **changes: Any) -> DualTask:
         """Return a task of the same function with other options, as `prefect.Task.with_options`."""

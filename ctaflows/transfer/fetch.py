@@ -358,12 +358,11 @@ def _go_on(door: Storage, copy: Copy, stop: threading.Event) -> None:
 
 
 def _here(local: Path) -> LocalState | None:
-    try:
-        about = os.stat(local)  # noqa: PTH116  the cheapest
-    except FileNotFoundError:
-        return None
-    except OSError as why:
-        raise local_error(why, local) from why
+    with local_errors(local):
+        try:
+            about = os.stat(local)  # noqa: PTH116  the cheapest
+        except FileNotFoundError:
+            return None
     if stat.S_ISDIR(about.st_mode):
         raise local_error(IsADirectoryError(21, "there is a directory of that name"), local)
     return LocalState(about.st_size, about.st_mtime, not stat.S_ISREG(about.st_mode))

@@ -155,11 +155,11 @@ def _refuse_part_names(locals_: Collection[str]) -> None:
 
 
 def _check_space(jobs: Sequence[Job]) -> None:
-    """Refuse at once what can't fit, rather than fill the disk first."""
+    """Refuse at once what can't fit, or lies in a current folder that was removed."""
     if not jobs:
         return
     try:
-        folder = jobs[0].local.parent
+        folder = jobs[0].local.absolute().parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         free = shutil.disk_usage(folder).free

@@ -392,6 +392,38 @@ def test_odd_terminals(night: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_files_get_the_same_names_in_a_locale_of_ascii(box: Sandbox, here: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name in ("ä.h5", "日本.h5"):
+        box.put(f"/n/{name}", b"x" * 10)
+    shell.ok("get", "-r", "n", "out", **ascii_only)
+    shell.ok("get", "n/ä.h5", "one.h5", **ascii_only)
+    names = {path.name for path in (here / "out" / "n").iterdir()}
+    assert names == {"ä.h5", "日本.h5", "manifest.jsonl"}
+    assert (here / "one.h5").read_bytes() == b"x" * 10
+    library = (
+        "import ctaflows\n"
+        "from ctaflows.errors import UsageError\n"
+        "try: ctaflows.fetch_file('n/\\u00e4.h5', 'lib/')\n"
+        "except UsageError as why: print(ascii(why.said), why.hint)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", library],
+        env={**os.environ, **ascii_only}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "can't hold the name" in done.stdout, done.stderr
+    assert "PYTHONUTF8" in done.stdout
+
+
+def test_a_current_folder_that_was_removed_has_words(night: Path, tmp_path: Path) -> None:
+    for words in ("get -r cta", "get cta/DL1 .", "put -r . up"):
+        gone = tmp_path / "gone"
+        script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {sys.executable} -m ctaflows {words}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 2, (words, done.stderr)
+        assert "should not happen" not in done.stderr
+
+
 def test_patterns_that_match_nothing(night: Path) -> None:
     assert "No file matches" in fails(3, "get", "-r", NIGHT, "out", "--include", "zzz*")
 

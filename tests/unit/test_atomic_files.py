@@ -302,6 +302,8 @@ def test_a_new_name_reaches_the_disk_after_the_bytes(tmp_path, monkeypatch, writ
         (MemoryError(), errno.ENOMEM),
         (RuntimeError("can't start new thread"), errno.EAGAIN),
         (RuntimeError("another"), None),
+        (UnicodeEncodeError("ascii", "ä", 0, 1, "no"), errno.EILSEQ),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "no"), None),
         (ValueError("no"), None),
     ],
 )

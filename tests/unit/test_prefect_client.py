@@ -21,6 +21,7 @@ from ctaflows.errors import (
 )
 from ctaflows.prefect_client import check_server, prefect_error, prefect_errors
 from ctaflows.tracking.flow import NotRecorded, _Outcome, flow
+from ctaflows.tracking.task import task
 
 
 @contextmanager
@@ -201,3 +202,39 @@ def test_a_run_is_not_begun_without_a_server():
     ):
         night.tracked()
     assert not begun
+
+
+def test_a_flow_and_a_task_that_are_always_tracked_are_not_begun_without_a_server(monkeypatch):
+    monkeypatch.setenv("CTAFLOWS_TRACK", "always")
+    begun = []
+
+    def night() -> None:
+        begun.append(1)
+
+    with prefect_at("http://127.0.0.1:9/api"):
+        for operation in (flow(night), task(night)):
+            with pytest.raises(NetworkError, match="can't be tracked"):
+                operation()
+    assert not begun
+
+
+def test_a_task_s_own_error_is_none_of_prefect_s_server(monkeypatch):
+    monkeypatch.setenv("CTAFLOWS_TRACK", "always")
+    monkeypatch.setattr("ctaflows.tracking.task.check_server", lambda *_: None)
+    theirs, ours = away(), away()
+
+    @task
+    def fetch() -> None:
+        raise ours
+
+    monkeypatch.setattr(type(fetch), "real", property(lambda one: one.fn))
+    with pytest.raises(type(ours)) as caught:
+        fetch()
+    assert caught.value is ours
+
+    def refuse() -> None:
+        raise theirs
+
+    monkeypatch.setattr(type(fetch), "real", property(lambda _: refuse))
+    with pytest.raises(NetworkError, match="can't be tracked"):
+        fetch()

@@ -350,12 +350,7 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
     elif file is None:
         failure.hint = _retry_hint(requests)
-    if opts["as_json"]:
-        output.print_json([t.to_dict() for t in report.transfers])
-    else:
-        output.print_report(report)
-    if failure is not None:
-        raise failure
+    output.end(report, failure, as_json=opts["as_json"])
 
 
 def _only_file(requests: list[Request]) -> tuple[Entry, str] | None:

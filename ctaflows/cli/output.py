@@ -79,6 +79,16 @@ def failure_of(report: Report) -> PartialFailure | None:
     return PartialFailure.of(report) if report.failed else None
 
 
+def end(report: Report, failure: CtaflowsError | None, *, as_json: bool) -> None:
+    """Print a report, and raise the error that the command ends with."""
+    if as_json:
+        print_json([t.to_dict() for t in report.transfers])
+    else:
+        print_report(report)
+    if failure is not None:
+        raise failure
+
+
 def print_report(report: Report) -> None:
     """Print a line for each file, and the totals on stderr."""
     from ctaflows.text import human_bytes

@@ -75,12 +75,7 @@ def command(paths: tuple[str, ...], **opts: Any) -> None:
         failure = _delete(extraneous, opts)
     elif failure is not None and opts["manifest"] and len(pairs) > 1:
         failure.hint = f"To upload only these: ctaflows put --retry {opts['manifest']}"
-    if opts["as_json"]:
-        output.print_json([t.to_dict() for t in report.transfers])
-    else:
-        output.print_report(report)
-    if failure is not None:
-        raise failure
+    output.end(report, failure, as_json=opts["as_json"])
 
 
 def _files(paths: tuple[str, ...], opts: dict[str, Any]) -> tuple[_Pairs, list[Path], str]:

@@ -44,10 +44,13 @@ _MOST_SECRETS = 200
 class _Secrets:
     """The secrets that this process holds or has sent, each in all the forms that texts have."""
 
-    __slots__ = ("_forms", "_lock")  # nothing that a repr or a traceback with locals would show
+    # nothing that a repr or a traceback with locals would show
+    __slots__ = ("_begins", "_forms", "_lock", "_longest_first")
 
     def __init__(self) -> None:
         self._forms: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._longest_first: tuple[str, ...] = ()
+        self._begins: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
     def add(self, secret: str) -> None:
@@ -61,15 +64,25 @@ class _Secrets:
             self._forms[secret] = tuple(forms)
             if len(self._forms) > _MOST_SECRETS:
                 self._forms.popitem(last=False)
+            forms = {form for of_one in self._forms.values() for form in of_one}
+            # one may hold another
+            self._longest_first = tuple(sorted(forms, key=len, reverse=True))
+            begins: dict[str, list[str]] = {}
+            for form in self._longest_first:
+                begins.setdefault(form[:_SHORTEST_BEGIN], []).append(form)
+            self._begins = {begin: tuple(of_it) for begin, of_it in begins.items()}
 
     def taken_out(self, text: str) -> str:
-        with self._lock:
-            forms = [form for of_one in self._forms.values() for form in of_one]
-        for form in sorted(forms, key=len, reverse=True):  # one may hold another
+        # JWTs begin alike: what does not hold a begin holds none of the secrets with it
+        begins = [begin for begin in self._begins if begin in text]
+        if not begins:
+            return text
+        for form in self._longest_first:
             if form in text:
                 text = text.replace(form, _REDACTED)
-            at = text.rfind(form[:_SHORTEST_BEGIN])
-            if 0 <= at <= len(text) - _SHORTEST_BEGIN and form.startswith(text[at:]):
+        for begin in begins:
+            at = text.rfind(begin)
+            if at >= 0 and any(form.startswith(text[at:]) for form in self._begins[begin]):
                 text = text[:at] + _REDACTED
         return text
 
@@ -86,9 +99,9 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 # user and password end at the last @, as for urllib
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s]*@")
-_URL = re.compile(r"://[^\s\"'<>]*")
+_URL = re.compile(r"://[^\s\"'<>]*[^\s\"'<>:;,.]")
 _QUERY = re.compile(r"[?#].*")
-#: That of a URL without scheme and host, as a Location may be.
+#: In a text with a URL in it: that of a URL with a blank. Elsewhere it may be a file's name.
 _BARE_QUERY = re.compile(r"\?[\w.~%-]+=[^\s\"'<>]*")
 _MAX_SAID = 300
 
@@ -130,8 +143,11 @@ def redact(text: str) -> str:
         characters but line ends.
     """
     text = _USERINFO.sub(rf"\1{_REDACTED}@", _secrets.taken_out(text))
-    text = _URL.sub(lambda url: _QUERY.sub("", url[0]), text)
-    text = _FORM_VALUE.sub(rf"\1={_REDACTED}", _BARE_QUERY.sub("", text))
+    before, mark, rest = text.partition("://")
+    if mark:
+        rest = _URL.sub(lambda url: _QUERY.sub("", url[0]), mark + rest)
+        text = before + _BARE_QUERY.sub("", rest)
+    text = _FORM_VALUE.sub(rf"\1={_REDACTED}", text)
     text = _BEARER.sub(rf"\1 {_REDACTED}", text)
     return printable(_JWT.sub(_REDACTED, text))
 

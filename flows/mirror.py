@@ -98,6 +98,9 @@ def mirror(
     manifest_file = folder / NAME if NAME not in tree.names else None
     if manifest:
         manifest_file = Path(manifest).expanduser().absolute()
+    extra: list[str] = []
+    if delete:  # what comes while files are fetched stays
+        extra, _ = prune_tree.fn(tree, folder, **patterns, spare=manifest_file, dry_run=True)
     report = TreeReport(
         f"Mirror of {tree.path}",
         str(folder),
@@ -121,7 +124,14 @@ def mirror(
             publish_table(f"mirror-{tree.path}", title, rows, rest=report.manifest)
         report.raise_if_failed()
     if delete:
-        deleted, kept = prune_tree(tree, folder, **patterns, spare=manifest_file, dry_run=dry_run)
+        deleted, kept = prune_tree(
+            tree,
+            folder,
+            **patterns,
+            spare=manifest_file,
+            only=OpaqueSequence(extra),
+            dry_run=dry_run,
+        )
         report = report.having(report.transfers, deleted=tuple(deleted), kept=tuple(kept))
     return report
 

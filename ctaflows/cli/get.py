@@ -115,7 +115,9 @@ class Request:
     tree : Tree or None
         Listing of the directory.
     lost : sequence of Transfer
-        Files of --retry that can't be found any more, with the error.
+        Files of --retry that can't be fetched any more, with the error.
+    extra : sequence of str
+        Local files, relative to ``dest``, that --delete deletes after the directory is fetched.
     """
 
     files: Sequence[Entry | tuple[Entry, str]]
@@ -124,6 +126,7 @@ class Request:
     manifest: Path | None = None
     tree: Tree | None = None
     lost: Sequence[Transfer] = ()
+    extra: Sequence[str] = ()
 
     def where(self) -> dict[str, Any]:
         """Return the arguments of `fetch_files` for the destination."""
@@ -132,19 +135,6 @@ class Request:
     def entries(self) -> list[Entry]:
         """Return the files without their destinations."""
         return [file[0] if isinstance(file, tuple) else file for file in self.files]
-
-    def prune(self, opts: dict[str, Any], *, dry_run: bool) -> tuple[list[str], list[str]]:
-        """Delete local files that the remote directory does not have, see `prune_tree`."""
-        from ctaflows.tasks import prune_tree
-
-        if self.tree is None or not opts["delete"]:
-            return [], []
-        patterns = {"include": opts["include"], "exclude": opts["exclude"]}
-        spare = opts["manifest"]
-        pruned: tuple[list[str], list[str]] = prune_tree(
-            self.tree, self.dest, **patterns, spare=spare, dry_run=dry_run
-        )
-        return pruned
 
 
 def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
@@ -160,12 +150,14 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
     remotes, dest = _split(paths, opts)
     files: list[tuple[Entry, str]] = []
     requests: list[Request] = []
+    place: int | None = None  # of the files that are named, among the directories
     for remote in remotes:
         entry = stat(remote, checksums=False, profile=opts["profile"])
         if entry.is_dir:
             requests.append(_directory(entry, Path(dest) / entry.name, opts))
         elif selected(entry.name, opts["include"], opts["exclude"]):
             folder = dest if len(remotes) == 1 or dest.endswith("/") else dest + "/"
+            place = len(requests) if place is None else place
             files.append((entry, folder))
     if len({request.dest for request in requests}) < len(requests):
         raise UsageError(
@@ -174,7 +166,7 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
             hint="Fetch them into different folders.",
         )
     if files or not requests:
-        requests.insert(0, Request(files, manifest=opts["manifest"]))
+        requests.insert(place or 0, Request(files, manifest=opts["manifest"]))
     if not any(r.files for r in requests) and (opts["include"] or opts["exclude"]):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
@@ -183,8 +175,9 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
 
 
 def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
+    from ctaflows.cli import listing
     from ctaflows.errors import UsageError
-    from ctaflows.tasks import list_tree
+    from ctaflows.tasks import list_tree, prune_tree
     from ctaflows.tasks.transfers import MANIFEST
 
     if not opts["recursive"]:
@@ -195,7 +188,15 @@ def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     if opts["no_manifest"]:
         manifest = None
     request = Request(tree.files, folder, tree.path, manifest, tree)
-    _, kept = request.prune(opts, dry_run=True)
+    unseen = listing.Unseen()
+    files = set(tree.names)  # one that is not described is a failure of its own
+    for path in tree.empty:
+        if path not in files:
+            unseen.add_empty(f"{tree.path.rstrip('/')}/{path}".rstrip("/"))
+    unseen.report()
+    if not opts["delete"]:
+        return request
+    request.extra, kept = prune_tree(tree, folder, **patterns, spare=opts["manifest"], dry_run=True)
     if kept:
         click.echo(
             f"ctaflows: {len(kept)} files stay, since the door lists their directory as empty, "
@@ -221,6 +222,8 @@ def _failed(paths: _Paths, opts: dict[str, Any]) -> Request:
             entry = stat(record.path, checksums=False, profile=opts["profile"])
             if entry.is_dir:
                 raise UsageError("It is a directory: fetch it with -r", where=entry.path)
+            if Path(record.local).is_dir():
+                raise UsageError("There is a local directory of that name", where=record.local)
             files.append((entry, record.local))
         except (NotFound, Refused, StorageError, UsageError) as why:
             lost.append(replace(record, error=error_text(why)))
@@ -269,16 +272,14 @@ def _may_be_remote(remote: str, last: str, opts: dict[str, Any]) -> bool:
     folder = Path(last).absolute().parent
     if last.startswith("/") and folder.is_dir():
         return False  # an absolute path in an existing local folder
-    if remote.strip("/") == last.strip("/"):
-        return False
     try:
-        stat(last, checksums=False, profile=opts["profile"])
+        found = stat(last, checksums=False, profile=opts["profile"])
     except Refused:
         return True  # it is unknown whether anything is there
     except (NotFound, StorageError, UsageError):
         pass  # there is nothing, it is not a valid remote path, or the storage can't tell
     else:
-        return True
+        return found.path != stat(remote, checksums=False, profile=opts["profile"]).path
     if not opts["recursive"] and not folder.is_dir():
         raise UsageError(
             "There is no such local folder",
@@ -345,12 +346,28 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
         failure = output.failure_of(report)
     if failure is None:
         for request in requests:
-            deleted, _ = request.prune(opts, dry_run=False)
-            if deleted:
+            if request.tree is not None and request.extra:
+                deleted = _delete(request.tree, request, opts)
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
     elif file is None:
         failure.hint = _retry_hint(requests)
     output.end(report, failure, as_json=opts["as_json"])
+
+
+def _delete(tree: Tree, request: Request, opts: dict[str, Any]) -> list[str]:
+    """Delete the extraneous local files that were found before the directory was fetched."""
+    from ctaflows.tasks import prune_tree
+
+    deleted: list[str]
+    deleted, _ = prune_tree(
+        tree,
+        request.dest,
+        include=opts["include"],
+        exclude=opts["exclude"],
+        spare=opts["manifest"],
+        only=request.extra,
+    )
+    return deleted
 
 
 def _only_file(requests: list[Request]) -> tuple[Entry, str] | None:
@@ -404,7 +421,7 @@ def _print_plan(requests: list[Request], opts: dict[str, Any]) -> None:
     _print_planned(planned, opts)
     if not opts["as_json"]:
         for request in requests:
-            for name in request.prune(opts, dry_run=True)[0]:
+            for name in request.extra:
                 click.echo(f"delete {request.dest}/{output.one_line(name)}")
     refuse_undescribed(entry for request in requests for entry in request.entries())
 
@@ -453,6 +470,8 @@ def _fetch_tables(requests: list[Request], opts: dict[str, Any]) -> None:
     file = None if opts["recursive"] else _only_file(requests)
     if file is None:
         for request in requests:
+            if request.tree is None and len(request.files) == 1:
+                continue  # it was named: whether it is an HDF5 file will be seen
             request.files = [
                 file
                 for file, entry in zip(request.files, request.entries(), strict=True)

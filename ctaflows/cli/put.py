@@ -92,6 +92,12 @@ def _files(paths: tuple[str, ...], opts: dict[str, Any]) -> tuple[_Pairs, list[P
     folders = [source for source in sources if source.is_dir()]
     if folders and not opts["recursive"]:
         raise UsageError("That is a directory", where=str(folders[0]), hint="Upload it with -r.")
+    if len({folder.resolve().name for folder in folders}) < len(folders):
+        raise UsageError(
+            "Two directories would become the same one there",
+            where=", ".join(map(str, folders)),
+            hint="Upload them into different directories.",
+        )
     pairs = [(Path(local), to.path) for local, to in find_uploads(sources, remote, **patterns)]
     if not folders and not remote.endswith("/"):  # the new name of a single file
         pairs = [(local, remote) for local, _ in pairs]

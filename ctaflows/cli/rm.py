@@ -59,10 +59,11 @@ def _remove_files(
 
     def one(path: str) -> PathResult:
         removed = remove(path, missing_ok=force, dry_run=dry_run, profile=profile)
-        result = removed[0] if removed else PathResult(path)
+        if not removed:
+            return PathResult("/" + path.strip("/"))
         if dry_run and not as_json:
-            click.echo(result.path)
-        return result
+            click.echo(removed[0].path)
+        return removed[0]
 
     for_each(paths, one, "removed", as_json=as_json)
 
@@ -83,6 +84,8 @@ def _remove_trees(
     must_ask = bool(plan.dirs) and not (dry_run or yes)
     if dry_run or must_ask:
         _show(plan)
+    if plan.n_empty and console.verbosity >= 0:
+        click.echo(f"({plan.n_empty:,} directories are empty, or not readable)", err=True)
     if must_ask and not _is_confirmed():
         click.echo("Nothing was removed.", err=True)
         return
@@ -103,12 +106,12 @@ def _show(plan: RemovalPlan) -> None:
         f"{len(plan.dirs):,} directories are to be removed:",
         err=True,
     )
-    for result in itertools.islice(plan.all(), _SHOWN):
+    removable = (result for result in plan.all() if result.ok)
+    for result in itertools.islice(removable, _SHOWN):
         click.echo(f"  {output.one_line(result.path)}{'/' * result.is_dir}", err=True)
-    if len(plan) > _SHOWN:
-        click.echo(f"  … and {len(plan) - _SHOWN:,} more", err=True)
-    if plan.n_empty:
-        click.echo(f"  ({plan.n_empty:,} directories are empty, or not readable)", err=True)
+    n_more = len(plan) - len(plan.kept) - _SHOWN
+    if n_more > 0:
+        click.echo(f"  … and {n_more:,} more", err=True)
 
 
 def _is_confirmed() -> bool:

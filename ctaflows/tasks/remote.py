@@ -311,7 +311,7 @@ def fetch_tables_of_files(
     """
     started, stop = time.monotonic(), threading.Event()
     door, choice = connect(profile), TableSelection(tuple(tables), tuple(drop))
-    records = Manifest(Path(manifest)) if manifest is not None else None
+    records = Manifest(Path(manifest)) if manifest else None
 
     def one(job: Job) -> Transfer:
         entry, local = job.entry, partial_name(job.entry, job.local)

@@ -34,7 +34,7 @@ from ctaflows.transfer.manifest import NAME, Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import TypeAlias
 
     from ctaflows.storage.protocol import Storage
@@ -207,7 +207,7 @@ def jobs_of(
     files = [(f if isinstance(f, Entry) else door.stat(f), where) for f, where in pairs]
     for entry, _ in files:
         _refuse_directory(entry)
-    if base is None:
+    if not base:
         root = _paths.common_parent(e.path for e, where in files if where is None)
     else:
         root = door.normalise(base)
@@ -224,7 +224,7 @@ def jobs_of(
 
 
 def _records(manifest: StrPath | None, jobs: Sequence[_fetch.Job]) -> Manifest | None:
-    if manifest is None:
+    if not manifest:
         return None
     return Manifest(Path(manifest), of=[job.entry.path for job in jobs])
 
@@ -533,6 +533,7 @@ def prune_tree(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     spare: StrPath | None = None,
+    only: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Delete the files of a local mirror that the remote directory does not have.
@@ -549,6 +550,9 @@ def prune_tree(
         Shell patterns, as for `find`; files that they do not select are left alone.
     spare : path, optional
         A local file to keep, such as a manifest with a name of its own.
+    only : collection of str, optional
+        Delete only these, from an earlier call with ``dry_run``: what has come since the remote
+        directory was listed stays.
     dry_run : bool
         Delete nothing, and return what would be deleted.
 
@@ -562,7 +566,10 @@ def prune_tree(
     here = sorted(_decide.files_here(folder))
     extra, kept = _decide.extraneous(here, tree.names, tree.empty, include, exclude)
     if spare is not None:
-        extra = [name for name in extra if (folder / name).absolute() != Path(spare).absolute()]
+        spared = Path(spare).resolve()
+        extra = [name for name in extra if (folder / name).resolve() != spared]
+    if only is not None:
+        extra = [name for name in extra if name in only]
     if not dry_run:
         _decide.remove_here(folder, extra)
     return extra, kept

@@ -157,8 +157,9 @@ def _split(entries: list[Entry], max_files: int, max_bytes: int) -> list[list[En
 #
 # Files of a mirror that its source does not have. They are deleted on request only.
 
-#: Files that ctaflows keeps in a mirror, also `dl1.report.inspection_cache` and `reporting.events`.
-_OURS = {NAME, "inspections.jsonl", ".complete"}
+#: Files that ctaflows keeps in a mirror, also `dl1.report.inspection_cache`, `dl1.report.html` and
+#: `reporting.events`.
+_OURS = {NAME, "inspections.jsonl", "night.html", ".complete"}
 
 
 def extraneous(

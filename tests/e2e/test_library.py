@@ -146,6 +146,12 @@ def test_fetched_to_names_of_one_s_own(night: Path) -> None:
     assert (night / "b.h5").stat().st_size == two.size_bytes
 
 
+def test_an_empty_text_is_as_none(night: Path) -> None:
+    files = find(NIGHT, include=["dl1_*"], exclude=["datacheck"])
+    report = fetch_files(files, "out", base="", manifest="")
+    assert [t.local for t in report.transfers] == [f"out/{e.name}" for e in files]
+
+
 def test_progress_is_reported(night: Path) -> None:
     class Seen(Progress):
         n_bytes = n_files = 0

@@ -296,6 +296,16 @@ def test_rm_a_tree_without_a_terminal(tree: Path) -> None:
     assert not tree.exists()
 
 
+def test_rm_dry_names_only_what_would_go(tree: Path) -> None:
+    assert ok("rm", "-f", "-n", "gone", "t/a.h5").split() == ["/t/a.h5"]
+    records = json.loads(ok("rm", "-f", "--json", "gone", "t/a.h5"))
+    assert [record["path"] for record in records] == ["/gone", "/t/a.h5"]
+    done = run("rm", "-r", "-n", "t/v1", "gone")
+    assert done.returncode == 10
+    assert "gone" not in done.stdout
+    assert "  gone" not in done.stderr
+
+
 def test_rm_never_the_root(tree: Path) -> None:
     for words in (["/"], ["-r", "/"], ["-r", "-y", "/"], ["-r", "-y", "t", "/"], ["-r", "-y", "."]):
         fails(2, "rm", *words)

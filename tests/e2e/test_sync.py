@@ -10,6 +10,7 @@ import pytest
 from commands import fails, ok, run
 
 from ctaflows.storage import checksum as sums
+from ctaflows.transfer import many
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +192,52 @@ def test_a_manifest_of_another_name_is_not_deleted(mirror: Path) -> None:
     write(mirror, "proofs.jsonl")
     get("--delete", "--manifest", "there/n/proofs.jsonl")
     assert (mirror / "proofs.jsonl").exists()
+
+
+@pytest.mark.parametrize("written", ["there/n/x/../proofs.jsonl", "link/proofs.jsonl"])
+def test_a_manifest_is_not_deleted_however_it_is_named(mirror: Path, written: str) -> None:
+    (mirror.parent.parent / "link").symlink_to("there/n")
+    get("--delete", "--manifest", written)
+    assert (mirror / "proofs.jsonl").exists()
+
+
+def test_what_comes_while_files_are_fetched_is_not_deleted(
+    box: Sandbox, night: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(night, "old.h5")
+    real = many.fetch_many
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        done = real(*args, **options)
+        write(night, "mine.txt")
+        return done
+
+    monkeypatch.setattr(many, "fetch_many", meanwhile)
+    get("--delete")
+    assert (night / "mine.txt").exists()
+    assert not (night / "old.h5").exists()
+
+
+def test_what_ctaflows_keeps_in_a_mirror_stays(mirror: Path) -> None:
+    write(mirror, "night.html", "inspections.jsonl", ".complete")
+    get("--delete")
+    assert {"night.html", "inspections.jsonl", ".complete"} <= set(tree(mirror))
+
+
+def test_a_directory_that_shows_nothing_is_named(box: Sandbox, night: Path) -> None:
+    (box.storage / "n/log").mkdir()
+    done = run("get", "-r", "n", "there")
+    assert done.returncode == 0
+    assert "(/n/log is empty, or not readable for you" in done.stderr
+
+
+def test_a_directory_in_the_place_of_a_failed_file(box: Sandbox, night: Path) -> None:
+    box.faults.add("403", times=None, method="GET", path="*a.h5*")
+    assert run("get", "-r", "n", "there").returncode == 10
+    box.faults.clear()
+    (night / "a.h5").mkdir()
+    assert "directory of that name" in fails(10, "get", "--retry", str(night / "manifest.jsonl"))
+    assert not list((night / "a.h5").iterdir())
 
 
 def test_two_directories_of_one_name_do_not_delete_each_other(box: Sandbox, mirror: Path) -> None:

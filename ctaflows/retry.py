@@ -2,6 +2,11 @@
 
 There is one `Retries` for each operation. Downloads, which resume after the bytes received, count
 their tries themselves and share `MAX_RETRY_AFTER_S`.
+
+Whether a request is repeated is decided by `transport.client.Transport._with_retries`, and where
+more than the one request is known by `storage.listing.Lister`, `storage.namespace.remove_one`,
+`storage.range_reader.RangeReader.read`, `transfer.upload.upload`, `transfer.fetch.fetch` and
+`auth.renewal.TokenProvider`.
 """
 
 from __future__ import annotations

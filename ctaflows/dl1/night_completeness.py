@@ -1,4 +1,8 @@
-"""Completeness of a night on the storage: runs, missing subruns, duplicates, outliers. Pure."""
+"""Completeness of a night on the storage: runs, missing subruns, duplicates, outliers. Pure.
+
+The verdict here is on the storage alone; that on a night that was fetched, for which its files
+count too, is from `dl1.report.totals.verdict_of_night`.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def verdict_of_night(
 ) -> tuple[str, str]:
     """Return the verdict on a night, and a sentence that states it.
 
-    `NightReport`, and what is made from it, take the verdict from here.
+    `NightReport`, and what is made from it, take the verdict from here. That on the night on the
+    storage alone, which counts here as `census`, is from `dl1.night_completeness`.
 
     Parameters
     ----------

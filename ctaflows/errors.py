@@ -356,7 +356,11 @@ class NoSpace(StorageError):
 
 
 class ListingUnreadable(StorageError):
-    """The listing may be incomplete: a dCache door shows an unreadable directory as empty."""
+    """The answer is no listing, is incomplete, or says that the directory can't be listed.
+
+    A dCache door shows most directories that it can't list as empty instead, which is no error:
+    see `storage.walk.walk`, `on_empty`.
+    """
 
 
 class ProtocolSurprise(StorageError):

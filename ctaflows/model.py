@@ -58,7 +58,8 @@ class Checksum:
     algorithm : str
         ``adler32``, ``md5``, ``sha256`` …, in lower case.
     value : str
-        Hexadecimal digits in lower case; adler32 has 8 (dCache may leave leading zeros out).
+        Hexadecimal digits in lower case; adler32 has 8, also where a server leaves leading
+        zeros out (Checksums.java, dCache 12.1).
     """
 
     algorithm: str

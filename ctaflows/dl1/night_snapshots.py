@@ -80,11 +80,18 @@ def _files(night: Night) -> dict[str, Entry]:
 
 
 def _state(entry: Entry) -> list[Any]:
+    """Return what `NightSnapshot.files` has of a file; empty where it could not be described."""
     return [] if entry.error else [entry.size_bytes, utc_text(entry.mtime), entry.etag]
 
 
 def _described(path: str, state: list[Any]) -> Entry:
-    """Make an entry from what `_state` gave."""
+    """Return the entry of a file from its `_state`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The state is damaged.
+    """
     if not state:
         return Entry(path, error="it could not be described")
     size_bytes, mtime, etag = state

@@ -81,9 +81,9 @@ class DownloadServiceStorage(Service):
     def normalise(self, path: str) -> str:
         """Turn a path, or a URL at this service, into a path from the root.
 
-        The service takes no ``..`` (app.py, fetch and upload); ctadata's HTTP library resolved them
-        before it was asked. One that leads out of the root, or out of one's own directory, is
-        refused.
+        The service takes no ``..`` (cta-epfl/downloadservice @ 6c84bcf, app.py, fetch and upload);
+        ctadata's HTTP library resolved them before it was asked. One that leads out of the root, or
+        out of one's own directory, is refused.
         """
         if path.startswith(("https://", "http://")):
             path = path_at(self.url, path)

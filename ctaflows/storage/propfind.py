@@ -143,7 +143,15 @@ def pattern_of(response: bytes, values: Mapping[str, Value]) -> str | None:
 
 
 class ResponsePatterns:
-    """The patterns learned from one document: namespace prefixes keep their meaning within it."""
+    """The patterns of responses that were learned from one document.
+
+    Another document has patterns of its own: a namespace prefix may mean something else in it.
+
+    Attributes
+    ----------
+    known : list of ResponsePattern
+        Those to be matched, see `learn`.
+    """
 
     #: Greatest number of patterns; further ones are left to the XML parser.
     most = 8

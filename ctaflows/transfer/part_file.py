@@ -356,7 +356,7 @@ def part_path(target: Path) -> Path:
 
 
 def part_name(target: str) -> str:
-    """Return the path of a target's part file, both paths as text."""
+    """Return the path of a target's part file as text, with the folder that `target` has."""
     folder, slash, name = target.rpartition("/")
     return f"{folder}{slash}.{_short(name)}.part"
 

@@ -195,8 +195,9 @@ class CurlWire:
             setopt(pycurl.READFUNCTION, exchange.read)
             setopt(pycurl.SEEKFUNCTION, exchange.seek)
             lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
-            # libcurl would add it to bodies over 1 MiB, and wait a second for servers that know
-            # nothing of it; a dCache door closes the connection after it (dCache #5604)
+            # libcurl would add it to bodies over 1 MiB (8.23, EXPECT_100_THRESHOLD), and wait a
+            # second for servers that know nothing of it (CURLOPT_EXPECT_100_TIMEOUT_MS); a dCache
+            # door closes the connection after it (dCache #5604; seen with 11.2.5)
             if "Expect" not in request.headers:
                 lines.append(b"Expect:")
         setopt(pycurl.CUSTOMREQUEST, request.method)
@@ -428,7 +429,7 @@ def header_line(line: str) -> bytes:
 
 
 def _quoted(url: str) -> str:
-    """Percent-encode what no URL may contain: XRootD 5.5 does not encode its Locations."""
+    """Percent-encode what no URL may contain: XRootD 5.5.3 does not encode its Locations (seen)."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
     return "".join(c if "!" <= c <= "~" else _percent(c) for c in url)

@@ -323,6 +323,7 @@ def _write_to_stdout(paths: _Paths, opts: dict[str, Any]) -> None:
 
 def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
     """Fetch the files, delete what --delete asks for, and print the report."""
+    from ctaflows.errors import CtaflowsError, Stopped
     from ctaflows.model import Report
     from ctaflows.tasks import fetch_files
 
@@ -330,26 +331,32 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
     if file is not None:
         report, failure = _fetch_one(*file, opts)
     else:
-        report = Report()
+        report, failure = Report(), None
         for request in requests:
-            report += fetch_files(
-                request.files,
-                **request.where(),
-                manifest=request.manifest,
-                check=opts["check"],
-                on_error="report",
-                progress=console.progress_bar(),
-                second_process=len(requests) == 1 and not opts["bwlimit"],
-                profile=opts["profile"],
-            )
+            try:
+                report += fetch_files(
+                    request.files,
+                    **request.where(),
+                    manifest=request.manifest,
+                    check=opts["check"],
+                    on_error="report",
+                    progress=console.progress_bar(),
+                    second_process=len(requests) == 1 and not opts["bwlimit"],
+                    profile=opts["profile"],
+                )
+            except CtaflowsError as why:  # of this request as a whole, such as no space
+                if not report.transfers or isinstance(why, Stopped):
+                    raise
+                failure = why
+                break
             report += Report(tuple(request.lost))
-        failure = output.failure_of(report)
+        failure = failure or output.failure_of(report)
     if failure is None:
         for request in requests:
             if request.tree is not None and request.extra:
                 deleted = _delete(request.tree, request, opts)
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
-    elif file is None:
+    elif file is None and report.failed:
         failure.hint = _retry_hint(requests)
     output.end(report, failure, as_json=opts["as_json"])
 
@@ -431,7 +438,7 @@ def _print_planned(planned: Sequence[Transfer], opts: dict[str, Any]) -> None:
         output.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
-        click.echo(f"{transfer.path} -> {transfer.local}  ({transfer.note})")
+        click.echo(output.one_line(f"{transfer.path} -> {transfer.local}  ({transfer.note})"))
 
 
 # -- some tables of files --------------------------------------------------------------------------

@@ -193,6 +193,6 @@ def _print_plan(pairs: _Pairs, extraneous: RemovalPlan | None, opts: dict[str, A
         output.print_json([t.to_dict() for t in planned])
         return
     for transfer in planned:
-        click.echo(f"{transfer.local} -> {transfer.path}  ({transfer.note})")
+        click.echo(output.one_line(f"{transfer.local} -> {transfer.path}  ({transfer.note})"))
     for result in extraneous.all() if extraneous else ():
         click.echo(f"{'delete' if result.ok else 'keep'} {output.one_line(result.path)}")

@@ -62,7 +62,7 @@ def _remove_files(
         if not removed:
             return PathResult("/" + path.strip("/"))
         if dry_run and not as_json:
-            click.echo(removed[0].path)
+            click.echo(output.one_line(removed[0].path))
         return removed[0]
 
     for_each(paths, one, "removed", as_json=as_json)
@@ -144,5 +144,5 @@ def _print(
         for batch in with_failures_printed():
             for result in batch:
                 if names and result.ok:
-                    click.echo(result.path + "/" * result.is_dir)
+                    click.echo(output.one_line(result.path) + "/" * result.is_dir)
     return failed

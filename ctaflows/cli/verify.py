@@ -29,7 +29,7 @@ def command(folder: Path, *, as_json: bool) -> None:
         output.print_json([v.to_dict() for v in verdicts])
     else:
         for v in bad:
-            click.echo(f"{v.verdict:<10} {output.one_line(v.local)}  ({v.said})")
+            click.echo(output.one_line(f"{v.verdict:<10} {v.local}  ({v.said})"))
     click.echo(f"{len(verdicts) - len(bad)} of {len(verdicts)} files intact", err=True)
     if bad:
         raise IntegrityError(

@@ -334,7 +334,9 @@ def failed_transfers(manifest: StrPath) -> list[Transfer]:
         Manifest written by `fetch_files` or `upload_files`. Of several lines about one file the
         last one counts.
     """
-    return [record for record in Manifest(Path(manifest)).proofs.values() if record.error]
+    records = Manifest(Path(manifest)).proofs.values()
+    # no file has a name with a NUL: such a line was not written by us
+    return [record for record in records if record.error and "\0" not in record.local]
 
 
 @task(name="verify-dir", tags=["ctaflows"])
@@ -745,6 +747,8 @@ def find_extraneous(
         mirror = door.exists(above)
         if mirror is None:
             continue
+        if not mirror.is_dir:
+            raise UsageError("There is a file in the mirror's place", where=mirror.path)
         if mirror.is_dir:
             refuse_link(door, mirror.path, itself=mirror, must_be_known=True)
         base = mirror.path.rstrip("/") + "/"

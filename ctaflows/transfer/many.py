@@ -97,7 +97,7 @@ def fetch_many(
     """
     started = time.monotonic()
     stop = threading.Event()
-    _refuse_doubles(jobs)
+    _refuse_doubles(jobs, manifest)
     _check_space(jobs)
     progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
     results: list[Transfer | None] = [None] * len(jobs)
@@ -120,11 +120,21 @@ def fetch_many(
     return Report(transfers, time.monotonic() - started)
 
 
-def _refuse_doubles(jobs: Sequence[Job]) -> None:
-    """Refuse to let one file take the place of another."""
+def _refuse_doubles(jobs: Sequence[Job], manifest: Manifest | None) -> None:
+    """Refuse to let one file take the place of another, or of the manifest."""
+    folders: dict[str, str] = {}  # as they are written, to what they are
     seen: dict[str, str] = {}
+
+    def place(path: str) -> str:
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder or "/" * path.startswith("/") or ".")
+        return f"{folders[folder]}/{name}"
+
+    if manifest is not None:
+        seen[place(os.fspath(manifest.file))] = "the manifest"
     for job in jobs:
-        other = seen.setdefault(os.fspath(job.local), job.entry.path)
+        other = seen.setdefault(place(os.fspath(job.local)), job.entry.path)
         if other != job.entry.path:
             raise UsageError(
                 "Two files would get the same name here",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import local_error
-from ctaflows.errors import CtaflowsError, NotFound
+from ctaflows.errors import CtaflowsError, NotFound, UsageError
 from ctaflows.model import Entry, Report, Transfer
 from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
@@ -124,7 +124,11 @@ def plan(door: Storage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -
     there = look_there(door, [remote for _, remote in pairs], make=False)
     planned = []
     for local, remote in pairs:
-        entry = there[remote] if remote in there else door.exists(remote)
+        try:
+            entry = there[remote] if remote in there else door.exists(remote)
+        except UsageError as why:  # no remote path; the others are uploaded all the same
+            planned.append(Transfer(remote, str(local), _size(local), note=f"refuse: {why}"))
+            continue
         ours = Entry(remote, size_bytes=_size(local))
         if entry is None:
             note = "upload: not there"

@@ -146,6 +146,14 @@ def test_fetched_to_names_of_one_s_own(night: Path) -> None:
     assert (night / "b.h5").stat().st_size == two.size_bytes
 
 
+def test_one_place_for_two_files_however_it_is_written(night: Path) -> None:
+    one, two, *_ = find(NIGHT, include=["dl1_*"], exclude=["datacheck"])
+    for other in (str(night / "o/z"), "o/../o/z"):
+        with pytest.raises(UsageError, match="same name"):
+            fetch_files([(one, "o/z"), (two, other)])
+    assert not (night / "o/z").exists()
+
+
 def test_an_empty_text_is_as_none(night: Path) -> None:
     files = find(NIGHT, include=["dl1_*"], exclude=["datacheck"])
     report = fetch_files(files, "out", base="", manifest="")

@@ -218,6 +218,21 @@ def test_what_comes_while_files_are_fetched_is_not_deleted(
     assert not (night / "old.h5").exists()
 
 
+def test_a_manifest_in_a_file_s_place_is_refused(box: Sandbox, night: Path) -> None:
+    said = fails(2, "get", "-r", "n", "there", "--manifest", "there/n/x/../a.h5")
+    assert "the manifest and /n/a.h5" in said
+    assert not night.exists()
+
+
+def test_what_was_fetched_before_an_error_is_reported(box: Sandbox, night: Path) -> None:
+    box.put("/m/c", b"x")
+    box.put("/m/.c.part", b"x")
+    done = run("get", "-r", "n", "m", "-o", "there", "--json")
+    assert done.returncode == 2
+    assert len(json.loads(done.stdout)) == len(FILES)
+    assert "under which another one is fetched" in done.stderr
+
+
 def test_what_ctaflows_keeps_in_a_mirror_stays(mirror: Path) -> None:
     write(mirror, "night.html", "inspections.jsonl", ".complete")
     get("--delete")
@@ -337,6 +352,20 @@ def test_put_deletes_nothing_from_a_folder_that_is_a_link(up: Path, here: Path) 
     write(here / "elsewhere/n", "a.h5")
     (here / "n").symlink_to(here / "elsewhere/n")
     nothing_is_deleted(up, 1)
+
+
+def test_put_deletes_no_file_in_a_folder_s_place(box: Sandbox, here: Path) -> None:
+    box.put("/up/n", b"a file")
+    write(here / "n", "a.log")
+    fails(2, "put", "-r", "n", "up/", "--delete", "--exclude", "*.log")
+    assert (box.storage / "up/n").read_bytes() == b"a file"
+
+
+def test_a_dry_run_of_a_name_that_no_door_takes(box: Sandbox, here: Path) -> None:
+    write(here / "n", "a.h5", "b\nc.h5")
+    said = ok("put", "-r", "-n", "n", "up/")
+    assert "n/a.h5 -> " in said
+    assert "(refuse: " in said
 
 
 def test_put_delete_needs_a_folder(up: Path) -> None:

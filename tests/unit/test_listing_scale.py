@@ -91,7 +91,14 @@ def blocks_per_entry(entries, early, late):
     return (counted[late] - counted[early]) / (late - early)
 
 
-MANY = pytest.mark.parametrize("n", [20_000, pytest.param(100_000, marks=pytest.mark.soak)])
+MANY = pytest.mark.parametrize(
+    "n",
+    [
+        5_000,
+        pytest.param(20_000, marks=pytest.mark.slow),
+        pytest.param(100_000, marks=pytest.mark.soak),
+    ],
+)
 
 
 @MANY

@@ -126,6 +126,7 @@ def test_odd_values_are_drawn_all_the_same():
     assert by_name(subrun(), apart)["rates"].svg()
 
 
+@pytest.mark.slow
 def test_the_same_night_gives_the_same_bytes_whatever_the_settings(tmp_path, monkeypatch):
     import matplotlib as mpl
 
@@ -155,6 +156,7 @@ def test_a_notebook_shows_a_picture():
     assert picture._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_drawing_is_loaded_when_something_is_drawn():
     # pyplot would choose a backend, and remember every figure
     program = (

@@ -80,7 +80,7 @@ def test_jitter_differs():
     assert len({pause_s(DoorBusy("x"), 1, rules()) for _ in range(20)}) > 1
 
 
-@pytest.mark.parametrize("attempt", [1025, 20_000])
+@pytest.mark.parametrize("attempt", [1025, 2_000])
 @pytest.mark.parametrize("backoff_s", [0.0, 0.5])
 def test_very_many_tries_are_possible(attempt, backoff_s, jitter):
     pause = pause_s(DoorBusy("x"), attempt, rules(attempts=10**6, backoff_s=backoff_s))

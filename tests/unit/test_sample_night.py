@@ -103,6 +103,7 @@ def test_types_filters_and_attributes_are_the_template_s(night):
         assert file.attrs["LSTCHAIN_VERSION"] == b"0.12.3"
 
 
+@pytest.mark.slow
 def test_the_same_call_writes_the_same_bytes(night, tmp_path):
     again = make_night(tmp_path, DATE)
     assert [f.read_bytes() for f in again] == [f.read_bytes() for f in night[1]]

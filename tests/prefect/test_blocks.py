@@ -259,7 +259,7 @@ def test_the_download_service(box: Sandbox, here: Path, monkeypatch: pytest.Monk
             "a.h5",
             "users",
         ]
-        monkeypatch.setenv("CTADS_URL", "https://elsewhere.example")
+        monkeypatch.setenv("CTADS_URL", settings.PLATFORM_URL)
         monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "another")
         assert service.stat("lst/a.h5").size_bytes == 10, "address and token go together"
         monkeypatch.delenv("JUPYTERHUB_API_TOKEN")

@@ -35,7 +35,7 @@ _TOO_MUCH = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class NobodyReads(UsageError):
-    """Who should read what is written into a pipe has gone."""
+    """The reader of a pipe has closed it."""
 
 
 def local_error(

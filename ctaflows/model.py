@@ -319,7 +319,7 @@ class Entry:
 
 
 def _opaque(etag: str | None) -> str | None:
-    """Give an ETag without its mark of weakness, as the weak comparison of RFC 9110 §8.8.3.2."""
+    """Return an ETag without its mark of weakness, for the weak comparison of RFC 9110 §8.8.3.2."""
     return None if etag is None else etag.removeprefix("W/")
 
 

@@ -140,7 +140,7 @@ def prefect_errors(what: str, *, where: str | None = None, hint: str = _HINT) ->
 
 
 def _chain(why: BaseException) -> list[BaseException]:
-    """Give an error and what caused it."""
+    """Return an error and its causes."""
     chain = [why]
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)

@@ -1,4 +1,4 @@
-"""What the blocks of both kinds of storage share: a name as a profile, and the tasks as methods."""
+"""Base of the storage blocks: their name is a profile, their methods are the tasks."""
 # Annotations are not put off here: pydantic reads them.
 
 from collections.abc import Sequence

@@ -135,7 +135,7 @@ class APIClient(FileClient):
         return client(_settings.load(self.profile_name()), self)
 
     def _base_of(self, directory: Entry) -> str:
-        """Say which directory there the working directory stands for: the root, as in ctadata."""
+        """Return the remote directory that the working directory mirrors: the root."""
         return "/"
 
     def _fetched(self, path: str | Entry, dest: str | os.PathLike[str]) -> Transfer:

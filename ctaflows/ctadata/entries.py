@@ -1,4 +1,4 @@
-"""What listings give: mappings that read as paths, names that know where they are."""
+"""Entries of listings: dictionaries that also read as paths, and names with their path."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Name(str):
 
 
 def remote_path(path: RemotePath) -> str:
-    """Give the decoded path of whatever a caller has of a file.
+    """Return the decoded path of a text, a mapping, an entry or a name from a listing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What both clients do with files: ctadata's calls, on the tasks of one profile."""
+"""Calls of ctadata that both clients share, on the tasks of one profile."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class FileClient:
         return [_answer(done) for done in report.transfers]
 
     def _base_of(self, directory: Entry) -> str:
-        """Say which directory there the working directory stands for: that above by default."""
+        """Return the remote directory that the working directory mirrors: by default the parent."""
         return directory.path.rpartition("/")[0] or "/"
 
     def _fetched(self, path: str | Entry, dest: str | os.PathLike[str]) -> Transfer:
@@ -97,7 +97,7 @@ class FileClient:
 
 
 def _answer(done: Transfer) -> dict[str, Any]:
-    """Say of an upload what the download service says."""
+    """Return an upload's result in the download service's form."""
     return {
         "path": done.path.lstrip("/"),
         "status": "uploaded",

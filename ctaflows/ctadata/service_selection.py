@@ -57,7 +57,7 @@ def platform_client(settings: dict[str, Any]) -> APIClient:
 
 
 def has_hub_token() -> bool:
-    """Tell whether a JupyterHub token is given, for all calls."""
+    """Return whether a JupyterHub token is given for all calls."""
     try:
         return bool(APIClient().token)
     except TokenError:
@@ -65,7 +65,7 @@ def has_hub_token() -> bool:
 
 
 def has_door_token(profile: str | None = None) -> bool:
-    """Tell whether there is a token of the storage's own, good or expired, or was a login."""
+    """Return whether there is a token of the storage, valid or expired, or a stored login."""
     from ctaflows import settings as _settings
     from ctaflows.auth import tokens
     from ctaflows.auth.prefect_blocks import store_for
@@ -88,7 +88,7 @@ def _direct(*, dev_instance: bool) -> DirectClient:
 
 
 def _is_set(name: str) -> bool:
-    """Tell whether a class attribute was replaced."""
+    """Return whether a program has replaced a class attribute."""
     return isinstance(vars(APIClient).get(name), str)
 
 

@@ -74,7 +74,7 @@ class DownloadServiceStorage(Service):
         self._n_untold = 0
 
     def told_by(self, other: Self) -> Self:
-        """Take over whether the service tells checksums."""
+        """Copy from another connection whether the service returns checksums."""
         self._n_untold = other._n_untold
         return self
 

@@ -1,4 +1,4 @@
-"""What an entry of a listing is: a file, a directory, a symbolic link, or unknown.
+"""The kind of a listing's entry: a file, a directory, a symbolic link, or unknown.
 
 Unknown is not absent: what can't be seen is there, and nothing may be deleted, replaced or called
 complete because of it.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What an entry is. All are there: of what is absent there is no entry."""
+    """Kind of an entry. All exist: there is no entry for what is absent."""
 
     FILE = enum.auto()
     DIRECTORY = enum.auto()
@@ -126,6 +126,6 @@ def refuse_link(
 
 
 def _pnfsid(entry: Entry) -> str | None:
-    """Give the file's id in dCache's name space: the part of its ETag before the ``_``."""
+    """Return the pnfsid, the id in dCache's name space: the part of the ETag before the ``_``."""
     tag = (entry.etag or "").removeprefix("W/").strip('"')
     return tag.partition("_")[0] if "_" in tag else None

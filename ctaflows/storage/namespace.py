@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def new_path(source: str, target: str, *, into: bool) -> str:
-    """Say where a path ends up. Pure.
+    """Return the new path of what is moved. Pure.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def move(door: Storage, entry: Entry, target: str, *, overwrite: bool = False) -
 
 
 def _has_moved(door: Storage, entry: Entry, path: str) -> bool:
-    """Look whether a move was done whose answer was lost; it is never just repeated."""
+    """Return whether a move whose answer was lost was done; it is never blindly repeated."""
     try:
         there = door.exists(path)
         if there is None or door.exists(entry.path) is not None:
@@ -153,7 +153,7 @@ def _has_moved(door: Storage, entry: Entry, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PathResult:
-    """What became of one path.
+    """Result of an operation on one path.
 
     Attributes
     ----------
@@ -179,14 +179,14 @@ class PathResult:
 
     # by hand: its JSON is another shape, with the type for `is_dir`
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-ready values; ``target`` only where there can be one."""
+        """Return JSON-ready values; ``target`` only where there can be one."""
         target = {} if self.target is None else {"target": self.target}
         kind = "directory" if self.is_dir else "file"
         return {"path": self.path, "type": kind, **target, "error": self.error}
 
 
 def failure(failed: Sequence[PathResult], n_all: int, done: str) -> PartialFailure:
-    """Make the error of those that failed.
+    """Return the error for the paths that failed.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def failure(failed: Sequence[PathResult], n_all: int, done: str) -> PartialFailu
 
 
 def undescribed(entries: Iterable[Entry]) -> list[PathResult]:
-    """Give those of some entries that the storage names without describing them."""
+    """Return the entries that the storage names without describing them, as results."""
     return [PathResult(e.path, error=e.error) for e in entries if e.error is not None]
 
 
@@ -216,7 +216,7 @@ def refuse_undescribed(entries: Iterable[Entry]) -> None:
 
 
 def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
-    """Make the error of a listing in which something is not described.
+    """Return the error for a listing with entries that are not described.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ _AT_A_TIME = 1000
 
 @dataclass(slots=True)
 class RemovalPlan:
-    """What is to be removed.
+    """A plan of what is to be removed.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ class RemovalPlan:
         return len(self.files) + len(self.dirs) + len(self.kept)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take in what was found."""
+        """Add entries that were found."""
         for entry in entries:
             if entry.error is not None:
                 self.kept.append(
@@ -287,7 +287,7 @@ class RemovalPlan:
             self.size_bytes += entry.size_bytes or 0
 
     def all(self) -> Iterator[PathResult]:
-        """Give them in the order in which they are removed, after those that are kept."""
+        """Yield all in the order in which they are removed, after those that are kept."""
         yield from self.kept
         yield from (PathResult(path) for path in self.files)
         yield from (PathResult(path, is_dir=True) for path in reversed(self.dirs))
@@ -415,7 +415,7 @@ def remove_one(
 
 
 def _in_turn(doomed: RemovalPlan) -> Iterator[list[PathResult]]:
-    """Give pieces of which each may be removed in any order."""
+    """Yield batches; the paths of one may be removed in any order."""
     files = (PathResult(path) for path in doomed.files)
     while chunk := list(itertools.islice(files, _AT_A_TIME)):
         yield chunk

@@ -1,4 +1,4 @@
-"""What a storage is to all others: a WebDAV door and a platform's download service are one."""
+"""The protocol of a storage: a WebDAV door, or a platform's download service."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Storage(Protocol):
         """Close all connections."""
 
     def told_by(self, other: Self) -> Self:
-        """Take over what another connection to the same storage has found out about it."""
+        """Copy the facts that another connection to the same storage has found."""
 
     def normalise(self, path: str) -> str:
         """Turn what a person writes into a path from the root, decoded, with a leading slash."""
@@ -137,7 +137,7 @@ class Storage(Protocol):
 
 
 def unsupported(storage: Storage, what: str, path: str) -> UsageError:
-    """Make the error of what a kind of storage can't do.
+    """Return the error for what a kind of storage can't do.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ Milton 2.7.3, unless another version is named.
 
 dCache 11.2.5 was observed to differ as follows: its 404 and 403 name the path ("Path not found:
 /x"); its 401 is "login failed" whatever is wrong with a token; a PUT below a file and an unknown
-method get 500; several ranges are sent as multipart/byteranges; it has symbolic links.
+method get 500; several ranges are sent as multipart/byteranges.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import time
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 from xml.etree.ElementTree import Element, SubElement  # only builds, never parses
 
 from wsgidav.dav_error import HTTP_FORBIDDEN, HTTP_NOT_FOUND, DAVError
+from wsgidav.dav_provider import DAVNonCollection
 from wsgidav.error_printer import ErrorPrinter
 from wsgidav.fs_dav_provider import FileResource, FilesystemProvider, FolderResource
 from wsgidav.request_resolver import RequestResolver
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ctaflows.sandbox")
 
-_BEHIND = frozenset({"PROPFIND", "PROPPATCH", "MKCOL", "MOVE", "COPY", "DELETE", "OPTIONS"})
+_BEHIND = frozenset({"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "OPTIONS"})
+_LINK = "Internal problem: PNFSID does not correspond to provided file."  # seen, dCache 11.2.5
 _DEPTH_CAP = 3  # milton AbstractRequest.java:93-109, Milton 2.7.3
+_ESCAPES = "surrogateescape"
 _ERRORS_UNTIL_BLOCK = 3  # webdav.properties:776-832
 _TEXTS = {
     401: "Permission denied",
@@ -148,6 +151,10 @@ class Door:
             return self._read(request)
         if request.method == "PUT":
             return self._write(request)
+        if request.method == "DELETE":
+            return self._delete(request)
+        if request.method == "MOVE":
+            return self._move(request)
         if request.method in _BEHIND:
             return self._ask_behind(request)
         return self._error(request, 501)  # DcacheStandardFilter.java:43-47
@@ -200,7 +207,9 @@ class Door:
         if not raw.endswith("/"):
             # DcacheDirectoryResource.java:104-111
             return Response(302, {"Location": f"{raw}/" + (f"?{query}" if query else "")})
-        names = sorted(p.name + "/" * p.is_dir() for p in directory.iterdir())
+        names = sorted(
+            p.name + "/" * (p.is_dir() and not p.is_symlink()) for p in directory.iterdir()
+        )
         rows = "".join(
             f'<li><a href="{content.quoted(n)}">{html.escape(n)}</a></li>' for n in names
         )
@@ -240,6 +249,8 @@ class Door:
             return self._error(request, 400, "Bad request")
         if file.is_dir():
             return self._error(request, 405, "Resource exists as collection")
+        if file.is_symlink():
+            return self._error(request, 500, _LINK)  # assumed: not seen
         blocker = next((p for p in file.parents if p.exists()), None)
         if blocker is not None and not blocker.is_dir():
             return self._error(request, 409)
@@ -252,6 +263,64 @@ class Door:
         if match and (not file.exists() or match not in ("*", self._storage.etag(file))):
             return self._error(request, 412)
         return None
+
+    # -- DELETE and MOVE ---------------------------------------------------------------------
+
+    def _delete(self, request: Request) -> Response:
+        file = self._storage.file(request.path)
+        if file is None or not file.exists() or file == self._storage.root:
+            return self._error(request, 404 if file is None or not file.exists() else 403)
+        problem = self._remove(file, request.path)
+        return self._error(request, 500, problem) if problem else Response(204)
+
+    def _remove(self, file: Path, path: str) -> str | None:
+        """Remove a file or tree as Milton does; return the text of the error, or None.
+
+        What a path leads to is removed by the path and the pnfsid of the target (DeleteHelperImpl
+        .java:95-131), so that of a link to a directory all children of the target are removed, and
+        then the link itself is not (seen, dCache 11.2.5). A link among the children has its own
+        pnfsid (deleteFile in DcacheResourceFactory.java).
+        """
+        if file.is_dir():
+            # children that can't be listed are passed over
+            denied = self._storage.is_denied(path)
+            for child in [] if denied else list(file.iterdir()):
+                if child.is_symlink():
+                    child.unlink()
+                elif problem := self._remove(child, f"{path.rstrip('/')}/{child.name}"):
+                    return problem
+        if file.is_symlink():
+            return _LINK
+        try:
+            file.rmdir() if file.is_dir() else file.unlink()
+        except OSError:
+            return f"Internal problem: Directory is not empty: {path}"
+        return None
+
+    def _move(self, request: Request) -> Response:
+        # Milton MoveHandler.java:102-161
+        source = self._storage.file(request.path)
+        to = unquote(urlsplit(request.headers.get("destination", "")).path, errors=_ESCAPES)
+        destination = self._storage.file(to)
+        if source is None or not source.exists():
+            return self._error(request, 404)
+        if destination is None or destination == self._storage.root:
+            return self._error(request, 400)
+        if not destination.parent.is_dir():
+            return self._error(request, 409)
+        lost = f"No such file or directory: {self._storage.pnfsid(source)}"
+        replaces = destination.exists()
+        if replaces:
+            default = "F" if self._quirks.move_needs_overwrite else "T"
+            if request.headers.get("overwrite", default).upper() != "T":
+                return self._error(request, 412)
+            if problem := self._remove(destination, to):
+                return self._error(request, 500, problem)
+        # gone if it was moved onto itself (seen, dCache 11.2.5); of a link, the target's pnfsid
+        if source.is_symlink() or not source.exists():
+            return self._error(request, 500, lost)
+        source.rename(destination)
+        return Response(204 if replaces else 201)
 
     # -- methods passed on to WsgiDAV --------------------------------------------------------
 
@@ -283,10 +352,6 @@ class Door:
             if depth not in ("0", "1") and self._quirks.depth_capped:
                 environ["HTTP_DEPTH"] = "infinity"
                 environ[LEVELS] = _DEPTH_CAP
-        if request.method == "MOVE" and self._quirks.move_needs_overwrite:
-            environ.setdefault("HTTP_OVERWRITE", "F")  # Milton MoveHandler.java:163-176
-        if request.method == "DELETE":
-            environ["HTTP_DEPTH"] = "infinity"  # always recursive (RFC 4918, 9.6.1)
         return environ
 
     def _error(self, request: Request, status: int, text: str | None = None) -> Response:
@@ -340,7 +405,7 @@ class _Provider(FilesystemProvider):  # type: ignore[misc]  # WsgiDAV is untyped
         try:
             kind = _Directory if os.path.isdir(file) else _File  # noqa: PTH112  # WsgiDAV uses str
             return kind(path, environ, file)
-        except FileNotFoundError:
+        except OSError:  # nothing is there, or a link leads nowhere or to itself
             return None
 
 
@@ -405,6 +470,27 @@ class _File(_Properties, FileResource):  # type: ignore[misc]
         ).strip('"')
 
 
+class _Link(_File):
+    """A symbolic link as a listing of its directory shows it (seen, dCache 11.2.5).
+
+    It looks like a file; asked for by itself, its target is shown.
+    """
+
+    def __init__(self, path: str, environ: dict[str, Any], file: str) -> None:
+        DAVNonCollection.__init__(self, path, environ)  # that of a file follows the link
+        storage: Storage = self.provider.storage
+        place = storage.root / file
+        self.file_stat = place.lstat()
+        self.getters = _common(self) | {
+            "{DAV:}getcontentlength": lambda: str(len(storage.link_text(place).encode())),
+            "{DAV:}getetag": lambda: storage.etag(place, follow=False),
+            CHECKSUMS: lambda: "",
+            f"{_SRM}FileLocality": lambda: "UNAVAILABLE",
+            f"{_SRM}RetentionPolicy": lambda: "REPLICA",
+            f"{_SRM}AccessLatency": lambda: "ONLINE",
+        }
+
+
 class _Directory(_Properties, FolderResource):  # type: ignore[misc]
     def __init__(self, path: str, environ: dict[str, Any], file: str) -> None:
         super().__init__(path, environ, file)
@@ -422,14 +508,15 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         DcacheDirectoryResource.java:120-137 returns an empty list when permission is denied, when
         the directory is not found and on any timeout.
         """
-        if self.provider.storage.normal(self.path) in self.provider.storage.denied:
+        if self.provider.storage.resolved(self.path) in self.provider.storage.denied:
             if self.provider.quirks.empty_207:
                 return []
             raise DAVError(HTTP_FORBIDDEN)
         members = []
         with os.scandir(self._file_path) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
-                kind = _Directory if entry.is_dir() else _File
+                directory = entry.is_dir(follow_symlinks=False)
+                kind = _Link if entry.is_symlink() else _Directory if directory else _File
                 path = f"{self.path.rstrip('/')}/{entry.name}"
                 try:
                     members.append(kind(path, self.environ, entry.path))

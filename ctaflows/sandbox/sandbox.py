@@ -261,6 +261,32 @@ class Sandbox:
         file.write_bytes(data)
         return file
 
+    def link(self, path: str, target: str) -> Path:
+        """Make a symbolic link below `storage`.
+
+        As with dCache, a listing shows it as a small file without checksum, while a request for
+        the link itself is about its target, except that DELETE and MOVE fail.
+
+        Parameters
+        ----------
+        path : str
+            Path of the link at the door; missing parents are made.
+        target : str
+            Text of the link: a path at the door, or one relative to the link's directory. It need
+            not exist.
+
+        Returns
+        -------
+        Path
+            Local path of the link.
+
+        Raises
+        ------
+        FileExistsError
+            There is something at `path` already.
+        """
+        return self._store.link(path, target)
+
     def deny(self, path: str) -> None:
         """Make a path unreadable: a directory is then listed as empty, GET returns 403."""
         self._store.denied.add(self._store.normal(path))

@@ -25,6 +25,8 @@ class UploadFailed(Exception):
 class Storage:
     """A folder as the namespace of a door.
 
+    Symbolic links in it are those of the namespace; none leads out of the folder.
+
     Parameters
     ----------
     root : Path
@@ -45,7 +47,7 @@ class Storage:
     """
 
     def __init__(self, root: Path, incoming: Path, quirks: Quirks) -> None:
-        self.root = root
+        self.root = root.resolve()
         self._incoming = incoming
         self._quirks = quirks
         self._lock = threading.RLock()
@@ -65,32 +67,61 @@ class Storage:
         parts = [p for p in path.split("/") if p]
         if any(p in (".", "..") or "\0" in p for p in parts):
             return None
-        return self.root.joinpath(*parts)
+        file = self.root.joinpath(*parts)
+        return file if self._real(file).is_relative_to(self.root) else None
+
+    @staticmethod
+    def _real(file: Path) -> Path:
+        return Path(os.path.realpath(file))  # Path.resolve fails for a link to itself
+
+    def resolved(self, path: str) -> str:
+        """Return the normal path to which a path leads, when all links are followed."""
+        file = self.file(path)
+        return self.normal("" if file is None else str(self._real(file).relative_to(self.root)))
+
+    def link(self, path: str, target: str) -> Path:
+        """Make a symbolic link and return its local path; an absolute target begins at the root."""
+        file = self._place(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.symlink_to(f"{self.root}{target}" if target.startswith("/") else target)
+        return file
+
+    def link_text(self, link: Path) -> str:
+        """Return the target of a symbolic link, as it was given."""
+        return str(link.readlink()).removeprefix(str(self.root))
 
     def is_denied(self, path: str) -> bool:
         """Return whether reading is denied for a path or a directory above it."""
-        parts = Path(self.normal(path))
+        parts = Path(self.resolved(path))
         return any(str(p) in self.denied for p in (parts, *parts.parents))
 
     def locality(self, path: str) -> str:
         """Return the FileLocality of a file."""
-        return self.localities.get(self.normal(path), "ONLINE")
+        known = self.localities
+        return known.get(self.resolved(path), "ONLINE") if known else "ONLINE"
 
     def is_uploading(self, path: str) -> bool:
         """Return whether the upload of a file is not complete."""
-        return self.normal(path) in self.uploading
+        return bool(self.uploading) and self.resolved(path) in self.uploading
 
-    def _identity(self, file: Path) -> tuple[int, ...]:
-        stat = file.stat()
+    def _identity(self, file: Path, *, follow: bool = True) -> tuple[int, ...]:
+        stat = file.stat(follow_symlinks=follow)
         # a file system reuses the inode numbers of deleted files; dCache never reuses a pnfsid
         generation = self._generations.get(stat.st_ino, 0)
         return stat.st_ino, generation, stat.st_size, stat.st_mtime_ns
 
-    def etag(self, file: Path) -> str:
-        """Return the quoted ETag, ``"<pnfsid>_<hash>"`` as by Milton's DefaultETagGenerator."""
-        inode, generation, *rest = self._identity(file)
+    def etag(self, file: Path, *, follow: bool = True) -> str:
+        """Return the quoted ETag, ``"<pnfsid>_<hash>"`` as by Milton's DefaultETagGenerator.
+
+        It is that of a link's target, or of the link itself if `follow` is False.
+        """
+        inode, generation, *rest = self._identity(file, follow=follow)
         digest = hashlib.sha256(repr(rest).encode()).hexdigest()
         return f'"0000{generation:012X}{inode:020X}_{digest[:8]}"'
+
+    def pnfsid(self, file: Path) -> str:
+        """Return dCache's id of a file or directory, or of a link's target."""
+        return self.etag(file).strip('"').partition("_")[0]
 
     def checksums(self, file: Path) -> tuple[Checksum, ...]:
         """Return the checksums stored for a file: adler32, and md5 if it was requested."""
@@ -116,7 +147,7 @@ class Storage:
             if self._quirks.put_deletes_first:
                 file.unlink(missing_ok=True)
                 file.touch()
-                self.uploading.add(self.normal(path))
+                self.uploading.add(self.resolved(path))
 
     def abandon(self, path: str) -> None:
         """Remove the namespace entry of a file whose upload failed.
@@ -127,7 +158,7 @@ class Storage:
         """
         with self._lock:
             if self.is_uploading(path):
-                self.uploading.discard(self.normal(path))
+                self.uploading.discard(self.resolved(path))
                 self._place(path).unlink(missing_ok=True)
 
     def receive(self, path: str, body: Body, *, md5: str | None, keeps_md5: bool) -> Path:
@@ -182,7 +213,7 @@ class Storage:
             self._generations[inode] = self._generations.get(inode, 0) + 1
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(file)
-            self.uploading.discard(self.normal(path))
+            self.uploading.discard(self.resolved(path))
             self._checksums[self._identity(file)] = sums
         return file
 

@@ -233,9 +233,7 @@ def error_for(
     kind, what, hint = _MEANING.get(
         status, (ProtocolSurprise, "Unexpected answer to {method}", None)
     )
-    # dCache 12.1: "File not online. Staging not allowed." (RequestContainerV5.java), "Read is
-    # forbidden for file with QoS policy nearline" (Transfer.java)
-    if status == 403 and ("not online" in said.lower() or "nearline" in said.lower()):
+    if any(status == on_tape and text in said.lower() for on_tape, text in _ON_TAPE):
         kind, what, hint = Nearline, "The file is on tape and must be staged first", "Ask the site."
     return kind(
         what.format(method=method, does=_DOES.get(method, method)),
@@ -247,6 +245,11 @@ def error_for(
     )
 
 
+_ON_TAPE = (
+    (403, "not online"),  # dCache 12.1: "Staging not allowed." (RequestContainerV5.java)
+    (403, "nearline"),  # dCache 12.1: "forbidden … with QoS policy nearline" (Transfer.java)
+    (500, "left for stage"),  # dCache 11.2.5: "No pool candidates available/configured/…"
+)
 _DOES = {
     "GET": "read",
     "HEAD": "read",

@@ -36,8 +36,12 @@ Examples:
               help="Subruns of each run; runs count from 11111 in steps of 2.")  # fmt: skip
 @click.option("--fault", "faults", multiple=True, metavar="NAME[:TIMES][@GLOB]",
               help="Make requests fail; TIMES * is always; see --list-faults.")  # fmt: skip
+@click.option("--dcache", type=click.Choice(["9.2", "10.2", "11.2", "12.1"]), default="11.2",
+              show_default=True, help="Release of dCache to behave like.")  # fmt: skip
+@click.option("--door", "kind", type=click.Choice(["dcache", "storm"]), default="dcache",
+              show_default=True, help="Kind of server to behave like.")  # fmt: skip
 @click.option("--quirk", "quirks", multiple=True, metavar="NAME=VALUE",
-              help="Behave differently from dCache; see --list-quirks.")  # fmt: skip
+              help="Behave differently from that; see --list-quirks.")  # fmt: skip
 @click.option("--list-faults", is_flag=True, help="Print the faults and exit.")
 @click.option("--list-quirks", is_flag=True, help="Print the quirks with their defaults and exit.")
 @click.option("--dir", "folder", type=click.Path(file_okay=False),
@@ -48,8 +52,8 @@ Examples:
 @options.verbose
 def command(
     words: tuple[str, ...], *, date: str, events: int | None, subruns: str,
-    faults: tuple[str, ...], quirks: tuple[str, ...], list_faults: bool, list_quirks: bool,
-    folder: str | None, lifetime_s: float, as_json: bool,
+    faults: tuple[str, ...], dcache: str, kind: str, quirks: tuple[str, ...], list_faults: bool,
+    list_quirks: bool, folder: str | None, lifetime_s: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a storage like dCache and a token issuer on this machine, with a sample night.
 
@@ -63,13 +67,14 @@ def command(
     if list_faults:
         click.echo("\n".join(sorted(NAMES)))
         return
+    usual = Quirks.storm() if kind == "storm" else Quirks.of(dcache)
     if list_quirks:
-        values = dataclasses.asdict(Quirks())
+        values = dataclasses.asdict(usual)
         click.echo("\n".join(f"{name}={str(v).lower()}" for name, v in values.items()))
         return
     with (
         Sandbox(
-            folder, quirks=parse_quirks(quirks), faults=faults, token_lifetime_s=lifetime_s
+            folder, quirks=parse_quirks(quirks, usual), faults=faults, token_lifetime_s=lifetime_s
         ) as box,
         Hub(box) as hub,
     ):
@@ -97,8 +102,8 @@ def fill(box: Sandbox, date: str, subruns: str = "4,3", events: int | None = Non
     return make_night(box.storage, parse_date(date), runs=runs, subruns=counts, events=events)
 
 
-def parse_quirks(texts: tuple[str, ...]) -> Quirks:
-    """Return the quirks of texts ``NAME=VALUE``.
+def parse_quirks(texts: tuple[str, ...], usual: Quirks) -> Quirks:
+    """Return the usual quirks with the values of texts ``NAME=VALUE``.
 
     Raises
     ------
@@ -106,9 +111,8 @@ def parse_quirks(texts: tuple[str, ...]) -> Quirks:
         There is no quirk of a name, or a value has the wrong type.
     """
     from ctaflows.errors import UsageError
-    from ctaflows.sandbox import Quirks
 
-    known = dataclasses.asdict(Quirks())
+    known = dataclasses.asdict(usual)
     changes: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -119,7 +123,7 @@ def parse_quirks(texts: tuple[str, ...]) -> Quirks:
         except ValueError:
             hint = f"By default it is {str(known[name]).lower()}."
             raise UsageError(f"The quirk {name} can't be “{value}”", hint=hint) from None
-    return Quirks(**changes)
+    return dataclasses.replace(usual, **changes)
 
 
 def _value(text: str, default: Any) -> Any:

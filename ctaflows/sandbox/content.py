@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import mimetypes
 import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from ctaflows.sandbox.storage import UploadFailed
 from ctaflows.storage.checksum import format_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ctaflows.model import Checksum
@@ -23,12 +22,20 @@ if TYPE_CHECKING:
     from ctaflows.sandbox.quirks import Quirks
     from ctaflows.sandbox.storage import Storage
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"\s*(\d*)-(\d*)\s*")
+_BOUNDARY = "__AAAAAAAAAAAAAAAA__"  # HttpPoolRequestHandler.java, dCache 12.1
+#: Endings with a known type (Java's content-types.properties); ``.h5`` and ``.fits`` are not known.
+_TYPES = {
+    ".gif": "image/gif", ".gz": "application/octet-stream", ".htm": "text/html",
+    ".html": "text/html", ".jpg": "image/jpeg", ".pdf": "application/pdf", ".png": "image/png",
+    ".tar": "application/x-tar", ".txt": "text/plain", ".xml": "application/xml",
+    ".zip": "application/zip",
+}  # fmt: skip
 _SHORT = re.compile(r"adler32=0+(?=[0-9a-f])")
 
 
 def checksum_text(checksums: tuple[Checksum, ...], quirks: Quirks) -> str:
-    """Return checksums in dCache's format: ``md5=<base64>,adler32=<hex>`` (11.2.5: reversed)."""
+    """Return checksums in dCache's format, ``adler32=<hex>,md5=<base64>``."""
     text = ",".join(map(format_digest, checksums))
     return _SHORT.sub("adler32=", text) if quirks.short_adler else text
 
@@ -57,47 +64,89 @@ def digest(file: Path, request: Request, storage: Storage, quirks: Quirks) -> st
 
 
 def validators(file: Path, storage: Storage) -> dict[str, str]:
-    """Return the ETag, Last-Modified and Content-Type headers of a file."""
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return {
-        "ETag": storage.etag(file),
-        "Last-Modified": formatdate(file.stat().st_mtime, usegmt=True),
-        "Content-Type": kind,
-    }
+    """Return the ETag, Last-Modified and, for known endings, Content-Type headers of a file."""
+    modified = formatdate(file.stat().st_mtime, usegmt=True)
+    kind = _TYPES.get(file.suffix.lower())
+    found = {"ETag": storage.etag(file), "Last-Modified": modified}
+    return found | ({"Content-Type": kind} if kind else {})
 
 
-def send(file: Path, request: Request, headers: dict[str, str]) -> Response:
-    """Return the response to a GET or HEAD of a file, with the requested range (RFC 9110, 14).
+def send(
+    file: Path, request: Request, headers: dict[str, str], only_whole: dict[str, str] | None = None
+) -> Response:
+    """Return the response to a GET or HEAD of a file, with the requested ranges (RFC 9110, 14).
 
-    A request for several ranges gets the whole file; dCache would send ``multipart/byteranges``.
-    Unlike this 416, that of dCache 11.2.5 has no Content-Range.
+    Parameters
+    ----------
+    file : Path
+        The file.
+    request : Request
+        The request.
+    headers : dict
+        Headers of the response.
+    only_whole : dict, optional
+        Headers that a response with a part of the file does not have.
+
+    Returns
+    -------
+    Response
+        200, 206 or 416.
     """
     size = file.stat().st_size
     headers = {**headers, "Accept-Ranges": "bytes"}
 
     def whole() -> Response:
-        return Response(200, headers, _blocks(file, 0, size), size)
+        return Response(200, headers | (only_whole or {}), _blocks(file, 0, size), size)
 
-    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
-    if not found or request.method == "HEAD" or found[0] == "bytes=-":
+    asked = _ranges(request.headers.get("range", "").strip(), size)
+    if asked is None or request.method == "HEAD":
         return whole()
-    first, last = _bounds(found[1], found[2], size)
-    if first >= size or last < first:
-        return Response(416, {"Content-Range": f"bytes */{size}"})
-    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    part = _blocks(file, first, last - first + 1)
+    spans = [(first, last) for first, last in asked if first < size and first <= last]
+    if not spans:  # without Content-Range (seen, dCache 11.2.5)
+        return Response(416, reason="Invalid (empty) list of valid ranges")
+    if len(spans) > 1:
+        return _multipart(file, spans, size, headers, whole)
+    first, last = spans[0]
+    part = headers | {"Content-Range": f"bytes {first}-{last}/{size}"}
+    length = last - first + 1
+    return Response(206, part, _blocks(file, first, length), length, whole=whole)
 
-    def without_range() -> Response:
-        del headers["Content-Range"]
-        return whole()
 
-    return Response(206, headers, part, last - first + 1, whole=without_range)
+def _ranges(text: str, size: int) -> list[tuple[int, int]] | None:
+    """Return the first and last byte of each range in a Range header; None if it has none."""
+    unit, _, items = text.partition("=")
+    found = [_RANGE.fullmatch(item) for item in items.split(",")]
+    if unit != "bytes" or any(match is None or match[0].strip() == "-" for match in found):
+        return None
+    return [_bounds(match[1], match[2], size) for match in found if match]
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
     if not first:
         return max(0, size - int(last)), size - 1
     return int(first), min(int(last), size - 1) if last else size - 1
+
+
+def _multipart(
+    file: Path, spans: list[tuple[int, int]], size: int, headers: dict[str, str],
+    whole: Callable[[], Response],
+) -> Response:  # fmt: skip
+    # HttpPoolRequestHandler.java, createMultipartFragmentMarker, dCache 12.1
+    marks = [
+        f"\r\n--{_BOUNDARY}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n".encode()
+        for first, last in spans
+    ]
+    end = f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+    def blocks() -> Iterator[bytes]:
+        for mark, (first, last) in zip(marks, spans, strict=True):
+            yield mark
+            yield from _blocks(file, first, last - first + 1)
+        yield end
+
+    length = sum(last - first + 1 for first, last in spans) + len(b"".join(marks)) + len(end)
+    kind = {"Content-Type": f'multipart/byteranges; boundary="{_BOUNDARY}"'}
+    return Response(206, headers | kind, blocks(), length, whole=whole)
 
 
 def _blocks(file: Path, start: int, n_bytes: int) -> Iterator[bytes]:
@@ -108,29 +157,45 @@ def _blocks(file: Path, start: int, n_bytes: int) -> Iterator[bytes]:
             yield block
 
 
-def receive(path: str, request: Request, storage: Storage, quirks: Quirks) -> Response:
-    """Store the body of a PUT request.
+def receive(
+    path: str, request: Request, storage: Storage, quirks: Quirks, entry: str | None,
+    *, redirected: bool,
+) -> Path:  # fmt: skip
+    """Store the body of a PUT request and return its local path.
+
+    Parameters
+    ----------
+    path : str
+        The decoded path.
+    request : Request
+        The request.
+    storage : Storage
+        Where to store it.
+    quirks : Quirks
+        Which of dCache's peculiarities to imitate.
+    entry : str or None
+        What `Storage.begin` returned.
+    redirected : bool
+        Whether the request came to the pool.
 
     Returns
     -------
-    Response
-        201 with the pool's text, and a Digest if requested; or 400 with the reason in the status
-        line (HttpPoolRequestHandler.java, HttpRequestHandler.java, dCache 12.1).
+    Path
+        Local path of the file.
+
+    Raises
+    ------
+    UploadFailed
+        The body was incomplete, or not what Content-MD5 says.
     """
-    try:
-        md5 = _md5(request.headers.get("content-md5"))
-        keeps_md5 = quirks.has_md5 or "md5" in request.headers.get("want-digest", "").lower()
-        file = storage.receive(path, request.body, md5=md5, keeps_md5=keeps_md5)
-    except UploadFailed as why:
-        storage.abandon(path)
-        return Response(400, reason=str(why))
-    headers = {}
-    if request.headers.get("x-oc-mtime", "").isdigit():
-        storage.set_mtime(file, int(request.headers["x-oc-mtime"]))
-        headers["X-OC-MTime"] = "accepted"
-    if found := digest(file, request, storage, quirks):
-        headers["Digest"] = found
-    return Response(201, headers, f"{file.stat().st_size} bytes uploaded\r\n".encode())
+    return storage.receive(
+        path,
+        request.body,
+        md5=_md5(request.headers.get("content-md5")),
+        keeps_md5=quirks.has_md5 or "md5" in request.headers.get("want-digest", "").lower(),
+        entry=entry,
+        redirected=redirected,
+    )
 
 
 def _md5(text: str | None) -> str | None:

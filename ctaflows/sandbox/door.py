@@ -1,11 +1,8 @@
 """The door: a WebDAV server that behaves like dCache's, built on WsgiDAV.
 
-File and line numbers in comments refer to dCache 12.1.0-SNAPSHOT @ 77340d6, those of Milton to
-Milton 2.7.3, unless another version is named.
-
-dCache 11.2.5 was observed to differ as follows: its 404 and 403 name the path ("Path not found:
-/x"); its 401 is "login failed" whatever is wrong with a token; a PUT below a file and an unknown
-method get 500; several ranges are sent as multipart/byteranges.
+What it does and says was seen with dCache 11.2.5, or comes from a source file: file and line
+numbers in comments refer to dCache 12.1.0-SNAPSHOT @ 77340d6, those of Milton to Milton 2.7.3.
+Texts of errors are those of DcacheSimpleResponseHandler.java.
 """
 
 from __future__ import annotations
@@ -15,7 +12,8 @@ import logging
 import math
 import os
 import threading
-import time
+import unicodedata
+import zlib
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -31,6 +29,8 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 
 from ctaflows.sandbox import content, messages
 from ctaflows.sandbox.messages import Response
+from ctaflows.sandbox.quirks import STORM_CHECKSUM
+from ctaflows.sandbox.storage import UploadFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,25 +40,64 @@ if TYPE_CHECKING:
     from ctaflows.sandbox.pool import PoolUrls
     from ctaflows.sandbox.quirks import Quirks
     from ctaflows.sandbox.storage import Storage
+    from ctaflows.sandbox.tokens import Logins
 
 
 logger = logging.getLogger("ctaflows.sandbox")
 
-_BEHIND = frozenset({"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "OPTIONS"})
-_LINK = "Internal problem: PNFSID does not correspond to provided file."  # seen, dCache 11.2.5
+_BEHIND = frozenset({"PROPFIND", "PROPPATCH", "MKCOL", "OPTIONS"})
+_LINK = "PNFSID does not correspond to provided file."  # seen, dCache 11.2.5
 _DEPTH_CAP = 3  # milton AbstractRequest.java:93-109, Milton 2.7.3
 _ESCAPES = "surrogateescape"
 _ERRORS_UNTIL_BLOCK = 3  # webdav.properties:776-832
 _TEXTS = {
-    401: "Permission denied",
-    403: "Permission denied",
-    404: "Resource not found",
-    405: "Method not allowed",
-    409: "Conflict",
-    412: "Precondition failed",
-    500: "Internal problem: unknown",
-    501: "Not implemented",
+    400: "Received a bad {method} request.",
+    403: "Permission denied for {method} on path {path}",
+    404: "Path not found: {path}",
+    405: "Method {method} is not allowed.",
+    429: "Server is busy. Please try again later.",
+    501: "Method {method} is not implemented.",
+    507: "Insufficient storage: SER_DISK_FULL",
 }
+_BELOW_FILE = (
+    'Cannot invoke "io.milton.resource.Resource.authorise(...)" because "resource" is null'
+)
+_NO_ROUTE = (
+    "Failed to deliver {kind}FileMessage message <1764504000000000:{number}> to [>p1@pool1]: "
+    "Route for >p1@pool1< not found at >core<"
+)
+_NO_POOL = "No write pools online for [net=127.0.0.1,protocol=Https/1,store=test:cta@osm]"
+_TIMED_OUT = "Request to [>PoolManager@core] timed out."
+_ON_TAPE = "No pool candidates available/configured/left for stage"
+#: Restrictions of a token with WLCG scopes (WlcgProfileScope.java): method to the scopes it needs.
+_SCOPES = {
+    "GET": {"storage.read"},
+    "PUT": {"storage.create", "storage.modify"},
+    "MKCOL": {"storage.create", "storage.modify"},
+    "MOVE": {"storage.create", "storage.modify"},
+    "DELETE": {"storage.modify"},
+}
+
+
+class RequestRate:
+    """A limit of requests per second; what one second leaves unused may follow at once.
+
+    As Guava's RateLimiter, so that at first there is nothing in store.
+    """
+
+    def __init__(self, per_s: int, now: float) -> None:
+        self._per_s = per_s
+        self._stored = 0.0
+        self._next = now
+
+    def takes(self, now: float) -> bool:
+        """Return whether a request is within the limit, and count it if so."""
+        if now < self._next:
+            return False
+        self._stored = min(self._per_s, self._stored + (now - self._next) * self._per_s)
+        self._next = now + max(0.0, 1 - self._stored) / self._per_s
+        self._stored = max(0.0, self._stored - 1)
+        return True
 
 
 class Door:
@@ -70,8 +109,8 @@ class Door:
         The files.
     pool_urls : PoolUrls
         Issues the pool URLs.
-    refuse : callable
-        Returns the reason why a token is refused, or None if it is valid.
+    logins : Logins or None
+        Decides which tokens are accepted; None accepts all.
     quirks : Quirks
         Which of dCache's peculiarities to imitate.
 
@@ -85,64 +124,87 @@ class Door:
         self,
         storage: Storage,
         pool_urls: PoolUrls,
-        refuse: Callable[[str], str | None],
+        logins: Logins | None,
         quirks: Quirks,
     ) -> None:
         self.origin = ""
         self.pool_origin = ""
         self._storage = storage
         self._pool_urls = pool_urls
-        self._refuse = refuse
+        self._logins = logins
         self._quirks = quirks
+        self._clock = storage.pool.clock
         self._behind = dav_application(storage, quirks)
         self._lock = threading.Lock()
         self._errors: dict[str, list[float]] = {}
+        self._rates: dict[str, RequestRate] = {}
 
     # -- authentication ----------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response:
         """Return the response to a request."""
-        blocked_s = self._blocked_s(request.address)
-        if blocked_s > 0:
-            response = self._error(request, 429, "Server is busy, please try again later")
+        busy_s = self._busy_s(request.address)
+        if busy_s > 0:
+            response = self._error(request, 429)
             if self._quirks.retry_after:
-                response.headers["Retry-After"] = str(math.ceil(blocked_s))
+                response.headers["Retry-After"] = str(math.ceil(busy_s))
             return response
-        reason = self._refusal(request)
+        token = self._token(request)
+        reason = self._refusal(request, token)
         if reason is not None:
             headers = {"WWW-Authenticate": 'Basic realm="dCache"'}
             if request.headers.get("suppress-www-authenticate") == "1":
-                headers = {}
+                headers = {"Suppress-WWW-Authenticate": "suppressed"}
             return Response(401, headers, reason=reason)  # AuthenticationHandler.java:449-497
-        response = self._dispatch(request)
+        response = self._checked(request, token)
         if request.expects_continue and self._quirks.close_after_expect:
             request.environ["ctaflows.request"].close_connection = True
         return response
 
-    def _refusal(self, request: Request) -> str | None:
+    @staticmethod
+    def _token(request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else request.query.get("authz", "")
+        return token.strip() if scheme.lower() == "bearer" else request.query.get("authz", "")
+
+    def _refusal(self, request: Request, token: str) -> str | None:
         if not token:
             return "Permission denied" if self._quirks.needs_token else None
         if self._quirks.bearer_over_https_only and not request.is_https:
-            # AuthenticationHandler.java:392-395
-            return "Bearer token is not accepted over an unencrypted channel"
-        return self._refuse(token)
+            return "not allowed to send bearer token unencrypted"
+        return self._logins.refusal(token) if self._logins else None
 
     def note(self, request: Request, response: Response) -> None:
         """Count the 401 responses sent to an address: three within `Quirks.block_s` block it."""
         if response.status == 401 and self._quirks.block_after_401:
             with self._lock:
-                self._errors.setdefault(request.address, []).append(time.monotonic())
+                self._errors.setdefault(request.address, []).append(self._clock.now())
 
-    def _blocked_s(self, address: str) -> float:
-        now = time.monotonic()
+    def _busy_s(self, address: str) -> float:
+        """Return for how long an address gets 429 (RateLimitedHandlerList.java)."""
+        now = self._clock.now()
         with self._lock:
             recent = [t for t in self._errors.get(address, ()) if now - t < self._quirks.block_s]
             self._errors[address] = recent
-        if len(recent) < _ERRORS_UNTIL_BLOCK:
-            return 0.0
-        return recent[-1] + self._quirks.block_s - now
+            if len(recent) >= _ERRORS_UNTIL_BLOCK:
+                return recent[-1] + self._quirks.block_s - now
+            per_s = self._quirks.requests_per_s
+            rate = self._rates.setdefault(address, RequestRate(per_s, now))
+            return 1.0 if per_s and not rate.takes(now) else 0.0
+
+    def _checked(self, request: Request, token: str) -> Response:
+        """Return the response to a request, unless its path or the token's scopes forbid it."""
+        if any(c in request.path for c in self._quirks.refused_in_names):
+            return self._error(request, 400)
+        if any(part.startswith(".(") for part in request.path.split("/")):
+            # Chimera takes it for a command (JdbcFs.java, inodeOf)
+            return self._error(request, 500, "java.lang.NullPointerException")
+        scopes = self._logins.scopes(token) if self._logins and token else set()
+        if scopes and not scopes & _SCOPES.get(request.method, scopes):
+            if request.method == "MOVE" and self._quirks.move_denied_is_500:
+                text = f"denied activity MANAGE on {request.path}"
+                return self._error(request, 500, f"CacheException(rc=10018;msg=Restriction {text})")
+            return self._error(request, 403)
+        return self._dispatch(request)
 
     # -- GET, HEAD and PUT -------------------------------------------------------------------
 
@@ -157,7 +219,10 @@ class Door:
             return self._move(request)
         if request.method in _BEHIND:
             return self._ask_behind(request)
-        return self._error(request, 501)  # DcacheStandardFilter.java:43-47
+        if request.method in ("LOCK", "UNLOCK", "COPY"):
+            return self._error(request, 501)
+        request.environ["ctaflows.request"].close_connection = True
+        return Response(500)
 
     def _read(self, request: Request) -> Response:
         file = self._storage.file(request.path)
@@ -165,30 +230,51 @@ class Door:
             return self._error(request, 404)
         if self._storage.is_denied(request.path):
             return self._error(request, 403)
+        if file == self._storage.root and self._quirks.root_is_page:
+            return _PAGE
         if file.is_dir():
             return self._read_directory(request, file)
         if request.method == "HEAD":
             return self._head(request, file)
-        problem = self._offline(request)
-        if problem is not None:
-            return problem
+        if problem := self._unreadable(request):
+            return self._error(request, 500, problem)
         if self._quirks.redirect_reads:
             wants = "want-digest" in request.headers
             # Milton DefaultHttp11ResponseHandler.java:174-183 sends 302; the User Guide says 307
-            return Response(302, {"Location": self._pool_url(request, wants_digest=wants)})
-        return content.send(file, request, self._file_headers(request, file))
+            url = self._pool_url(request, wants_digest=wants, replica=self._storage.etag(file))
+            return Response(302, {"Location": url})
+        return self._send(request, file)
 
-    def _offline(self, request: Request) -> Response | None:
-        if self._storage.is_uploading(request.path):
-            # Transfer.java:850-856
-            return self._error(request, 500, "Internal problem: File upload not yet completed")
+    def _send(self, request: Request, file: Path) -> Response:
+        """Return the response of a door that does not redirect."""
+        if self._quirks.open_ranges_are_empty and request.headers.get("range", "").endswith("-"):
+            return Response(206, self._file_headers(request, file))
+        headers = self._file_headers(request, file) | {
+            "Cache-Control": "no-cache",
+            "Content-Disposition": "attachment",
+        }
+        modified = {k: headers.pop(k) for k in ("Last-Modified",) if k in headers}
+        response = content.send(file, request, headers, modified)
+        if not isinstance(response.body, bytes):
+            response.body = self._storage.pool.served(response.body)
+        return response
+
+    def _unreadable(self, request: Request) -> str | None:
+        """Return why a file can't be read now, after waiting as long as the door does."""
+        pool = self._storage.pool
+        if pool.state == "away":
+            return self._no_route("PoolDeliver")
+        if pool.state != "up" and not pool.wait_for_list():
+            return _TIMED_OUT
+        if flaw := self._storage.flaw(request.path):
+            return flaw
         locality = self._storage.locality(request.path)
         if locality == "NEARLINE":
-            # RequestContainerV5.java:1423-1431
-            return self._error(request, 403, "File not online. Staging not allowed.")
-        if locality in ("LOST", "NONE", "UNAVAILABLE"):
-            return self._error(request, 500, "Internal problem: File is unavailable")
-        return None
+            return _ON_TAPE
+        return "File is unavailable" if locality in ("LOST", "NONE", "UNAVAILABLE") else None
+
+    def _no_route(self, kind: str) -> str:
+        return _NO_ROUTE.format(kind=kind, number=zlib.crc32(str(self._clock.now()).encode()))
 
     def _head(self, request: Request, file: Path) -> Response:
         headers = self._file_headers(request, file)
@@ -206,7 +292,9 @@ class Door:
         raw, _, query = request.target.partition("?")
         if not raw.endswith("/"):
             # DcacheDirectoryResource.java:104-111
-            return Response(302, {"Location": f"{raw}/" + (f"?{query}" if query else "")})
+            return Response(
+                302, {"Location": f"{self.origin}{raw}/" + (f"?{query}" if query else "")}
+            )
         names = sorted(
             p.name + "/" * (p.is_dir() and not p.is_symlink()) for p in directory.iterdir()
         )
@@ -218,15 +306,12 @@ class Door:
         body = f"{page}</body></html>".encode(errors="replace")
         return Response(200, {"Content-Type": "text/html;charset=utf-8"}, body)
 
-    def _pool_url(self, request: Request, *, wants_digest: bool) -> str:
-        file = self._storage.file(request.path) if request.method == "GET" else None
-        pool_url = self._pool_urls.issue(
-            request.method,
-            request.path,
-            wants_digest=wants_digest,
-            replica=self._storage.etag(file) if file else None,
-        )
+    def _pool_url(self, request: Request, **details: Any) -> str:
+        pool_url = self._pool_urls.issue(request.method, request.path, **details)
         raw = request.target.partition("?")[0]
+        composed = unicodedata.normalize("NFC", request.path)
+        if composed != request.path:  # seen, dCache 11.2.5; the pool then refuses it
+            raw = content.quoted(composed)
         ref = quote(self.origin, safe="")
         return f"{self.pool_origin}{raw}?dcache-http-uuid={pool_url.uuid}&dcache-http-ref={ref}"
 
@@ -234,26 +319,53 @@ class Door:
         refusal = self._write_refusal(request)
         if refusal is not None:
             return refusal
-        wants = "want-digest" in request.headers
-        self._storage.begin(request.path)
+        entry = self._storage.begin(request.path)
+        if problem := self._no_space(request):
+            self._storage.abandon(request.path, entry)
+            return problem
+        asked = request.headers.get("x-oc-mtime", "")
+        mtime = int(asked) if asked.isdigit() else None
+        headers = {"X-OC-MTime": "accepted"} if mtime is not None else {}
         if self._quirks.redirect_writes and request.expects_continue:
             # DcacheStandardFilter.java:91-98: 307 with an empty body, whatever the Content-Length
-            return Response(307, {"Location": self._pool_url(request, wants_digest=wants)})
-        response = content.receive(request.path, request, self._storage, self._quirks)
-        response.body = b""
-        return response
+            wants = "want-digest" in request.headers
+            url = self._pool_url(request, wants_digest=wants, entry=entry, mtime=mtime)
+            return Response(307, headers | {"Location": url})
+        try:
+            file = content.receive(
+                request.path, request, self._storage, self._quirks, entry, redirected=False
+            )
+        except BaseException as why:
+            self._storage.abandon(request.path, entry)
+            if not isinstance(why, UploadFailed):
+                raise
+            return self._error(request, why.status, str(why))
+        if mtime is not None:
+            self._storage.set_mtime(file, mtime)
+        headers |= {"ETag": self._storage.etag(file), "Accept-Ranges": "bytes"}
+        return Response(201, headers)  # without a Digest
+
+    def _no_space(self, request: Request) -> Response | None:
+        pool = self._storage.pool
+        if pool.state == "away":
+            return self._error(request, 500, self._no_route("PoolAccept"))
+        if pool.state != "up":
+            return self._error(request, 500, _NO_POOL)
+        return self._error(request, 507) if pool.free_bytes < pool.gap_bytes else None
 
     def _write_refusal(self, request: Request) -> Response | None:
         file = self._storage.file(request.path)
         if file is None or "\0" in request.path:
-            return self._error(request, 400, "Bad request")
+            return self._error(request, 400)
         if file.is_dir():
-            return self._error(request, 405, "Resource exists as collection")
+            return self._error(request, 405)
         if file.is_symlink():
             return self._error(request, 500, _LINK)  # assumed: not seen
+        if self._quirks.empty_put_over_file_fails and file.exists() and not request.body.length:
+            return self._error(request, 500, "rangeCount must be > 0")
         blocker = next((p for p in file.parents if p.exists()), None)
         if blocker is not None and not blocker.is_dir():
-            return self._error(request, 409)
+            return self._error(request, 500, _BELOW_FILE)
         if not self._quirks.put_makes_parents and not file.parent.is_dir():
             return self._error(request, 409)
         # Milton PutHandler.java:119-128
@@ -283,8 +395,8 @@ class Door:
         """
         if file.is_dir():
             # children that can't be listed are passed over
-            denied = self._storage.is_denied(path)
-            for child in [] if denied else list(file.iterdir()):
+            children = [] if self._storage.is_denied(path) else list(file.iterdir())
+            for child in children:
                 if child.is_symlink():
                     child.unlink()
                 elif problem := self._remove(child, f"{path.rstrip('/')}/{child.name}"):
@@ -294,7 +406,8 @@ class Door:
         try:
             file.rmdir() if file.is_dir() else file.unlink()
         except OSError:
-            return f"Internal problem: Directory is not empty: {path}"
+            return f"Directory is not empty: {path}"
+        self._storage.forget(path)
         return None
 
     def _move(self, request: Request) -> Response:
@@ -319,22 +432,26 @@ class Door:
         # gone if it was moved onto itself (seen, dCache 11.2.5); of a link, the target's pnfsid
         if source.is_symlink() or not source.exists():
             return self._error(request, 500, lost)
-        source.rename(destination)
+        self._storage.rename(source, destination)
         return Response(204 if replaces else 201)
 
     # -- methods passed on to WsgiDAV --------------------------------------------------------
 
     def _ask_behind(self, request: Request) -> Response:
-        parent = self._storage.normal(request.path).rpartition("/")[0] or "/"
-        is_root = self._storage.normal(request.path) == "/"
-        if request.method == "PROPFIND" and not is_root and self._storage.is_denied(parent):
+        path = self._storage.normal(request.path)
+        if path == "/" and self._quirks.root_is_page:
+            return _PAGE
+        parent = path.rpartition("/")[0] or "/"
+        if request.method == "PROPFIND" and path != "/" and self._storage.is_denied(parent):
             return self._error(request, 403)
         if request.method == "MKCOL" and not self._quirks.mkcol_is_strict:
             return self._make_directories(request)
-        environ = self._environ(request)
-        response = messages.call_wsgi(self._behind, environ)
+        response = messages.call_wsgi(self._behind, self._environ(request))
         if response.status >= 400:
             return self._error(request, response.status)
+        if self._quirks.absolute_hrefs and isinstance(response.body, bytes):
+            absolute = f":href>{self.origin}/".encode()
+            response.body = response.body.replace(b":href>/", absolute)
         return response
 
     def _make_directories(self, request: Request) -> Response:
@@ -354,13 +471,28 @@ class Door:
                 environ[LEVELS] = _DEPTH_CAP
         return environ
 
-    def _error(self, request: Request, status: int, text: str | None = None) -> Response:
-        text = text or _TEXTS.get(status, "Unexpected problem")
+    def _error(self, request: Request, status: int, problem: str | None = None) -> Response:
+        if status == 412:
+            return Response(412, length=-1)  # an empty body in chunks
+        path = request.target.partition("?")[0]
+        text = _TEXTS.get(status, "").format(method=request.method, path=path)
+        if status == 500:
+            text = f"Internal problem: {problem}"
+        html_kind = {"Content-Type": "text/html;charset=utf-8"}
+        if status == 409:
+            return Response(409, html_kind, b"<html><body><h1>Conflict</h1></body></html>")
         if "text/html" in request.headers.get("accept", "") or not self._quirks.plain_errors:
             # DcacheHtmlResponseHandler.java:133-146: the page does not include the reason
             body = f"<!DOCTYPE html><html><body><h1>Error {status}</h1></body></html>".encode()
-            return Response(status, {"Content-Type": "text/html;charset=utf-8"}, body)
-        return Response(status, {"Content-Type": "text/plain"}, f"{text}\n".encode())
+            return Response(status, html_kind, body)
+        return Response(status, {"Content-Type": "text/plain;charset=utf-8"}, f"{text}\n".encode())
+
+
+_PAGE = Response(
+    200,
+    {"Content-Type": "text/html;charset=UTF-8"},
+    b"<!DOCTYPE html><html><body><h1>StoRM WebDAV</h1></body></html>",
+)
 
 
 # -- the WsgiDAV provider --------------------------------------------------------------------------
@@ -371,9 +503,7 @@ class Door:
 #: Key in the WSGI environment: how many levels deep a listing goes.
 LEVELS = "ctaflows.levels"
 _SRM = "{http://srm.lbl.gov/StorageResourceManager}"
-CHECKSUMS = "{http://www.dcache.org/2013/webdav}Checksums"
-#: Properties returned only when requested by name (DcacheFileResource.java:56-87).
-_ONLY_NAMED = frozenset({CHECKSUMS, f"{_SRM}FileLocality"})
+_LOCALITY = f"{_SRM}FileLocality"
 
 logging.getLogger("wsgidav").addHandler(logging.NullHandler())
 logging.getLogger("wsgidav").setLevel(logging.CRITICAL)
@@ -417,7 +547,8 @@ class _Properties:
 
     def get_properties(self, mode: str, *, name_list: list[str] | None = None) -> list[Any]:
         if mode != "named":
-            name_list = [n for n in self.getters if n not in _ONLY_NAMED]
+            # others only if they are named (DcacheFileResource.java:56-87)
+            name_list = [n for n in self.getters if n.startswith("{DAV:}")]
         found = []
         for name in name_list or ():
             getter = self.getters.get(name)
@@ -441,28 +572,40 @@ def _common(resource: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
+def _shown(resource: Any, checksums: str, locality: str) -> dict[str, Callable[[], Any]]:
+    """Return the properties of a file beyond those of WebDAV."""
+    quirks: Quirks = resource.provider.quirks
+    if quirks.posix_listings:
+        return {}
+    found = {quirks.checksum_property: lambda: checksums}  # empty if there is none
+    if quirks.has_locality:
+        found |= {
+            _LOCALITY: lambda: locality,
+            f"{_SRM}RetentionPolicy": lambda: "REPLICA",
+            f"{_SRM}AccessLatency": lambda: "ONLINE",
+        }
+    return found
+
+
 class _File(_Properties, FileResource):  # type: ignore[misc]
+    """A file; it has no resourcetype, so that this is in the 404 propstat."""
+
     def __init__(self, path: str, environ: dict[str, Any], file: str) -> None:
         super().__init__(path, environ, file)
         storage: Storage = self.provider.storage
         quirks: Quirks = self.provider.quirks
         place = storage.root / file
         uploading = storage.is_uploading(path)
+        sums = "" if uploading else content.checksum_text(storage.checksums(place), quirks)
+        if quirks.checksum_property == STORM_CHECKSUM:
+            sums = sums.partition("=")[2]
         self.getters = _common(self) | {
-            "{DAV:}resourcetype": lambda: "",
             # no size while uploading (DcacheFileResource.java:152-155)
             "{DAV:}getcontentlength": lambda: None if uploading else str(self.file_stat.st_size),
             "{DAV:}getetag": lambda: storage.etag(place),
-            "{DAV:}getcontenttype": lambda: content.validators(place, storage)["Content-Type"],
-            CHECKSUMS: lambda: (
-                None
-                if uploading
-                else content.checksum_text(storage.checksums(place), quirks) or None
-            ),
-            f"{_SRM}FileLocality": lambda: storage.locality(path),
-            f"{_SRM}RetentionPolicy": lambda: "REPLICA",
-            f"{_SRM}AccessLatency": lambda: "ONLINE",
+            "{DAV:}getcontenttype": lambda: content.validators(place, storage).get("Content-Type"),
         }
+        self.getters |= _shown(self, sums, storage.locality(path))
 
     def get_etag(self) -> str:
         return self.provider.storage.etag(  # type: ignore[no-any-return]
@@ -484,11 +627,8 @@ class _Link(_File):
         self.getters = _common(self) | {
             "{DAV:}getcontentlength": lambda: str(len(storage.link_text(place).encode())),
             "{DAV:}getetag": lambda: storage.etag(place, follow=False),
-            CHECKSUMS: lambda: "",
-            f"{_SRM}FileLocality": lambda: "UNAVAILABLE",
-            f"{_SRM}RetentionPolicy": lambda: "REPLICA",
-            f"{_SRM}AccessLatency": lambda: "ONLINE",
         }
+        self.getters |= _shown(self, "", "UNAVAILABLE")
 
 
 class _Directory(_Properties, FolderResource):  # type: ignore[misc]
@@ -514,7 +654,8 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
             raise DAVError(HTTP_FORBIDDEN)
         members = []
         with os.scandir(self._file_path) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
+            # in no order, but always in the same one
+            for entry in sorted(entries, key=lambda e: zlib.crc32(os.fsencode(e.name))):
                 directory = entry.is_dir(follow_symlinks=False)
                 kind = _Link if entry.is_symlink() else _Directory if directory else _File
                 path = f"{self.path.rstrip('/')}/{entry.name}"

@@ -1,10 +1,14 @@
-"""Faults on demand: which requests fail, in which way and how often; independent of the servers."""
+"""Faults on demand: which requests fail, in which way and how often; independent of the servers.
+
+A `Fault` befalls a number of requests; `PoolState` is what is wrong for a time.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import dataclasses
+import math
 import re
 import threading
 import time
@@ -54,7 +58,7 @@ class Fault:
     server : str
         ``door``, ``pool``, ``issuer`` or ``*``.
     retry_after_s : int or None
-        Value of Retry-After, seconds; None means 0 for a 429 and no header for other statuses.
+        Value of Retry-After, seconds; None means no header.
     rate_bytes_s : int
         Rate of ``slow``, bytes per second.
     hang_s : float
@@ -191,19 +195,140 @@ class FaultBook:
             return iter(list(self._faults))
 
 
+# -- faults that last a time -----------------------------------------------------------------------
+
+
+class Clock:
+    """The time at the servers, which passes as elsewhere and can be advanced; thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._ahead_s = 0.0
+        self._is_over = False
+
+    def now(self) -> float:
+        """Return the seconds since some moment."""
+        return time.monotonic() + self._ahead_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once; with 0, let all that wait look whether it is over."""
+        with self._changed:
+            self._ahead_s += seconds
+            self._changed.notify_all()
+
+    def wait(self, until: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Wait until a time comes, or something else is over.
+
+        Raises
+        ------
+        AbortConnection
+            The sandbox closes.
+        """
+        with self._changed:
+            while not self._is_over and not is_over() and (left := until - self.now()) > 0:
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+        if self._is_over:
+            raise AbortConnection(reset=False)
+
+    def close(self) -> None:
+        """End all waits."""
+        self._is_over = True
+        self.advance(0)
+
+
+class PoolState:
+    """What is wrong with the pool, and until when (all seen with dCache 11.2.5).
+
+    Parameters
+    ----------
+    clock : Clock
+        The time at the servers.
+
+    Attributes
+    ----------
+    free_bytes : float
+        Free space; an upload that is larger is not refused, but never answered.
+    gap_bytes : float
+        Free space below which the door refuses every upload (``gap`` of the pool).
+    held_s : float
+        Seconds for which the door holds a GET when the pool is dead.
+    """
+
+    THREADS = 4  # of a pool's, each taken for good by an upload that does not fit
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.free_bytes: float = math.inf
+        self.gap_bytes: float = 0
+        self.held_s = 180.0
+        self._phases: list[tuple[float, str]] = []
+        self._n_starts = self._n_stuck = 0
+
+    @property
+    def state(self) -> str:
+        """``up``, ``away``, ``unavailable`` (in no list of pools yet), or ``dead``."""
+        now = self.clock.now()
+        return next((name for until, name in self._phases if now < until), "up")
+
+    @property
+    def runs(self) -> bool:
+        """Whether the pool answers."""
+        return self.state in ("up", "unavailable")
+
+    def restart(self, *phases: tuple[float, str]) -> None:
+        """End all that the pool does, and let each state last some seconds."""
+        until, self._phases = self.clock.now(), []
+        for seconds, name in phases:
+            until += seconds
+            self._phases.append((until, name))
+        self._n_starts += 1
+        self._n_stuck = 0
+        self.clock.advance(0)
+
+    def wait_for_list(self) -> bool:
+        """Hold a request of the door as long as the pool manager does; return whether it is up."""
+        while self.state == "unavailable":
+            self.clock.wait(self._phases[-1][0])
+        self.clock.wait(self.clock.now() + self.held_s, lambda: self.state == "up")
+        return self.state == "up"
+
+    def hold(self) -> None:
+        """Take one of the pool's threads, until the pool is restarted."""
+        self._n_stuck += 1
+        self._until_restart()
+
+    def check_threads(self) -> None:
+        """Hold a request if all threads are taken."""
+        if self._n_stuck >= self.THREADS:
+            self._until_restart()
+
+    def _until_restart(self) -> None:
+        start = self._n_starts
+        self.clock.wait(math.inf, lambda: self._n_starts != start)
+        raise AbortConnection(reset=True)
+
+    def served(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield blocks of a file, as long as the pool is not restarted."""
+        start = self._n_starts
+        for block in blocks:
+            if self._n_starts != start:
+                raise AbortConnection(reset=True)
+            yield block
+
+
 # -- the effect of each fault ----------------------------------------------------------------------
 #
 # A fault either replaces the response, so that the request is not carried out, or spoils it.
 
 _MOVED_METHODS = ("GET", "PUT")
 _TEXTS = {
-    401: "Permission denied",
-    403: "Permission denied",
-    429: "Server is busy, please try again later",
+    401: "login failed",
+    403: "Permission denied for {} on path {}",
+    429: "Server is busy. Please try again later.",
     500: "Internal problem: Server is busy (internal timeout)",
     502: "Bad gateway",
     503: "Service unavailable",
-    507: "No space left on any pool",
+    507: "Insufficient storage: SER_DISK_FULL",
 }
 _ADLER32 = re.compile(r"(?i)(adler32=[0-9a-f]*)([0-9a-f])")
 _MD5 = re.compile(r"(?i)md5=[A-Za-z0-9+/=]+")
@@ -264,10 +389,10 @@ def response_instead(fault: Fault, request: Request, closing: threading.Event) -
 
 def _status(fault: Fault, request: Request) -> Response:
     status = int(fault.name)
-    text = _TEXTS[status]
+    text = _TEXTS[status].format(request.method, request.target.partition("?")[0])
     headers = {"Content-Type": "text/plain"}
-    if fault.retry_after_s is not None or status == 429:
-        headers["Retry-After"] = str(fault.retry_after_s or 0)
+    if fault.retry_after_s is not None:
+        headers["Retry-After"] = str(fault.retry_after_s)
     if status == 401:
         return Response(401, {"WWW-Authenticate": 'Basic realm="dCache"'}, reason=text)
     return Response(status, headers, b"" if request.method == "HEAD" else text.encode() + b"\n")

@@ -28,7 +28,7 @@ from cryptography import x509
 from ctaflows.sandbox import content
 from ctaflows.sandbox.application import Application
 from ctaflows.sandbox.door import Door
-from ctaflows.sandbox.faults import FaultBook
+from ctaflows.sandbox.faults import Clock, FaultBook, PoolState
 from ctaflows.sandbox.messages import AbortConnection, RequestLog, Response
 from ctaflows.sandbox.pool import PoolUrls
 from ctaflows.sandbox.quirks import Quirks
@@ -171,7 +171,7 @@ class Hub:
             needs_token=False,
             block_after_401=False,
         )
-        self._storage = Storage(box.storage, incoming, plain)
+        self._storage = Storage(box.storage, incoming, plain, PoolState(Clock()))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(box.work_dir / "tls" / "server.pem")
         app = Application("hub", self._handle, self.faults, self.requests, self._closing)
@@ -409,8 +409,8 @@ class DownloadService:
         self._strikes = strikes
         self._url = url
         self._base_folder = base_folder
-        pool_urls = PoolUrls(quirks, storage.abandon)
-        self._behind = Door(storage, pool_urls, lambda _token: None, quirks)
+        pool_urls = PoolUrls(quirks, storage.pool.clock)
+        self._behind = Door(storage, pool_urls, None, quirks)
 
     def handle(self, request: Request, rest: str, user: User) -> Response:
         """Return the response to a known user; ``rest`` is the path below the service."""
@@ -503,10 +503,11 @@ class DownloadService:
             return self._storage_error(405, "Resource exists as collection")
         if any(parent.is_file() for parent in target.parents):
             return self._storage_error(409, "Conflict")
-        self._storage.begin(place)
+        entry = self._storage.begin(place)
         try:
-            file = self._storage.receive(place, request.body, md5=None, keeps_md5=False)
+            file = self._storage.receive(place, request.body, entry=entry)
         except UploadFailed as why:
+            self._storage.abandon(place, entry)
             return self._storage_error(400, str(why))
         n_bytes = file.stat().st_size
         if self._strikes("half", path):

@@ -25,7 +25,6 @@ from ctaflows.sandbox.tokens import (
     Login,
     RefreshGrant,
     Revocation,
-    signing_key,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class Issuer:
 
         @app.get(f"{_OIDC}/certs")
         def certificates() -> Any:
-            return jsonify({"keys": [signing_key().as_dict(private=False)]})
+            return jsonify({"keys": [k.as_dict(private=False) for k in self.tokens.keys]})
 
         @app.post(f"{_OIDC}/token")
         def token() -> Any:

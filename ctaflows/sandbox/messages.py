@@ -122,9 +122,9 @@ class Body:
         try:
             while block := self._stream.read(BLOCK_BYTES if limit is None else max(1, limit)):
                 n_read += len(block)
+                yield block
                 if limit is not None and n_read >= limit:
                     raise AbortConnection(reset=True)
-                yield block
         except (OSError, ValueError) as why:
             raise EOFError(str(why)) from why
         if self.length is not None and n_read < self.length:

@@ -1,12 +1,57 @@
 """The ways in which a dCache door differs from a plain WebDAV server, one switch for each.
 
-The defaults are dCache's behaviour according to the source of 12.1.0-SNAPSHOT @ 77340d6, unless
-another version is named.
+The defaults are the behaviour of dCache 11.2.5, as observed. What all releases do has no switch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
+
+from ctaflows.errors import UsageError
+
+DCACHE_CHECKSUMS = "{http://www.dcache.org/2013/webdav}Checksums"
+STORM_CHECKSUM = "{http://storm.italiangrid.org/2014/webdav}Checksum"
+
+#: What other releases of dCache do differently from 11.2.5; of 9.2 and 10.2 an early build.
+RELEASES: dict[str, dict[str, Any]] = {
+    "12.1": {
+        "server": "dCache/12.1.0",
+        "requests_per_s": 250,
+        "retry_after": True,  # commit 5ff074d3a0, June 2026
+        "repr_digest_wins": True,  # commit b20368c27b, June 2026
+    },
+    "11.2": {"requests_per_s": 250},  # webdav.properties, webdav.limits.rate.*
+    "10.2": {
+        "server": "dCache/10.2.13",
+        "block_after_401": False,  # since commit 3f6d72a1f4, September 2025
+        "move_denied_is_500": True,  # #7879, seen with 10.2.13; mended by commit 426a95039d
+        "open_ranges_are_empty": True,  # #7971, until 9.2.47, 10.2.23, 11.0.12 and 11.1.7
+    },
+}
+RELEASES["9.2"] = RELEASES["10.2"] | {
+    "server": "dCache/9.2.0",
+    "late_checksums_s": 5.0,  # #7467
+}
+
+#: StoRM WebDAV 1.8.1, as observed.
+STORM: dict[str, Any] = {
+    "server": "StoRM-WebDAV/1.8.1",
+    "redirect_reads": False,
+    "redirect_writes": False,
+    "close_after_expect": False,
+    "block_after_401": False,
+    "depth_capped": False,
+    "empty_207": False,
+    "put_deletes_first": False,
+    "move_needs_overwrite": False,
+    "checksum_property": STORM_CHECKSUM,
+    "has_locality": False,
+    "absolute_hrefs": True,
+    "root_is_page": True,
+    "refused_in_names": "%;\\",
+    "empty_put_over_file_fails": True,
+}
 
 
 @dataclass(frozen=True)
@@ -15,6 +60,8 @@ class Quirks:
 
     Attributes
     ----------
+    server : str
+        Value of the Server header of door and pool, to which " (sandbox)" is added.
     redirect_reads : bool
         A GET of a file is answered with 302 to the pool.
     redirect_writes : bool
@@ -42,7 +89,27 @@ class Quirks:
     pool_hides_validators : bool
         The pool's responses have no ETag, Last-Modified or Content-Type.
     repr_digest_wins : bool
-        A request with Want-Repr-Digest gets no Digest, even if it also has Want-Digest.
+        A request with Want-Repr-Digest gets no Digest, even if it also has Want-Digest. As dCache
+        since June 2026.
+    open_ranges_are_empty : bool
+        A door that does not redirect sends no data for a range without an end. Not in 11.2.5.
+    late_checksums_s : float
+        Seconds after an upload for which its checksums are missing. Not in 11.2.5.
+    posix_listings : bool
+        PROPFIND knows neither Checksums nor FileLocality, as in some builds of 8.2 and 9 (#7329,
+        reverted by #7340). Not in 11.2.5.
+    checksum_property : str
+        Name of the property with the checksums; StoRM's holds the value alone.
+    has_locality : bool
+        PROPFIND knows FileLocality.
+    absolute_hrefs : bool
+        The hrefs of a listing are URLs with a host. Not in dCache.
+    root_is_page : bool
+        ``/`` is an HTML page, with 200 also to PROPFIND. Not in dCache.
+    refused_in_names : str
+        Characters for which a path is refused with 400. None in dCache.
+    empty_put_over_file_fails : bool
+        A PUT of no bytes over a file is refused with 500. Not in dCache.
     depth_capped : bool
         A Depth that is neither 0 nor 1 means three levels.
     empty_207 : bool
@@ -53,6 +120,8 @@ class Quirks:
         A PUT creates missing parents; else it is refused with 409.
     move_needs_overwrite : bool
         A MOVE without an Overwrite header does not overwrite (RFC 4918, 10.6 defaults to ``T``).
+    move_denied_is_500 : bool
+        A MOVE for which the token has no right is refused with 500, not 403. Not in 11.2.5.
     mkcol_is_strict : bool
         MKCOL returns 405 where something exists and 409 where the parent is missing; else it
         creates missing parents, and an existing directory is no error.
@@ -60,8 +129,19 @@ class Quirks:
         After three 401 responses within `block_s`, every request from the address gets 429.
     block_s : float
         Duration of that block, seconds.
+    requests_per_s : int
+        Requests per second of one address, above which it gets 429; 0 is no limit. The default is
+        not dCache's, so that tests are not slowed; `of` sets it.
     retry_after : bool
-        The 429 of the block has a Retry-After header (dCache since June 2026).
+        A 429 has a Retry-After header. As dCache since June 2026.
+    failed_logins_s : float
+        Seconds for which the door refuses a token that it has refused once
+        (``webdav.service.gplazma.cache.timeout``).
+    logins_s : float
+        Seconds for which the door accepts a token that it has accepted once, even if it has
+        expired. dCache's default is 600; here it is 0, so that the end of a token shows at once.
+    issuer_keys_s : float
+        Seconds for which the door keeps the issuer's keys.
     close_after_expect : bool
         The door closes the connection after a request with Expect (dCache #5604).
     needs_token : bool
@@ -87,6 +167,7 @@ class Quirks:
         Minimum seconds between polls for a device code; faster polling gets ``slow_down``.
     """
 
+    server: str = "dCache/11.2.5"
     redirect_reads: bool = True
     redirect_writes: bool = True
     pool_uses_http: bool = False
@@ -98,16 +179,30 @@ class Quirks:
     pool_refuses_entity_headers: bool = True
     pool_needs_want_digest: bool = True
     pool_hides_validators: bool = True
-    repr_digest_wins: bool = True
+    repr_digest_wins: bool = False
+    open_ranges_are_empty: bool = False
+    late_checksums_s: float = 0.0
+    posix_listings: bool = False
+    checksum_property: str = DCACHE_CHECKSUMS
+    has_locality: bool = True
+    absolute_hrefs: bool = False
+    root_is_page: bool = False
+    refused_in_names: str = ""
+    empty_put_over_file_fails: bool = False
     depth_capped: bool = True
     empty_207: bool = True
     put_deletes_first: bool = True
     put_makes_parents: bool = True
     move_needs_overwrite: bool = True
+    move_denied_is_500: bool = False
     mkcol_is_strict: bool = True
     block_after_401: bool = True
     block_s: float = 20.0
-    retry_after: bool = True
+    requests_per_s: int = 0
+    retry_after: bool = False
+    failed_logins_s: float = 600.0
+    logins_s: float = 0.0
+    issuer_keys_s: float = 3600.0
     close_after_expect: bool = True
     needs_token: bool = True
     bearer_over_https_only: bool = True
@@ -119,3 +214,46 @@ class Quirks:
     reuse_ends_session: bool = False
     login_lifetime_s: int = 600
     login_interval_s: float = 5.0
+
+    @classmethod
+    def of(cls, dcache: str = "11.2", **changes: Any) -> Self:
+        """Return the quirks of a release of dCache.
+
+        Parameters
+        ----------
+        dcache : str, optional
+            ``9.2``, ``10.2``, ``11.2`` or ``12.1``; of the first two an early build.
+        **changes : Any
+            Attributes with other values.
+
+        Returns
+        -------
+        Quirks
+            The quirks, with the release's limit of requests per second.
+
+        Raises
+        ------
+        UsageError
+            Nothing is known of that release.
+        """
+        if dcache not in RELEASES:
+            raise UsageError(
+                f"Nothing is known of dCache “{dcache}”", hint=f"Known: {', '.join(RELEASES)}."
+            )
+        return cls(**RELEASES[dcache] | changes)
+
+    @classmethod
+    def storm(cls, **changes: Any) -> Self:
+        """Return the quirks of StoRM WebDAV 1.8.1.
+
+        Parameters
+        ----------
+        **changes : Any
+            Attributes with other values.
+
+        Returns
+        -------
+        Quirks
+            The quirks; texts of errors remain those of dCache.
+        """
+        return cls(**STORM | changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import tempfile
@@ -14,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ctaflows.sandbox.application import Application
 from ctaflows.sandbox.door import Door
-from ctaflows.sandbox.faults import Fault, FaultBook
+from ctaflows.sandbox.faults import Clock, Fault, FaultBook, PoolState
 from ctaflows.sandbox.issuer import REALM, Issuer
 from ctaflows.sandbox.messages import RequestLog
 from ctaflows.sandbox.pool import Pool, PoolUrls
 from ctaflows.sandbox.quirks import Quirks
 from ctaflows.sandbox.server import LOOPBACK, Certificates, LoopbackServer
-from ctaflows.sandbox.storage import Storage
-from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Client, Tokens
+from ctaflows.sandbox.storage import UPLOADING, Storage
+from ctaflows.sandbox.tokens import SCOPE, SUBJECT, Client, Logins, Tokens
 from ctaflows.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     _Note = Callable[[Request, Response], None]
 
 _PROFILE = "sandbox"
-_SERVERS = {"door": "dCache/11.2.0 (sandbox)", "issuer": "Keycloak (sandbox)"}
 _STORED = ("access_token", "refresh_token", "expires_in", "scope", "token_type")
 
 
@@ -103,10 +103,13 @@ class Sandbox:
             certificates = Certificates(self._folder("tls", mode=0o700), host)
             self.ca_file = certificates.ca_file
             self._tokens = Tokens(token_lifetime_s, quirks)
-            self._store = Storage(self.storage, self._folder("incoming"), quirks)
-            pool_urls = PoolUrls(quirks, self._store.abandon)
+            self._clock = Clock()
+            self._pool = PoolState(self._clock)
+            self._store = Storage(self.storage, self._folder("incoming"), quirks, self._pool)
+            self._pool_urls = pool_urls = PoolUrls(quirks, self._clock)
             self._issuer = Issuer(self._tokens, Client(self.client_id, self.client_secret), quirks)
-            door = Door(self._store, pool_urls, self._tokens.refusal, quirks)
+            logins = Logins(self._tokens, quirks, self._clock)
+            door = Door(self._store, pool_urls, logins, quirks)
             pool = Pool(self._store, pool_urls, quirks)
 
             tls = certificates.server_context()
@@ -121,8 +124,11 @@ class Sandbox:
             for port, (name, (handle, note, context)) in zip(ports, parts.items(), strict=True):
                 app = Application(name, handle, self.faults, self.requests, self._closing, note)
                 threads = 12 if name == "issuer" else 40
-                title = _SERVERS.get(name, _SERVERS["door"])
-                server = LoopbackServer(title, app, port=port, context=context, threads=threads)
+                title = "Keycloak" if name == "issuer" else quirks.server
+                server = LoopbackServer(
+                    f"{title} (sandbox)", app, port=port, context=context, threads=threads,
+                    sends_date=name != "pool",  # seen, dCache 11.2.5
+                )  # fmt: skip
                 servers.append(server)
                 stack.callback(server.close)
                 # HttpTransferService.java:70, dCache 12.1: with http a pool URL has an IP address
@@ -135,6 +141,7 @@ class Sandbox:
             self._write_config()
             for server in servers:
                 stack.callback(server.stop)
+            stack.callback(self._clock.close)
             stack.callback(self._closing.set)
             self._stack = stack.pop_all()
 
@@ -243,6 +250,10 @@ class Sandbox:
         """Revoke a token: the door refuses it from now on; a refresh token ends its session too."""
         self._tokens.revoke(token)
 
+    def change_key(self) -> None:
+        """Let the issuer sign with a new key, which the door does not know until `advance`."""
+        self._tokens.change_key()
+
     def approve(self, user_code: str) -> bool:
         """Approve a device login; return False if there is none with that code."""
         return self._issuer.decide(user_code, is_approved=True)
@@ -259,6 +270,7 @@ class Sandbox:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         file.write_bytes(data)
+        self._store.forget(path)
         return file
 
     def link(self, path: str, target: str) -> Path:
@@ -297,7 +309,64 @@ class Sandbox:
 
     def uploading(self, path: str) -> None:
         """Mark the upload of a file as incomplete."""
-        self._store.uploading.add(self._store.normal(path))
+        self._store.flaws[self._store.normal(path)] = UPLOADING
+
+    # -- faults that last a time -------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for door and pool: for what they remember, hold or block.
+
+        Parameters
+        ----------
+        seconds : float
+            How much; the lifetime of tokens is not affected.
+        """
+        self._clock.advance(seconds)
+
+    def restart_pool(self, away_s: float = 10.0, unavailable_s: float = 10.0) -> None:
+        """Restart the pool: its connections break, and all that it was doing ends.
+
+        Parameters
+        ----------
+        away_s : float, optional
+            Seconds for which the door answers GET and PUT with 500 at once.
+        unavailable_s : float, optional
+            Seconds, after those, for which all files are UNAVAILABLE, and the door holds each GET
+            until they are over.
+        """
+        self._pool.restart((away_s, "away"), (unavailable_s, "unavailable"))
+        self._pool_urls.clear()
+
+    def kill_pool(self, away_s: float = 240.0, held_s: float = 180.0) -> None:
+        """Let the pool die, until `restart_pool`; its files remain ONLINE.
+
+        Parameters
+        ----------
+        away_s : float, optional
+            Seconds for which the door answers GET and PUT with 500 at once.
+        held_s : float, optional
+            Seconds for which the door holds each GET after those, before it answers with 500.
+        """
+        self._pool.held_s = held_s
+        self._pool.restart((away_s, "away"), (math.inf, "dead"))
+        self._pool_urls.clear()
+
+    def fill_pool(self, free_bytes: float, gap_bytes: float = 4 << 30) -> None:
+        """Set the free space of the pool.
+
+        An upload is refused with 507 if `free_bytes` are less than `gap_bytes`. Else the door
+        redirects it, even if it is larger than `free_bytes`: then the pool reads nothing and says
+        nothing, and keeps a thread for it, until `restart_pool`. With four of those it answers
+        nobody.
+
+        Parameters
+        ----------
+        free_bytes : float
+            Free space; ``math.inf`` for as much as needed.
+        gap_bytes : float, optional
+            Free space that the pool keeps.
+        """
+        self._pool.free_bytes, self._pool.gap_bytes = free_bytes, gap_bytes
 
 
 def _nothing(*_: object) -> None:

@@ -125,7 +125,17 @@ class _Request(HTTPRequest):
                 while self.rfile.read(BLOCK_BYTES):
                     pass
                 self.close_connection |= self.rfile.remaining > 0
+        if not self.server.sends_date:
+            self.outheaders = _Dateless(self.outheaders)
         super().send_headers()
+
+
+class _Dateless(list[tuple[bytes, bytes]]):
+    """Header fields to which Cheroot can't add Date."""
+
+    def append(self, field: tuple[bytes, bytes]) -> None:
+        if field[0] != b"Date":
+            super().append(field)
 
 
 Connection.RequestHandlerClass = _Request
@@ -211,6 +221,8 @@ class _Cheroot(WSGIServer):
     keep_alive_conn_limit = None  # type: ignore[assignment]  # cheroot's stub forgets None
     ConnectionClass = Connection
 
+    sends_date = True
+
     def __init__(self, port: int, application: Any, threads: int, name: str) -> None:
         super().__init__(
             (LOOPBACK, port),
@@ -245,6 +257,8 @@ class LoopbackServer:
         TLS context; None means plain http.
     threads : int
         Maximum number of requests served at once.
+    sends_date : bool
+        Whether responses have a Date.
 
     Raises
     ------
@@ -260,8 +274,10 @@ class LoopbackServer:
         port: int = 0,
         context: ssl.SSLContext | None = None,
         threads: int = 40,
+        sends_date: bool = True,
     ) -> None:
         self._server = _Cheroot(port, application, threads, name)
+        self._server.sends_date = sends_date
         if context is not None:
             self._server.ssl_adapter = _Adapter(context)
         self._problem: OSError | None = None

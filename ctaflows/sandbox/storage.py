@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import threading
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ctaflows.model import Checksum
 from ctaflows.storage.checksum import Hasher, of_file
 
 if TYPE_CHECKING:
-    from ctaflows.model import Checksum
+    from ctaflows.sandbox.faults import PoolState
     from ctaflows.sandbox.messages import Body
     from ctaflows.sandbox.quirks import Quirks
 
+#: The texts with which a GET of a file fails whose upload is not complete, or has failed.
+UPLOADING = "File upload not yet completed"  # Transfer.java:850-856, dCache 12.1
+BROKEN = "File is broken"  # seen, dCache 11.2.5
+
 
 class UploadFailed(Exception):
-    """An upload was incomplete or had the wrong checksum; its temporary file was deleted."""
+    """An upload was incomplete or had the wrong checksum.
+
+    Attributes
+    ----------
+    status : int
+        Status of the pool's response.
+    """
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Storage:
@@ -35,6 +49,8 @@ class Storage:
         Folder on the same file system, for incomplete uploads.
     quirks : Quirks
         Which of dCache's peculiarities to imitate.
+    pool : PoolState
+        What is wrong with the pool.
 
     Attributes
     ----------
@@ -42,20 +58,24 @@ class Storage:
         Paths that may not be read.
     localities : dict
         Path to FileLocality, for files that are not ONLINE.
-    uploading : set of str
-        Paths of files whose upload is not complete.
+    flaws : dict
+        Path to `UPLOADING` or `BROKEN`, for files that can't be read.
     """
 
-    def __init__(self, root: Path, incoming: Path, quirks: Quirks) -> None:
+    def __init__(self, root: Path, incoming: Path, quirks: Quirks, pool: PoolState) -> None:
         self.root = root.resolve()
+        self.pool = pool
         self._incoming = incoming
         self._quirks = quirks
         self._lock = threading.RLock()
         self._checksums: dict[tuple[int, ...], dict[str, Checksum]] = {}
+        self._checksums_at: dict[tuple[int, ...], float] = {}
         self._generations: dict[int, int] = {}
         self.denied: set[str] = set()
         self.localities: dict[str, str] = {}
-        self.uploading: set[str] = set()
+        self.flaws: dict[str, str] = {}
+
+    # -- paths and links ---------------------------------------------------------------------
 
     @staticmethod
     def normal(path: str) -> str:
@@ -77,7 +97,7 @@ class Storage:
     def resolved(self, path: str) -> str:
         """Return the normal path to which a path leads, when all links are followed."""
         file = self.file(path)
-        return self.normal("" if file is None else str(self._real(file).relative_to(self.root)))
+        return str("/" / self._real(file).relative_to(self.root)) if file else "/"
 
     def link(self, path: str, target: str) -> Path:
         """Make a symbolic link and return its local path; an absolute target begins at the root."""
@@ -90,6 +110,8 @@ class Storage:
         """Return the target of a symbolic link, as it was given."""
         return str(link.readlink()).removeprefix(str(self.root))
 
+    # -- what is known of a file -------------------------------------------------------------
+
     def is_denied(self, path: str) -> bool:
         """Return whether reading is denied for a path or a directory above it."""
         parts = Path(self.resolved(path))
@@ -97,12 +119,18 @@ class Storage:
 
     def locality(self, path: str) -> str:
         """Return the FileLocality of a file."""
-        known = self.localities
-        return known.get(self.resolved(path), "ONLINE") if known else "ONLINE"
+        known = self.localities.get(self.resolved(path)) if self.localities else None
+        if known is None and self.is_uploading(path):
+            return "NONE"  # seen, dCache 11.2.5
+        return known or ("UNAVAILABLE" if self.pool.state == "unavailable" else "ONLINE")
+
+    def flaw(self, path: str) -> str | None:
+        """Return `UPLOADING` or `BROKEN` if a file can't be read, else None."""
+        return self.flaws.get(self.resolved(path)) if self.flaws else None
 
     def is_uploading(self, path: str) -> bool:
         """Return whether the upload of a file is not complete."""
-        return bool(self.uploading) and self.resolved(path) in self.uploading
+        return self.flaw(path) == UPLOADING
 
     def _identity(self, file: Path, *, follow: bool = True) -> tuple[int, ...]:
         stat = file.stat(follow_symlinks=follow)
@@ -128,41 +156,66 @@ class Storage:
         if self._quirks.no_checksums:
             return ()
         identity = self._identity(file)
-        known = self._checksums.setdefault(identity, {})
-        wanted = ("md5", "adler32") if self._quirks.has_md5 else ("adler32",)
-        for algorithm in wanted:
-            if algorithm not in known:
-                known[algorithm] = of_file(file, algorithm)
-        return tuple(known[a] for a in ("md5", "adler32") if a in known)
+        if self.pool.clock.now() < self._checksums_at.get(identity, 0.0):
+            return ()
+        if identity not in self._checksums:
+            wanted = ("adler32", "md5") if self._quirks.has_md5 else ("adler32",)
+            self._checksums[identity] = {a: of_file(file, a) for a in wanted}
+        return tuple(self._checksums[identity].values())
 
-    def begin(self, path: str) -> None:
+    # -- uploads -----------------------------------------------------------------------------
+
+    def begin(self, path: str) -> str | None:
         """Create the namespace entry of a file that is about to be uploaded.
 
         dCache deletes an existing entry and creates the new one, without a size, before any content
         is sent (Transfer.java:736-763, dCache 12.1).
+
+        Returns
+        -------
+        str or None
+            The new entry's pnfsid; None if there is no entry yet.
         """
         file = self._place(path)
         with self._lock:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if self._quirks.put_deletes_first:
-                file.unlink(missing_ok=True)
-                file.touch()
-                self.uploading.add(self.resolved(path))
+            if not self._quirks.put_deletes_first:
+                return None
+            file.unlink(missing_ok=True)
+            file.touch()
+            self._renew(file)
+            self.flaws[self.resolved(path)] = UPLOADING
+            return self.pnfsid(file)
 
-    def abandon(self, path: str) -> None:
-        """Remove the namespace entry of a file whose upload failed.
-
-        This follows the source (Transfer.java, dCache 12.1). After a redirect, dCache 11.2.5 was
-        observed to leave the entry, with size and checksum of the part, and to respond to a GET
-        with 500 "File is broken" (#6455).
-        """
+    def abandon(self, path: str, entry: str | None) -> None:
+        """Remove what `begin` made, as a door does when an upload fails on its way through it."""
+        file = self._place(path)
         with self._lock:
-            if self.is_uploading(path):
-                self.uploading.discard(self.resolved(path))
-                self._place(path).unlink(missing_ok=True)
+            if entry is not None and file.exists() and self.pnfsid(file) == entry:
+                file.unlink()
+                self.forget(path)
 
-    def receive(self, path: str, body: Body, *, md5: str | None, keeps_md5: bool) -> Path:
+    def forget(self, path: str) -> None:
+        """Forget that a file can't be read, since it is gone."""
+        self.flaws.pop(self.resolved(path), None)
+
+    def rename(self, source: Path, destination: Path) -> None:
+        """Rename a file or directory, with what is known of it."""
+        before, after = (self.normal(str(p.relative_to(self.root))) for p in (source, destination))
+        source.rename(destination)
+        with self._lock:
+            for path in [p for p in self.flaws if f"{p}/".startswith(f"{before}/")]:
+                self.flaws[after + path.removeprefix(before)] = self.flaws.pop(path)
+
+    def receive(
+        self, path: str, body: Body, *, md5: str | None = None, keeps_md5: bool = False,
+        entry: str | None = None, redirected: bool = False,
+    ) -> Path:  # fmt: skip
         """Store an uploaded file.
+
+        Of a redirected upload that fails the part stays under the file's name, with the size and
+        checksum of the part; GET of it is 500 (seen, dCache 11.2.5; #6455; WriteHandleImpl.java).
+        If the md5 is another, the one that the client stated is the file's only checksum.
 
         Parameters
         ----------
@@ -174,6 +227,10 @@ class Storage:
             Expected md5, hexadecimal.
         keeps_md5 : bool
             Whether to store the md5 beside the adler32.
+        entry : str or None
+            What `begin` returned.
+        redirected : bool
+            Whether the content comes to the pool, and not through the door.
 
         Returns
         -------
@@ -183,10 +240,14 @@ class Storage:
         Raises
         ------
         UploadFailed
-            The client disconnected early, or the md5 is another.
+            The client disconnected early, the md5 is another, or the entry was deleted meanwhile.
         """
+        if body.length is not None and body.length > self.pool.free_bytes:
+            self.pool.hold()
         temporary = self._incoming / uuid.uuid4().hex
         hashers = [Hasher("adler32")] + ([Hasher("md5")] if md5 or keeps_md5 else [])
+        sums: dict[str, Checksum] = {}
+        is_whole = False
         try:
             with temporary.open("wb") as stream:
                 for block in body.blocks():
@@ -195,42 +256,67 @@ class Storage:
                         hasher.update(block)
             sums = {h.algorithm: h.checksum() for h in hashers}
             if md5 and sums["md5"].value != md5:
-                raise UploadFailed(f"Checksum mismatch (expected md5 {md5})")
+                actual = ", ".join(f"{_NUMBERS[a]}:{c.value}" for a, c in sums.items())
+                sums = {"md5": Checksum("md5", md5)}
+                raise UploadFailed(f"Checksum mismatch (expected=[2:{md5}], actual=[{actual}])")
+            if not keeps_md5:
+                sums.pop("md5", None)
+            is_whole = True
         except EOFError as why:
-            self._drop(path, temporary)
             raise UploadFailed(f"Client disconnected: {why}") from why
-        except BaseException:
-            self._drop(path, temporary)
-            raise
-        if not keeps_md5:
-            sums.pop("md5", None)
-        return self._finish(path, temporary, sums)
+        finally:
+            file = self._finish(path, temporary, sums, entry, is_whole or redirected, is_whole)
+        if file is None:
+            # seen, dCache 11.2.5, of two uploads to one name
+            raise UploadFailed(f"No such file or directory: {entry}", 500)
+        return file
 
-    def _finish(self, path: str, temporary: Path, sums: dict[str, Checksum]) -> Path:
+    def _finish(
+        self, path: str, temporary: Path, sums: dict[str, Checksum], entry: str | None,
+        keeps: bool, is_whole: bool,
+    ) -> Path | None:  # fmt: skip
+        """Put what arrived in the entry's place; return None if the entry is no longer there."""
         file = self._place(path)
         with self._lock:
-            inode = temporary.stat().st_ino
-            self._generations[inode] = self._generations.get(inode, 0) + 1
+            is_there = file.exists() and self.pnfsid(file) == entry
+            if (entry is not None and not is_there) or not keeps:
+                temporary.unlink()
+                return None
+            if not is_whole and (entry is None or not temporary.stat().st_size):
+                temporary.unlink()  # of no bytes nothing is registered (WriteHandleImpl.java, fail)
+                return None
+            self._renew(temporary)
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(file)
-            self.uploading.discard(self.resolved(path))
-            self._checksums[self._identity(file)] = sums
+            self.forget(path)
+            if not is_whole:
+                self.flaws[self.resolved(path)] = BROKEN
+            identity = self._identity(file)
+            if sums:
+                self._checksums[identity] = sums
+            if self._quirks.late_checksums_s:
+                late = self.pool.clock.now() + self._quirks.late_checksums_s
+                self._checksums_at[identity] = late
         return file
+
+    def _renew(self, file: Path) -> None:
+        inode = file.stat().st_ino
+        self._generations[inode] = self._generations.get(inode, 0) + 1
 
     def set_mtime(self, file: Path, epoch_s: int) -> None:
         """Set the modification time, and keep the stored checksums."""
-        known = self._checksums.pop(self._identity(file), None)
+        before = self._identity(file)
         os.utime(file, (epoch_s, epoch_s))
-        if known is not None:
-            self._checksums[self._identity(file)] = known
-
-    def _drop(self, path: str, temporary: Path) -> None:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        self.abandon(path)
+        stores: tuple[dict[tuple[int, ...], Any], ...] = (self._checksums, self._checksums_at)
+        for known in stores:
+            if before in known:
+                known[self._identity(file)] = known.pop(before)
 
     def _place(self, path: str) -> Path:
         file = self.file(path)
         if file is None:
             raise ValueError(f"{path} leaves the storage")
         return file
+
+
+_NUMBERS = {"adler32": 1, "md5": 2}  # ChecksumType.java

@@ -21,9 +21,10 @@ from authlib.oauth2.rfc8628 import (
 )
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+from joserfc.jwk import KeySet, RSAKey
 
 if TYPE_CHECKING:
+    from ctaflows.sandbox.faults import Clock
     from ctaflows.sandbox.quirks import Quirks
 
 SCOPE = "openid offline_access"
@@ -35,6 +36,10 @@ _REFRESH_LIFETIME_S = 86400
 @functools.cache
 def signing_key() -> RSAKey:
     """Return the issuer's key, generated once per process: it takes 0.1 s."""
+    return _new_key()
+
+
+def _new_key() -> RSAKey:
     return RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256", "kid": uuid.uuid4().hex})
 
 
@@ -70,11 +75,14 @@ class Tokens:
     ----------
     issuer : str
         Value of the claim ``iss``.
+    keys : list of RSAKey
+        The published keys; the last one signs.
     """
 
     def __init__(self, lifetime_s: float, quirks: Quirks) -> None:
         self.issuer = ""
         self.lifetime_s = lifetime_s
+        self.keys = [signing_key()]
         self._quirks = quirks
         self._lock = threading.Lock()
         self._refreshes: dict[str, Refresh] = {}
@@ -97,7 +105,7 @@ class Tokens:
             "exp": int(now + life),
             "jti": uuid.uuid4().hex,
         }
-        key = signing_key()
+        key = self.keys[-1]
         header = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
         return jwt.encode(header, claims, key)
 
@@ -118,14 +126,23 @@ class Tokens:
             "scope": scope,
         }
 
-    def refusal(self, token: str) -> str | None:
-        """Return why a token is refused, or None if it is valid."""
+    def change_key(self) -> None:
+        """Sign with a new key from now on, and publish only that one."""
+        self.keys = [_new_key()]
+
+    def claims(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that was not refused."""
+        return self._claims.get(token, {})
+
+    def refusal(self, token: str, keys: list[RSAKey] | None = None) -> str | None:
+        """Return why a token is refused, or None if it is valid for who knows these keys."""
         if token in self._revoked:
             return "Token has been revoked"
         claims = self._claims.get(token)
         if claims is None:
             try:
-                claims = jwt.decode(token, signing_key(), algorithms=["RS256"]).claims
+                known = KeySet([*(keys or self.keys)])
+                claims = jwt.decode(token, known, algorithms=["RS256"]).claims
             except (JoseError, ValueError, TypeError):
                 return "Token is not valid"
             self._claims[token] = claims
@@ -154,6 +171,48 @@ class Tokens:
             self._revoked.add(token)
             if token in self._refreshes:
                 self._ended.add(self._refreshes[token].session)
+
+
+class Logins:
+    """The logins of a door by token, each remembered for a while; thread-safe.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        The issuer's tokens.
+    quirks : Quirks
+        Decides how long logins and the issuer's keys are remembered.
+    clock : Clock
+        The time at the servers.
+    """
+
+    def __init__(self, tokens: Tokens, quirks: Quirks, clock: Clock) -> None:
+        self._tokens = tokens
+        self._quirks = quirks
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, str | None]] = {}
+        self._keys: list[RSAKey] = []
+        self._keys_until = float("-inf")
+
+    def refusal(self, token: str) -> str | None:
+        """Return the reason phrase of the 401 for a token, or None if it is accepted."""
+        now = self._clock.now()
+        with self._lock:
+            until, reason = self._known.get(token, (now, None))
+            if now < until:
+                return reason
+            if now >= self._keys_until:
+                self._keys, self._keys_until = self._tokens.keys, now + self._quirks.issuer_keys_s
+            reason = "login failed" if self._tokens.refusal(token, self._keys) else None
+            keeps_s = self._quirks.failed_logins_s if reason else self._quirks.logins_s
+            self._known[token] = (now + keeps_s, reason)
+            return reason
+
+    def scopes(self, token: str) -> set[str]:
+        """Return the WLCG scopes of a token, without their paths; without any it may do all."""
+        scopes = self._tokens.claims(token).get("scope", "").split()
+        return {s.partition(":")[0] for s in scopes if s.startswith("storage.")}
 
 
 # -- grants and endpoints for Authlib --------------------------------------------------------------

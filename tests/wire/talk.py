@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import time
 import xml.etree.ElementTree as ET
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlencode, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ctaflows.sandbox import Sandbox
 
 DATA = bytes(range(256)) * 400
@@ -18,6 +21,7 @@ ADLER = f"adler32={zlib.adler32(DATA):08x}"
 WANT = {"Want-Digest": "adler32;q=1,md5;q=0.5"}
 PATH = "/lst/dl1.h5"
 BROKEN = (ConnectionError, ssl.SSLError, http.client.IncompleteRead)
+BROKEN_FILE = b"Internal problem: File is broken\n"
 PROBE = {"Expect": "100-continue", "Content-Length": "0"}
 DCACHE = "{http://www.dcache.org/2013/webdav}"
 SRM = "{http://srm.lbl.gov/StorageResourceManager}"
@@ -100,6 +104,13 @@ class Talker:
         url = f"{self.box.issuer_url}/protocol/openid-connect/{endpoint}"
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return self.ask("POST", url, urlencode(form), kind | (headers or {}))
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Ask until something holds that another thread brings about."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
 
 
 def properties(xml: bytes) -> dict[str, dict[str, dict[str, str | None]]]:

@@ -385,7 +385,7 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
     with Sandbox(quirks=Quirks(block_s=1.0)) as box:
         for i in range(16):
             box.put(f"/n/{i:02}.h5", DATA[:1000])
-        settings = box.settings()
+        settings = box.settings(busy_s=1.0)  # the 429 does not say for how long
         with WebDAVStorage(settings, TokenProvider(settings)) as door:
             jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
             box.requests.clear()

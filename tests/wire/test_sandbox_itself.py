@@ -201,6 +201,7 @@ def test_needs_token(make):
     assert reply.headers["www-authenticate"].startswith("Basic realm=")
     quiet = talk.ask("GET", talk.box.door_url + PATH, headers={"Suppress-WWW-Authenticate": "1"})
     assert "www-authenticate" not in quiet.headers
+    assert quiet.headers["suppress-www-authenticate"] == "suppressed"
     talk = make(needs_token=False)
     assert talk.ask("GET", talk.box.door_url + PATH).status == 302
 
@@ -218,8 +219,7 @@ def test_refuses_token(make, kind):
         assert talk.door("HEAD", PATH, token=token).status == 200
         talk.box.revoke(token)
     reply = talk.door("HEAD", PATH, token=token)
-    assert reply.status == 401
-    assert "oken" in reply.reason
+    assert (reply.status, reply.reason) == (401, "login failed")  # whatever is wrong
 
 
 def test_token_in_url(make):
@@ -231,31 +231,30 @@ def test_token_in_url(make):
 def test_bearer_over_https_only(make):
     talk = make(door_uses_http=True)
     assert talk.box.door_url.startswith("http://")
-    assert talk.door("HEAD", PATH).status == 401
+    reply = talk.door("HEAD", PATH)
+    assert reply.status == 401
+    assert reply.reason == "not allowed to send bearer token unencrypted"
     talk = make(door_uses_http=True, bearer_over_https_only=False)
     assert talk.door("HEAD", PATH).status == 200
 
 
 def test_block_after_401(make):
-    talk = make(block_s=0.3)
-    for _ in range(3):
-        assert talk.door("HEAD", PATH, token="x").status == 401
+    talk = make(block_s=20.0)
+    for i in range(3):
+        assert talk.door("HEAD", PATH, token=f"{i}").status == 401
     reply = talk.door("GET", PATH)
     assert reply.status == 429
-    assert reply.body.startswith(b"Server is busy")
-    assert reply.headers["retry-after"] == "1"
-    deadline = time.monotonic() + 60
-    while talk.door("GET", PATH).status == 429 and time.monotonic() < deadline:
-        pass
+    assert reply.body == b"Server is busy. Please try again later.\n"
+    assert "retry-after" not in reply.headers
+    talk.box.advance(20)
     assert talk.door("GET", PATH).status == 302
 
 
-def test_block_without_retry_after(make):
-    talk = make(retry_after=False)
+def test_retry_after(make):
+    talk = make(retry_after=True)
     for _ in range(3):
         talk.door("HEAD", PATH, token="x")
-    reply = talk.door("GET", PATH)
-    assert (reply.status, "retry-after" in reply.headers) == (429, False)
+    assert 15 <= int(talk.door("GET", PATH).headers["retry-after"]) <= 20
 
 
 def test_no_block(make):

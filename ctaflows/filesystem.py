@@ -99,16 +99,20 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
                     where=entry.path,
                     said=entry.error,
                 )
-        found = [_details(entry) for entry in entries]
+        where = self._strip_protocol(path)
+        found = [_details(entry, is_listed=entry.path != where) for entry in entries]
         return found if detail else [entry["name"] for entry in found]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return name, size, type, mtime, etag, checksums and locality of a file or directory.
 
-        The size is in bytes, mtime an aware UTC time, and checksums a dict by algorithm.
+        The size is in bytes, mtime an aware UTC time, and checksums a dict by algorithm. A symbolic
+        link is described as what it leads to, and islink is None: only `ls` of the directory above
+        tells. There, a link to a file is a file whose islink is True, and the type of one to a
+        directory, or to nothing, is ``link``: `find` and `walk` do not enter it.
         """
         with _as_os_errors(path):
-            return _details(self._door.stat(self._strip_protocol(path)))
+            return _details(self._door.stat(self._strip_protocol(path)), is_listed=False)
 
     def exists(self, path: str, **_: Any) -> bool:
         """Return whether there is anything at a path.
@@ -206,15 +210,16 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     put_file = pipe_file = _refuse
 
 
-def _details(entry: Entry) -> dict[str, Any]:
+def _details(entry: Entry, *, is_listed: bool) -> dict[str, Any]:
     return {
         "name": entry.path,
-        "size": 0 if entry.is_dir else entry.size_bytes,
-        "type": "directory" if entry.is_dir else "file",
+        "size": entry.size_bytes if entry.kind == "file" else 0,
+        "type": entry.kind,
         "mtime": entry.mtime,
         "etag": entry.etag,
         "checksums": {c.algorithm: c.value for c in entry.checksums},
         "locality": entry.locality,
+        "islink": entry.link is not None if is_listed else None,
     }
 
 

@@ -16,7 +16,7 @@ from functools import cache
 from operator import methodcaller
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 #: A local path.
 StrPath = str | os.PathLike[str]
@@ -183,7 +183,7 @@ class Entry:
     path : str
         Decoded path from the storage's root, with a leading and without a trailing slash.
     is_dir : bool
-        Is it a directory?
+        Is it a directory? A symbolic link to one is not, see `link`.
     size_bytes : int or None
         Size; None for directories, and for a file that is still being uploaded.
     mtime : datetime or None
@@ -199,6 +199,10 @@ class Entry:
         The status that the storage reports in place of the properties, such as ``403 Forbidden``
         (RFC 4918 §14.24): the entry exists, but nothing else is known, not even whether it is a
         directory. None where there are properties.
+    link : {"file", "directory", "nothing"} or None
+        What it leads to if it is a symbolic link; None where it is not known to be one. Only a
+        listing of the directory above can tell. A link to a file has the size, time, checksums,
+        locality and ETag of that file; a link to a directory its time and ETag.
     """
 
     path: str
@@ -209,6 +213,7 @@ class Entry:
     locality: str | None = None
     etag: str | None = None
     error: str | None = None
+    link: Literal["file", "directory", "nothing"] | None = None
 
     @property
     def name(self) -> str:
@@ -219,6 +224,19 @@ class Entry:
     def parent(self) -> str:
         """Path of the directory that holds this entry."""
         return posixpath.dirname(self.path)
+
+    @property
+    def kind(self) -> Literal["file", "directory", "link", "unknown"]:
+        """What it is; ``unknown`` where there is an `error`.
+
+        ``link`` is a symbolic link to a directory or to nothing. One to a file is a ``file``, since
+        it can be read as one.
+        """
+        if self.error is not None:
+            return "unknown"
+        if self.link not in (None, "file"):
+            return "link"
+        return "directory" if self.is_dir else "file"
 
     def __str__(self) -> str:
         return self.path
@@ -289,19 +307,22 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as a dict of values that JSON can represent.
 
-        The key ``error`` is left out where there is none.
+        ``type`` is the `kind`. The keys ``error`` and ``link`` are left out where there is none.
         """
-        kind = "directory" if self.is_dir else "file"
         values = {
             "path": self.path,
-            "type": kind if self.error is None else "unknown",
+            "type": self.kind,
             "size_bytes": self.size_bytes,
             "mtime": utc_text(self.mtime),
             "checksums": {c.algorithm: c.value for c in self.checksums},
             "locality": self.locality,
             "etag": self.etag,
         }
-        return values if self.error is None else {**values, "error": self.error}
+        if self.error is not None:
+            values["error"] = self.error
+        if self.link is not None:
+            values["link"] = self.link
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -315,6 +336,7 @@ class Entry:
             locality=values.get("locality"),
             etag=values.get("etag"),
             error=values.get("error"),
+            link=values.get("link"),
         )
 
 

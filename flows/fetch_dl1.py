@@ -76,6 +76,7 @@ def fetch_dl1(
     dest: str = ".",
     inspect: bool = True,
     dry_run: bool = False,
+    follow: bool = False,
     profile: str = "",
 ) -> NightReport:
     """Fetch the DL1 files of a night, resumed and verified, and report what they contain.
@@ -104,6 +105,8 @@ def fetch_dl1(
         Inspect each file, and report its events, times and rates.
     dry_run : bool
         Only report what would be done.
+    follow : bool
+        List what symbolic links to directories within a version lead to, too.
     profile : str
         Profile with the settings to use; by default that of the environment.
 
@@ -125,7 +128,9 @@ def fetch_dl1(
         tuple(include or ()),
         tuple(exclude or ()),
     )
-    night = list_untagged(night_date(str(date), _run.moment()), version=version, profile=profile)
+    night = list_untagged(
+        night_date(str(date), _run.moment()), version=version, follow=follow, profile=profile
+    )
     chosen = select(night, wanted)
     if not chosen:
         raise NotFound(

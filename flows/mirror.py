@@ -16,6 +16,7 @@ from ctaflows.flows.batches import (
 from ctaflows.reporting.artifacts import progress_shown, publish_table
 from ctaflows.reporting.events import files_fetched
 from ctaflows.tasks import fetch_files, list_tree, plan_fetch, prune_tree
+from ctaflows.tasks.transfers import warn_of_links
 from ctaflows.tasks.tree_report import TreeReport
 from ctaflows.tracking.flow import flow
 from ctaflows.tracking.opaque import OpaqueSequence
@@ -49,6 +50,7 @@ def mirror(
     check: Literal["proof", "checksum", "size"] = "proof",
     manifest: str = "",
     dry_run: bool = False,
+    follow: bool = False,
     profile: str = "",
 ) -> TreeReport:
     """Fetch what is new or changed below a remote directory, resumed and verified.
@@ -68,8 +70,8 @@ def mirror(
         Shell patterns of files or directories to leave out, such as datacheck.
     delete : bool
         Delete local files that are not on the storage, after all others were fetched. Nothing is
-        deleted if a file failed, or where the remote directory is listed as empty: dCache lists a
-        directory that may not be read as empty.
+        deleted if a file failed, or where the remote directory is listed as empty (dCache lists a
+        directory that may not be read as empty) or is a symbolic link.
     check : {"proof", "checksum", "size"}
         When to skip a local file: if the manifest has a record of its verification (or else its
         checksum matches); if its checksum, computed again, matches; or if its size alone matches.
@@ -77,6 +79,9 @@ def mirror(
         File for the records; by default manifest.jsonl in the folder that is created.
     dry_run : bool
         Only report what would be done.
+    follow : bool
+        Fetch what symbolic links to directories lead to, too, into folders with the links' names.
+        Without, the log names these links. A link to a file is always fetched as that file.
     profile : str
         Profile with the settings to use; by default that of the environment.
 
@@ -93,7 +98,8 @@ def mirror(
         Some files could not be fetched; the others are in place.
     """
     patterns: dict[str, Any] = {"include": tuple(include or ()), "exclude": tuple(exclude or ())}
-    tree = list_tree(path, **patterns, profile=profile)
+    tree = list_tree(path, **patterns, follow=follow, profile=profile)
+    warn_of_links(tree.links)
     folder = Path(dest).expanduser().absolute() / tree.path.rpartition("/")[2]
     manifest_file = folder / NAME if NAME not in tree.names else None
     if manifest:

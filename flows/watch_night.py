@@ -82,6 +82,7 @@ def watch_night(
     settle_minutes: float = 10.0,
     quiet_minutes: float = 60.0,
     page: bool = True,
+    follow: bool = False,
     profile: str = "",
 ) -> WatchReport:
     """Fetch the DL1 files of a night as they become complete, until the night is complete.
@@ -122,6 +123,8 @@ def watch_night(
         A night with no file missing is complete when none was added or changed for so long.
     page : bool
         Write the night's page, with plots, at the end of a run in which files were fetched.
+    follow : bool
+        List what symbolic links to directories within a version lead to, too.
     profile : str
         Profile with the settings to use; by default that of the environment.
 
@@ -154,7 +157,7 @@ def watch_night(
         report = report.after_look()
         error: CtaflowsError | None = None
         try:
-            night = list_untagged(day, version=version, profile=profile)
+            night = list_untagged(day, version=version, follow=follow, profile=profile)
         except CtaflowsError as why:
             if not why.retryable:
                 raise

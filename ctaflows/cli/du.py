@@ -13,15 +13,23 @@ from ctaflows.cli import options, output
 @click.option(
     "--depth", type=click.IntRange(min=0), help="Show only so many levels of directories."
 )
+@options.follow
 @options.as_json
 @options.profile
 @options.verbose
 def command(
-    path: str, *, summarize: bool, depth: int | None, as_json: bool, profile: str | None
+    path: str,
+    *,
+    summarize: bool,
+    depth: int | None,
+    follow: bool,
+    as_json: bool,
+    profile: str | None,
 ) -> None:
     """Show the number and total size of the files below each directory.
 
-    Each directory comes after its sub-directories, PATH itself last.
+    Each directory comes after its sub-directories, PATH itself last. A symbolic link to a file
+    counts as that file, one to a directory only with --follow.
     """
     from ctaflows.cli.listing import Unseen
     from ctaflows.tasks import disk_usage
@@ -31,7 +39,9 @@ def command(
     usages = disk_usage(
         path,
         depth=0 if summarize else depth,
+        follow=follow,
         on_empty=unseen.add_empty,
+        on_link=unseen.add_link,
         on_undescribed=unseen.add_undescribed,
         profile=profile,
     )

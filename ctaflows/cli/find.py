@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The values of --type.
-_KINDS: dict[str | None, Literal["file", "directory"] | None] = {
+_KINDS: dict[str | None, Literal["file", "directory", "link"] | None] = {
     None: None,
     "f": "file",
     "d": "directory",
+    "l": "link",
 }
 
 
@@ -33,7 +34,13 @@ _KINDS: dict[str | None, Literal["file", "directory"] | None] = {
     "--name", "names", multiple=True, metavar="GLOB", help="Only names that match, e.g. '*.h5'."
 )
 @options.patterns
-@click.option("--type", "kind", type=click.Choice(["f", "d"]), help="Only files, or directories.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["f", "d", "l"]),
+    help="Only files (and symbolic links to files), directories, or symbolic links.",
+)
+@options.follow
 @click.option("--newer-than", metavar="TIME", help="Modified after this time.")
 @click.option("--older-than", metavar="TIME", help="Modified before this time.")
 @click.option("--min-size", metavar="SIZE", help="Files of at least this size.")
@@ -48,6 +55,7 @@ def command(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     kind: str | None,
+    follow: bool,
     newer_than: str | None,
     older_than: str | None,
     min_size: str | None,
@@ -60,7 +68,7 @@ def command(
     TIME is a date or time (UTC), such as 2024-11-14 or 2024-11-14T03:00, or an age: 90s, 30m, 12h,
     7d, 2w. SIZE is such as 1000, 10k, 1.5GB or 64KiB. --name must match the name itself. --include
     and --exclude match the name, the path relative to PATH, or the name of a directory in that
-    path; excluded directories are not searched.
+    path; excluded directories are not searched, and those behind symbolic links only with --follow.
     """
     from ctaflows.cli import listing
     from ctaflows.tasks import iter_find
@@ -77,7 +85,9 @@ def command(
         older_than=_option("--older-than", older_than, lambda text: parse_moment(text, now)),
         min_size_bytes=_option("--min-size", min_size, parse_size),
         max_size_bytes=_option("--max-size", max_size, parse_size),
+        follow=follow,
         on_empty=unseen.add_empty,
+        on_link=unseen.add_link,
         profile=profile,
     )
     described = (

@@ -33,6 +33,7 @@ Examples:
 @click.argument("paths", nargs=-1, metavar="REMOTE... [DEST]")
 @click.option("-o", "--dest", metavar="DEST", help="Destination: all arguments are then fetched.")
 @click.option("-r", "--recursive", is_flag=True, help="Fetch directories with everything below.")
+@options.follow
 @options.patterns
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be done; do nothing.")
 @click.option(
@@ -80,7 +81,8 @@ def command(paths: tuple[str, ...], **opts: Any) -> None:
 
     With two or more arguments the last one is the local destination: an existing folder, a new one
     written with a slash at the end, the new name of a single file, or - for the standard output.
-    With -o DEST all arguments are fetched. A directory becomes DEST/NAME.
+    With -o DEST all arguments are fetched. A directory becomes DEST/NAME. A symbolic link to a file
+    is fetched as that file; a directory behind one only with --follow.
 
     A local file with the storage's checksum is not fetched again, and an interrupted download is
     resumed. A file gets its name only when it is complete, and verified if the storage has a
@@ -183,12 +185,14 @@ def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     if not opts["recursive"]:
         raise UsageError("That is a directory", where=root.path, hint="Fetch it with -r.")
     patterns = {"include": opts["include"], "exclude": opts["exclude"]}
-    tree = list_tree(root, **patterns, profile=opts["profile"])
+    tree = list_tree(root, **patterns, follow=opts["follow"], profile=opts["profile"])
     manifest = opts["manifest"] or (None if MANIFEST in tree.names else folder / MANIFEST)
     if opts["no_manifest"]:
         manifest = None
     request = Request(tree.files, folder, tree.path, manifest, tree)
     unseen = listing.Unseen()
+    for link in tree.links:
+        unseen.add_link(link)
     files = set(tree.names)  # one that is not described is a failure of its own
     for path in tree.empty:
         if path not in files:
@@ -199,8 +203,9 @@ def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     request.extra, kept = prune_tree(tree, folder, **patterns, spare=opts["manifest"], dry_run=True)
     if kept:
         click.echo(
-            f"ctaflows: {len(kept)} files stay, since the door lists their directory as empty, "
-            f"as one that it can't read, or not at all: {output.one_line(kept[0])}",
+            f"ctaflows: {len(kept)} files stay, since the door lists their directory as empty, as "
+            f"one that it can't read, or not at all, or it is behind a symbolic link: "
+            f"{output.one_line(kept[0])}",
             err=True,
         )
     return request

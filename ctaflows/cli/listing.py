@@ -55,7 +55,9 @@ def name_writer() -> Callable[[str, bool], str]:
 
 
 class Unseen:
-    """What a listing may lack: the content of empty directories, and entries without properties.
+    """What a listing may lack: what is behind symbolic links or in directories that are empty.
+
+    And the properties of entries that the storage does not describe.
 
     A dCache door lists a directory that it can't read as empty (DcacheDirectoryResource.java,
     dCache 12.1).
@@ -65,12 +67,17 @@ class Unseen:
         self._n_empty = 0
         self._first_empty: list[str] = []
         self._undescribed: list[Entry] = []
+        self._links: list[Entry] = []
 
     def add_empty(self, path: str) -> None:
         """Add a directory whose listing is empty."""
         self._n_empty += 1
         if len(self._first_empty) < _SHOWN:
             self._first_empty.append(path)
+
+    def add_link(self, link: Entry) -> None:
+        """Add a symbolic link that was not followed, or leads to nothing."""
+        self._links.append(link)
 
     def add_undescribed(self, entry: Entry) -> None:
         """Add an entry that the storage lists without its properties."""
@@ -95,6 +102,7 @@ class Unseen:
         from ctaflows.tasks.namespace import refuse_undescribed
 
         self._report_empty()
+        self._report_links()
         refuse_undescribed(self._undescribed)
 
     def _report_empty(self) -> None:
@@ -107,3 +115,29 @@ class Unseen:
             named = ", ".join(map(output.one_line, self._first_empty))
             what = f"{self._n_empty} directories are empty, or not readable for you: {named}{more}"
         click.echo(f"({what}: the storage lists both alike)", err=True)
+
+    def _report_links(self) -> None:
+        if console.verbosity < 0:
+            return
+        broken = [link.path for link in self._links if link.link == "nothing"]
+        others = [link.path for link in self._links if link.link != "nothing"]
+        if others:
+            is_one = len(others) == 1
+            what = (
+                "is a symbolic link to a directory" if is_one else "symbolic links to directories"
+            )
+            verb = "was" if is_one else "were"
+            click.echo(
+                f"({_named(others, what)}, which {verb} not entered: --follow enters)", err=True
+            )
+        if broken:
+            what = "is a symbolic link" if len(broken) == 1 else "symbolic links"
+            click.echo(f"({_named(broken, what)} to nothing)", err=True)
+
+
+def _named(found: Sequence[str], what: str) -> str:
+    """Return paths and what they are: ``/a is a link``; ``2 links, /a, /b``."""
+    if len(found) == 1:
+        return f"{output.one_line(found[0])} {what}"
+    more = ", …" if len(found) > _SHOWN else ""
+    return f"{len(found)} {what}, {', '.join(map(output.one_line, found[:_SHOWN]))}{more}"

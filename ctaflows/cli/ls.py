@@ -16,17 +16,28 @@ if TYPE_CHECKING:
 @click.argument("path", default="/")
 @click.option("-l", "--long", is_flag=True, help="Show size, time (UTC) and checksum too.")
 @click.option("-r", "--recursive", is_flag=True, help="List everything below, too.")
+@options.follow
 @click.option("-U", "--unsorted", is_flag=True, help="Keep the storage's order.")
 @options.as_json
 @options.profile
 @options.verbose
 def command(
-    path: str, *, long: bool, recursive: bool, unsorted: bool, as_json: bool, profile: str | None
+    path: str,
+    *,
+    long: bool,
+    recursive: bool,
+    follow: bool,
+    unsorted: bool,
+    as_json: bool,
+    profile: str | None,
 ) -> None:
     """List a remote directory; entries appear as the listing arrives.
 
     Each directory is sorted by name, unless it has more than 10,000 entries. An empty listing may
     also mean that you may not read the directory: dCache lists both alike.
+
+    With -l a symbolic link is shown as NAME -> file, directory or nothing, with the size, time and
+    checksum of that file. With -r a directory behind one is not listed, unless --follow is given.
     """
     from ctaflows.cli import listing
     from ctaflows.tasks.namespace import SORT_UP_TO, iter_dir
@@ -35,8 +46,10 @@ def command(
     batches = iter_dir(
         path,
         recursive=recursive,
+        follow=follow,
         sort_up_to=0 if unsorted else SORT_UP_TO,
         on_empty=unseen.add_empty,
+        on_link=unseen.add_link,
         profile=profile,
     )
     write_name = listing.name_writer()
@@ -47,7 +60,10 @@ def command(
         if not base:  # the first entry lies in PATH itself
             base = entry.parent.rstrip("/") + "/"
         name = write_name(entry.path.removeprefix(base), entry.is_dir)
-        return f"{listing.details(entry)}  {name}" if long else name
+        if not long:
+            return name
+        target = f" -> {entry.link}" if entry.link is not None else ""
+        return f"{listing.details(entry)}  {name}{target}"
 
     batches = unseen.noted(batches)
     if as_json:

@@ -48,6 +48,7 @@ the highest), 3 no such night; the others are those of all commands.""",
 @click.option(
     "--no-state", is_flag=True, help="Do not compare with the last look, and store nothing."
 )
+@options.follow
 @options.as_json
 @options.profile
 @options.verbose
@@ -58,6 +59,7 @@ def command(
     run_summary: str | None,
     state: str | None,
     no_state: bool,
+    follow: bool,
     as_json: bool,
     profile: str | None,
 ) -> None:
@@ -79,6 +81,7 @@ def command(
             run_summary=run_summary,
             state=state,
             remember=not no_state,
+            follow=follow,
             profile=profile,
         )
         for date in dates

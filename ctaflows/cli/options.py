@@ -54,6 +54,15 @@ def as_json(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def follow(command: F) -> F:
+    """Add --follow."""
+    return click.option(
+        "--follow",
+        is_flag=True,
+        help="Enter directories behind symbolic links, too, none of them twice.",
+    )(command)
+
+
 def patterns(command: F) -> F:
     """Add --include and --exclude."""
     command = click.option(

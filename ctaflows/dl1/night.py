@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from ctaflows.dl1.names import DL1Name, Numbers, parse_name
 from ctaflows.errors import UsageError
 from ctaflows.model import Record
-from ctaflows.storage.links import Kind, kind_of
+from ctaflows.storage import links
 from ctaflows.storage.paths import selected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from ctaflows.dl1.names import DL1Name
@@ -67,6 +67,9 @@ class Night:
     empty : tuple of str
         Directories listed as empty. A dCache door lists a directory that it can't read likewise, so
         what is in them is unknown.
+    links : tuple of Entry
+        Symbolic links to directories that were not followed, so that what is in these is unknown,
+        and links to nothing.
     """
 
     date: str
@@ -78,6 +81,7 @@ class Night:
     only_older: Mapping[tuple[int, int | None], str] = field(default_factory=dict)
     awaited: Mapping[int, str] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
+    links: tuple[Entry, ...] = ()
 
     @property
     def base(self) -> str:
@@ -192,6 +196,25 @@ def is_unreleased(name: str) -> bool:
     return re.match("v[0-9]", name) is not None and not is_version(name)
 
 
+def released(entries: Iterable[Entry], first: str | None = None) -> list[str]:
+    """Return the names of the versions in a night's directory, each directory once.
+
+    A symbolic link to a directory is a version, too, if its name is that of one. It is left out if
+    it leads to another version.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        The night's directory as it is listed.
+    first : str, optional
+        Of several names of one directory, the one to return.
+    """
+    named = [e for e in entries if (e.is_dir or e.link == "directory") and is_version(e.name)]
+    named.sort(key=lambda e: (e.name != first, e.link is not None))
+    by_id = {links.pnfsid(e) or e.path: e.name for e in reversed(named)}
+    return list(reversed(by_id.values()))
+
+
 def version_order(name: str) -> tuple[list[int], int, int, str]:
     """Return a sort key for versions: v0.10 is above v0.9, v0.1 above v0.1rc1."""
     match = _VERSION.fullmatch(name)
@@ -303,12 +326,9 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
     present: dict[int, set[int]] = {}
     merged_runs: set[int] = set()
     growing = []
-    unknown = []
     has_dl1 = False
     for entry in night.entries:
         name = parse_name(entry.name)
-        if said := _unknown_reason(entry, name, night, wanted):
-            unknown.append(f"{entry.path}: {said}")
         if name is None or name.kind != "dl1":
             continue
         has_dl1 = True
@@ -330,11 +350,6 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
             missing.append(subrun_name(run, None))
         all_expected = {*expected, *(s for s in older if s is not None)}
         missing += [subrun_name(run, subrun) for subrun in sorted(all_expected - subruns)]
-    unknown += [
-        f"{directory}: shown empty, as one that can't be read"
-        for directory in night.empty
-        if _may_hide_dl1(directory, night, wanted)
-    ]
     only_older = {subrun_name(*numbers): v for numbers, v in night.only_older.items()}
     return Gaps(
         tuple(missing),
@@ -342,17 +357,28 @@ def gaps(night: Night, wanted: Wanted, now: datetime) -> Gaps:
         {name: only_older[name] for name in missing if name in only_older},
         has_dl1,
         {f"Run{run:05d}": v for run, v in night.awaited.items() if run in wanted.runs},
-        tuple(unknown),
+        tuple(_unknown(night, wanted)),
     )
 
 
-def _unknown_reason(entry: Entry, name: DL1Name | None, night: Night, wanted: Wanted) -> str | None:
+def _unknown(night: Night, wanted: Wanted) -> Iterator[str]:
+    """Yield what may be or hide wanted files, each with the reason why that is unknown."""
+    for entry in (*night.entries, *night.links):
+        if said := _unknown_reason(entry, night, wanted):
+            yield f"{entry.path}: {said}"
+    for directory in night.empty:
+        if _may_hide_dl1(directory, night, wanted):
+            yield f"{directory}: shown empty, as one that can't be read"
+
+
+def _unknown_reason(entry: Entry, night: Night, wanted: Wanted) -> str | None:
     """Return why an entry that may be or hide wanted files is unknown; None where it is known."""
-    if kind_of(entry) is not Kind.UNKNOWN or (name and name.run not in wanted.runs):
+    name = parse_name(entry.name)
+    if entry.kind not in ("unknown", "link") or (name and name.run not in wanted.runs):
         return None
     if not selected(_relative(entry.path, night), (), wanted.exclude):
         return None
-    return entry.error or "unavailable, perhaps a link"
+    return entry.error or links.words(entry)
 
 
 #: Directories with DL1 and datacheck files below a version: VERSION/tailcut84/datacheck.
@@ -452,7 +478,7 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         left_out: list[Entry] = []
         for entry, name in named[rank]:
             chosen = rank_of[name.telescope, name.run] if name else others.get(_below(night, entry))
-            is_kept = chosen == rank or (name is None and kind_of(entry) is Kind.UNKNOWN)
+            is_kept = chosen == rank or (name is None and entry.error is not None)
             (kept if is_kept else left_out).append(entry)
         taken.append(replace(night, entries=tuple(kept)))
         superseded.append(replace(night, entries=tuple(left_out)))
@@ -468,6 +494,7 @@ def newest_of_each_run(versions: Sequence[Night], above: str) -> Night:
         only_older=_only_older(newest_first, data, rank_of),
         awaited=_awaited(newest_first, named, rank_of),
         empty=tuple(path for night in taken[: oldest + 1] for path in night.empty),
+        links=tuple(link for night in taken[: oldest + 1] for link in night.links),
     )
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ctaflows.atomic_files import is_special, local_errors, replaced
 from ctaflows.model import Entry, Record, utc_text, utc_time
-from ctaflows.storage.links import Kind, kind_of
 from ctaflows.transfer.decide import extraneous
 
 if TYPE_CHECKING:
@@ -56,8 +55,9 @@ class NightSnapshot:
         What may be where nothing can be seen is not gone.
         """
         now, base = _files(night), night.path.rstrip("/") + "/"
-        hidden = [path for path, entry in now.items() if kind_of(entry) is Kind.UNKNOWN]
-        hidden += [f"{path}/".removeprefix(base).rstrip("/") for path in night.empty]
+        hidden = [path for path, entry in now.items() if entry.error is not None]
+        unseen = (*night.empty, *(link.path for link in night.links))
+        hidden += [f"{path}/".removeprefix(base).rstrip("/") for path in unseen]
         gone, _ = extraneous(self.files, now, hidden)
         return Changes(
             self.looked_at,

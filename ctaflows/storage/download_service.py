@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ListingUnreadable, NotFound, ProtocolSurprise, UsageError
 from ctaflows.model import Entry
 from ctaflows.settings import CHUNK_BYTES
-from ctaflows.storage import paths
+from ctaflows.storage import links, paths
 from ctaflows.storage.answers import Written
 from ctaflows.storage.jupyterhub import Service
 from ctaflows.storage.propfind import BODY, MultistatusParser, http_date
@@ -94,7 +95,8 @@ class DownloadServiceStorage(Service):
     def list(self, path: str) -> Iterator[Entry]:
         """Return the entries of a directory, with checksums where the storage tells them.
 
-        A file gives itself. An empty listing may also mean that the service could not read the
+        A file gives itself. What may be a symbolic link is asked for by itself, see
+        `links.resolved`. An empty listing may also mean that the service could not read the
         directory: the storage behind shows both alike.
         """
         path = self.normalise(path)
@@ -104,8 +106,12 @@ class DownloadServiceStorage(Service):
         else:
             inside = [entry for entry in found if entry.path != path]
         told = self._told(path, "1") if any(not entry.is_dir for entry in inside) else {}
-        for entry in inside:
-            yield _completed(entry, told.get(entry.path))
+        completed = [_completed(entry, told.get(entry.path)) for entry in inside]
+        if inside is found:  # a file that lists itself
+            yield from completed
+        else:
+            at_once = self.settings.listings
+            yield from links.resolved(completed, self.stat, at_once, cancel.current())
 
     def batches(
         self, path: str, *, stop: threading.Event | None = None

@@ -1,7 +1,4 @@
-"""The kind of a listing's entry: a file, a directory, a symbolic link, or unknown.
-
-Unknown is not absent: what can't be seen is there, and nothing may be deleted, replaced or called
-complete because of it.
+"""Symbolic links at a dCache door: found in listings, and refused where they would do harm.
 
 dCache's name space has symbolic links (made over NFS), which WebDAV does not know. Seen with dCache
 11.2.5, for ``/user/link -> /precious``:
@@ -13,82 +10,176 @@ dCache's name space has symbolic links (made over NFS), which WebDAV does not kn
   the link stays. DELETE of a link to a file, and MOVE of a link, answer 500, and nothing is lost.
 
 So it takes two descriptions to tell: that in the listing of the directory above, and that of the
-path itself.
+path itself. Listings ask for the second where the first may be of a link, see `resolved`; whoever
+reads a listing finds `Entry.link` set.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING
+import re
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
-from ctaflows.errors import NotFound, Refused, StorageError, error_text
+from ctaflows import cancel
+from ctaflows.errors import (
+    AuthError,
+    CtaflowsError,
+    NotFound,
+    Refused,
+    Stopped,
+    StorageError,
+    UsageError,
+    error_text,
+)
+from ctaflows.model import Entry
+from ctaflows.thread_pool import run_concurrently
 
 if TYPE_CHECKING:
-    from ctaflows.model import Entry
-    from ctaflows.storage.protocol import Storage
+    from collections.abc import Callable, Iterable, Sequence
+
+#: Why a symbolic link is kept.
+NOT_BY_WEBDAV = "It is a symbolic link, which WebDAV can't remove, move or replace"
+_HINT = "Ask the site, or remove it over NFS."
 
 
-class Kind(enum.Enum):
-    """Kind of an entry. All exist: there is no entry for what is absent."""
-
-    FILE = enum.auto()
-    DIRECTORY = enum.auto()
-    LINK = enum.auto()
-    #: Not described (RFC 4918 §14.24), or perhaps a link: there may be files below it.
-    UNKNOWN = enum.auto()
+# -- in listings -----------------------------------------------------------------------------------
 
 
-def kind_of(listed: Entry) -> Kind:
-    """Return what an entry is, as far as the listing of its directory alone tells."""
-    if listed.error is not None:
-        return Kind.UNKNOWN
-    if listed.is_dir:
-        return Kind.DIRECTORY
-    may_be_link = listed.locality == "UNAVAILABLE" and not listed.checksums
-    return Kind.UNKNOWN if may_be_link else Kind.FILE
+def resolved(
+    listed: Sequence[Entry],
+    describe: Callable[[str], Entry],
+    at_once: int,
+    stop: threading.Event,
+) -> Sequence[Entry]:
+    """Return the entries of a listing, with `Entry.link` set for symbolic links.
 
-
-def kind_of_both(listed: Entry | None, itself: Entry | None) -> Kind:
-    """Return what an entry is, by both its descriptions.
+    A request is made only for what is listed like one: a file whose locality is UNAVAILABLE, and
+    which has no checksum.
 
     Parameters
     ----------
-    listed : Entry or None
-        As the listing of its directory shows it; None where that does not show it, or can't be had.
-    itself : Entry or None
-        As the answer for its path describes it; None where there is nothing.
+    listed : sequence of Entry
+        Entries as the listing of their directory shows them.
+    describe : Callable
+        Returns the entry of a path, by a request for that path itself.
+    at_once : int
+        Greatest number of concurrent requests.
+    stop : threading.Event
+        Ends the work soon after it is set.
+
+    Returns
+    -------
+    sequence of Entry
+        In the same order. What can't be described by itself has an ``error``.
+
+    Raises
+    ------
+    AuthError
+        The token is not accepted.
+    Stopped
+        `stop` was set.
     """
-    if listed is None or listed.error is not None:
-        return Kind.UNKNOWN
-    if itself is None or listed.is_dir != itself.is_dir:
-        return Kind.LINK
-    ids = _pnfsid(listed), _pnfsid(itself)
-    if listed.locality is not None and None not in ids and ids[0] != ids[1]:
-        return Kind.LINK
-    return Kind.DIRECTORY if itself.is_dir else Kind.FILE
+    places = [n for n, e in enumerate(listed) if e.locality == "UNAVAILABLE" and not e.checksums]
+    if not places:
+        return listed
+
+    def one(place: int) -> Entry:
+        cancel.raise_if_cancelled(stop)
+        return _resolved(listed[place], describe)
+
+    with cancel.scope(stop):
+        answers = run_concurrently(one, places, at_once, threading.Event())
+    entries = list(listed)
+    for place, entry in zip(places, answers, strict=True):
+        entries[place] = entry
+    return entries
+
+
+def _resolved(listed: Entry, describe: Callable[[str], Entry]) -> Entry:
+    try:
+        itself = describe(listed.path)
+    except NotFound:
+        return Entry(listed.path, mtime=listed.mtime, etag=listed.etag, link="nothing")
+    except CtaflowsError as why:
+        # a token that is not accepted is said once; 403 is about this path
+        if isinstance(why, Stopped) or (isinstance(why, AuthError) and why.status != 403):
+            raise
+        return Entry(listed.path, error=f"perhaps a symbolic link, {error_text(why)}")
+    if not _is_link(listed, itself):
+        return listed
+    if itself.is_dir:
+        return Entry(listed.path, mtime=itself.mtime, etag=itself.etag, link="directory")
+    return replace(itself, path=listed.path, link="file")
+
+
+def _is_link(listed: Entry, itself: Entry) -> bool:
+    """Return whether a listing and the answer for the path itself describe two things."""
+    ids = pnfsid(listed), pnfsid(itself)
+    return listed.is_dir != itself.is_dir or (None not in ids and ids[0] != ids[1])
+
+
+def pnfsid(entry: Entry) -> str | None:
+    """Return the pnfsid, the id in dCache's name space, of a file or directory.
+
+    It is that of the target where the entry describes a symbolic link's target. None for what is at
+    another server: there the ETag does not begin with one.
+    """
+    found = _PNFSID.match(entry.etag or "")
+    return found[1] if found else None
+
+
+#: The begin of dCache's ETag (DcacheResource.java: the pnfsid, ``_``, the time of the last change).
+_PNFSID = re.compile(r'(?:W/)?"([0-9A-F]{36}|[0-9A-F]{24})_')
+
+
+def words(entry: Entry) -> str:
+    """Return what a symbolic link is as a text, such as ``a symbolic link to a directory``."""
+    return f"a symbolic link to {'nothing' if entry.link == 'nothing' else f'a {entry.link}'}"
+
+
+# -- where they would do harm ----------------------------------------------------------------------
+
+
+def refuse_as_file(entry: Entry) -> None:
+    """Raise if an entry is a directory, or a symbolic link that leads to no file.
+
+    Raises
+    ------
+    UsageError
+        It is a directory, or a symbolic link to one.
+    NotFound
+        It is a symbolic link to nothing.
+    """
+    if entry.link == "nothing":
+        raise NotFound("It is a symbolic link that leads to nothing", where=entry.path)
+    if entry.is_dir or entry.link == "directory":
+        raise UsageError("That is a directory", where=entry.path)
+
+
+class Lists(Protocol):
+    """What lists directories: any `protocol.Storage`."""
+
+    def list(self, path: str) -> Iterable[Entry]:
+        """Return the entries of a directory."""
 
 
 def refuse_link(
-    door: Storage,
-    path: str,
-    *,
-    listed: Entry | None = None,
-    itself: Entry | None = None,
-    must_be_known: bool = False,
+    door: Lists, path: str, *, itself: Entry | None = None, must_be_known: bool = False
 ) -> None:
     """Raise if what is to be removed, moved or replaced is a symbolic link.
 
+    The directory above is listed, since the answer for the path itself can't tell, unless the entry
+    is from such a listing and has a ``link``.
+
     Parameters
     ----------
-    door : Storage
+    door : Lists
         Where it is.
     path : str
         Normalised path.
-    listed : Entry, optional
-        As the listing of its directory shows it. Left out, that is listed. Given, a request is made
-        only for what may be a link.
     itself : Entry, optional
-        As the answer for its path describes it.
+        As the answer for its path, or the listing above, describes it.
     must_be_known : bool
         Raise, too, where that can't be told, since the directory above can't be listed, or does not
         show or describe it.
@@ -98,34 +189,24 @@ def refuse_link(
     StorageError
         It is a link, or that can't be told.
     """
-    said = "it is not shown"
-    if listed is None:
-        try:
-            above = door.list(path.rpartition("/")[0] or "/")
-            listed = next((entry for entry in above if entry.path == path), None)
-        except (Refused, StorageError, NotFound) as why:
-            said = error_text(why)
-    if listed is not None and listed.error is not None:
+    link = StorageError(NOT_BY_WEBDAV, where=path, hint=_HINT)
+    if itself is not None and itself.link is not None:
+        raise link
+    above = path.rpartition("/")[0] or "/"
+    said: str | None = "it is not shown"
+    try:
+        listed = next((entry for entry in door.list(above) if entry.path == path), None)
+    except (Refused, StorageError, NotFound) as why:
+        listed, said = None, error_text(why)
+    if listed is not None:
         said = listed.error
-    kind = Kind.UNKNOWN if listed is None else kind_of(listed)
-    if listed is not None and listed.error is None and (itself or kind is Kind.UNKNOWN):
-        kind = kind_of_both(listed, itself or door.exists(path))
-    if kind is Kind.LINK:
-        raise StorageError(
-            "It is a symbolic link, which WebDAV can't remove, move or replace",
-            where=path,
-            hint="Ask the site, or remove it over NFS.",
-        )
-    if kind is Kind.UNKNOWN and must_be_known:
+        differs = itself is not None and said is None and _is_link(listed, itself)
+        if listed.link is not None or differs:
+            raise link
+    if must_be_known and said is not None:
         raise StorageError(
             "Whether this is a directory or a symbolic link to one can't be told",
             where=path,
-            said=f"listing {path.rpartition('/')[0] or '/'}: {said}",
+            said=f"listing {above}: {said}",
             hint="Remove what is in it by its own path: nothing is deleted through a link.",
         )
-
-
-def _pnfsid(entry: Entry) -> str | None:
-    """Return the pnfsid, the id in dCache's name space: the part of the ETag before the ``_``."""
-    tag = (entry.etag or "").removeprefix("W/").strip('"')
-    return tag.partition("_")[0] if "_" in tag else None

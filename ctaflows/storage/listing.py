@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from ctaflows import cancel
 from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
 from ctaflows.retry import Retries
+from ctaflows.storage import links, paths
 from ctaflows.storage.propfind import BODY, MultistatusParser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
     from ctaflows.settings import Settings
@@ -60,8 +61,10 @@ class Lister:
 
     def batches(
         self, path: str, url: str, stop: threading.Event | None = None
-    ) -> Iterator[list[Entry]]:
+    ) -> Iterator[Sequence[Entry]]:
         """Yield the entries of a directory in lists, as they arrive.
+
+        What may be a symbolic link is asked for by itself, see `links.resolved`.
 
         If the connection breaks, or the door closes it because the reader was idle
         (``webdav.limits.idle-time``, 300 s in dCache 12.1; dCache #5461), the directory is listed
@@ -88,7 +91,16 @@ class Lister:
         with cancel.link_child(stop):
             yield from self._resumed(path, url, stop)
 
-    def _resumed(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
+    def _resumed(self, path: str, url: str, stop: threading.Event) -> Iterator[Sequence[Entry]]:
+        def describe(suspect: str) -> Entry:
+            permit = ListingPermit()
+            self.permits.acquire(permit, stop)
+            try:
+                return self.describe(suspect, paths.url(self._settings.door_url, suspect))
+            finally:
+                self.permits.release(permit)
+
+        at_once = self._settings.listings
         yielded = _YieldedPaths()
         retries = Retries(self._settings)
         while True:
@@ -96,7 +108,8 @@ class Lister:
             try:
                 for batch in self._once(path, url, stop):
                     if fresh := yielded.add(batch):
-                        yield fresh
+                        is_itself = fresh[0].path == path  # a file that lists itself
+                        yield fresh if is_itself else links.resolved(fresh, describe, at_once, stop)
             except NetworkError as why:
                 self._pause_or_raise(why, retries, stop, progress=len(yielded) > n_before)
                 yielded.end_attempt()

@@ -106,12 +106,33 @@ def move(door: Storage, entry: Entry, target: str, *, overwrite: bool = False) -
     Raises
     ------
     NotFound, AlreadyExists, UsageError
-        There is no source, or no such directory; the place is taken; it would go into itself.
+        There is no source, or no such directory; the place is taken; it would go into itself, or in
+        its own place by way of a symbolic link.
     StorageError
-        The source is a symbolic link to a directory.
+        The source, or what would be replaced, is a symbolic link.
     """
     if not door.can_rename:
         raise unsupported(door, "move files", entry.path)
+    path, there = _destination(door, entry, target)
+    if entry.is_dir:
+        links.refuse_link(door, entry.path, itself=entry)
+    check_target(entry, there, overwrite=overwrite)
+    if there is not None:
+        links.refuse_link(door, path, itself=there)
+    try:
+        door.move(entry.path, path, overwrite=overwrite)
+    except NetworkError:
+        if not _has_moved(door, entry, path):
+            raise
+    except CtaflowsError as why:
+        if why.status == 500:  # so dCache 11.2.5 answers about a link, see `links`
+            links.refuse_link(door, entry.path, itself=entry)
+        raise
+    return path
+
+
+def _destination(door: Storage, entry: Entry, target: str) -> tuple[str, Entry | None]:
+    """Return the new path of what is moved, and what is there."""
     path = door.normalise(target)
     there = door.exists(path)
     if there is None and target.endswith("/"):
@@ -122,15 +143,21 @@ def move(door: Storage, entry: Entry, target: str, *, overwrite: bool = False) -
         raise UsageError("That is no directory", where=path)
     into = there is not None and there.is_dir
     path = new_path(entry.path, path, into=into)
-    if entry.is_dir:
-        links.refuse_link(door, entry.path, itself=entry)
-    check_target(entry, door.exists(path) if into else there, overwrite=overwrite)
-    try:
-        door.move(entry.path, path, overwrite=overwrite)
-    except NetworkError:
-        if not _has_moved(door, entry, path):
-            raise
-    return path
+    _refuse_itself(entry, there)
+    if into:
+        there = door.exists(path)
+        _refuse_itself(entry, there)
+    return path, there
+
+
+def _refuse_itself(entry: Entry, there: Entry | None) -> None:
+    """Raise if two paths lead to one thing: dCache 11.2.5 destroys a file moved onto itself."""
+    own = links.pnfsid(entry)
+    if there is not None and own is not None and own == links.pnfsid(there):
+        raise UsageError(
+            "Source and target are the same, by way of a symbolic link",
+            where=f"{entry.path} and {there.path}",
+        )
 
 
 def _has_moved(door: Storage, entry: Entry, path: str) -> bool:
@@ -259,8 +286,6 @@ class RemovalPlan:
         Directories that show nothing: they are empty, or not readable.
     kept : list of PathResult
         What can't be removed, with the reason.
-    suspects : dict of str to Entry
-        Those of the files that may be symbolic links.
     """
 
     files: list[str] = field(default_factory=list)
@@ -268,7 +293,6 @@ class RemovalPlan:
     size_bytes: int = 0
     n_empty: int = 0
     kept: list[PathResult] = field(default_factory=list)
-    suspects: dict[str, Entry] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files) + len(self.dirs) + len(self.kept)
@@ -276,13 +300,11 @@ class RemovalPlan:
     def add(self, entries: Iterable[Entry]) -> None:
         """Add entries that were found."""
         for entry in entries:
-            if entry.error is not None:
-                self.kept.append(
-                    PathResult(entry.path, error=f"it can't be described: {entry.error}")
-                )
+            why = None if entry.error is None else f"it can't be described: {entry.error}"
+            why = why if entry.link is None else links.NOT_BY_WEBDAV
+            if why is not None:
+                self.kept.append(PathResult(entry.path, error=why))
                 continue
-            if links.kind_of(entry) is links.Kind.UNKNOWN:
-                self.suspects[entry.path] = entry
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
 
@@ -359,8 +381,6 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
     def one(outcome: PathResult) -> PathResult:
         try:
             with door.transfer_slots:
-                if outcome.path in doomed.suspects:
-                    links.refuse_link(door, outcome.path, listed=doomed.suspects[outcome.path])
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
             return PathResult(outcome.path, outcome.is_dir, error=error_text(why))

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ctaflows.errors import DoorBusy, Lost, Nearline, UsageError
+from ctaflows.errors import DoorBusy, Lost, Nearline
 from ctaflows.storage.block_cache import BLOCK_BYTES, BlockCache, ReadPlanner
+from ctaflows.storage.links import refuse_as_file
 from ctaflows.storage.protocol import unsupported
 from ctaflows.storage.range_reader import RangeReader
 
@@ -283,8 +284,7 @@ def _readable_bytes(entry: Entry) -> int:
     of a file that is on tape only would start a recall, and be answered after it (seen with
     11.2.5).
     """
-    if entry.is_dir:
-        raise UsageError("That is a directory", where=entry.path)
+    refuse_as_file(entry)
     if entry.size_bytes is None:
         raise DoorBusy(
             "The file is still being uploaded", where=entry.path, hint="Come back later."

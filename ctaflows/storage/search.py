@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ctaflows.model import Record
 from ctaflows.storage.paths import selected
@@ -26,8 +26,9 @@ class Criteria:
         Shell patterns, case-sensitive; the entry's name must match one, unless there are none.
     include, exclude : tuple of str
         See `paths.selected`.
-    is_dir : bool or None
-        True for directories only, False for files only, None for both.
+    kind : {"file", "directory", "link"} or None
+        ``file``: files only, and symbolic links to files; ``directory``: directories only;
+        ``link``: symbolic links only. None for all.
     newer_than, older_than : datetime or None
         Exclusive bounds of the time of the last modification, aware. Entries without a time do not
         meet them.
@@ -38,7 +39,7 @@ class Criteria:
     names: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    is_dir: bool | None = None
+    kind: Literal["file", "directory", "link"] | None = None
     newer_than: datetime | None = None
     older_than: datetime | None = None
     min_size_bytes: int | None = None
@@ -62,7 +63,7 @@ class Criteria:
         if entry.error is not None:
             return selected(below, (), self.exclude)
         return (
-            (self.is_dir is None or entry.is_dir == self.is_dir)
+            (self.kind in (None, entry.kind) or (self.kind == "link" and entry.link is not None))
             and (not self.names or any(fnmatch.fnmatchcase(entry.name, p) for p in self.names))
             and selected(below, self.include, self.exclude)
             and self._has_time(entry.mtime)
@@ -135,8 +136,10 @@ class Tally:
         self._sums: dict[tuple[str, ...], list[int]] = {(): [0, 0, 0, 0]}
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add entries, in any order; each is given once."""
+        """Add entries, in any order, each once; links that lead to no file do not count."""
         for entry in entries:
+            if entry.kind == "link":  # it has no size of its own
+                continue
             parts = tuple(entry.path.removeprefix(self._base).split("/"))
             if entry.is_dir:
                 self._of(parts[: self._depth])

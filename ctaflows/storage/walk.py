@@ -3,7 +3,8 @@
 `Depth: infinity` is not used: a dCache door returns three levels for it, without any sign that
 there are more (AbstractRequest.java:93, Milton 2.7.3; seen with 11.2.5).
 
-Entries are yielded directory by directory, each before its sub-directories, so that their order is
+Entries are yielded directory by directory, each before its sub-directories, and what symbolic links
+lead to, if they are followed, after all else, so that their order is
 that of the listings (or of the names) however many directories are listed at once. The walk holds
 the paths of sub-directories to come, and the entries of prefetched directories, which are limited:
 its memory does not grow with the number of files.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 
 from ctaflows import cancel
 from ctaflows.errors import ProtocolSurprise, Stopped
+from ctaflows.storage.links import pnfsid
 from ctaflows.storage.search import Criteria
 from ctaflows.thread_pool import started
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
 
+    #: Whether symbolic links to directories are followed, or which of them are.
+    Follow: TypeAlias = bool | Callable[[Entry], bool]
     _Batches: TypeAlias = Generator[Sequence[Entry], None, None]
 
 
@@ -45,7 +49,9 @@ def walk(
     *,
     ordered: bool = False,
     enter: Callable[[Entry], bool] | None = None,
+    follow: Follow = False,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield all entries below a directory, each directory before its contents.
 
@@ -62,16 +68,24 @@ def walk(
         are yielded as the listing arrives, in the server's order.
     enter : Callable, optional
         Takes a directory's entry, and returns whether to list it; by default all are.
+    follow : bool or Callable
+        List what symbolic links to directories lead to, too, below the path of the link; or a
+        function that takes a link's entry, and returns whether to. Links are entered after all
+        directories that are reached without them, and no directory is listed twice, by whatever
+        path it is reached: directories are told apart by their pnfsid.
     on_empty : Callable, optional
         Called with the path of each directory whose listing is empty, before the next entry is
         yielded. Such a directory need not be empty: a dCache door answers so for one that it can't
         list (DcacheDirectoryResource.getChildren, dCache 12.1; seen with 11.2.5). So nothing may be
         deleted because of it.
+    on_link : Callable, optional
+        Called with each symbolic link to a directory that is neither entered nor listed by another
+        path, and with each that leads to nothing, unless `enter` refuses it.
 
     Yields
     ------
     Entry
-        Files and directories, without `path` itself if that is a directory.
+        Files, directories and symbolic links, without `path` itself if that is a directory.
 
     Raises
     ------
@@ -79,7 +93,9 @@ def walk(
         A directory can't be listed; no further one is.
     """
     sort = sys.maxsize if ordered else 0
-    for batch in walk_batches(storage, path, sort=sort, enter=enter, on_empty=on_empty):
+    for batch in walk_batches(
+        storage, path, sort=sort, enter=enter, follow=follow, on_empty=on_empty, on_link=on_link
+    ):
         yield from batch
 
 
@@ -89,19 +105,23 @@ def walk_batches(
     *,
     sort: int = 0,
     enter: Callable[[Entry], bool] | None = None,
+    follow: Follow = False,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
 ) -> Iterator[Sequence[Entry]]:
     """Yield what `walk` does, in lists as they arrive.
 
     Parameters
     ----------
-    storage, path, enter, on_empty
+    storage, path, enter, follow, on_empty, on_link
         As for `walk`.
     sort : int
         Directories of at most this number of entries are sorted by name; larger ones are yielded in
         the server's order, without waiting for the end of the listing. 0 sorts none.
     """
-    with ListingPrefetcher(storage, [storage.normalise(path)]) as prefetcher:
+    root = storage.normalise(path)
+    links = _Links(storage, root, follow, on_link or (lambda _: None))
+    with ListingPrefetcher(storage, [root]) as prefetcher:
         while (where := prefetcher.next_path()) is not None:
             if where.count("/") > _MAX_DEPTH:
                 raise ProtocolSurprise(
@@ -112,11 +132,66 @@ def walk_batches(
             with contextlib.closing(prefetcher.batches(where)) as batches:
                 for batch in in_order(batches, sort):
                     is_empty = False
-                    below += [e.path for e in batch if e.is_dir and (enter is None or enter(e))]
+                    for entry in batch:
+                        if (entry.is_dir or entry.kind == "link") and (
+                            enter is None or enter(entry)
+                        ):
+                            below += links.to_list(entry)
                     yield batch
             if is_empty and on_empty is not None:
                 on_empty(where)
             prefetcher.push(below)
+            if prefetcher.is_done:
+                prefetcher.push(links.to_follow())
+
+
+class _Links:
+    """The symbolic links of a walk, and the ids of the directories that it lists."""
+
+    def __init__(
+        self, storage: Storage, root: str, follow: Follow, on_link: Callable[[Entry], object]
+    ) -> None:
+        self._storage, self._root = storage, root
+        self._follow = follow if callable(follow) else (lambda _: follow)
+        self._on_link = on_link
+        self._waiting: list[Entry] = []
+        self._listed: set[str | None] = set()
+        self._has_followed = False
+
+    def to_list(self, entry: Entry) -> list[str]:
+        """Return the path of a directory if it is to be listed now; keep a link for later."""
+        if not entry.is_dir:
+            self._waiting.append(entry)
+            return []
+        # without links no directory is reached twice
+        return [entry.path] if self._is_new(entry) or not self._has_followed else []
+
+    def to_follow(self) -> list[str]:
+        """Return the paths of the links to be followed, after all else is listed."""
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._has_followed:
+            self._is_new(self._storage.stat(self._root))
+        followed = []
+        for entry in waiting:
+            own = pnfsid(entry)
+            if entry.link == "nothing" or own is None:
+                self._on_link(entry)
+            elif own in self._listed:
+                continue  # what it leads to is listed by another path
+            elif self._follow(entry):
+                self._listed.add(own)
+                followed.append(entry.path)
+            else:
+                self._on_link(entry)
+        self._has_followed = self._has_followed or bool(followed)
+        return followed
+
+    def _is_new(self, entry: Entry) -> bool:
+        """Return whether a directory is not listed yet, as far as can be told, and note it."""
+        own = pnfsid(entry)
+        is_new = own is None or own not in self._listed
+        self._listed.add(own)
+        return is_new
 
 
 def in_order(batches: Iterable[Sequence[Entry]], most: int) -> Iterator[Sequence[Entry]]:
@@ -140,7 +215,9 @@ def files_below(
     path: str,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    follow: Follow = False,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield the files below a directory that match patterns, sorted by name in each directory.
 
@@ -153,13 +230,21 @@ def files_below(
     include, exclude : sequence of str
         Patterns for the path relative to `path`, see `paths.selected`. Directories whose name
         matches `exclude` are not listed.
-    on_empty : Callable, optional
+    follow, on_empty, on_link
         As for `walk`.
     """
     base = storage.normalise(path).rstrip("/") + "/"
-    criteria = Criteria(include=tuple(include), exclude=tuple(exclude), is_dir=False)
+    criteria = Criteria(include=tuple(include), exclude=tuple(exclude), kind="file")
     enter = unless_excluded(exclude)
-    for entry in walk(storage, path, ordered=True, enter=enter, on_empty=on_empty):
+    for entry in walk(
+        storage,
+        path,
+        ordered=True,
+        enter=enter,
+        follow=follow,
+        on_empty=on_empty,
+        on_link=on_link,
+    ):
         if criteria.accept(entry, entry.path.removeprefix(base)):
             yield entry
 
@@ -249,6 +334,12 @@ class ListingPrefetcher:
         cancel.raise_if_cancelled(self._stop)
         with self._changed:
             return self._stack.pop() if self._stack else None
+
+    @property
+    def is_done(self) -> bool:
+        """Is there no further directory, as far as is known?"""
+        with self._changed:
+            return not self._stack
 
     def push(self, paths: Sequence[str]) -> None:
         """Add directories, in order, before all that wait, and start threads for them."""

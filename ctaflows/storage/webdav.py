@@ -111,7 +111,7 @@ class WebDAVStorage:
         Yields
         ------
         Entry
-            A file or directory, without `path` itself if that is a directory.
+            A file, directory or symbolic link, without `path` itself if that is a directory.
 
         Raises
         ------
@@ -364,9 +364,14 @@ class WebDAVStorage:
             There is a file or directory at the target.
         NotFound
             The source or the target's directory does not exist.
+        UsageError
+            Source and target are the same path: dCache 11.2.5 destroys a file that is moved onto
+            itself with ``Overwrite: T``.
         """
         source_url = self._url(self.normalise(source))
         target_url = self._url(self.normalise(target))
+        if source_url == target_url:
+            raise UsageError("Source and target are the same", where=source_url)
         # XRootD 5.5 replaces the target whatever Overwrite says
         if not overwrite and "xrootd" in self.server_name() and self.exists(target) is not None:
             raise AlreadyExists("The target is there already", where=target_url)

@@ -14,7 +14,6 @@ from ctaflows.dl1.night import Night, newest_of_each_run
 from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
-from ctaflows.storage.links import Kind, kind_of
 from ctaflows.storage.walk import files_below
 from ctaflows.tracking.task import get_logger, task
 
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 
     from ctaflows.dl1.content.summary import DL1Summary
     from ctaflows.dl1.quality.checks import Bounds, Inspection
-    from ctaflows.model import StrPath
+    from ctaflows.model import Entry, StrPath
     from ctaflows.storage.protocol import Storage
+    from ctaflows.storage.walk import Follow
 
 
 @task(name="inspect-dl1", tags=["ctaflows"])
@@ -134,8 +134,13 @@ def checked(inspections: Iterable[Inspection], bounds: Bounds | None = None) -> 
 
 
 @task(name="list-night", tags=["ctaflows"])
-def list_night(date: str, *, version: str = "latest", profile: str | None = None) -> Night:
+def list_night(
+    date: str, *, version: str = "latest", follow: bool = False, profile: str | None = None
+) -> Night:
     """List all files of a night.
+
+    The night's directory, and that of a version, may be symbolic links; of several names of one
+    directory a single one is used.
 
     Parameters
     ----------
@@ -144,6 +149,9 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     version : str
         A single version such as ``v0.1``; or ``latest``, for each run's files from the newest
         version that has DL1 files of the run, see `newest_of_each_run`.
+    follow : bool
+        List what symbolic links to directories within a version lead to as well. Without, what is
+        in these is unknown.
     profile : str, optional
         Settings to use; ``night_path`` is the remote path of nights.
 
@@ -160,29 +168,32 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
     date = names.night_date(date, datetime.now(UTC))
     door = connect(profile)
     where, rest = night.directories(door.settings.night_path, date, version)
+
+    def of_versions(link: Entry) -> bool:  # such as latest, where no name is that of a version
+        return follow or link.parent == door.normalise(where)
+
     unreleased: list[str] = []
     try:
         if rest is None:
-            found = version if "{version}" in door.settings.night_path else None
-            return _listed(door, date, found, where)
+            if "{version}" in door.settings.night_path:
+                return _listed(door, date, version, where, follow)
+            return _listed(door, date, None, where, of_versions)
         there = list(door.list(where))
-        names_there = [e.name for e in there if e.is_dir]
-        if released := list(filter(night.is_version, names_there)):
-            versions = _list_versions(door, date, where, released, rest)
+        if released := night.released(there):
+            versions = _list_versions(door, date, where, released, rest, follow)
             if not versions:
                 raise NotFound("None of its versions has files", where=door.normalise(where))
-            # an entry without properties, or a link, may be the newest version
-            unknown = [
-                e
-                for e in there
-                if kind_of(e) is Kind.UNKNOWN and (e.error or night.is_version(e.name))
-            ]
-            if unknown:
-                last = versions[-1]
-                versions[-1] = replace(last, entries=(*last.entries, *unknown))
+            # an entry without properties may be the newest version, and so may a broken link
+            last = versions[-1]
+            undescribed = [e for e in there if e.error is not None]
+            broken = [e for e in there if e.link == "nothing" and night.is_version(e.name)]
+            versions[-1] = replace(
+                last, entries=(*last.entries, *undescribed), links=(*last.links, *broken)
+            )
             return newest_of_each_run(versions, door.normalise(where))
-        unreleased = sorted(filter(night.is_unreleased, names_there))
-        whole = _listed(door, date, None, where, map(glob.escape, unreleased))
+        directories = [e.name for e in there if e.is_dir or e.link == "directory"]
+        unreleased = sorted(filter(night.is_unreleased, directories))
+        whole = _listed(door, date, None, where, of_versions, map(glob.escape, unreleased))
     except NotFound as why:
         parent = door.settings.night_path.partition("{")[0].strip("/")
         raise NotFound(
@@ -200,12 +211,23 @@ def list_night(date: str, *, version: str = "latest", profile: str | None = None
 
 
 def _listed(
-    door: Storage, date: str, version: str | None, where: str, exclude: Iterable[str] = ()
+    door: Storage,
+    date: str,
+    version: str | None,
+    where: str,
+    follow: Follow,
+    exclude: Iterable[str] = (),
 ) -> Night:
     """Return the files of a night, or of one of its versions, as the door lists them."""
     empty: list[str] = []
-    files = tuple(files_below(door, where, exclude=list(exclude), on_empty=empty.append))
-    return Night(date, version, door.normalise(where), files, empty=tuple(empty))
+    links: list[Entry] = []
+    found = files_below(
+        door, where, exclude=list(exclude), follow=follow, on_empty=empty.append,
+        on_link=links.append,
+    )  # fmt: skip
+    files = tuple(found)
+    path = door.normalise(where)
+    return Night(date, version, path, files, empty=tuple(empty), links=tuple(links))
 
 
 @task(name="look-at-night", tags=["ctaflows"])
@@ -216,6 +238,7 @@ def look_at_night(
     run_summary: StrPath | None = None,
     state: StrPath | None = None,
     remember: bool = True,
+    follow: bool = False,
     profile: str | None = None,
 ) -> Completeness:
     """Return whether a night is complete: runs, subruns, missing and growing files, duplicates.
@@ -235,6 +258,8 @@ def look_at_night(
         Local file with the result of the last look; by default in the folder of settings.
     remember : bool
         Compare with the last look, and store this one for the next.
+    follow : bool
+        As for `list_night`.
     profile : str, optional
         Settings to use; ``night_path`` is the remote path of nights.
 
@@ -254,9 +279,9 @@ def look_at_night(
 
     expected = read_run_summary(run_summary) if run_summary else None
     now = datetime.now(UTC)
-    this = list_night.fn(date, version=version, profile=profile)
+    this = list_night.fn(date, version=version, follow=follow, profile=profile)
     door = connect(profile)
-    others = _other_versions(door, this)
+    others = _other_versions(door, this, follow)
     file = (
         Path(state)
         if state
@@ -292,25 +317,25 @@ def census_of(night: Night, *, profile: str | None = None) -> Completeness:
     return assess(night, datetime.now(UTC), others=others)
 
 
-def _other_versions(door: Storage, this: Night) -> list[Night]:
+def _other_versions(door: Storage, this: Night, follow: bool = False) -> list[Night]:
     """Return the other versions of a night; they are listed unless the night has them."""
     if this.version is None or this.superseded:
         return list(this.superseded)
     above, rest = night.directories(door.settings.night_path, this.date, "latest")
-    released = [e.name for e in door.list(above) if e.is_dir and night.is_version(e.name)]
+    released = night.released(door.list(above), first=this.version)
     others = [name for name in released if name != this.version]
-    return _list_versions(door, this.date, above, others, rest or "")
+    return _list_versions(door, this.date, above, others, rest or "", follow)
 
 
 def _list_versions(
-    door: Storage, date: str, above: str, versions: Sequence[str], rest: str
+    door: Storage, date: str, above: str, versions: Sequence[str], rest: str, follow: bool
 ) -> list[Night]:
     """Return versions of a night with their files; those without a directory are left out."""
     found = []
     for version in versions:
         where = door.normalise(f"{above}/{version}/{rest}")
         try:
-            found.append(_listed(door, date, version, where))
+            found.append(_listed(door, date, version, where, follow))
         except NotFound:
             continue
     return found
@@ -318,17 +343,17 @@ def _list_versions(
 
 @task(name="list-night-if-there", tags=["ctaflows"])
 def list_night_if_there(
-    date: str, *, version: str = "latest", profile: str | None = None
+    date: str, *, version: str = "latest", follow: bool = False, profile: str | None = None
 ) -> Night | None:
     """List all files of a night, as `list_night`; return None if there is no such night yet.
 
     Parameters
     ----------
-    date, version, profile
+    date, version, follow, profile
         As for `list_night`.
     """
     try:
-        night: Night = list_night.fn(date, version=version, profile=profile)
+        night: Night = list_night.fn(date, version=version, follow=follow, profile=profile)
     except NotFound:
         return None
     return night

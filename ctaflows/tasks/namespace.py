@@ -43,8 +43,9 @@ def list_dir(path: str, *, profile: str | None = None) -> list[Entry]:
     Returns
     -------
     list of Entry
-        Sorted by name. An empty list may also mean that you may not read the directory: a dCache
-        door lists such a directory as empty.
+        Sorted by name. A symbolic link has a ``link``, which says what it leads to; one to a file
+        has the size, time and checksums of that file. An empty list may also mean that you may not
+        read the directory: a dCache door lists such a directory as empty.
 
     Raises
     ------
@@ -63,8 +64,10 @@ def iter_dir(
     path: str,
     *,
     recursive: bool = False,
+    follow: bool = False,
     sort_up_to: int = SORT_UP_TO,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
     profile: str | None = None,
 ) -> Iterator[Sequence[Entry]]:
     """Yield the entries of a directory in batches, as the listing arrives.
@@ -75,19 +78,26 @@ def iter_dir(
         A remote directory; a file lists itself.
     recursive : bool
         List everything below it too, each directory before its sub-directories.
+    follow : bool
+        With ``recursive``: list what symbolic links to directories lead to as well, below the path
+        of the link. No directory is listed twice, by whatever path it is reached.
     sort_up_to : int
         Directories of at most this many entries are sorted by name, by default 10,000; larger ones
         keep the server's order. With 0 nothing is sorted.
     on_empty : callable, optional
         Called with the path of each directory whose listing is empty: a dCache door lists a
         directory that you may not read as empty, too.
+    on_link : callable, optional
+        With ``recursive``: called with the entry of each symbolic link to a directory that is not
+        listed, and of each that leads to nothing.
     profile : str, optional
         Settings to use.
 
     Yields
     ------
     sequence of Entry
-        At least one. An entry that the storage lists without its properties has an ``error``.
+        At least one. A symbolic link has a ``link``. An entry that the storage lists without its
+        properties has an ``error``.
 
     Raises
     ------
@@ -100,7 +110,15 @@ def iter_dir(
     ...     print(batch[0].parent, len(batch))
     """
     enter = None if recursive else (lambda _: False)
-    yield from walk_batches(connect(profile), path, sort=sort_up_to, enter=enter, on_empty=on_empty)
+    yield from walk_batches(
+        connect(profile),
+        path,
+        sort=sort_up_to,
+        enter=enter,
+        follow=follow,
+        on_empty=on_empty,
+        on_link=on_link,
+    )
 
 
 @task(name="find", tags=["ctaflows"])
@@ -110,11 +128,13 @@ def find(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     names: Sequence[str] = (),
-    kind: Literal["file", "directory"] | None = "file",
+    kind: Literal["file", "directory", "link"] | None = "file",
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     min_size_bytes: int | None = None,
     max_size_bytes: int | None = None,
+    follow: bool = False,
+    on_link: Callable[[Entry], object] | None = None,
     profile: str | None = None,
 ) -> list[Entry]:
     """Return the files below a directory that meet all conditions.
@@ -128,13 +148,20 @@ def find(
         the file's name, and each directory's name. Excluded directories are not listed.
     names : sequence of str
         Shell patterns, one of which must match the name itself; by default all names do.
-    kind : {"file", "directory"} or None
-        None finds both.
+    kind : {"file", "directory", "link"} or None
+        ``file`` finds files, and symbolic links to files, which can be read like them;
+        ``directory`` directories; ``link`` symbolic links to anything. None finds all.
     newer_than, older_than : datetime, optional
         Bounds of the last modification, aware, exclusive. An entry without a time matches neither.
     min_size_bytes, max_size_bytes : int, optional
         Bounds of the size in bytes, inclusive. An entry without a size, such as a directory,
         matches neither.
+    follow : bool
+        Search what symbolic links to directories lead to as well, below the path of the link. No
+        directory is searched twice, by whatever path it is reached.
+    on_link : callable, optional
+        Called with the entry of each symbolic link to a directory that is not searched, and of each
+        that leads to nothing, unless it is excluded.
     profile : str, optional
         Settings to use.
 
@@ -165,7 +192,9 @@ def find(
         older_than=older_than,
         min_size_bytes=min_size_bytes,
         max_size_bytes=max_size_bytes,
+        follow=follow,
         sort_up_to=sys.maxsize,
+        on_link=on_link,
         profile=profile,
     )
     return [entry for batch in batches for entry in batch]
@@ -177,20 +206,23 @@ def iter_find(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     names: Sequence[str] = (),
-    kind: Literal["file", "directory"] | None = "file",
+    kind: Literal["file", "directory", "link"] | None = "file",
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     min_size_bytes: int | None = None,
     max_size_bytes: int | None = None,
+    follow: bool = False,
     sort_up_to: int = SORT_UP_TO,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
     profile: str | None = None,
 ) -> Iterator[Sequence[Entry]]:
     """Yield the entries that `find` returns in batches, as the listings arrive.
 
     Parameters
     ----------
-    path, include, exclude, names, kind, newer_than, older_than, min_size_bytes, max_size_bytes
+    path, include, exclude, names, kind, newer_than, older_than, min_size_bytes, max_size_bytes, \
+    follow, on_link
         As for `find`.
     sort_up_to, on_empty, profile
         As for `iter_dir`.
@@ -204,7 +236,7 @@ def iter_find(
         tuple(names),
         tuple(include),
         tuple(exclude),
-        None if kind is None else kind == "directory",
+        kind,
         newer_than,
         older_than,
         min_size_bytes,
@@ -213,7 +245,13 @@ def iter_find(
     door = connect(profile)
     base = door.normalise(path).rstrip("/") + "/"
     batches = walk_batches(
-        door, path, sort=sort_up_to, enter=unless_excluded(exclude), on_empty=on_empty
+        door,
+        path,
+        sort=sort_up_to,
+        enter=unless_excluded(exclude),
+        follow=follow,
+        on_empty=on_empty,
+        on_link=on_link,
     )
     for batch in batches:
         if found := [e for e in batch if criteria.accept(e, e.path.removeprefix(base))]:
@@ -257,7 +295,9 @@ def disk_usage(
     path: str,
     *,
     depth: int | None = None,
+    follow: bool = False,
     on_empty: Callable[[str], object] | None = None,
+    on_link: Callable[[Entry], object] | None = None,
     on_undescribed: Callable[[Entry], object] | None = None,
     profile: str | None = None,
 ) -> list[Usage]:
@@ -270,7 +310,10 @@ def disk_usage(
     depth : int, optional
         Levels of sub-directories with totals of their own; 0 returns the total of ``path`` only.
         By default all levels have.
-    on_empty : callable, optional
+    follow : bool
+        Count what symbolic links to directories lead to as well. No directory is counted twice, by
+        whatever path it is reached. A link to a file always counts as that file.
+    on_empty, on_link : callable, optional
         As for `iter_dir`.
     on_undescribed : callable, optional
         Called with each entry that the storage lists without its properties, which may be a
@@ -294,7 +337,7 @@ def disk_usage(
     door = connect(profile)
     tally = Tally(door.normalise(path), depth)
     unseen: list[Entry] = []
-    for batch in walk_batches(door, path, on_empty=on_empty):
+    for batch in walk_batches(door, path, follow=follow, on_empty=on_empty, on_link=on_link):
         tally.add(batch)
         for entry in batch:
             if entry.error is not None:
@@ -366,7 +409,7 @@ def move(
     UsageError
         The target is the source itself or below it, or the source is the root.
     StorageError
-        The source is a symbolic link to a directory.
+        The source, or what would be replaced, is a symbolic link.
     """
     door = connect(profile)
     entry = door.stat(source) if isinstance(source, str) else source

@@ -13,7 +13,7 @@ from ctaflows.errors import NotFound, PartialFailure, UsageError
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
-from ctaflows.storage.links import Kind, kind_of, refuse_link
+from ctaflows.storage.links import refuse_as_file, refuse_link, words
 from ctaflows.storage.namespace import RemovalPlan
 from ctaflows.storage.search import Criteria
 from ctaflows.storage.walk import unless_excluded, walk
@@ -21,7 +21,7 @@ from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
-from ctaflows.tracking.task import task
+from ctaflows.tracking.task import get_logger, task
 from ctaflows.transfer import cargo as _cargo
 from ctaflows.transfer import decide as _decide
 from ctaflows.transfer import fetch as _fetch
@@ -230,10 +230,11 @@ def _records(manifest: StrPath | None, jobs: Sequence[_fetch.Job]) -> Manifest |
 
 
 def _refuse_directory(entry: Entry) -> None:
-    if entry.is_dir:
-        raise UsageError(
-            "That is a directory", where=entry.path, hint="Fetch it with -r, or with fetch_dir."
-        )
+    try:
+        refuse_as_file(entry)
+    except UsageError as why:
+        why.hint = "Fetch it with -r, or with fetch_dir."
+        raise
 
 
 def fetch_into(
@@ -283,6 +284,7 @@ def fetch_dir(
     exclude: Sequence[str] = (),
     manifest: StrPath | None = None,
     check: Check = "proof",
+    follow: bool = False,
     progress: Progress | None = None,
     profile: str | None = None,
 ) -> Report:
@@ -296,6 +298,9 @@ def fetch_dir(
         A local folder.
     include, exclude : sequence of str
         Shell patterns of the files to fetch and to leave out, as for `find`.
+    follow : bool
+        Fetch what symbolic links to directories lead to as well, into folders with the names of the
+        links. Without, a warning names the links. A link to a file is always fetched as that file.
     manifest, check, progress, profile
         As for `fetch_files`. No manifest is written by default.
 
@@ -312,7 +317,16 @@ def fetch_dir(
         Some files failed; its ``report`` has all results. The other files are in place.
     """
     door = connect(profile)
-    found = find(path, include=include, exclude=exclude, profile=profile)
+    unseen: list[Entry] = []
+    found = find(
+        path,
+        include=include,
+        exclude=exclude,
+        follow=follow,
+        on_link=unseen.append,
+        profile=profile,
+    )
+    warn_of_links(unseen)
     root = door.normalise(path)
     return fetch_files(
         found,
@@ -468,12 +482,16 @@ class Tree:
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
         listing is empty (a dCache door shows a directory that it can't read as empty), or they are
         symbolic links, or entries that the storage lists without properties.
+    links : sequence of Entry
+        Symbolic links to directories that are not listed by any path, and links to nothing, unless
+        they are excluded.
     """
 
     path: str
     files: Sequence[Entry] = ()
     names: Sequence[str] = ()
     empty: Sequence[str] = ()
+    links: Sequence[Entry] = ()
 
 
 @task(name="list-tree", tags=["ctaflows"])
@@ -482,6 +500,7 @@ def list_tree(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    follow: bool = False,
     profile: str | None = None,
 ) -> Tree:
     """List a directory with everything below it.
@@ -490,7 +509,7 @@ def list_tree(
     ----------
     path : str or Entry
         A remote directory.
-    include, exclude, profile
+    include, exclude, follow, profile
         As for `find`. Excluded directories are not listed.
 
     Returns
@@ -513,18 +532,42 @@ def list_tree(
         )
     base = root.path.rstrip("/") + "/"
     empty: list[str] = []
+    links: list[Entry] = []
     found = walk(
-        door, root.path, ordered=True, enter=unless_excluded(exclude), on_empty=empty.append
+        door,
+        root.path,
+        ordered=True,
+        enter=unless_excluded(exclude),
+        follow=follow,
+        on_empty=empty.append,
+        on_link=links.append,
     )
-    files = [entry for entry in found if not entry.is_dir]
-    names = [entry.path.removeprefix(base) for entry in files]
-    criteria = Criteria(include=tuple(include), exclude=tuple(exclude))
-    wanted = [e for e, name in zip(files, names, strict=True) if criteria.accept(e, name)]
-    empty += [entry.path for entry in files if kind_of(entry) is Kind.UNKNOWN]
+    entries = [entry for entry in found if not entry.is_dir]
+    names = [entry.path.removeprefix(base) for entry in entries]
+    criteria = Criteria(include=tuple(include), exclude=tuple(exclude), kind="file")
+    wanted = [e for e, name in zip(entries, names, strict=True) if criteria.accept(e, name)]
+    empty += [entry.path for entry in entries if entry.kind in ("unknown", "link")]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
     return Tree(
-        root.path, OpaqueSequence(wanted), OpaqueSequence(names), OpaqueSequence(shown_empty)
+        root.path,
+        OpaqueSequence(wanted),
+        OpaqueSequence(names),
+        OpaqueSequence(shown_empty),
+        OpaqueSequence(links),
     )
+
+
+def warn_of_links(links: Sequence[Entry]) -> None:
+    """Log what is not fetched, since it is behind symbolic links, or these lead to nothing.
+
+    Parameters
+    ----------
+    links : sequence of Entry
+        From `Tree.links`, or ``on_link`` of `find`.
+    """
+    for link in links:
+        hint = "" if link.link == "nothing" else ", not fetched: follow=True follows it"
+        get_logger("transfers").warning("%s is %s%s", link.path, words(link), hint)
 
 
 @task(name="prune-tree", tags=["ctaflows"])
@@ -749,8 +792,7 @@ def find_extraneous(
             continue
         if not mirror.is_dir:
             raise UsageError("There is a file in the mirror's place", where=mirror.path)
-        if mirror.is_dir:
-            refuse_link(door, mirror.path, itself=mirror, must_be_known=True)
+        refuse_link(door, mirror.path, itself=mirror, must_be_known=True)
         base = mirror.path.rstrip("/") + "/"
         there = {e.path.removeprefix(base): e for e in walk(door, mirror.path) if not e.is_dir}
         extra, kept = _decide.extraneous(there, here, unseen, include, exclude)

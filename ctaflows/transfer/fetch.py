@@ -26,6 +26,7 @@ from ctaflows.errors import (
 )
 from ctaflows.model import Entry, Transfer
 from ctaflows.storage import checksum as sums
+from ctaflows.storage.links import refuse_as_file
 from ctaflows.storage.paths import is_safe_name
 from ctaflows.transfer import progress
 from ctaflows.transfer.copy import BROKEN, Copy, is_hopeless, pause_s
@@ -379,7 +380,7 @@ def _refuse_offline(entry: Entry) -> None:
 
     dCache 12.1 (DcacheFileResource.java): no length while it is uploaded; localities NEARLINE (on
     tape alone), LOST and UNAVAILABLE. The last is also shown of all files for some ten seconds
-    after the pool manager was restarted, and of symbolic links (seen with 11.2.5).
+    after the pool manager was restarted (seen with 11.2.5).
     """
     if entry.error is not None:
         raise StorageError(
@@ -388,6 +389,8 @@ def _refuse_offline(entry: Entry) -> None:
             said=entry.error,
             hint="Try again later; if it lasts, ask the site.",
         )
+    if entry.kind == "link":
+        refuse_as_file(entry)
     if entry.size_bytes is None and not entry.is_dir:
         raise DoorBusy(
             "The file is still being uploaded", where=entry.path, hint="Come back later."

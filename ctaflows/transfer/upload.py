@@ -111,12 +111,13 @@ def upload(
         with LocalSource(local, stop or cancel.current()) as source, door.transfer_slots:
             return _upload_in_place(door, source, target, started)
     with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
-        if there is UnknownOutcome.LOOK:
-            there = door.exists(target)
-        elif there is not None and links.kind_of(there) is links.Kind.UNKNOWN:
-            links.refuse_link(door, target, listed=there)
-            there = door.exists(target)
-        return _upload(door, journal, source, target, there, overwrite=overwrite, started=started)
+        is_listed = True
+        if there is UnknownOutcome.LOOK or (there is not None and there.error is not None):
+            there, is_listed = door.exists(target), False
+        return _upload(
+            door, journal, source, target, there,
+            is_listed=is_listed, overwrite=overwrite, started=started,
+        )  # fmt: skip
 
 
 def _upload(
@@ -126,10 +127,13 @@ def _upload(
     target: str,
     there: Entry | None,
     *,
+    is_listed: bool,
     overwrite: bool,
     started: float,
 ) -> Transfer:
     if there is not None:
+        if there.kind == "link":
+            links.refuse_link(door, target, itself=there)
         if there.is_dir:
             raise AlreadyExists(
                 "There is a directory of that name",
@@ -143,6 +147,8 @@ def _upload(
             raise AlreadyExists(
                 "Another file is there", where=target, hint="Use --overwrite to replace it."
             )
+        if there.link is not None or not is_listed:
+            links.refuse_link(door, target, itself=there)
     with (
         door.transfer_slots,
         cancel.uncancellable(),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ctaflows.atomic_files import local_error
 from ctaflows.errors import CtaflowsError, NotFound, UsageError
 from ctaflows.model import Entry, Report, Transfer
+from ctaflows.storage import links
 from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
 from ctaflows.transfer.haul import kept_open
@@ -136,6 +137,8 @@ def plan(door: Storage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -
             note = f"look again: it can't be described: {entry.error}"
         elif entry.checksums and entry.same_content_as(ours) is not False:
             note = "compare: same size, checksum to be compared"
+        elif entry.link is not None:
+            note = f"refuse: it is {links.words(entry)}"
         else:
             note = "replace: it differs" if overwrite else "refuse: another file is there"
         planned.append(Transfer(remote, str(local), _size(local), note=note))

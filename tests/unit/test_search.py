@@ -25,8 +25,8 @@ FOLDER = Entry("/n/a", is_dir=True, mtime=NOW)
     ("criteria", "accepted"),
     [
         (Criteria(), [FILE, GROWING, FOLDER]),
-        (Criteria(is_dir=True), [FOLDER]),
-        (Criteria(is_dir=False), [FILE, GROWING]),
+        (Criteria(kind="directory"), [FOLDER]),
+        (Criteria(kind="file"), [FILE, GROWING]),
         (Criteria(names=("*.h5",)), [FILE, GROWING]),
         (Criteria(names=("a", "dl1*")), [FILE, FOLDER]),
         (Criteria(names=("a/*",)), []),
@@ -42,7 +42,7 @@ FOLDER = Entry("/n/a", is_dir=True, mtime=NOW)
         (Criteria(min_size_bytes=1000, max_size_bytes=1000), [FILE]),
         (Criteria(min_size_bytes=1001), []),
         (Criteria(max_size_bytes=999), []),
-        (Criteria(names=("*.h5",), is_dir=False, min_size_bytes=1), [FILE]),
+        (Criteria(names=("*.h5",), kind="file", min_size_bytes=1), [FILE]),
     ],
 )
 def test_all_conditions_must_hold(criteria, accepted):

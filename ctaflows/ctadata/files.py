@@ -47,8 +47,13 @@ class FileClient:
         if not (recursive and entry.is_dir):
             done = self._fetched(entry, ".")
             return Report((done,), done.seconds)
+        from ctaflows.tasks.transfers import warn_of_links
+
+        links: list[Entry] = []
+        found = tasks.find(entry.path, on_link=links.append, profile=profile)
+        warn_of_links(links)
         return tasks.fetch_files(
-            tasks.find(entry.path, profile=profile),
+            found,
             ".",
             base=self._base_of(entry),
             on_error="report",

@@ -634,7 +634,11 @@ class _Link(_File):
 class _Directory(_Properties, FolderResource):  # type: ignore[misc]
     def __init__(self, path: str, environ: dict[str, Any], file: str) -> None:
         super().__init__(path, environ, file)
-        self.getters = _common(self) | {"{DAV:}resourcetype": self._collection}
+        storage: Storage = self.provider.storage
+        self.getters = _common(self) | {
+            "{DAV:}resourcetype": self._collection,
+            "{DAV:}getetag": lambda: storage.etag(storage.root / file),  # seen, dCache 11.2.5
+        }
 
     @staticmethod
     def _collection() -> Element:

@@ -129,8 +129,8 @@ def pnfsid(entry: Entry) -> str | None:
     return found[1] if found else None
 
 
-#: The begin of dCache's ETag (DcacheResource.java: the pnfsid, ``_``, the time of the last change).
-_PNFSID = re.compile(r'(?:W/)?"([0-9A-F]{36}|[0-9A-F]{24})_')
+#: The begin of dCache's ETag: a pnfsid, of 36 digits or of 24 in old name spaces, and ``_``.
+_PNFSID = re.compile(r'(?:W/)?"([0-9A-Z]{4,36})_')
 
 
 def words(entry: Entry) -> str:

@@ -481,7 +481,7 @@ class Tree:
     empty : sequence of str
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
         listing is empty (a dCache door shows a directory that it can't read as empty), or they are
-        symbolic links, or entries that the storage lists without properties.
+        symbolic links that were not followed, or entries that the storage lists without properties.
     links : sequence of Entry
         Symbolic links to directories that are not listed by any path, and links to nothing, unless
         they are excluded.
@@ -542,11 +542,14 @@ def list_tree(
         on_empty=empty.append,
         on_link=links.append,
     )
+    found = list(found)
+    entered = {entry.parent for entry in found}
     entries = [entry for entry in found if not entry.is_dir]
     names = [entry.path.removeprefix(base) for entry in entries]
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude), kind="file")
     wanted = [e for e, name in zip(entries, names, strict=True) if criteria.accept(e, name)]
-    empty += [entry.path for entry in entries if entry.kind in ("unknown", "link")]
+    unseen = [entry for entry in entries if entry.kind in ("unknown", "link")]
+    empty += [entry.path for entry in unseen if entry.path not in entered]
     shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
     return Tree(
         root.path,

@@ -159,16 +159,19 @@ def test_rm_of_a_link_to_a_file_says_what_it_is(
 
 
 def test_a_link_within_a_night_makes_it_incomplete(little: LittleDoor, at_little: Path) -> None:
+    little.files.update(PRECIOUS)
     version = "/cta/DL1/20241114/v0.1"
     little.files[f"{version}/dl1_LST-1.Run00001.0000.h5"] = b"x"
     assert ctaflows("night", "20241114", "--no-state").code == 0
     little.links["/cta/DL1/20241114/latest"] = version  # no version of its own
     assert ctaflows("night", "20241114", "--no-state").code == 0
-    for link in (
-        f"{version}/part2", f"{version}/dl1_LST-1.Run00001.0001.h5", "/cta/DL1/20241114/v0.2",
-    ):  # fmt: skip
-        little.links[link] = "/precious"
+    for link, target, words in (
+        (f"{version}/part2", "/precious", "a directory"),
+        (f"{version}/dl1_LST-1.Run00001.0001.h5", "/gone", "nothing"),
+        ("/cta/DL1/20241114/v0.2", "/gone", "nothing"),
+    ):
+        little.links[link] = target
         done = ctaflows("night", "20241114", "--no-state", "--json")
         assert done.code == 10
-        assert json.loads(done.out)[0]["unknown"] == [f"{link}: unavailable, perhaps a link"]
+        assert json.loads(done.out)[0]["unknown"] == [f"{link}: a symbolic link to {words}"]
         del little.links[link]

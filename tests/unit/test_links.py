@@ -1,55 +1,89 @@
-"""What an entry is: a file, a directory, a link, or unknown."""
+"""Symbolic links: told from files by the two descriptions of a path."""
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import pytest
 
+from ctaflows.errors import DoorBusy, NotFound, Refused, Stopped, TokenExpired
 from ctaflows.model import Checksum, Entry
-from ctaflows.storage.links import Kind, kind_of, kind_of_both
+from ctaflows.storage.links import pnfsid, resolved
 
 ID, OTHER_ID = "00001D4FF89D1A604F0FA6A0B7C6A1E2C3D4", "0000E5AC5B0E8D214C6D8F4E0B1A2C3D4E5F"
+SUM = (Checksum("adler32", "0000000a"),)
 
 
 def listed(**told: object) -> Entry:
     return Entry("/a", **{"size_bytes": 9, "locality": "ONLINE", **told})  # type: ignore[arg-type]
 
 
-LOOKS_LIKE_A_LINK = listed(locality="UNAVAILABLE", etag=f'"{ID}_1"')
-UNAVAILABLE = listed(locality="UNAVAILABLE", checksums=(Checksum("adler32", "0000000a"),))
+LIKE_A_LINK = listed(locality="UNAVAILABLE", etag=f'"{ID}_1"')
+FILE = listed(size_bytes=20_480, checksums=SUM, etag=f'"{OTHER_ID}_1"')
 DIRECTORY = Entry("/a", is_dir=True, etag=f'"{OTHER_ID}_1"')
-UNDESCRIBED = Entry("/a", error="403 Forbidden")
+
+
+def resolve(entry: Entry, itself: Entry | Exception) -> Entry:
+    def describe(path: str) -> Entry:
+        assert path == entry.path
+        if isinstance(itself, Exception):
+            raise itself
+        return itself
+
+    [found] = resolved([entry], describe, 2, threading.Event())
+    return found
 
 
 @pytest.mark.parametrize(
-    ("entry", "kind"),
+    "entry",
     [
-        (listed(), Kind.FILE),
-        (listed(locality=None), Kind.FILE),  # another server than dCache
-        (listed(locality="NEARLINE"), Kind.FILE),
-        (listed(size_bytes=None), Kind.FILE),  # being uploaded
-        (UNAVAILABLE, Kind.FILE),
-        (DIRECTORY, Kind.DIRECTORY),
-        (LOOKS_LIKE_A_LINK, Kind.UNKNOWN),
-        (UNDESCRIBED, Kind.UNKNOWN),
+        listed(),
+        listed(locality=None),  # another server than dCache
+        listed(locality="NEARLINE"),
+        listed(size_bytes=None),  # being uploaded
+        listed(locality="UNAVAILABLE", checksums=SUM),
+        DIRECTORY,
+        Entry("/a", error="403 Forbidden"),
     ],
 )
-def test_what_a_listing_tells(entry: Entry, kind: Kind) -> None:
-    assert kind_of(entry) is kind
+def test_nothing_is_asked_about_what_is_not_listed_like_a_link(entry: Entry) -> None:
+    assert resolve(entry, AssertionError("it was asked for")) == entry
 
 
 @pytest.mark.parametrize(
-    ("shown", "itself", "kind"),
+    ("itself", "found"),
     [
-        (LOOKS_LIKE_A_LINK, DIRECTORY, Kind.LINK),
-        (LOOKS_LIKE_A_LINK, listed(etag=f'"{OTHER_ID}_1"'), Kind.LINK),
-        (LOOKS_LIKE_A_LINK, None, Kind.LINK),  # to what is not there
-        (LOOKS_LIKE_A_LINK, listed(locality="UNAVAILABLE", etag=f'"{ID}_2"'), Kind.FILE),
-        (listed(etag=f'"{ID}_1"'), listed(etag=f'W/"{ID}_1"'), Kind.FILE),
-        (listed(locality=None, etag='"1_1"'), listed(locality=None, etag='"2_1"'), Kind.FILE),
-        (DIRECTORY, DIRECTORY, Kind.DIRECTORY),
-        (UNDESCRIBED, DIRECTORY, Kind.UNKNOWN),
-        (None, DIRECTORY, Kind.UNKNOWN),
+        (FILE, replace(FILE, link="file")),
+        (DIRECTORY, replace(DIRECTORY, is_dir=False, link="directory")),
+        (NotFound("nothing"), Entry("/a", etag=LIKE_A_LINK.etag, link="nothing")),
+        (listed(locality="UNAVAILABLE", etag=f'W/"{ID}_2"'), LIKE_A_LINK),  # the file is lost
+        (listed(locality="UNAVAILABLE"), LIKE_A_LINK),
     ],
 )
-def test_what_both_descriptions_tell(shown: Entry | None, itself: Entry | None, kind: Kind) -> None:
-    assert kind_of_both(shown, itself) is kind
+def test_what_is_listed_like_a_link_is_what_its_own_description_says(
+    itself: Entry | Exception, found: Entry
+) -> None:
+    assert resolve(LIKE_A_LINK, itself) == found
+
+
+@pytest.mark.parametrize("why", [Refused("not allowed", status=403), DoorBusy("busy")])
+def test_what_can_t_be_described_is_unknown(why: Exception) -> None:
+    found = resolve(LIKE_A_LINK, why)
+    assert found.kind == "unknown"
+    assert found.link is None
+    assert "perhaps a symbolic link" in (found.error or "")
+
+
+@pytest.mark.parametrize("why", [Refused("login", status=401), TokenExpired("over"), Stopped("")])
+def test_a_token_that_is_not_accepted_ends_the_listing(why: Exception) -> None:
+    with pytest.raises(type(why)):
+        resolve(LIKE_A_LINK, why)
+
+
+@pytest.mark.parametrize(
+    ("etag", "own"),
+    [(f'"{ID}_702061217"', ID), (f'W/"{ID}_1"', ID), ('"5f3-1_2"', None), ("", None), (None, None)],
+)
+def test_the_pnfsid_begins_the_etag_of_dcache(etag: str | None, own: str | None) -> None:
+    assert pnfsid(Entry("/a", etag=etag)) == own

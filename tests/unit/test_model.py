@@ -253,6 +253,25 @@ def test_an_entry_in_json():
     assert Entry("/cta", is_dir=True).to_dict()["type"] == "directory"
 
 
+@pytest.mark.parametrize(
+    ("entry", "kind", "further"),
+    [
+        (Entry("/a"), "file", {}),
+        (Entry("/a", is_dir=True), "directory", {}),
+        (Entry("/a", link="file"), "file", {"link": "file"}),
+        (Entry("/a", link="directory"), "link", {"link": "directory"}),
+        (Entry("/a", link="nothing"), "link", {"link": "nothing"}),
+        (Entry("/a", error="403 Forbidden"), "unknown", {"error": "403 Forbidden"}),
+    ],
+)
+def test_the_kind_of_an_entry(entry, kind, further):
+    assert entry.kind == kind
+    values = entry.to_dict()
+    assert values["type"] == kind
+    assert {key: values[key] for key in ("error", "link") if key in values} == further
+    assert Entry.from_dict(values) == entry
+
+
 def test_entries_without_the_optional_keys_are_read():
     values = {"path": "/a", "type": "file", "size_bytes": 1, "mtime": None, "checksums": {}}
     assert Entry.from_dict(values) == Entry("/a", size_bytes=1)

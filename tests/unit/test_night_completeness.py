@@ -290,7 +290,7 @@ def test_what_is_told_at_one_look_only_is_no_change(tmp_path, told):
         Night("20241114", "v0.1", PATH, (), empty=(PATH,)),
         Night("20241114", "v0.1", PATH, (), empty=(f"{PATH}/tailcut84",)),
         night(Entry(f"{PATH}/tailcut84", error="403 Forbidden")),
-        night(Entry(f"{PATH}/tailcut84", size_bytes=9, locality="UNAVAILABLE")),
+        Night("20241114", "v0.1", PATH, (), links=(Entry(f"{PATH}/tailcut84", link="directory"),)),
     ],
 )
 def test_what_lies_where_nothing_can_be_seen_is_not_gone(now):

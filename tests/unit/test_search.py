@@ -128,3 +128,16 @@ def test_rubbish_is_a_usage_error(text):
     for parse in (parse_size, lambda t: parse_moment(t, NOW)):
         with contextlib.suppress(UsageError):
             parse(text)
+
+
+def test_links_to_files_are_files_and_links():
+    kinds = ("file", "directory", "link", None)
+    accepted = {
+        to: [kind for kind in kinds if Criteria(kind=kind).accept(Entry("/a", link=to), "a")]
+        for to in ("file", "directory", "nothing")
+    }
+    assert accepted == {
+        "file": ["file", "link", None],
+        "directory": ["link", None],
+        "nothing": ["link", None],
+    }

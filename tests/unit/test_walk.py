@@ -448,3 +448,118 @@ def test_giving_twice_makes_no_second_slot():
     stop.set()
     with pytest.raises(Stopped):
         shared.acquire(ListingPermit(), stop)
+
+
+# -- symbolic links --------------------------------------------------------------------------------
+
+
+class Linked(Tree):
+    """A tree in which a name that ends in ``->`` is a link to a path; ids are made of paths."""
+
+    def normalise(self, path):
+        return "/" + path.strip("/")
+
+    def real(self, path):
+        """Follow the links of a path."""
+        found, parts = "/", [part for part in path.split("/") if part]
+        for part in parts:
+            here = self.inside(found)
+            found = here[f"{part} ->"] if f"{part} ->" in here else f"{found.rstrip('/')}/{part}"
+        return found
+
+    def inside(self, real):
+        found = self.tree
+        for name in [part for part in real.split("/") if part]:
+            found = found[name]
+        return found
+
+    def tag(self, real):
+        return f'"{real.encode().hex().upper():0>36}_1"'
+
+    def stat(self, path):
+        return Entry(path, is_dir=True, etag=self.tag(self.real(path)))
+
+    def batches(self, path, *, stop=None):
+        self.begun.append(path)
+        for name, content in self.inside(self.real(path)).items():
+            own = f"{path.rstrip('/')}/{name.removesuffix(' ->')}"
+            if not name.endswith("->"):
+                tag = self.tag(f"{self.real(path).rstrip('/')}/{name}")
+                yield [Entry(own, is_dir=content is not None, etag=tag)]
+            elif content is None:
+                yield [Entry(own, link="nothing")]
+            else:
+                yield [Entry(own, etag=self.tag(content), link="directory")]
+
+
+NIGHT = {
+    "n": {
+        "a ->": "/n/v1",
+        "b ->": "/other",
+        "c ->": "/other/sub",
+        "d ->": None,
+        "up ->": "/n",
+        "v1": {"x": None, "again ->": "/n/v1"},
+    },
+    "other": {"y": None, "back ->": "/", "sub": {"z": None}},
+}
+
+
+def walked(tree, path, **how):
+    links = []
+    found = [e.path for e in walk(tree, path, on_link=links.append, **how)]
+    return found, [link.path for link in links]
+
+
+def test_links_to_directories_are_not_entered_and_told_unless_what_they_lead_to_is_listed():
+    tree = Linked(NIGHT)
+    found, told = walked(tree, "n", ordered=True)
+    assert found == ["/n/a", "/n/b", "/n/c", "/n/d", "/n/up", "/n/v1", "/n/v1/again", "/n/v1/x"]
+    assert tree.begun == ["/n", "/n/v1"]
+    assert told == ["/n/b", "/n/c", "/n/d"]
+
+
+def test_followed_links_lead_to_each_directory_once():
+    tree = Linked(NIGHT)
+    found, told = walked(tree, "n", ordered=True, follow=True)
+    assert found[8:] == [
+        *("/n/b/back", "/n/b/sub", "/n/b/y"),
+        "/n/c/z",  # not below /n/b/sub as well
+        # the root, of which all else is listed by now
+        *("/n/b/back/n", "/n/b/back/other"),
+    ]
+    assert sorted(tree.begun) == ["/n", "/n/b", "/n/b/back", "/n/c", "/n/v1"]
+    assert told == ["/n/d"]
+
+
+def test_which_links_are_followed_may_be_chosen():
+    found, told = walked(Linked(NIGHT), "n", follow=lambda link: link.name == "c")
+    assert "/n/c/z" in found
+    assert told == ["/n/b", "/n/d"]
+
+
+def test_excluded_links_are_neither_followed_nor_told():
+    tree = Linked(NIGHT)
+    entered = unless_excluded(["b", "d"])
+    assert walked(tree, "n", follow=True, enter=entered)[1] == []
+    assert "/n/b" not in tree.begun
+
+
+def test_a_link_whose_target_can_t_be_told_apart_is_not_followed():
+    class Untold(Linked):
+        def tag(self, real):
+            return "untold"
+
+    assert walked(Untold(NIGHT), "n", follow=True)[1] == [
+        *("/n/a", "/n/b", "/n/c", "/n/d", "/n/up", "/n/v1/again"),
+    ]
+
+
+def test_without_links_nothing_is_asked_for_them():
+    tree = Linked({"n": {"v1": {"x": None}}})
+    tree.stat = None
+    assert walked(tree, "n", follow=True) == (["/n/v1", "/n/v1/x"], [])
+
+
+def test_files_below_are_not_the_links_to_directories():
+    assert [e.path for e in files_below(Linked(NIGHT), "n")] == ["/n/v1/x"]

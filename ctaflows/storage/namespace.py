@@ -114,7 +114,7 @@ def move(door: Storage, entry: Entry, target: str, *, overwrite: bool = False) -
     if not door.can_rename:
         raise unsupported(door, "move files", entry.path)
     path, there = _destination(door, entry, target)
-    if entry.is_dir:
+    if entry.is_dir or entry.link is not None:
         links.refuse_link(door, entry.path, itself=entry)
     check_target(entry, there, overwrite=overwrite)
     if there is not None:

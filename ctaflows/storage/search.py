@@ -63,12 +63,15 @@ class Criteria:
         if entry.error is not None:
             return selected(below, (), self.exclude)
         return (
-            (self.kind in (None, entry.kind) or (self.kind == "link" and entry.link is not None))
+            (self.kind is None or self._has_kind(entry))
             and (not self.names or any(fnmatch.fnmatchcase(entry.name, p) for p in self.names))
             and selected(below, self.include, self.exclude)
             and self._has_time(entry.mtime)
             and self._has_size(entry.size_bytes)
         )
+
+    def _has_kind(self, entry: Entry) -> bool:
+        return self.kind == entry.kind or (self.kind == "link" and entry.link is not None)
 
     def _has_time(self, mtime: datetime | None) -> bool:
         if self.newer_than is None and self.older_than is None:
@@ -138,7 +141,7 @@ class Tally:
     def add(self, entries: Iterable[Entry]) -> None:
         """Add entries, in any order, each once; links that lead to no file do not count."""
         for entry in entries:
-            if entry.kind == "link":  # it has no size of its own
+            if entry.link is not None and entry.kind == "link":  # it has no size of its own
                 continue
             parts = tuple(entry.path.removeprefix(self._base).split("/"))
             if entry.is_dir:

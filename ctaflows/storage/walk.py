@@ -132,10 +132,8 @@ def walk_batches(
             with contextlib.closing(prefetcher.batches(where)) as batches:
                 for batch in in_order(batches, sort):
                     is_empty = False
-                    for entry in batch:
-                        if (entry.is_dir or entry.kind == "link") and (
-                            enter is None or enter(entry)
-                        ):
+                    for entry in [e for e in batch if e.is_dir or e.link not in (None, "file")]:
+                        if enter is None or enter(entry):
                             below += links.to_list(entry)
                     yield batch
             if is_empty and on_empty is not None:

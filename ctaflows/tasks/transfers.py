@@ -533,16 +533,17 @@ def list_tree(
     base = root.path.rstrip("/") + "/"
     empty: list[str] = []
     links: list[Entry] = []
-    found = walk(
-        door,
-        root.path,
-        ordered=True,
-        enter=unless_excluded(exclude),
-        follow=follow,
-        on_empty=empty.append,
-        on_link=links.append,
+    found = list(
+        walk(
+            door,
+            root.path,
+            ordered=True,
+            enter=unless_excluded(exclude),
+            follow=follow,
+            on_empty=empty.append,
+            on_link=links.append,
+        )
     )
-    found = list(found)
     entered = {entry.parent for entry in found}
     entries = [entry for entry in found if not entry.is_dir]
     names = [entry.path.removeprefix(base) for entry in entries]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -19,6 +18,8 @@ from ctaflows.tasks import disk_usage, list_night, list_tree, plan_uploads, prun
 from ctaflows.tasks.namespace import iter_dir
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ctaflows.sandbox import Sandbox
 
 DATA = b"sixteen or so by"

@@ -449,14 +449,21 @@ class DownloadService:
         found = [file]
         if file.is_dir() and not self._storage.is_denied(path):
             found += sorted(file.iterdir())
-        body = json.dumps([self._entry(f) for f in found], separators=(",", ":")).encode()
+        entries = [self._entry(f, is_itself=f is file) for f in found]
+        body = json.dumps(entries, separators=(",", ":")).encode()
         return Response(200, {"Content-Type": "application/json"}, body + b"\n")
 
-    def _entry(self, file: Path) -> dict[str, Any]:
-        """Return a file's properties as taken from PROPFIND: all text, no size of a directory."""
+    def _entry(self, file: Path, *, is_itself: bool) -> dict[str, Any]:
+        """Return a file's properties as taken from PROPFIND: all text, no size of a directory.
+
+        A symbolic link is a file with the length of its text, as dCache 11.2.5 lists it.
+        """
         href = content.quoted(file.relative_to(self._storage.root).as_posix().removeprefix("."))
-        entry = {"mtime": formatdate(file.stat().st_mtime, usegmt=True)}
-        if file.is_dir():
+        is_link = file.is_symlink() and not is_itself
+        entry = {"mtime": formatdate(file.stat(follow_symlinks=not is_link).st_mtime, usegmt=True)}
+        if is_link:
+            entry["size"] = str(len(self._storage.link_text(file).encode()))
+        elif file.is_dir():
             href += "/" if href else ""  # the href of the root is empty: its type is "file"
         elif not self._storage.is_uploading(f"/{href}"):
             entry["size"] = str(file.stat().st_size)

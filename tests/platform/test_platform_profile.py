@@ -207,3 +207,16 @@ def test_dictionaries_are_the_services_own(path: str, box: Sandbox, hub: Hub, to
     found: list[Any] = ctadata.list_dir(path)
     assert {json.dumps(entry, sort_keys=True) for entry in found} == theirs
     assert found[0] == answer.json()[0], "itself is the first"
+
+
+def test_symbolic_links_are_what_they_lead_to(box: Sandbox, here: Path) -> None:
+    box.put("/lst/far/a.h5", b"a")
+    for name, target in (("one.h5", "/lst/far/a.h5"), ("dir", "/lst/far"), ("lost", "/lst/gone")):
+        box.link(f"/lst/user/{name}", target)
+    found = {entry.name: entry for entry in tasks.list_dir("lst/user", **ON)}
+    leads_to = {"one.h5": "file", "dir": "directory", "lost": "nothing"}
+    assert {name: entry.link for name, entry in found.items()} == leads_to
+    assert found["one.h5"].size_bytes == 1
+    assert [e.name for e in tasks.find("lst/user", follow=True, **ON)] == ["one.h5", "a.h5"]
+    tasks.fetch_dir("lst/user", here, follow=True, **ON)
+    assert (here / "user/dir/a.h5").read_bytes() == b"a"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Empty directories named in the message at the end.
 _SHOWN = 3
+#: What `print_note` says of directories with an empty listing, where the storage does not tell.
+DOUBTFUL = ("empty, or not readable for you", ": the storage lists both alike")
 
 
 def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> None:
@@ -58,19 +60,28 @@ class Unseen:
     """What a listing may lack: the content of empty directories, and entries without properties.
 
     A dCache door lists a directory that it can't read as empty (DcacheDirectoryResource.java,
-    dCache 12.1).
+    dCache 12.1), so that each of them is asked for once more at the end.
+
+    Parameters
+    ----------
+    profile : str or None
+        Settings to use.
+
+    Attributes
+    ----------
+    n_entries : int
+        Number of entries that were listed.
     """
 
-    def __init__(self) -> None:
-        self._n_empty = 0
-        self._first_empty: list[str] = []
+    def __init__(self, profile: str | None) -> None:
+        self._profile = profile
+        self._empty: list[str] = []
         self._undescribed: list[Entry] = []
+        self.n_entries = 0
 
     def add_empty(self, path: str) -> None:
         """Add a directory whose listing is empty."""
-        self._n_empty += 1
-        if len(self._first_empty) < _SHOWN:
-            self._first_empty.append(path)
+        self._empty.append(path)
 
     def add_undescribed(self, entry: Entry) -> None:
         """Add an entry that the storage lists without its properties."""
@@ -79,31 +90,41 @@ class Unseen:
     def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
         """Yield the batches of a listing, and add their entries without properties."""
         for batch in batches:
+            self.n_entries += len(batch)
             for entry in batch:
                 if entry.error is not None:
                     self.add_undescribed(entry)
             yield batch
 
     def report(self) -> None:
-        """Print on stderr what an empty listing may mean, unless -q was given.
+        """Print on stderr which directories are empty, unless -q was given.
 
         Raises
         ------
         PartialFailure
-            The storage listed an entry without its properties.
+            The storage can't list some directories, or listed an entry without its properties.
+        Refused, StorageError
+            It can't list the only directory there is.
         """
-        from ctaflows.tasks.namespace import refuse_undescribed
+        from ctaflows.tasks.namespace import refuse_undescribed, unconfirmed, unread_entries
 
-        self._report_empty()
-        refuse_undescribed(self._undescribed)
+        unread = unconfirmed(self._empty, profile=self._profile)
+        print_note([path for path in self._empty if path not in unread], "empty")
+        print_note([path for path, why in unread.items() if why is None], *DOUBTFUL)
+        if not self.n_entries and len(self._empty) == 1:
+            for why in filter(None, unread.values()):
+                raise why
+        refuse_undescribed([*unread_entries(unread), *self._undescribed])
 
-    def _report_empty(self) -> None:
-        if not self._n_empty or console.verbosity < 0:
-            return
-        if self._n_empty == 1:
-            what = f"{output.one_line(self._first_empty[0])} is empty, or not readable for you"
-        else:
-            more = ", …" if self._n_empty > len(self._first_empty) else ""
-            named = ", ".join(map(output.one_line, self._first_empty))
-            what = f"{self._n_empty} directories are empty, or not readable for you: {named}{more}"
-        click.echo(f"({what}: the storage lists both alike)", err=True)
+
+def print_note(paths: Sequence[str], what: str, why: str = "") -> None:
+    """Print on stderr what is to be known of some directories, unless -q was given."""
+    if not paths or console.verbosity < 0:
+        return
+    if len(paths) == 1:
+        said = f"{output.one_line(paths[0])} is {what}"
+    else:
+        more = ", …" if len(paths) > _SHOWN else ""
+        named = ", ".join(map(output.one_line, paths[:_SHOWN]))
+        said = f"{len(paths)} directories are {what}: {named}{more}"
+    click.echo(f"({said}{why})", err=True)

@@ -340,7 +340,7 @@ class _Provider(FilesystemProvider):  # type: ignore[misc]  # WsgiDAV is untyped
         try:
             kind = _Directory if os.path.isdir(file) else _File  # noqa: PTH112  # WsgiDAV uses str
             return kind(path, environ, file)
-        except FileNotFoundError:
+        except OSError:  # nothing is there, or a link leads nowhere or to itself
             return None
 
 

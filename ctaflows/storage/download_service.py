@@ -121,6 +121,10 @@ class DownloadServiceStorage(Service):
         """
         yield [*self.list(path)]
 
+    def confirm_empty(self, path: str) -> bool:
+        """Return False: the service shows a directory that it can't read as empty, too."""
+        return False
+
     def stat(self, path: str) -> Entry:
         """Describe one file or directory, with checksums where the storage tells them.
 

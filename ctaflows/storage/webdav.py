@@ -6,11 +6,13 @@ The behaviours of the servers, with versions and sources, are listed in docs/dca
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin, urlsplit
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -143,6 +145,43 @@ class WebDAVStorage:
         """
         path = self.normalise(path)
         return self._lister.batches(path, self._url(path), stop)
+
+    def confirm_empty(self, path: str) -> bool:
+        """Return True if a directory whose listing is empty is known to be empty.
+
+        A dCache door lists one that it can't list as empty, see `list`, but answers a GET of it
+        with an honest status, or a page with links to what is in it (seen with 11.2.5). The
+        listings of other servers are honest: none of them is asked.
+
+        Parameters
+        ----------
+        path : str
+            A directory that `list` has shown as empty.
+
+        Raises
+        ------
+        Refused, StorageError
+            It can't be read, or is not empty.
+        NotFound
+            There is nothing at that path any more.
+        """
+        server = self.server_name()
+        if server not in ("", "?") and "dcache" not in server:
+            return True
+        path = self.normalise(path)
+        url = self._url(path).rstrip("/") + "/"
+        try:
+            page = self.transport.request("GET", url)
+        except (Refused, StorageError) as why:
+            why.what = f"The directory is shown as empty, but can't be read: {why.what}"
+            raise
+        if _has_link_below(page.url, page.body):
+            raise StorageError(
+                "The directory is not empty, though the server lists nothing",
+                where=url,
+                hint="The server may have been busy: try again later.",
+            )
+        return True
 
     def stat(self, path: str) -> Entry:
         """Return the entry of one file or directory.
@@ -464,6 +503,23 @@ def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
     static field (HttpPoolRequestHandler.java, dCache 12.1).
     """
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
+
+
+_LINK = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"'>]*)["']""", re.IGNORECASE)
+
+
+def _has_link_below(url: str, page: bytes) -> bool:
+    """Return whether the page of a directory links to anything in it."""
+    base = unquote(urlsplit(url).path)
+    for link in _LINK.findall(page):
+        try:
+            there = urljoin(url, html.unescape(link.decode("utf-8", "replace")))
+            path = unquote(urlsplit(there).path)
+        except ValueError:
+            continue
+        if path.startswith(base) and path != base:
+            return True
+    return False
 
 
 def _is_of_checksum(why: StorageError) -> bool:

@@ -15,7 +15,7 @@ from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
 from ctaflows.storage.links import Kind, kind_of
-from ctaflows.storage.walk import files_below
+from ctaflows.storage.walk import files_below, unconfirmed
 from ctaflows.tracking.task import get_logger, task
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _listed(
     """Return the files of a night, or of one of its versions, as the door lists them."""
     empty: list[str] = []
     files = tuple(files_below(door, where, exclude=list(exclude), on_empty=empty.append))
-    return Night(date, version, door.normalise(where), files, empty=tuple(empty))
+    return Night(date, version, door.normalise(where), files, empty=tuple(unconfirmed(door, empty)))
 
 
 @task(name="look-at-night", tags=["ctaflows"])

@@ -14,9 +14,9 @@ from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
 from ctaflows.storage.links import Kind, kind_of, refuse_link
-from ctaflows.storage.namespace import RemovalPlan
+from ctaflows.storage.namespace import RemovalPlan, unread_entries
 from ctaflows.storage.search import Criteria
-from ctaflows.storage.walk import unless_excluded, walk
+from ctaflows.storage.walk import unconfirmed, unless_excluded, walk
 from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
@@ -466,14 +466,17 @@ class Tree:
         All files that were listed, selected or not, relative to ``path``.
     empty : sequence of str
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
-        listing is empty (a dCache door shows a directory that it can't read as empty), or they are
-        symbolic links, or entries that the storage lists without properties.
+        listing is empty and they can't be read (a dCache door shows such a directory as empty), or
+        they are symbolic links, or entries that the storage lists without properties.
+    unread : sequence of Entry
+        Directories that can't be read, each with the reason in ``error``.
     """
 
     path: str
     files: Sequence[Entry] = ()
     names: Sequence[str] = ()
     empty: Sequence[str] = ()
+    unread: Sequence[Entry] = ()
 
 
 @task(name="list-tree", tags=["ctaflows"])
@@ -512,18 +515,23 @@ def list_tree(
             "That is a file", where=root.path, hint=f"Fetch it with: ctaflows get {root.path}"
         )
     base = root.path.rstrip("/") + "/"
-    empty: list[str] = []
+    shown_empty: list[str] = []
     found = walk(
-        door, root.path, ordered=True, enter=unless_excluded(exclude), on_empty=empty.append
+        door, root.path, ordered=True, enter=unless_excluded(exclude), on_empty=shown_empty.append
     )
     files = [entry for entry in found if not entry.is_dir]
     names = [entry.path.removeprefix(base) for entry in files]
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude))
     wanted = [e for e, name in zip(files, names, strict=True) if criteria.accept(e, name)]
-    empty += [entry.path for entry in files if kind_of(entry) is Kind.UNKNOWN]
-    shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
+    unread = unconfirmed(door, shown_empty)
+    unknown = [*unread, *(entry.path for entry in files if kind_of(entry) is Kind.UNKNOWN)]
+    empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in unknown]
     return Tree(
-        root.path, OpaqueSequence(wanted), OpaqueSequence(names), OpaqueSequence(shown_empty)
+        root.path,
+        OpaqueSequence(wanted),
+        OpaqueSequence(names),
+        OpaqueSequence(empty),
+        OpaqueSequence(unread_entries(unread)),
     )
 
 

@@ -93,12 +93,34 @@ def test_ls(night: Path) -> None:
     assert "adler32:" in ok("ls", "-l", RUNS)
 
 
-def test_ls_of_an_empty_directory_says_what_it_may_mean(box: Sandbox, here: Path) -> None:
+def test_ls_of_a_directory_that_shows_nothing(box: Sandbox, here: Path) -> None:
+    """dCache lists one that can't be read as empty: it is asked for once more."""
     (box.storage / "empty").mkdir()
     done = run("ls", "empty")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "not readable" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "(/empty is empty)\n")
     assert json.loads(ok("ls", "--json", "empty")) == []
+    box.put("/t/secret/a.h5", b"x")
+    box.put("/t/b.h5", b"x")
+    box.deny("/t/secret")
+    done = run("ls", "t/secret")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "shown as empty, but can't be read" in done.stderr
+    for words in (["ls", "-r", "t"], ["find", "t"], ["du", "t"]):
+        done = run(*words)
+        assert (done.returncode, "b.h5" in done.stdout or words[0] == "du") == (10, True)
+        assert "/t/secret: Refused: The directory is shown as empty" in done.stderr
+
+
+def test_get_of_a_tree_with_a_directory_that_can_t_be_read(box: Sandbox, here: Path) -> None:
+    box.put("/t/secret/a.h5", b"x")
+    box.put("/t/b.h5", b"x")
+    box.deny("/t/secret")
+    done = run("get", "-r", "t", "there", "--json")
+    assert done.returncode == 10
+    records = {r["path"]: r["error"] for r in json.loads(done.stdout)}
+    assert records["/t/b.h5"] is None
+    assert "shown as empty, but can't be read" in records["/t/secret"]
+    assert (here / "there/t/b.h5").read_bytes() == b"x"
 
 
 def test_ls_into_a_pipe_that_closes(night: Path) -> None:

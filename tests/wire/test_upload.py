@@ -99,7 +99,7 @@ def test_a_file_in_a_directory_s_place(box: Sandbox, door: WebDAVStorage, tmp_pa
     """dCache 11.2.5 answers with 500 and the text of a NullPointerException, other doors 409."""
     box.put("/u/a.h5", b"x")
     (tmp_path / "r.h5").write_bytes(b"new")
-    with pytest.raises(AlreadyExists, match="a directory would have to be: /u/a.h5"):
+    with pytest.raises(AlreadyExists, match="a directory would have to be"):
         upload(door, tmp_path / "r.h5", "/u/a.h5/sub/r.h5")
     assert [r.method for r in box.requests if r.method in ("PUT", "MKCOL", "MOVE")] == ["PUT"]
 

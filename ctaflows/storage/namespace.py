@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from ctaflows.errors import (
     NetworkError,
     NotFound,
     PartialFailure,
+    Refused,
     StorageError,
     UsageError,
     error_text,
@@ -249,6 +252,8 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
 # are symbolic links.
 
 _AT_A_TIME = 1000
+#: From so many files on, their directory is listed.
+_LIST_FROM = 8
 
 
 @dataclass(slots=True)
@@ -365,12 +370,15 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
         From `plan_removal`.
     """
     stop = threading.Event()
+    still_files = _StillFiles(door)
 
     def one(outcome: PathResult) -> PathResult:
         try:
             with door.transfer_slots:
                 if outcome.path in doomed.suspects:
                     links.refuse_link(door, outcome.path, listed=doomed.suspects[outcome.path])
+                if not outcome.is_dir:
+                    still_files.refuse_directory(outcome.path)
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
             return PathResult(outcome.path, outcome.is_dir, error=error_text(why))
@@ -379,7 +387,47 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
     if doomed.kept:
         yield doomed.kept
     for chunk in _in_turn(doomed):
+        still_files.look(outcome.path for outcome in chunk if not outcome.is_dir)
         yield run_concurrently(one, chunk, door.settings.transfers, stop)
+
+
+class _StillFiles:
+    """Makes sure that what was planned as a file is none that became a directory meanwhile.
+
+    A DELETE would remove that with all that is in it. A directory of many such files is listed
+    once, before the first of them is removed; others are asked for one by one.
+
+    Parameters
+    ----------
+    door : Storage
+        Where they are.
+    """
+
+    def __init__(self, door: Storage) -> None:
+        self._door = door
+        self._listed: set[str] = set()
+        self._files: set[str] = set()
+
+    def look(self, paths: Iterable[str]) -> None:
+        """List the directories of many of these files."""
+        counted = Counter(path.rpartition("/")[0] or "/" for path in paths)
+        for parent, n_files in counted.items():
+            if n_files >= _LIST_FROM and parent not in self._listed:
+                self._listed.add(parent)
+                with contextlib.suppress(NotFound, Refused, StorageError):
+                    self._files |= {e.path for e in self._door.list(parent) if not e.is_dir}
+
+    def refuse_directory(self, path: str) -> None:
+        """Raise if there is a directory now."""
+        if path in self._files:
+            return
+        there = self._door.exists(path)
+        if there is not None and there.is_dir:
+            raise StorageError(
+                "It is a directory now, and was a file when it was listed",
+                where=path,
+                hint="List it again, and remove it with -r.",
+            )
 
 
 def remove_one(

@@ -201,6 +201,8 @@ class MultistatusParser:
     ----------
     path : str
         Normalised path that was requested.
+    root : str
+        The door's root on its server, see `paths.root_of`.
 
     Attributes
     ----------
@@ -210,11 +212,12 @@ class MultistatusParser:
         Number of responses parsed so far.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, root: str = "") -> None:
         self.path = path
+        self._root, self._n_root = root, len(root)
         self.itself: Entry | None = None
         self.n_responses = 0
-        self._base = path.rstrip("/") + "/"
+        self._base = root + path.rstrip("/") + "/"
         self._n_base = len(self._base)
         self._ready: list[Entry] = []
         self._held = b""
@@ -407,7 +410,7 @@ class MultistatusParser:
         self.n_responses += 1
         said = " ".join((self._own_status or self._status).split()[1:]) or "no properties"
         for href in (self._href.text, *self._further_hrefs):
-            path = paths.child(self.path, href)
+            path = paths.child(self.path, href, self._root)
             if path is None:
                 raise ListingUnreadable(
                     "The door can't list the directory", where=self.path, said=said
@@ -427,9 +430,9 @@ class MultistatusParser:
     ) -> None:
         """Add the entry of a response; speed counts: large directories have 50,000 entries."""
         self.n_responses += 1
-        path: str | None = href
+        path: str | None = href[self._n_root :]
         if not (href.startswith(self._base) and _PLAIN_NAME(href, self._n_base)):
-            path = paths.child(self.path, href)
+            path = paths.child(self.path, href, self._root)
         # XRootD 5.5 gives directories a length, too
         has_size = not is_dir and size.isdecimal() and size.isascii() and len(size) < 19
         entry = Entry(

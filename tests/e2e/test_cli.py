@@ -454,3 +454,27 @@ def test_a_destination_that_can_not_be_looked_at(night: Path) -> None:
     file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
     assert "can't be written" in fails(2, "get", file, "x" * 300)
     assert "can't be written" in fails(2, "get", "-r", NIGHT, "x" * 300)
+
+
+def test_a_door_with_a_path(box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All paths are relative to it, in commands, output and records."""
+    box.put("/area/n/a b.h5", b"x" * 1000)
+    box.put("/beside/c.h5", b"x")
+    area = f"{box.door_url}/area"
+    monkeypatch.setenv("CTAFLOWS_DOOR_URL", area)
+    assert ok("ls") == "n/\n"
+    assert ok("ls", "-r", f"{area}/n") == "a b.h5\n"
+    ok("get", "-r", "n", "there")
+    records = [json.loads(line) for line in (here / "there/n/manifest.jsonl").open()]
+    assert [r["path"] for r in records if "path" in r] == ["/n/a b.h5"]
+    (here / "night").mkdir()
+    for number in range(12):  # so many that they go up in one thread
+        (here / f"night/{number}.h5").write_bytes(b"%d" % number)
+    ok("put", "-r", "night", "up")
+    assert (box.storage / "area/up/night/7.h5").read_bytes() == b"7"
+    ok("mv", "up/night/7.h5", "n/")
+    assert (box.storage / "area/n/7.h5").read_bytes() == b"7"
+    ok("rm", "-r", "-y", "up")
+    assert sorted(p.name for p in (box.storage / "area").iterdir()) == ["n"]
+    assert "not below this profile's door" in fails(2, "ls", f"{box.door_url}/beside")
+    assert "nothing at this path" in fails(3, "ls", "beside")

@@ -476,3 +476,19 @@ def test_a_dry_run_looks_at_what_the_real_run_looks_at(
     in_dry_run = len(read)
     ok("get", "-r", "up/n", ".", *more)
     assert in_dry_run == len(read) - in_dry_run == (len(FILES) if more else 0)
+
+
+def test_put_of_a_name_that_is_no_remote_one_uploads_the_others(box: Sandbox, here: Path) -> None:
+    """A control character in one name of many is a failure of that file alone."""
+    (here / "n").mkdir()
+    for number in range(9):  # so many that their directory is listed
+        (here / f"n/{number}.h5").write_bytes(b"x")
+    (here / "n/a\tb.h5").write_bytes(b"x")
+    done = run("put", "-r", "n", "up", "--json")
+    assert done.returncode == 10
+    failed = [r for r in json.loads(done.stdout) if r["error"]]
+    assert [r["local"] for r in failed] == ["n/a\tb.h5"]
+    assert "control characters" in failed[0]["error"]
+    assert len(list((box.storage / "up/n").iterdir())) == 9
+    planned = run("put", "-r", "n", "up", "-n")
+    assert "refuse: A remote path can't hold" in planned.stdout

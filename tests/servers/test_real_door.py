@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import storedsums
+from serverplace import settings_for
 from sinkkit import read
 
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
@@ -17,13 +20,15 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.model import Checksum
-from ctaflows.storage.namespace import plan_removal, remove_all
+from ctaflows.storage.namespace import move, plan_removal, remove_all
 from ctaflows.storage.walk import files_below, walk
+from ctaflows.storage.webdav import WebDAVStorage
+from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
-    from serverplace import Place
+    from pathlib import Path
 
-    from ctaflows.storage.webdav import WebDAVStorage
+    from serverplace import Place
 
 DATA = bytes(range(256)) * 400
 ODD_NAMES = [
@@ -288,3 +293,26 @@ def test_many_threads_make_the_same_directories(place: Place, door: WebDAVStorag
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, wanted))
     assert all((place.folder / f"{i}/a/b").is_dir() for i in range(20))
+
+
+@pytest.mark.uploads
+def test_a_door_with_a_path(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a storage area of StoRM, or a directory of EOS: it is the root."""
+    root = place.folder / "sto rm/x"
+    root.mkdir(parents=True)
+    (root / "n").mkdir()
+    (root / "n/a.h5").write_bytes(DATA)
+    storedsums.store(root / "n/a.h5")
+    url = f"{place.server.url}{place.at}/sto%20rm/x/"
+    settings = settings_for(place.server, monkeypatch, url)
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
+        assert [e.path for e in door.list("/")] == ["/n"]
+        assert [e.path for e in door.list(f"{url}n")] == ["/n/a.h5"]
+        assert read(door, "n/a.h5") == DATA
+        (tmp_path / "b.h5").write_bytes(b"b")
+        upload(door, tmp_path / "b.h5", "/new/b.h5")
+        move(door, door.stat("/new/b.h5"), "/n/c.h5")
+        assert (root / "n/c.h5").read_bytes() == b"b"
+        doomed = plan_removal(door, [door.stat("/n"), door.stat("/new")])
+        assert all(outcome.ok for batch in remove_all(door, doomed) for outcome in batch)
+    assert list(root.iterdir()) == []

@@ -321,6 +321,8 @@ BAD = [
     ("door_url", "https://door?x=1"),
     ("door_url", "https://door?"),
     ("door_url", "https://door#there"),
+    ("door_url", "https://door/cta/../other"),
+    ("door_url", "https://door/cta/%2e%2e"),
     ("issuer_url", "keycloak"),
     ("token_source", "file"),
     ("token_source", "AUTO"),

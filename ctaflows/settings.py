@@ -106,6 +106,9 @@ class Settings:
     allow_http_pools : bool
         Follow redirects from https to http: bytes are then sent unencrypted; their checksum is
         compared all the same.
+    allow_http_door : bool
+        Send the token to a door of ``http://`` on another machine, where anybody on the way can
+        read it.
     credentials : str or None
         CTACredentials block with the login. It is set only by a profile that is a block, since the
         login belongs to that block's issuer and client.
@@ -139,6 +142,7 @@ class Settings:
     listing_timeout_s: float = 300.0
     fast_bytes: bool = True
     allow_http_pools: bool = False
+    allow_http_door: bool = False
     credentials: str | None = None
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -161,7 +165,7 @@ _INTS = {"transfers": 1, "listings": 1, "attempts": 1, "chunk_bytes": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
 #: 30 years in seconds; CPython counts waits in 64 bits of nanoseconds, 292 years.
 _MOST = 1e9
-_BOOLS = ("fast_bytes", "allow_http_pools")
+_BOOLS = ("fast_bytes", "allow_http_pools", "allow_http_door")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "service_url", "issuer_url")
 #: Limit for blocks that name another block as their profile, lest one that names itself loop.

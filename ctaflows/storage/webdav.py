@@ -54,6 +54,11 @@ class WebDAVStorage:
     tokens : TokenSource, optional
         Provides the bearer token of requests; None for a door with anonymous access.
 
+    Raises
+    ------
+    UsageError
+        The token would be sent over plain http to another machine, see ``allow_http_door``.
+
     Attributes
     ----------
     url : str
@@ -75,6 +80,15 @@ class WebDAVStorage:
     has_ranges = can_rename = can_remove = True
 
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
+        # dCache refuses such a token, but it was read by then
+        in_clear = tokens is not None and policy.is_in_clear(settings.door_url)
+        if in_clear and not settings.allow_http_door:
+            raise UsageError(
+                "The token is not sent to a door of http://: anybody on the way could read it",
+                where=settings.door_url,
+                hint="Name the door's https address in CTAFLOWS_DOOR_URL. Set "
+                "CTAFLOWS_ALLOW_HTTP_DOOR=true to send the token in clear all the same.",
+            )
         self.settings = settings
         self.url = settings.door_url
         self.tokens = tokens

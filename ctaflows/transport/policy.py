@@ -53,6 +53,17 @@ def _port(parts: SplitResult) -> int:
     return parts.port or _PORTS.get(parts.scheme.lower(), 0)
 
 
+def is_in_clear(url: str) -> bool:
+    """Return whether what is sent to a URL can be read on its way: http, and another machine."""
+    scheme, host, _ = origin(url)
+    if scheme != "http":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost" and not host.endswith(".localhost")  # RFC 6761 §6.3
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A proxy, and the variable that names it.

@@ -25,6 +25,7 @@ from ctaflows.transport.policy import (
     MAX_HOPS,
     REDIRECTS,
     error_for,
+    is_in_clear,
     next_hop,
     origin,
     proxy_for,
@@ -392,6 +393,24 @@ def test_an_unexpected_answer_names_the_method():
 def test_errors_hide_what_pools_put_into_addresses():
     error = error_for(500, {}, f"no such mover {POOL}", method="GET", where=POOL)
     assert "0f8f" not in f"{error} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("url", "in_clear"),
+    [
+        ("https://door:2880", False),
+        ("http://door:2880", True),
+        ("HTTP://10.0.0.1", True),
+        ("http://localhost.evil.org", True),
+        ("http://127.0.0.1:2880", False),
+        ("http://127.1.2.3", False),
+        ("http://[::1]:2880", False),
+        ("http://LOCALHOST:2880/cta", False),
+        ("http://door.localhost", False),
+    ],
+)
+def test_what_can_be_read_on_its_way(url, in_clear):
+    assert is_in_clear(url) is in_clear
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ ENVIRONMENT = {
     "listing_timeout_s": ("1e3", 1000.0),
     "fast_bytes": ("false", False),
     "allow_http_pools": ("true", True),
+    "allow_http_door": ("true", True),
 }
 
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ctaflows.errors import UsageError, register_secret
 
@@ -56,7 +56,8 @@ class Settings:
         What kind of storage is asked: ``webdav``, at ``door_url`` with a token of the issuer's, or
         ``download-service``, at ``service_url`` with the hub's token.
     door_url : str
-        URL of the WebDAV door: scheme, host and port, without a trailing slash.
+        URL of the WebDAV door, without a trailing slash: scheme, host and port, and perhaps a path,
+        to which all remote paths are relative (such as that of a StoRM storage area).
     service_url : str
         URL of a JupyterHub platform's download service, without a trailing slash; ``CTADS_URL`` in
         the environment, as in ctadata.
@@ -105,6 +106,9 @@ class Settings:
     allow_http_pools : bool
         Follow redirects from https to http: bytes are then sent unencrypted; their checksum is
         compared all the same.
+    allow_http_door : bool
+        Send the token to a door of ``http://`` on another machine, where anybody on the way can
+        read it.
     credentials : str or None
         CTACredentials block with the login. It is set only by a profile that is a block, since the
         login belongs to that block's issuer and client.
@@ -138,6 +142,7 @@ class Settings:
     listing_timeout_s: float = 300.0
     fast_bytes: bool = True
     allow_http_pools: bool = False
+    allow_http_door: bool = False
     credentials: str | None = None
     origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -160,7 +165,7 @@ _INTS = {"transfers": 1, "listings": 1, "attempts": 1, "chunk_bytes": 1}
 _FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
 #: 30 years in seconds; CPython counts waits in 64 bits of nanoseconds, 292 years.
 _MOST = 1e9
-_BOOLS = ("fast_bytes", "allow_http_pools")
+_BOOLS = ("fast_bytes", "allow_http_pools", "allow_http_door")
 _PATHS = ("config_dir", "client_secret_file", "ca_file")
 _URLS = ("door_url", "service_url", "issuer_url")
 #: Limit for blocks that name another block as their profile, lest one that names itself loop.
@@ -387,7 +392,7 @@ def _typed(key: str, value: Any) -> Any:
     if key in _PATHS:
         return _path(value)
     if key in _URLS:
-        return _url(str(value).strip(), may_have_path=key != "door_url")
+        return _url(str(value).strip())
     if key == "storage" and value not in _STORAGES:
         raise ValueError(" or ".join(_STORAGES))
     if key == "hub_token":
@@ -417,16 +422,17 @@ def _path(value: str | os.PathLike[str]) -> Path:
         raise ValueError("a path, and ~ somebody who has a home") from None
 
 
-def _url(text: str, *, may_have_path: bool) -> str:
+def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-        valid = valid and (may_have_path or parts.path.strip("/") == "")
+        valid = valid and not {".", ".."} & {*unquote(parts.path).split("/")}
     except ValueError:
         valid = False
     if not valid or any(c in "@?#" or c.isspace() or not c.isprintable() for c in text):
         raise ValueError(
-            "an address such as https://host:port, without user, path, query or fragment"
+            "an address such as https://host:port or https://host:port/path, without user, query "
+            "or fragment"
         )
     return text.rstrip("/")
 

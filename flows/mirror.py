@@ -70,8 +70,8 @@ def mirror(
         Shell patterns of files or directories to leave out, such as datacheck.
     delete : bool
         Delete local files that are not on the storage, after all others were fetched. Nothing is
-        deleted if a file failed, or where the remote directory is listed as empty (dCache lists a
-        directory that may not be read as empty) or is a symbolic link.
+        deleted if a file failed, below a remote directory that can't be read, or below a symbolic
+        link that was not followed.
     check : {"proof", "checksum", "size"}
         When to skip a local file: if the manifest has a record of its verification (or else its
         checksum matches); if its checksum, computed again, matches; or if its size alone matches.

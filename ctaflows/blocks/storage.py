@@ -61,7 +61,8 @@ class CTAStorage(StorageTasks, Block):
     door_url: str | None = Field(
         default=None,
         title="Door URL",
-        description=f"URL of the WebDAV door: scheme, host and port, no path; {_OF_PROFILE}",
+        description="URL of the WebDAV door; with a path, all remote paths are relative to it;"
+        f" {_OF_PROFILE}",
     )
     ca_file: Path | None = Field(
         default=None,

@@ -118,6 +118,9 @@ class Request:
         Listing of the directory.
     lost : sequence of Transfer
         Files of --retry that can't be fetched any more, with the error.
+    unread : sequence of Transfer
+        Directories that can't be read, with the error. Others are fetched and mirrored all the
+        same.
     extra : sequence of str
         Local files, relative to ``dest``, that --delete deletes after the directory is fetched.
     """
@@ -128,6 +131,7 @@ class Request:
     manifest: Path | None = None
     tree: Tree | None = None
     lost: Sequence[Transfer] = ()
+    unread: Sequence[Transfer] = ()
     extra: Sequence[str] = ()
 
     def where(self) -> dict[str, Any]:
@@ -179,6 +183,7 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
 def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     from ctaflows.cli import listing
     from ctaflows.errors import UsageError
+    from ctaflows.model import Transfer
     from ctaflows.tasks import list_tree, prune_tree
     from ctaflows.tasks.transfers import MANIFEST
 
@@ -190,14 +195,17 @@ def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     if opts["no_manifest"]:
         manifest = None
     request = Request(tree.files, folder, tree.path, manifest, tree)
-    unseen = listing.Unseen()
-    for link in tree.links:
-        unseen.add_link(link)
+    request.unread = [
+        Transfer(entry.path, str(folder / entry.path.removeprefix(tree.path).strip("/")),
+                 error=entry.error)
+        for entry in tree.unread
+    ]  # fmt: skip
+    listing.print_links(tree.links)
     files = set(tree.names)  # one that is not described is a failure of its own
-    for path in tree.empty:
-        if path not in files:
-            unseen.add_empty(f"{tree.path.rstrip('/')}/{path}".rstrip("/"))
-    unseen.report()
+    doubtful = {
+        f"{tree.path.rstrip('/')}/{path}".rstrip("/") for path in tree.empty if path not in files
+    }
+    listing.print_note(sorted(doubtful - {e.path for e in tree.unread}), *listing.DOUBTFUL)
     if not opts["delete"]:
         return request
     request.extra, kept = prune_tree(tree, folder, **patterns, spare=opts["manifest"], dry_run=True)
@@ -361,6 +369,8 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
             if request.tree is not None and request.extra:
                 deleted = _delete(request.tree, request, opts)
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
+        report += Report(tuple(record for request in requests for record in request.unread))
+        failure = output.failure_of(report)
     elif file is None and report.failed:
         failure.hint = _retry_hint(requests)
     output.end(report, failure, as_json=opts["as_json"])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Empty directories named in the message at the end.
 _SHOWN = 3
+#: What `print_note` says of directories with an empty listing, where the storage does not tell.
+DOUBTFUL = ("empty, or not readable for you", ": the storage lists both alike")
 
 
 def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> None:
@@ -60,20 +62,29 @@ class Unseen:
     And the properties of entries that the storage does not describe.
 
     A dCache door lists a directory that it can't read as empty (DcacheDirectoryResource.java,
-    dCache 12.1).
+    dCache 12.1), so that each of them is asked for once more at the end.
+
+    Parameters
+    ----------
+    profile : str or None
+        Settings to use.
+
+    Attributes
+    ----------
+    n_entries : int
+        Number of entries that were listed.
     """
 
-    def __init__(self) -> None:
-        self._n_empty = 0
-        self._first_empty: list[str] = []
+    def __init__(self, profile: str | None) -> None:
+        self._profile = profile
+        self._empty: list[str] = []
         self._undescribed: list[Entry] = []
         self._links: list[Entry] = []
+        self.n_entries = 0
 
     def add_empty(self, path: str) -> None:
         """Add a directory whose listing is empty."""
-        self._n_empty += 1
-        if len(self._first_empty) < _SHOWN:
-            self._first_empty.append(path)
+        self._empty.append(path)
 
     def add_link(self, link: Entry) -> None:
         """Add a symbolic link that was not followed, or leads to nothing."""
@@ -86,58 +97,63 @@ class Unseen:
     def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
         """Yield the batches of a listing, and add their entries without properties."""
         for batch in batches:
+            self.n_entries += len(batch)
             for entry in batch:
                 if entry.error is not None:
                     self.add_undescribed(entry)
             yield batch
 
     def report(self) -> None:
-        """Print on stderr what an empty listing may mean, unless -q was given.
+        """Print on stderr which directories are empty, unless -q was given.
 
         Raises
         ------
         PartialFailure
-            The storage listed an entry without its properties.
+            The storage can't list some directories, or listed an entry without its properties.
+        Refused, StorageError
+            It can't list the only directory there is.
         """
-        from ctaflows.tasks.namespace import refuse_undescribed
+        from ctaflows.tasks.namespace import refuse_undescribed, unconfirmed, unread_entries
 
-        self._report_empty()
-        self._report_links()
-        refuse_undescribed(self._undescribed)
-
-    def _report_empty(self) -> None:
-        if not self._n_empty or console.verbosity < 0:
-            return
-        if self._n_empty == 1:
-            what = f"{output.one_line(self._first_empty[0])} is empty, or not readable for you"
-        else:
-            more = ", …" if self._n_empty > len(self._first_empty) else ""
-            named = ", ".join(map(output.one_line, self._first_empty))
-            what = f"{self._n_empty} directories are empty, or not readable for you: {named}{more}"
-        click.echo(f"({what}: the storage lists both alike)", err=True)
-
-    def _report_links(self) -> None:
-        if console.verbosity < 0:
-            return
-        broken = [link.path for link in self._links if link.link == "nothing"]
-        others = [link.path for link in self._links if link.link != "nothing"]
-        if others:
-            is_one = len(others) == 1
-            what = (
-                "is a symbolic link to a directory" if is_one else "symbolic links to directories"
-            )
-            verb = "was" if is_one else "were"
-            click.echo(
-                f"({_named(others, what)}, which {verb} not entered: --follow enters)", err=True
-            )
-        if broken:
-            what = "is a symbolic link" if len(broken) == 1 else "symbolic links"
-            click.echo(f"({_named(broken, what)} to nothing)", err=True)
+        unread = unconfirmed(self._empty, profile=self._profile)
+        print_note([path for path in self._empty if path not in unread], "empty")
+        print_note([path for path, why in unread.items() if why is None], *DOUBTFUL)
+        print_links(self._links)
+        if not self.n_entries and len(self._empty) == 1:
+            for why in filter(None, unread.values()):
+                raise why
+        refuse_undescribed([*unread_entries(unread), *self._undescribed])
 
 
-def _named(found: Sequence[str], what: str) -> str:
-    """Return paths and what they are: ``/a is a link``; ``2 links, /a, /b``."""
-    if len(found) == 1:
-        return f"{output.one_line(found[0])} {what}"
-    more = ", …" if len(found) > _SHOWN else ""
-    return f"{len(found)} {what}, {', '.join(map(output.one_line, found[:_SHOWN]))}{more}"
+def print_note(paths: Sequence[str], what: str, why: str = "") -> None:
+    """Print on stderr what is to be known of some directories, unless -q was given."""
+    if not paths or console.verbosity < 0:
+        return
+    is_one = len(paths) == 1
+    click.echo(
+        f"({_named(paths, f'is {what}' if is_one else f'directories are {what}')}{why})", err=True
+    )
+
+
+def print_links(links: Sequence[Entry]) -> None:
+    """Print on stderr which symbolic links were not followed, unless -q was given."""
+    if console.verbosity < 0:
+        return
+    broken = [link.path for link in links if link.link == "nothing"]
+    others = [link.path for link in links if link.link != "nothing"]
+    if others:
+        is_one = len(others) == 1
+        what = "is a symbolic link to a directory" if is_one else "symbolic links to directories"
+        not_entered = f"which {'was' if is_one else 'were'} not entered: --follow enters"
+        click.echo(f"({_named(others, what)}, {not_entered})", err=True)
+    if broken:
+        what = "is a symbolic link" if len(broken) == 1 else "symbolic links"
+        click.echo(f"({_named(broken, what)} to nothing)", err=True)
+
+
+def _named(paths: Sequence[str], what: str) -> str:
+    """Return paths and what they are: ``/a is a link``; ``2 links: /a, /b``."""
+    if len(paths) == 1:
+        return f"{output.one_line(paths[0])} {what}"
+    more = ", …" if len(paths) > _SHOWN else ""
+    return f"{len(paths)} {what}: {', '.join(map(output.one_line, paths[:_SHOWN]))}{more}"

@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """List a remote directory; entries appear as the listing arrives.
 
-    Each directory is sorted by name, unless it has more than 10,000 entries. An empty listing may
-    also mean that you may not read the directory: dCache lists both alike.
+    Each directory is sorted by name, unless it has more than 10,000 entries. One that is listed as
+    empty is asked for once more at the end, since dCache lists one that you may not read likewise.
 
     With -l a symbolic link is shown as NAME -> file, directory or nothing, with the size, time and
     checksum of that file. With -r a directory behind one is not listed, unless --follow is given.
@@ -42,7 +42,7 @@ def command(
     from ctaflows.cli import listing
     from ctaflows.tasks.namespace import SORT_UP_TO, iter_dir
 
-    unseen = listing.Unseen()
+    unseen = listing.Unseen(profile)
     batches = iter_dir(
         path,
         recursive=recursive,

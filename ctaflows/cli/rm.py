@@ -44,7 +44,8 @@ def command(
 
     With -r everything to be removed is listed and counted first, and you are asked. Without a
     terminal nothing is removed unless --yes is given. Only what was listed is removed: a directory
-    to which files are added meanwhile stays. A failure is printed and does not stop the rest.
+    to which files are added meanwhile, or that you may not read, stays. A failure is printed and
+    does not stop the rest.
     """
     if recursive:
         _remove_trees(paths, force, profile, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -85,7 +86,7 @@ def _remove_trees(
     if dry_run or must_ask:
         _show(plan)
     if plan.n_empty and console.verbosity >= 0:
-        click.echo(f"({plan.n_empty:,} directories are empty, or not readable)", err=True)
+        click.echo(f"({plan.n_empty:,} directories are empty already)", err=True)
     if must_ask and not _is_confirmed():
         click.echo("Nothing was removed.", err=True)
         return

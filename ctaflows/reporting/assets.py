@@ -65,9 +65,10 @@ def fetched_runs(report: NightReport, door_url: str) -> list[FetchedRun]:
     report : NightReport
         The report of the night.
     door_url : str
-        URL of the door, of which the host name becomes part of the origins.
+        URL of the door, of which host name and path become part of the origins.
     """
-    door = urlsplit(door_url).hostname or "door"
+    parts = urlsplit(door_url)
+    door = (parts.hostname or "door") + parts.path.rstrip("/")
     dest = Path(report.dest).absolute()
     locations = {
         name.run: location

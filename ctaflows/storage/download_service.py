@@ -127,6 +127,10 @@ class DownloadServiceStorage(Service):
         """
         yield [*self.list(path)]
 
+    def confirm_empty(self, path: str) -> bool:
+        """Return False: the service shows a directory that it can't read as empty, too."""
+        return False
+
     def stat(self, path: str) -> Entry:
         """Describe one file or directory, with checksums where the storage tells them.
 
@@ -280,8 +284,7 @@ class DownloadServiceStorage(Service):
         """
         if self._n_untold >= _MAX_UNTOLD:
             return {}
-        root = urlsplit(self.url).path + "/webdav"
-        parser = MultistatusParser((root + path).rstrip("/"))
+        parser = MultistatusParser(path, paths.root_of(self.url) + "/webdav")
         found: list[Entry] = []
         try:
             with self.stream(
@@ -301,8 +304,7 @@ class DownloadServiceStorage(Service):
             return {}
         self._n_untold = 0
         found += [parser.itself] if parser.itself else []
-        told = (replace(entry, path=entry.path.removeprefix(root) or "/") for entry in found)
-        return {entry.path: entry for entry in told}
+        return {entry.path: entry for entry in found}
 
     def _url(self, endpoint: str, path: str) -> str:
         return paths.url(f"{self.url}/{endpoint}", path).rstrip("/")

@@ -42,8 +42,8 @@ class Lister:
     transport : Transport
         Sends the requests.
     settings : Settings
-        ``attempts`` and the pauses between them; ``listings``, how many directories are listed at
-        once; ``listing_timeout_s``, the longest wait for the next bytes of a listing.
+        ``door_url``; ``attempts`` and the pauses between them; ``listings``, how many directories
+        are listed at once; ``listing_timeout_s``, the longest wait for the next bytes of a listing.
 
     Attributes
     ----------
@@ -58,6 +58,7 @@ class Lister:
         self.server: str | None = None
         self._transport = transport
         self._settings = settings
+        self._root = paths.root_of(settings.door_url)
 
     def batches(
         self, path: str, url: str, stop: threading.Event | None = None
@@ -133,7 +134,7 @@ class Lister:
         """
         retries = Retries(self._settings)
         while True:
-            parser = MultistatusParser(path)
+            parser = MultistatusParser(path, self._root)
             try:
                 with self._propfind(url, "0") as stream:
                     for chunk in stream.chunks():
@@ -147,7 +148,7 @@ class Lister:
         return parser.itself
 
     def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
-        parser = MultistatusParser(path)
+        parser = MultistatusParser(path, self._root)
         permit = ListingPermit()
         self.permits.acquire(permit, stop)
         try:
@@ -178,7 +179,8 @@ class Lister:
                 raise ProtocolSurprise(
                     f"The answer to PROPFIND is {got.status}, not 207",
                     where=got.url,
-                    hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL.",
+                    hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL: StoRM has files below "
+                    "the paths of its storage areas alone, such as https://host:port/AREA.",
                 )
             yield got
 

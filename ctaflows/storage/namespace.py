@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +15,21 @@ from ctaflows.errors import (
     NetworkError,
     NotFound,
     PartialFailure,
+    Refused,
     StorageError,
     UsageError,
     error_text,
 )
+from ctaflows.model import Entry
 from ctaflows.retry import Retries
 from ctaflows.storage import links
 from ctaflows.storage.protocol import unsupported
-from ctaflows.storage.walk import walk_batches
+from ctaflows.storage.walk import unconfirmed, walk_batches
 from ctaflows.thread_pool import run_concurrently
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
 
 
@@ -233,7 +236,12 @@ def failure(failed: Sequence[PathResult], n_all: int, done: str) -> PartialFailu
 
 def undescribed(entries: Iterable[Entry]) -> list[PathResult]:
     """Return the entries that the storage names without describing them, as results."""
-    return [PathResult(e.path, error=e.error) for e in entries if e.error is not None]
+    return [PathResult(e.path, e.is_dir, error=e.error) for e in entries if e.error is not None]
+
+
+def unread_entries(unread: Mapping[str, CtaflowsError | None]) -> list[Entry]:
+    """Return the directories of `walk.unconfirmed` that can't be read as entries with an error."""
+    return [Entry(path, is_dir=True, error=error_text(why)) for path, why in unread.items() if why]
 
 
 def refuse_undescribed(entries: Iterable[Entry]) -> None:
@@ -252,7 +260,7 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
     """
     first = unseen[0]
     return PartialFailure(
-        f"{len(unseen)} entries are there, but the storage can't describe them, "
+        f"{len(unseen)} entries are there, but the storage can't describe or list them, "
         f"the first: {first.path}: {first.error}",
         report=tuple(unseen),
         hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
@@ -266,10 +274,13 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
 # A dCache door would remove a whole tree on one DELETE, but without a listing that anybody saw,
 # silent about what it could not read, and in one request that may outlast a connection. So files
 # are removed one by one, several at once, then their directories from the deepest up, each only
-# while it shows nothing. What a listing names without describing it is left alone, and so are
-# symbolic links.
+# while it is empty, which a listing that shows nothing does not prove: see
+# `WebDAVStorage.confirm_empty`. What a listing names without describing it is left alone, and so
+# are symbolic links.
 
 _AT_A_TIME = 1000
+#: From so many files on, their directory is listed.
+_LIST_FROM = 8
 
 
 @dataclass(slots=True)
@@ -283,7 +294,7 @@ class RemovalPlan:
     size_bytes : int
         Sum of the files' sizes that are known.
     n_empty : int
-        Directories that show nothing: they are empty, or not readable.
+        Directories that are empty already.
     kept : list of PathResult
         What can't be removed, with the reason.
     """
@@ -338,9 +349,7 @@ def plan_removal(door: Storage, entries: Sequence[Entry]) -> RemovalPlan:
         parts = entry.path.split("/")[:-1]
         return any("/".join(parts[: n + 1]) + "/" in trees for n in range(1, len(parts)))
 
-    def found_empty(_path: str) -> None:
-        doomed.n_empty += 1
-
+    shown_empty: list[str] = []
     for entry in dict.fromkeys(entries):
         if is_below_another(entry):
             continue
@@ -352,8 +361,14 @@ def plan_removal(door: Storage, entries: Sequence[Entry]) -> RemovalPlan:
                 continue
         doomed.add([entry])
         if entry.is_dir:
-            for batch in walk_batches(door, entry.path, on_empty=found_empty):
+            for batch in walk_batches(door, entry.path, on_empty=shown_empty.append):
                 doomed.add(batch)
+    unread = unconfirmed(door, shown_empty)
+    doomed.n_empty = len(shown_empty) - len(unread)
+    kept = undescribed(unread_entries(unread))
+    doomed.kept += kept
+    are_kept = {result.path for result in kept}
+    doomed.dirs = [path for path in doomed.dirs if path not in are_kept]
     return doomed
 
 
@@ -377,10 +392,13 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
         From `plan_removal`.
     """
     stop = threading.Event()
+    still_files = _StillFiles(door)
 
     def one(outcome: PathResult) -> PathResult:
         try:
             with door.transfer_slots:
+                if not outcome.is_dir:
+                    still_files.refuse_directory(outcome.path)
                 remove_one(door, outcome.path, is_dir=outcome.is_dir, stop=stop)
         except CtaflowsError as why:
             return PathResult(outcome.path, outcome.is_dir, error=error_text(why))
@@ -389,13 +407,53 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
     if doomed.kept:
         yield doomed.kept
     for chunk in _in_turn(doomed):
+        still_files.look(outcome.path for outcome in chunk if not outcome.is_dir)
         yield run_concurrently(one, chunk, door.settings.transfers, stop)
+
+
+class _StillFiles:
+    """Makes sure that what was planned as a file is none that became a directory meanwhile.
+
+    A DELETE would remove that with all that is in it. A directory of many such files is listed
+    once, before the first of them is removed; others are asked for one by one.
+
+    Parameters
+    ----------
+    door : Storage
+        Where they are.
+    """
+
+    def __init__(self, door: Storage) -> None:
+        self._door = door
+        self._listed: set[str] = set()
+        self._files: set[str] = set()
+
+    def look(self, paths: Iterable[str]) -> None:
+        """List the directories of many of these files."""
+        counted = Counter(path.rpartition("/")[0] or "/" for path in paths)
+        for parent, n_files in counted.items():
+            if n_files >= _LIST_FROM and parent not in self._listed:
+                self._listed.add(parent)
+                with contextlib.suppress(NotFound, Refused, StorageError):
+                    self._files |= {e.path for e in self._door.list(parent) if not e.is_dir}
+
+    def refuse_directory(self, path: str) -> None:
+        """Raise if there is a directory now."""
+        if path in self._files:
+            return
+        there = self._door.exists(path)
+        if there is not None and there.is_dir:
+            raise StorageError(
+                "It is a directory now, and was a file when it was listed",
+                where=path,
+                hint="List it again, and remove it with -r.",
+            )
 
 
 def remove_one(
     door: Storage, path: str, *, is_dir: bool, stop: threading.Event | None = None
 ) -> None:
-    """Remove a file, or a directory that shows nothing; gone already is as good.
+    """Remove a file, or an empty directory; gone already is as good.
 
     Parameters
     ----------
@@ -412,6 +470,8 @@ def remove_one(
     ------
     StorageError
         Something is in the directory still.
+    Refused
+        It may not be removed, or a directory not be read.
     """
     retries = Retries(door.settings)
     while True:
@@ -422,6 +482,8 @@ def remove_one(
                     where=path,
                     hint="Something in it was not removed, or came since it was listed.",
                 )
+            if is_dir:  # the DELETE would remove all that is in it
+                door.confirm_empty(path)
             door.delete(path, is_dir=is_dir)
         except NotFound:
             return

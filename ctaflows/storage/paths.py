@@ -28,7 +28,7 @@ def normalise(text: str, door_url: str) -> str:
     text : str
         Such as ``cta/DL1/20241114``, with or without slashes at the ends, or a URL at the door.
     door_url : str
-        URL of the door.
+        URL of the door, perhaps with a path, which is then the root.
 
     Returns
     -------
@@ -38,7 +38,8 @@ def normalise(text: str, door_url: str) -> str:
     Raises
     ------
     UsageError
-        It is a URL of another server, or has a part ``..`` or a control character.
+        It is a URL of another server, or not below the door's root; or it has a part ``..`` or a
+        control character.
     """
     path = text
     if _NORMAL.fullmatch(text):
@@ -48,7 +49,14 @@ def normalise(text: str, door_url: str) -> str:
             raise UsageError(
                 "That address is not at this profile's door", where=text, hint=f"It is {door_url}."
             )
-        path = unquote(urlsplit(text).path)
+        path, root = unquote(urlsplit(text).path), root_of(door_url)
+        if not f"{path}/".startswith(f"{root}/"):
+            raise UsageError(
+                "That address is not below this profile's door",
+                where=text,
+                hint=f"It is {door_url}.",
+            )
+        path = path[len(root) :]
     try:  # bytes of a command line argument that are not UTF-8 come as surrogates (PEP 383)
         path = path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -57,6 +65,11 @@ def normalise(text: str, door_url: str) -> str:
     if ".." in parts or _CONTROL.search(path):
         raise UsageError("A remote path can't hold .. or control characters", where=repr(text))
     return "/" + "/".join(parts)
+
+
+def root_of(door_url: str) -> str:
+    """Return the path of a door's URL, decoded, without a slash at its end; mostly empty."""
+    return unquote(urlsplit(door_url).path, errors="surrogateescape").rstrip("/")
 
 
 def url(door_url: str, path: str) -> str:
@@ -71,7 +84,7 @@ def _is_at(door_url: str, text: str) -> bool:
         return False
 
 
-def child(parent: str, href: str) -> str | None:
+def child(parent: str, href: str, root: str = "") -> str | None:
     """Return the path of an href in a listing of depth 1.
 
     Parameters
@@ -82,6 +95,8 @@ def child(parent: str, href: str) -> str | None:
         As the server sent it: percent-encoded (dCache writes even ``&`` as ``%26``,
         DefaultPropFindPropertyBuilder.java, Milton 2.7.3), a path or a full URL (StoRM WebDAV
         1.8.1).
+    root : str
+        The door's root on its server, see `root_of`.
 
     Returns
     -------
@@ -97,16 +112,16 @@ def child(parent: str, href: str) -> str | None:
         path = unquote(urlsplit(href).path if "://" in href else href, errors="surrogateescape")
     except ValueError:
         path = "\0"
-    trimmed = path.rstrip("/") or "/"
-    if trimmed == parent:
+    trimmed = path.rstrip("/")
+    base = root + parent.rstrip("/") + "/"
+    if trimmed + "/" == base:
         return None
-    base = parent.rstrip("/") + "/"
     name = trimmed[len(base) :]
     if not trimmed.startswith(base) or not is_safe_name(name):
         raise ProtocolSurprise(
             "The listing names something outside of its directory", where=parent, said=repr(href)
         )
-    return trimmed
+    return trimmed[len(root) :]
 
 
 def is_safe_name(name: str) -> bool:

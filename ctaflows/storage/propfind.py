@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Body of the PROPFIND request. It names the properties (no allprop), since dCache sends Checksums
-#: and FileLocality only if they are named (DcacheFileResource.java, dCache 12.1). StoRM WebDAV
-#: 1.8.1 has its checksum in a property of its own, which is not requested.
+#: and FileLocality only if they are named (DcacheFileResource.java, dCache 12.1), and StoRM WebDAV
+#: 1.8.1 its Checksum, an adler32.
 BODY = (
     b'<?xml version="1.0" encoding="utf-8"?>'
     b'<D:propfind xmlns:D="DAV:" xmlns:d="http://www.dcache.org/2013/webdav"'
-    b' xmlns:s="http://srm.lbl.gov/StorageResourceManager"><D:prop>'
+    b' xmlns:s="http://srm.lbl.gov/StorageResourceManager"'
+    b' xmlns:t="http://storm.italiangrid.org/2014/webdav"><D:prop>'
     b"<D:resourcetype/><D:getcontentlength/><D:getlastmodified/><D:getetag/>"
-    b"<d:Checksums/><s:FileLocality/>"
+    b"<d:Checksums/><s:FileLocality/><t:Checksum/>"
     b"</D:prop></D:propfind>"
 )
 
@@ -45,6 +46,7 @@ _KEYS = {
     "DAV: getlastmodified": "mtime",
     "DAV: getetag": "etag",
     "http://www.dcache.org/2013/webdav Checksums": "checksums",
+    "http://storm.italiangrid.org/2014/webdav Checksum": "checksums",
     "http://srm.lbl.gov/StorageResourceManager FileLocality": "locality",
 }
 _RESPONSE_ENDS = re.compile(rb"</(?:[^<>\s/:]{1,32}:)?response\s*>")
@@ -201,6 +203,8 @@ class MultistatusParser:
     ----------
     path : str
         Normalised path that was requested.
+    root : str
+        The door's root on its server, see `paths.root_of`.
 
     Attributes
     ----------
@@ -210,11 +214,12 @@ class MultistatusParser:
         Number of responses parsed so far.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, root: str = "") -> None:
         self.path = path
+        self._root, self._n_root = root, len(root)
         self.itself: Entry | None = None
         self.n_responses = 0
-        self._base = path.rstrip("/") + "/"
+        self._base = root + path.rstrip("/") + "/"
         self._n_base = len(self._base)
         self._ready: list[Entry] = []
         self._held = b""
@@ -407,7 +412,7 @@ class MultistatusParser:
         self.n_responses += 1
         said = " ".join((self._own_status or self._status).split()[1:]) or "no properties"
         for href in (self._href.text, *self._further_hrefs):
-            path = paths.child(self.path, href)
+            path = paths.child(self.path, href, self._root)
             if path is None:
                 raise ListingUnreadable(
                     "The door can't list the directory", where=self.path, said=said
@@ -427,9 +432,9 @@ class MultistatusParser:
     ) -> None:
         """Add the entry of a response; speed counts: large directories have 50,000 entries."""
         self.n_responses += 1
-        path: str | None = href
+        path: str | None = href[self._n_root :]
         if not (href.startswith(self._base) and _PLAIN_NAME(href, self._n_base)):
-            path = paths.child(self.path, href)
+            path = paths.child(self.path, href, self._root)
         # XRootD 5.5 gives directories a length, too
         has_size = not is_dir and size.isdecimal() and size.isascii() and len(size) < 19
         entry = Entry(
@@ -449,12 +454,15 @@ class MultistatusParser:
 
 #: Names that need no decoding and no checks by `paths.child`.
 _PLAIN_NAME = re.compile(r"(?!\.\.?\Z)[ !-$&-.0-~]{1,255}").fullmatch
-_ADLER32 = re.compile("adler32=[0-9a-f]{8}").fullmatch
+_ADLER32 = re.compile("(?:adler32=)?[0-9a-f]{8}").fullmatch
 
 
 def _checksums(text: str) -> tuple[Checksum, ...]:
-    """Return what `parse_digests` does, faster for a single adler32, dCache's usual value."""
-    return (Checksum("adler32", text[8:]),) if _ADLER32(text) else parse_digests(text)
+    """Return what `parse_digests` does, faster for a single adler32, dCache's usual value.
+
+    StoRM WebDAV 1.8.1 writes the digits alone.
+    """
+    return (Checksum("adler32", text[-8:]),) if _ADLER32(text) else parse_digests(text)
 
 
 _MONTHS = {

@@ -80,6 +80,9 @@ class Storage(Protocol):
     ) -> Iterator[Sequence[Entry]]:
         """Yield the entries of a directory in batches, each as soon as it has arrived."""
 
+    def confirm_empty(self, path: str) -> bool:
+        """Tell whether a directory whose listing is empty is known to be so; raise if it is not."""
+
     def stat(self, path: str) -> Entry:
         """Describe one file or directory."""
 

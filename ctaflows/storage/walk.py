@@ -22,15 +22,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from ctaflows import cancel
-from ctaflows.errors import ProtocolSurprise, Stopped
+from ctaflows.errors import NotFound, ProtocolSurprise, Refused, Stopped, StorageError
 from ctaflows.storage.links import pnfsid
 from ctaflows.storage.search import Criteria
-from ctaflows.thread_pool import started
+from ctaflows.thread_pool import run_concurrently, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
+    from ctaflows.errors import CtaflowsError
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
 
@@ -77,7 +78,7 @@ def walk(
         Called with the path of each directory whose listing is empty, before the next entry is
         yielded. Such a directory need not be empty: a dCache door answers so for one that it can't
         list (DcacheDirectoryResource.getChildren, dCache 12.1; seen with 11.2.5). So nothing may be
-        deleted because of it.
+        deleted because of it, unless `unconfirmed` leaves it out.
     on_link : Callable, optional
         Called with each symbolic link to a directory that is neither entered nor listed by another
         path, and with each that leads to nothing, unless `enter` refuses it.
@@ -190,6 +191,35 @@ class _Links:
         is_new = own is None or own not in self._listed
         self._listed.add(own)
         return is_new
+
+
+def unconfirmed(storage: Storage, paths: Sequence[str]) -> dict[str, CtaflowsError | None]:
+    """Return those of some directories with empty listings that may hold something after all.
+
+    There is at most one request for each.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where they are.
+    paths : sequence of str
+        What `walk` has given to `on_empty`.
+
+    Returns
+    -------
+    dict
+        Path to the reason why the directory can't be read; None where the storage does not tell.
+    """
+
+    def look(path: str) -> tuple[bool, CtaflowsError | None]:
+        try:
+            return storage.confirm_empty(path), None
+        except (NotFound, Refused, StorageError) as why:
+            return False, why
+
+    found = run_concurrently(look, paths, storage.settings.listings, threading.Event())
+    told = zip(paths, found, strict=True)
+    return {path: why for path, (is_empty, why) in told if not is_empty}
 
 
 def in_order(batches: Iterable[Sequence[Entry]], most: int) -> Iterator[Sequence[Entry]]:

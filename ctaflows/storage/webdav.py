@@ -6,15 +6,21 @@ The behaviours of the servers, with versions and sources, are listed in docs/dca
 from __future__ import annotations
 
 import contextlib
+import html
+import logging
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import unquote, urljoin, urlsplit
 
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
     NotFound,
+    ProtocolSurprise,
     Refused,
+    StorageError,
     UsageError,
 )
 from ctaflows.storage import paths
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from ctaflows.transport import Head, Sink, Source, TokenSource
     from ctaflows.transport.convoy import Convoy, Word
 
+log = logging.getLogger("ctaflows.storage")
+
 T = TypeVar("T")
 
 
@@ -45,6 +53,11 @@ class WebDAVStorage:
         ``door_url``, CA, timeouts and limits.
     tokens : TokenSource, optional
         Provides the bearer token of requests; None for a door with anonymous access.
+
+    Raises
+    ------
+    UsageError
+        The token would be sent over plain http to another machine, see ``allow_http_door``.
 
     Attributes
     ----------
@@ -67,6 +80,15 @@ class WebDAVStorage:
     has_ranges = can_rename = can_remove = True
 
     def __init__(self, settings: Settings, tokens: TokenSource | None = None) -> None:
+        # dCache refuses such a token, but it was read by then
+        in_clear = tokens is not None and policy.is_in_clear(settings.door_url)
+        if in_clear and not settings.allow_http_door:
+            raise UsageError(
+                "The token is not sent to a door of http://: anybody on the way could read it",
+                where=settings.door_url,
+                hint="Name the door's https address in CTAFLOWS_DOOR_URL. Set "
+                "CTAFLOWS_ALLOW_HTTP_DOOR=true to send the token in clear all the same.",
+            )
         self.settings = settings
         self.url = settings.door_url
         self.tokens = tokens
@@ -137,6 +159,43 @@ class WebDAVStorage:
         """
         path = self.normalise(path)
         return self._lister.batches(path, self._url(path), stop)
+
+    def confirm_empty(self, path: str) -> bool:
+        """Return True if a directory whose listing is empty is known to be empty.
+
+        A dCache door lists one that it can't list as empty, see `list`, but answers a GET of it
+        with an honest status, or a page with links to what is in it (seen with 11.2.5). The
+        listings of other servers are honest: none of them is asked.
+
+        Parameters
+        ----------
+        path : str
+            A directory that `list` has shown as empty.
+
+        Raises
+        ------
+        Refused, StorageError
+            It can't be read, or is not empty.
+        NotFound
+            There is nothing at that path any more.
+        """
+        server = self.server_name()
+        if server not in ("", "?") and "dcache" not in server:
+            return True
+        path = self.normalise(path)
+        url = self._url(path).rstrip("/") + "/"
+        try:
+            page = self.transport.request("GET", url)
+        except (Refused, StorageError) as why:
+            why.what = f"The directory is shown as empty, but can't be read: {why.what}"
+            raise
+        if _has_link_below(page.url, page.body):
+            raise StorageError(
+                "The directory is not empty, though the server lists nothing",
+                where=url,
+                hint="The server may have been busy: try again later.",
+            )
+        return True
 
     def stat(self, path: str) -> Entry:
         """Return the entry of one file or directory.
@@ -223,7 +282,16 @@ class WebDAVStorage:
         if start and end is None:
             end = self.stat(path).size_bytes
         url = self._url(self.normalise(path))
-        return self.transport.receive(url, sink, headers=_range(start, end), stop=stop)
+        headers = _range(start, end)
+        try:
+            return self.transport.receive(url, sink, headers=headers, stop=stop)
+        except StorageError as why:
+            if not _is_of_checksum(why):
+                raise
+            self.stat(path)
+            log.info("%s; asking for the bytes alone", why)
+            del headers["Want-Digest"]
+            return self.transport.receive(url, sink, headers=headers, stop=stop)
 
     def receive_small(
         self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
@@ -367,6 +435,8 @@ class WebDAVStorage:
         UsageError
             Source and target are the same path: dCache 11.2.5 destroys a file that is moved onto
             itself with ``Overwrite: T``.
+        ProtocolSurprise
+            The server can't give such a name.
         """
         source_url = self._url(self.normalise(source))
         target_url = self._url(self.normalise(target))
@@ -375,12 +445,32 @@ class WebDAVStorage:
         # XRootD 5.5 replaces the target whatever Overwrite says
         if not overwrite and "xrootd" in self.server_name() and self.exists(target) is not None:
             raise AlreadyExists("The target is there already", where=target_url)
-        headers = {"Destination": target_url, "Overwrite": "T" if overwrite else "F"}
+        headers = {
+            "Destination": self._destination(target_url),
+            "Overwrite": "T" if overwrite else "F",
+        }
         answer = self.transport.exchange("MOVE", source_url, headers=headers, expect=(409, 412))
         if answer.status == 412:  # RFC 4918 §9.9.4
             raise AlreadyExists("The target is there already", where=target_url)
         if answer.status == 409:  # RFC 4918 §9.9.4; nginx 1.22 and XRootD 5.5 create the directory
             raise NotFound("The target's directory is missing", where=target_url)
+
+    def _destination(self, url: str) -> str:
+        """Return the header that names a URL as the target of a MOVE.
+
+        XRootD 5.5 does not decode it: ``a%20b`` would be the new name. It takes ``a b``, but ends a
+        name at a ``?`` and at what is not ASCII, and drops outer spaces.
+        """
+        if "%" not in url or "xrootd" not in self.server_name():
+            return url
+        raw = unquote(url)
+        if not raw.isascii() or "?" in raw or raw.endswith(" "):
+            raise ProtocolSurprise(
+                "An XRootD server can't give this name to what is moved or uploaded",
+                where=url,
+                hint="Choose a name of ASCII letters, without a question mark.",
+            )
+        return raw
 
     def remove(self, path: str) -> None:
         """Remove a file; `storage.namespace` removes directories.
@@ -432,6 +522,32 @@ def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
     static field (HttpPoolRequestHandler.java, dCache 12.1).
     """
     return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
+
+
+_LINK = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"'>]*)["']""", re.IGNORECASE)
+
+
+def _has_link_below(url: str, page: bytes) -> bool:
+    """Return whether the page of a directory links to anything in it."""
+    base = unquote(urlsplit(url).path)
+    for link in _LINK.findall(page):
+        try:
+            there = urljoin(url, html.unescape(link.decode("utf-8", "replace")))
+            path = unquote(urlsplit(there).path)
+        except ValueError:
+            continue
+        if path.startswith(base) and path != base:
+            return True
+    return False
+
+
+def _is_of_checksum(why: StorageError) -> bool:
+    """Return whether the checksum that was asked for may be why a GET failed.
+
+    XRootD 5.5 without ``xrootd.chksum`` answers 405 to Want-Digest (xrootd #1707). Until 5.6 it
+    answers 500 where it can't compute the checksum, also since there is no such file (#2018).
+    """
+    return why.status == 405 or (why.status == 500 and "calculate checksum" in (why.said or ""))
 
 
 def _range(start: int, end: int | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ctaflows.dl1.night import Night, newest_of_each_run
 from ctaflows.dl1.night_completeness import Completeness, assess
 from ctaflows.errors import CtaflowsError, NotFound
 from ctaflows.storage.connect import connect
-from ctaflows.storage.walk import files_below
+from ctaflows.storage.walk import files_below, unconfirmed
 from ctaflows.tracking.task import get_logger, task
 
 if TYPE_CHECKING:
@@ -221,13 +221,14 @@ def _listed(
     """Return the files of a night, or of one of its versions, as the door lists them."""
     empty: list[str] = []
     links: list[Entry] = []
-    found = files_below(
-        door, where, exclude=list(exclude), follow=follow, on_empty=empty.append,
-        on_link=links.append,
+    files = tuple(
+        files_below(
+            door, where, exclude=list(exclude), follow=follow, on_empty=empty.append,
+            on_link=links.append,
+        )
     )  # fmt: skip
-    files = tuple(found)
-    path = door.normalise(where)
-    return Night(date, version, path, files, empty=tuple(empty), links=tuple(links))
+    unread = tuple(unconfirmed(door, empty))
+    return Night(date, version, door.normalise(where), files, empty=unread, links=tuple(links))
 
 
 @task(name="look-at-night", tags=["ctaflows"])

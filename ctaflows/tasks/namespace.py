@@ -13,8 +13,10 @@ from ctaflows.storage.namespace import PathResult as PathResult
 from ctaflows.storage.namespace import RemovalPlan as RemovalPlan
 from ctaflows.storage.namespace import failure as failure
 from ctaflows.storage.namespace import refuse_undescribed as refuse_undescribed
+from ctaflows.storage.namespace import unread_entries as unread_entries
 from ctaflows.storage.paths import selected as selected
 from ctaflows.storage.search import Criteria, Tally, Usage
+from ctaflows.storage.walk import unconfirmed as _unconfirmed
 from ctaflows.storage.walk import unless_excluded, walk_batches
 from ctaflows.tracking.task import task
 
@@ -86,7 +88,7 @@ def iter_dir(
         keep the server's order. With 0 nothing is sorted.
     on_empty : callable, optional
         Called with the path of each directory whose listing is empty: a dCache door lists a
-        directory that you may not read as empty, too.
+        directory that you may not read as empty, too; see `unconfirmed`.
     on_link : callable, optional
         With ``recursive``: called with the entry of each symbolic link to a directory that is not
         listed, and of each that leads to nothing.
@@ -119,6 +121,27 @@ def iter_dir(
         on_empty=on_empty,
         on_link=on_link,
     )
+
+
+def unconfirmed(
+    paths: Sequence[str], *, profile: str | None = None
+) -> dict[str, CtaflowsError | None]:
+    """Return those of some directories with empty listings that may hold something after all.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Directories that were given to ``on_empty`` of `iter_dir`, `iter_find` or `disk_usage`. A
+        request is sent for each.
+    profile : str, optional
+        Settings to use.
+
+    Returns
+    -------
+    dict
+        Path to the reason why the directory can't be read; None where the storage does not tell.
+    """
+    return _unconfirmed(connect(profile), paths)
 
 
 @task(name="find", tags=["ctaflows"])
@@ -325,7 +348,8 @@ def disk_usage(
     -------
     list of Usage
         Each directory after its sub-directories, ``path`` itself last; sizes in bytes. A directory
-        that you may not read counts as empty, since a dCache door lists it as empty.
+        that you may not read counts as empty, since a dCache door lists it as empty; see
+        `unconfirmed`.
 
     Raises
     ------
@@ -433,9 +457,9 @@ def plan_removal(
     Returns
     -------
     RemovalPlan
-        For `remove`. What can't be removed is in ``kept``, with the reason: symbolic links, entries
-        that the storage lists without their properties, and, of several paths, those that could not
-        be looked up.
+        For `remove`. What can't be removed is in ``kept``, with the reason: symbolic links,
+        directories that can't be read, entries that the storage lists without their properties,
+        and, of several paths, those that could not be looked up.
 
     Raises
     ------
@@ -473,8 +497,8 @@ def remove(
     """Remove a file, or with ``recursive`` a directory with everything below it.
 
     There is no confirmation: to look first, make a plan with `plan_removal`, and pass that. Only
-    what was listed is removed: a directory to which files are added meanwhile stays, and is
-    reported as failed.
+    what was listed is removed: a directory to which files are added meanwhile, or that can't be
+    read, stays, and is reported as failed.
 
     Parameters
     ----------

@@ -14,9 +14,9 @@ from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
 from ctaflows.storage.links import refuse_as_file, refuse_link, words
-from ctaflows.storage.namespace import RemovalPlan
+from ctaflows.storage.namespace import RemovalPlan, unread_entries
 from ctaflows.storage.search import Criteria
-from ctaflows.storage.walk import unless_excluded, walk
+from ctaflows.storage.walk import unconfirmed, unless_excluded, walk
 from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
@@ -480,11 +480,14 @@ class Tree:
         All files that were listed, selected or not, relative to ``path``.
     empty : sequence of str
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
-        listing is empty (a dCache door shows a directory that it can't read as empty), or they are
-        symbolic links that were not followed, or entries that the storage lists without properties.
+        listing is empty and they can't be read (a dCache door shows such a directory as empty), or
+        they are symbolic links that were not followed, or entries that the storage lists without
+        properties.
     links : sequence of Entry
         Symbolic links to directories that are not listed by any path, and links to nothing, unless
         they are excluded.
+    unread : sequence of Entry
+        Directories that can't be read, each with the reason in ``error``.
     """
 
     path: str
@@ -492,6 +495,7 @@ class Tree:
     names: Sequence[str] = ()
     empty: Sequence[str] = ()
     links: Sequence[Entry] = ()
+    unread: Sequence[Entry] = ()
 
 
 @task(name="list-tree", tags=["ctaflows"])
@@ -531,7 +535,7 @@ def list_tree(
             "That is a file", where=root.path, hint=f"Fetch it with: ctaflows get {root.path}"
         )
     base = root.path.rstrip("/") + "/"
-    empty: list[str] = []
+    shown_empty: list[str] = []
     links: list[Entry] = []
     found = list(
         walk(
@@ -540,7 +544,7 @@ def list_tree(
             ordered=True,
             enter=unless_excluded(exclude),
             follow=follow,
-            on_empty=empty.append,
+            on_empty=shown_empty.append,
             on_link=links.append,
         )
     )
@@ -549,15 +553,17 @@ def list_tree(
     names = [entry.path.removeprefix(base) for entry in entries]
     criteria = Criteria(include=tuple(include), exclude=tuple(exclude), kind="file")
     wanted = [e for e, name in zip(entries, names, strict=True) if criteria.accept(e, name)]
+    unread = unconfirmed(door, shown_empty)
     unseen = [entry for entry in entries if entry.kind in ("unknown", "link")]
-    empty += [entry.path for entry in unseen if entry.path not in entered]
-    shown_empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in empty]
+    unknown = [*unread, *(entry.path for entry in unseen if entry.path not in entered)]
+    empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in unknown]
     return Tree(
         root.path,
         OpaqueSequence(wanted),
         OpaqueSequence(names),
-        OpaqueSequence(shown_empty),
+        OpaqueSequence(empty),
         OpaqueSequence(links),
+        OpaqueSequence(unread_entries(unread)),
     )
 
 

@@ -273,17 +273,41 @@ def _put(
             with cancel.scope(source.stop):
                 written = door.put(temporary, body, stop=stop)
             return written.server, retries.n_failed + has_parents, written.checksums
-        except (NotFound, ProtocolSurprise) as why:  # servers other than dCache make no parents
-            if why.status not in (404, 409) or has_parents or retries.n_failed:  # Apache 2.4: 409
-                raise
-            door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
-            has_parents = True
-        except (NetworkError, StorageError) as why:
+        except (NotFound, NetworkError, StorageError) as why:
+            is_first = not (has_parents or retries.n_failed)
+            # nginx 1.22, Apache 2.4, XRootD 5.5 and dCache 11.2.5 tell a file above by 409 or 500
+            if is_first and why.status in (404, 409, 500):
+                _refuse_file_above(door, temporary)
+            # servers other than dCache make no parents; Apache 2.4 answers 409
+            if is_first and why.status in (404, 409):
+                door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
+                has_parents = True
+                continue
             pause = retries.pause_or_raise(why)
             log.warning("%s; uploading it again under a temporary name", why)
             _remove(door, temporary)
             source.stop.wait(pause)
             cancel.raise_if_cancelled(source.stop, temporary)
+
+
+def _refuse_file_above(door: Storage, path: str) -> None:
+    """Raise if there is a file where a directory of this path would be."""
+    above = path.rpartition("/")[0]
+    while above:
+        try:
+            there = door.exists(above)
+        except CtaflowsError as why:
+            log.debug("%s can't be looked at: %s", above, why)
+            return
+        if there is not None and not there.is_dir:
+            raise AlreadyExists(
+                "There is a file where a directory would have to be",
+                where=above,
+                hint="Choose another path, or move the file away.",
+            )
+        if there is not None:
+            return
+        above = above.rpartition("/")[0]
 
 
 def _compare(
@@ -324,10 +348,7 @@ def _compare(
 
 
 def _check_name(door: Storage, source: LocalSource, target: str) -> None:
-    """Look whether the file got its name: servers differ in how they read an odd one.
-
-    XRootD 5.5 does not decode the Destination of a MOVE: ``a b`` comes to be called ``a%20b``.
-    """
+    """Look whether the file got its name: servers differ in how they read an odd one."""
     if quote(target, errors="surrogateescape") == target:
         return
     there = door.exists(target)

@@ -167,7 +167,10 @@ def look_there(
     for folder, paths in below.items():
         if len(paths) < _LIST_FROM:
             continue
-        wanted = {door.normalise(path): path for path in paths}
+        wanted: dict[str, str] = {}
+        for path in paths:
+            with contextlib.suppress(UsageError):  # no remote path: its own upload will say so
+                wanted[door.normalise(path)] = path
         there: dict[str, Entry] = {}
         try:
             there = {e.path: e for e in door.list(folder or "/") if e.path in wanted}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from ctaflows.errors import (
     CtaflowsError,
     DoorBusy,
+    Lost,
     Nearline,
     NoSpace,
     NotFound,
@@ -19,6 +21,7 @@ from ctaflows.errors import (
     RateLimited,
     Refused,
     SourceChanged,
+    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -28,9 +31,10 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 5
 #: Methods that may be repeated: safe ones (RFC 9110 §9.2.1), and PROPFIND (RFC 4918 §9.1).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
-#: Methods that a dCache door redirects to a pool (DcacheResourceFactory.java, dCache 12.1). A
-#: manager of XRootD 5.5 redirects all methods, which is refused.
-_MAY_LEAVE_HOME = frozenset({"GET", "PUT"})
+#: Methods whose bytes are compared with a checksum: they alone may travel in clear.
+_OF_BYTES = frozenset({"GET", "PUT"})
+#: Methods that may lead to another server. Not POST, whose body may hold a login.
+_MAY_LEAVE_HOME = _OF_BYTES | {"HEAD", "PROPFIND", "MKCOL", "MOVE", "DELETE"}
 _PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
@@ -47,6 +51,17 @@ def origin(url: str) -> Origin:
 
 def _port(parts: SplitResult) -> int:
     return parts.port or _PORTS.get(parts.scheme.lower(), 0)
+
+
+def is_in_clear(url: str) -> bool:
+    """Return whether what is sent to a URL can be read on its way: http, and another machine."""
+    scheme, host, _ = origin(url)
+    if scheme != "http":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost" and not host.endswith(".localhost")  # RFC 6761 §6.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,13 @@ def _is_exempt(host: str, exempt: list[str]) -> bool:
 def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) -> str:
     """Return the URL that a redirect leads to, or refuse it.
 
+    A dCache door redirects GET and PUT alone, to pools (DcacheResourceFactory.java, dCache 12.1); a
+    manager of XRootD 5.5 redirects all methods, to data servers. So those of WebDAV are followed to
+    any server. What a hostile door could make of that, it can do without: what is
+    listed, written or removed is for the door to say anyway, and the token is sent to no other
+    origin (`client.Transport`). What it gains is that this client asks a server that only this
+    machine may reach, without a token, for what anybody there may do; as by GET and PUT before.
+
     Parameters
     ----------
     method : str
@@ -117,7 +139,7 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
     location : str or None
         Its ``Location`` header.
     allow_http : bool
-        May a redirect lead from https to http?
+        May a redirect of GET or PUT lead from https to http? No other may.
 
     Returns
     -------
@@ -128,7 +150,7 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
     ------
     ProtocolSurprise
         There is no location; it is no http(s) URL, has a user and password, or leads from https to
-        http; or it leads to another origin for a method that dCache does not redirect to pools.
+        http; or it leads to another origin for a method that is not of WebDAV.
     """
     if not location:
         raise ProtocolSurprise("A redirect without a location", where=here)
@@ -140,13 +162,18 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
         raise ProtocolSurprise("A redirect to something that is no address", where=here) from None
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
         raise ProtocolSurprise("A redirect to something that is no web address", where=here)
-    if urlsplit(here).scheme == "https" and parts.scheme == "http" and not allow_http:
-        raise ProtocolSurprise(
-            "Refused a redirect from https to http",
-            where=f"{here} to {target}",
-            hint="The site's pools speak plain http. Set CTAFLOWS_ALLOW_HTTP_POOLS=true to accept "
-            "that the bytes travel in clear; their checksum is compared all the same.",
-        )
+    if urlsplit(here).scheme == "https" and parts.scheme == "http":
+        if method not in _OF_BYTES:
+            raise ProtocolSurprise(
+                f"Refused a redirect of {method} from https to http", where=f"{here} to {target}"
+            )
+        if not allow_http:
+            raise ProtocolSurprise(
+                "Refused a redirect from https to http",
+                where=f"{here} to {target}",
+                hint="The site's pools speak plain http. Set CTAFLOWS_ALLOW_HTTP_POOLS=true to "
+                "accept that the bytes travel in clear; their checksum is compared all the same.",
+            )
     if method not in _MAY_LEAVE_HOME and there != origin(here):
         raise ProtocolSurprise(
             f"Refused a redirect of {method} to another server", where=f"{here} to {target}"
@@ -155,21 +182,32 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
 
 
 def _as_written(here: str, location: str) -> str:
-    """Return a Location whose path is encoded as in the request, where the server decoded it.
+    """Return a Location with the path as it was requested, where it names the same file otherwise.
 
-    XRootD 5.5 writes the path into Location as it is on disk: ``/%2541`` becomes ``/%41``, which is
-    another file, and what follows a ``#`` would be lost.
+    XRootD 5.5 writes the path as it is on disk: ``/%2541`` becomes ``/%41``, which is another file,
+    and what follows a ``#`` would be lost. A dCache door writes the composed form of a name (NFC),
+    and the pool then refuses one in decomposed form, as macOS writes it, with 400 "The file you
+    specified does not match the UUID you specified!" (seen with 11.2.5).
     """
     asked = urlsplit(here).path
-    raw = unquote(asked, errors="surrogateescape")
-    if raw == asked:
+    name = unquote(asked, errors="surrogateescape")
+    if name == asked:
         return location
     scheme, mark, rest = location.rpartition("://")
     at = rest.find("/") if mark else 0
     server, path = rest[:at], rest[at:]
-    if at < 0 or not path.startswith(raw):
+    if at < 0:
         return location
-    return f"{scheme}{mark}{server}{asked}{path[len(raw) :]}"
+    if path.startswith(name):
+        return f"{scheme}{mark}{server}{asked}{path[len(name) :]}"
+    path, question, query = path.partition("?")
+    if _composed(unquote(path, errors="surrogateescape")) != _composed(name):
+        return location
+    return f"{scheme}{mark}{server}{asked}{question}{query}"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def size_bytes(text: str) -> int | None:
@@ -230,11 +268,10 @@ def error_for(
         Its class depends on the status; ``ProtocolSurprise`` for one without a known meaning.
         ``retry_after_s`` is set for an error that is retryable.
     """
-    kind, what, hint = _MEANING.get(
-        status, (ProtocolSurprise, "Unexpected answer to {method}", None)
-    )
-    if any(status == on_tape and text in said.lower() for on_tape, text in _ON_TAPE):
-        kind, what, hint = Nearline, "The file is on tape and must be staged first", "Ask the site."
+    unknown = _Meaning(ProtocolSurprise, "Unexpected answer to {method}")
+    kind, what, hint = _by_text(status, said) or _MEANING.get(status, unknown)
+    if status == 500 and kind is DoorBusy and "storm" in headers.get("server", "").lower():
+        hint = _STORM_HINT
     return kind(
         what.format(method=method, does=_DOES.get(method, method)),
         where=where,
@@ -245,44 +282,161 @@ def error_for(
     )
 
 
-_ON_TAPE = (
-    (403, "not online"),  # dCache 12.1: "Staging not allowed." (RequestContainerV5.java)
-    (403, "nearline"),  # dCache 12.1: "forbidden … with QoS policy nearline" (Transfer.java)
-    (500, "left for stage"),  # dCache 11.2.5: "No pool candidates available/configured/…"
-)
+def _by_text(status: int, said: str) -> _Meaning | None:
+    """Return what a text says more exactly than its status; None for any other text."""
+    text = said.lower()
+    for of_status, known, meaning in _TEXTS:
+        if status == of_status and known in text:
+            return meaning
+    return None
+
+
+class _Meaning(NamedTuple):
+    """What an answer means: the error's class, its text, and what to do next."""
+
+    kind: type[CtaflowsError]
+    what: str
+    hint: str | None = None
+
+
 _DOES = {
     "GET": "read",
-    "HEAD": "read",
-    "PROPFIND": "list",
+    "HEAD": "look at",
+    "PROPFIND": "look at",
     "PUT": "write",
     "MKCOL": "make",
     "MOVE": "move",
     "DELETE": "remove",
 }
-_BUSY = (DoorBusy, "The server can't do it now", "Try again later; if it lasts, tell the site.")
-_MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
-    401: (
+_BUSY = _Meaning(
+    DoorBusy,
+    "The server can't do it now",
+    "Try again later; if it lasts, tell the site.",
+)
+# StoRM WebDAV 1.8.1 has no other status for them
+_STORM_HINT = (
+    "StoRM answers so, too, to a token that it can't read or whose issuer it does not know (see "
+    "`ctaflows token status`), to a full disk, and to a directory that it can't write. If it "
+    "lasts, tell the site."
+)
+#: dCache 11.2.5 answers 403 for each of the three
+_RIGHTS = (
+    "The right may be lacking at the storage (owner, group, mode), in the token's scopes, which "
+    "`ctaflows token status` shows, or in a macaroon's caveats."
+)
+_ON_TAPE = _Meaning(Nearline, "The file is on tape and must be staged first", "Ask the site.")
+_CRASHED = _Meaning(
+    StorageError,
+    "The server fails at {method} of this path, and would again",
+    "It may be a name that it does not understand, or there may be a file where a directory should "
+    "be. Else tell the site.",
+)
+#: What a text says more exactly than its status: status, text in lower case, and its meaning. A
+#: dCache door answers 500 to whatever has no status of its own (WebDavException.java, 12.1); most
+#: of it passes, such as "Failed to deliver ..." and "Route for ... not found" while services
+#: restart. All seen with dCache 11.2.5, unless another version or source is named.
+_TEXTS: tuple[tuple[int, str, _Meaning], ...] = (
+    (
+        401,
+        "unencrypted",
+        _Meaning(
+            Refused,
+            "The server takes no token over plain http",
+            "Name its https address in CTAFLOWS_DOOR_URL.",
+        ),
+    ),
+    # RequestContainerV5.java, dCache 12.1
+    (403, "not online", _ON_TAPE),
+    # "Read is forbidden for file with QoS policy nearline": Transfer.java, dCache 12.1
+    (403, "nearline", _ON_TAPE),
+    (500, "no pool candidates available/configured/left for stage", _ON_TAPE),
+    # from the door and from a pool: the upload of the file broke off, or the replica is damaged
+    (
+        500,
+        "file is broken",
+        _Meaning(
+            Lost,
+            "The storage has the file, but not its bytes: it calls it broken",
+            "It may be what an upload left that broke off: upload it again, or tell the site.",
+        ),
+    ),
+    (
+        500,
+        "file upload not yet completed",
+        _Meaning(
+            DoorBusy,
+            "The file is still being uploaded",
+            "Try again when the upload is over. If it broke off, the file stays like this.",
+        ),
+    ),
+    (
+        500,
+        "no write pools online",
+        _Meaning(
+            DoorBusy, "No pool takes files now", "Try again later; if it lasts, tell the site."
+        ),
+    ),
+    (
+        500,
+        "directory is not empty",
+        _Meaning(
+            StorageError,
+            "The directory is not empty",
+            "Something in it may not be visible to you, or came since it was listed.",
+        ),
+    ),
+    # to a MOVE that a macaroon or token does not allow, until 10.2.13 and 11.1 (dCache #7879)
+    (
+        500,
+        "denied activity manage",
+        _Meaning(Refused, "Not allowed to {does} this ({method})", _RIGHTS),
+    ),
+    # to DELETE of a symbolic link
+    (
+        500,
+        "pnfsid does not correspond",
+        _Meaning(
+            StorageError,
+            "The server can't {does} this, and would not later",
+            "It may be a symbolic link, which WebDAV can't remove, move or replace.",
+        ),
+    ),
+    # XRootD 5.5.3, to Want-Digest; until 5.6 also for a missing file (xrootd #2018)
+    (
+        500,
+        "failed to calculate checksum",
+        _Meaning(StorageError, "The server can't compute a checksum of this", "Tell the site."),
+    ),
+    # XRootD 5.5.3, to any request below a file
+    (
+        500,
+        "; not a directory",
+        _Meaning(NotFound, "There is nothing at this path, which leads through a file"),
+    ),
+    # to a PUT below a file, or to a name that begins with ".("
+    (500, "nullpointerexception", _CRASHED),
+    (500, 'because "resource" is null', _CRASHED),
+)
+_MEANING: dict[int, _Meaning] = {
+    401: _Meaning(
         Refused,
         "The server does not accept the token",
         "It may be expired, revoked or meant for another service: see `ctaflows token status`.",
     ),
-    403: (
+    403: _Meaning(
         Refused,
-        "Not allowed to {does} this",
-        "The token is known but lacks the right: `ctaflows token status` shows its scopes.",
+        "Not allowed to {does} this ({method})",
+        _RIGHTS,
     ),
-    404: (NotFound, "There is nothing at this path", None),
-    410: (NotFound, "There is nothing at this path any more", None),
+    404: _Meaning(NotFound, "There is nothing at this path"),
+    410: _Meaning(NotFound, "There is nothing at this path any more"),
     408: _BUSY,
-    # dCache 12.1: whatever has no status of its own is 500 (WebDavException.java): busy, a pool
-    # that is away, an upload that goes on; but also what does not pass, such as "File is broken"
-    # (11.2.5)
-    500: _BUSY,
+    500: _BUSY,  # see _TEXTS
     502: _BUSY,
     503: _BUSY,
     504: _BUSY,
     # RFC 9110 §15.5.17; a pool of dCache 11.2.5 says it without Content-Range
-    416: (
+    416: _Meaning(
         SourceChanged,
         "The file has become shorter since it was looked at",
         "The same command again takes the new one.",
@@ -290,11 +444,18 @@ _MEANING: dict[int, tuple[type[CtaflowsError], str, str | None]] = {
     # dCache 11.2.5 and 12.1 (webdav.properties): after three 401s an address is blocked for 20 s
     # (webdav.limits.error.*), and each may ask 250 times a second (webdav.limits.rate.*);
     # Retry-After came in June 2026
-    429: (
+    429: _Meaning(
         RateLimited,
         "The server asks to slow down",
         "Wait a minute. A wrong token blocks the address for a while after three tries.",
     ),
+    # RFC 6585 §5; Jetty's limit for all headers is 8 KiB (seen with StoRM WebDAV 1.8.1)
+    431: _Meaning(
+        Refused,
+        "The request's headers are too large for the server: the token may be",
+        "A token of many groups or scopes may have more than the usual 8 KiB: ask the issuer's "
+        "site for a smaller one.",
+    ),
     # dCache 12.1 (WebDavException.java): pools full, even where a GET needs a copy; or a quota
-    507: (NoSpace, "The storage has no space left, or your quota is used up", None),
+    507: _Meaning(NoSpace, "The storage has no space left, or your quota is used up"),
 }

@@ -93,12 +93,34 @@ def test_ls(night: Path) -> None:
     assert "adler32:" in ok("ls", "-l", RUNS)
 
 
-def test_ls_of_an_empty_directory_says_what_it_may_mean(box: Sandbox, here: Path) -> None:
+def test_ls_of_a_directory_that_shows_nothing(box: Sandbox, here: Path) -> None:
+    """dCache lists one that can't be read as empty: it is asked for once more."""
     (box.storage / "empty").mkdir()
     done = run("ls", "empty")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "not readable" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "(/empty is empty)\n")
     assert json.loads(ok("ls", "--json", "empty")) == []
+    box.put("/t/secret/a.h5", b"x")
+    box.put("/t/b.h5", b"x")
+    box.deny("/t/secret")
+    done = run("ls", "t/secret")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "shown as empty, but can't be read" in done.stderr
+    for words in (["ls", "-r", "t"], ["find", "t"], ["du", "t"]):
+        done = run(*words)
+        assert (done.returncode, "b.h5" in done.stdout or words[0] == "du") == (10, True)
+        assert "/t/secret: Refused: The directory is shown as empty" in done.stderr
+
+
+def test_get_of_a_tree_with_a_directory_that_can_t_be_read(box: Sandbox, here: Path) -> None:
+    box.put("/t/secret/a.h5", b"x")
+    box.put("/t/b.h5", b"x")
+    box.deny("/t/secret")
+    done = run("get", "-r", "t", "there", "--json")
+    assert done.returncode == 10
+    records = {r["path"]: r["error"] for r in json.loads(done.stdout)}
+    assert records["/t/b.h5"] is None
+    assert "shown as empty, but can't be read" in records["/t/secret"]
+    assert (here / "there/t/b.h5").read_bytes() == b"x"
 
 
 def test_ls_into_a_pipe_that_closes(night: Path) -> None:
@@ -432,3 +454,27 @@ def test_a_destination_that_can_not_be_looked_at(night: Path) -> None:
     file = f"{RUNS}/dl1_LST-1.Run11111.0000.h5"
     assert "can't be written" in fails(2, "get", file, "x" * 300)
     assert "can't be written" in fails(2, "get", "-r", NIGHT, "x" * 300)
+
+
+def test_a_door_with_a_path(box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All paths are relative to it, in commands, output and records."""
+    box.put("/area/n/a b.h5", b"x" * 1000)
+    box.put("/beside/c.h5", b"x")
+    area = f"{box.door_url}/area"
+    monkeypatch.setenv("CTAFLOWS_DOOR_URL", area)
+    assert ok("ls") == "n/\n"
+    assert ok("ls", "-r", f"{area}/n") == "a b.h5\n"
+    ok("get", "-r", "n", "there")
+    records = [json.loads(line) for line in (here / "there/n/manifest.jsonl").open()]
+    assert [r["path"] for r in records if "path" in r] == ["/n/a b.h5"]
+    (here / "night").mkdir()
+    for number in range(12):  # so many that they go up in one thread
+        (here / f"night/{number}.h5").write_bytes(b"%d" % number)
+    ok("put", "-r", "night", "up")
+    assert (box.storage / "area/up/night/7.h5").read_bytes() == b"7"
+    ok("mv", "up/night/7.h5", "n/")
+    assert (box.storage / "area/n/7.h5").read_bytes() == b"7"
+    ok("rm", "-r", "-y", "up")
+    assert sorted(p.name for p in (box.storage / "area").iterdir()) == ["n"]
+    assert "not below this profile's door" in fails(2, "ls", f"{box.door_url}/beside")
+    assert "nothing at this path" in fails(3, "ls", "beside")

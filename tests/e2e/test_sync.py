@@ -129,9 +129,10 @@ def test_what_the_door_can_not_show_is_not_deleted(box: Sandbox, mirror: Path) -
     box.deny("/n/x")
     (box.storage / "n/a.h5").unlink()
     done = run("get", "-r", "n", "there", "--delete")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 10, done.stderr
     assert set(mirrored(mirror)) == {"b.log", "x/c.h5", "x/y/d.h5"}
     assert "2 files stay" in done.stderr
+    assert "/n/x: Refused: The directory is shown as empty, but can't be read" in done.stderr
     box.deny("/n")
     assert "3 files stay" in run("get", "-r", "n", "there", "--delete").stderr
     assert set(mirrored(mirror)) == {"b.log", "x/c.h5", "x/y/d.h5"}
@@ -239,11 +240,12 @@ def test_what_ctaflows_keeps_in_a_mirror_stays(mirror: Path) -> None:
     assert {"night.html", "inspections.jsonl", ".complete"} <= set(tree(mirror))
 
 
-def test_a_directory_that_shows_nothing_is_named(box: Sandbox, night: Path) -> None:
-    (box.storage / "n/log").mkdir()
-    done = run("get", "-r", "n", "there")
+def test_a_directory_that_is_emptied_is_emptied_here(box: Sandbox, mirror: Path) -> None:
+    (box.storage / "n/x/y/d.h5").unlink()
+    done = run("get", "-r", "n", "there", "--delete")
     assert done.returncode == 0
-    assert "(/n/log is empty, or not readable for you" in done.stderr
+    assert set(mirrored(mirror)) == {"a.h5", "b.log", "x/c.h5"}
+    assert "empty" not in done.stderr
 
 
 def test_a_directory_in_the_place_of_a_failed_file(box: Sandbox, night: Path) -> None:
@@ -474,3 +476,19 @@ def test_a_dry_run_looks_at_what_the_real_run_looks_at(
     in_dry_run = len(read)
     ok("get", "-r", "up/n", ".", *more)
     assert in_dry_run == len(read) - in_dry_run == (len(FILES) if more else 0)
+
+
+def test_put_of_a_name_that_is_no_remote_one_uploads_the_others(box: Sandbox, here: Path) -> None:
+    """A control character in one name of many is a failure of that file alone."""
+    (here / "n").mkdir()
+    for number in range(9):  # so many that their directory is listed
+        (here / f"n/{number}.h5").write_bytes(b"x")
+    (here / "n/a\tb.h5").write_bytes(b"x")
+    done = run("put", "-r", "n", "up", "--json")
+    assert done.returncode == 10
+    failed = [r for r in json.loads(done.stdout) if r["error"]]
+    assert [r["local"] for r in failed] == ["n/a\tb.h5"]
+    assert "control characters" in failed[0]["error"]
+    assert len(list((box.storage / "up/n").iterdir())) == 9
+    planned = run("put", "-r", "n", "up", "-n")
+    assert "refuse: A remote path can't hold" in planned.stdout

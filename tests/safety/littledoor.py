@@ -158,13 +158,11 @@ class Handler(BaseHTTPRequestHandler):
         responses = []
         if path in files:
             responses = [self.place.response(path, href=quote(asked))]
-        elif path == "/" or path in self.place.folders or any(f.startswith(below) for f in files):
+        elif self.place.is_folder(path):
             shown = asked.rstrip("/") + "/"
             responses = [self.place.response(path, is_dir=True, href=quote(shown))]
             if self.headers.get("depth") != "0":
-                known = {*files, *self.place.folders, *self.place.links, *self.place.statuses}
-                for name in sorted({f[len(below) :].split("/")[0] for f in known
-                                    if f.startswith(below)}):  # fmt: skip
+                for name in [] if path in self.place.secret else self.place.names_in(path):
                     child = self.place.child(below + name)
                     responses.append(child.replace(quote(below), quote(shown), 1))
         if not responses:
@@ -187,8 +185,14 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, {"Location": f"{self.place.pool_url}{self.path}?dcache-http-uuid=cap"})
 
     def _door_get(self) -> None:
-        if self.name in self.place.files:
+        path = self.place.followed("/" + self.name.strip("/"))
+        if path in self.place.files:
             self._to_pool(302)
+        elif path in self.place.secret:
+            self.reply(403, {"Content-Type": "text/plain"}, b"Permission denied\n")
+        elif self.place.is_folder(path):
+            rows = "".join(f'<a href="{quote(name)}">' for name in self.place.names_in(path))
+            self.reply(200, {"Content-Type": "text/html"}, f"<html>{rows}</html>".encode())
         else:
             self.reply(404)
 
@@ -290,6 +294,8 @@ class LittleDoor:
         Headers of every answer.
     folders : set of str
         Directories, beside those that hold files.
+    secret : set of str
+        Directories that may not be read: listed as empty, as dCache does, and 403 to GET.
     links : dict of str to str
         Symbolic links, as dCache 11.2.5 treats them: listed as files, described as their targets.
     statuses : dict of str to str
@@ -309,6 +315,7 @@ class LittleDoor:
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, bytes] = {}
         self.folders: set[str] = set()
+        self.secret: set[str] = set()
         self.links: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
         self.heard: list[Heard] = []
@@ -369,6 +376,18 @@ class LittleDoor:
             if path == link or path.startswith(link + "/"):
                 return target + path[len(link) :]
         return path
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether there is a directory."""
+        below = path.rstrip("/") + "/"
+        named = path in self.folders or path in self.secret
+        return path == "/" or named or any(file.startswith(below) for file in self.files)
+
+    def names_in(self, path: str) -> list[str]:
+        """Return the names of what is in a directory."""
+        below = path.rstrip("/") + "/"
+        known = {*self.files, *self.folders, *self.secret, *self.links, *self.statuses}
+        return sorted({f[len(below) :].split("/")[0] for f in known if f.startswith(below)})
 
     def child(self, path: str) -> str:
         """Write what the listing of its directory says of a path."""

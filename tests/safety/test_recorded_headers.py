@@ -14,6 +14,7 @@ from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.upload import upload
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.webdav import WebDAVStorage
 
 pytestmark = pytest.mark.usefixtures("short_ranges")
 
@@ -253,23 +253,50 @@ def test_a_redirect_that_can_be_read_in_two_ways(
             assert not [s for s in issued if s in heard.text()], heard.text()
 
 
-@pytest.mark.parametrize("method", ["PROPFIND", "HEAD", "MKCOL", "MOVE", "DELETE"])
-def test_only_bytes_may_be_elsewhere(little: LittleDoor, door: WebDAVStorage, method: str) -> None:
-    """No dCache door sends these requests on: who does is not trusted with them."""
+ACTS: dict[str, Callable[[WebDAVStorage], object]] = {
+    "PROPFIND": lambda door: door.stat("/n/a.h5"),
+    "HEAD": lambda door: door.checksums("/n/a.h5"),
+    "MKCOL": lambda door: door.mkdir("/u"),
+    "MOVE": lambda door: door.move("/n/a.h5", "/n/b.h5"),
+    "DELETE": lambda door: door.delete("/n/a.h5", is_dir=False),
+}
+
+
+@pytest.mark.parametrize("method", ACTS)
+def test_a_method_that_is_sent_on_goes_without_the_token(
+    little: LittleDoor, door: WebDAVStorage, issued: set[str], method: str
+) -> None:
+    """An XRootD manager sends all on: a data server is asked without the token, or not at all.
+
+    A door can be hostile, and send a DELETE to a server that only this machine may reach. That
+    server would do for nobody what it does without a token, and GET and PUT were always sent on.
+    """
     little.files["/n/a.h5"] = SMALL
+    act = ACTS[method]
     elsewhere = f"https://localhost:{little.server('elsewhere').port}/n/a.h5"
-    acts: dict[str, Callable[[], object]] = {
-        "PROPFIND": lambda: door.stat("/n/a.h5"),
-        "HEAD": lambda: door.checksums("/n/a.h5"),
-        "MKCOL": lambda: door.mkdir("/u"),
-        "MOVE": lambda: door.move("/n/a.h5", "/n/b.h5"),
-        "DELETE": lambda: door.remove("/n/a.h5"),
-    }
     for status in (301, 302, 303, 307, 308):
         little.hooks.clear()
         little.when(method, lambda h, s=status: h.reply(s, {"Location": elsewhere}))
-        with pytest.raises(CtaflowsError, match="to another server"):
-            acts[method]()
+        with pytest.raises(CtaflowsError, match="501"):  # what a pool says of these methods
+            act(door)
+        assert [h.method for h in little.heard if h.origin == "elsewhere"] == [method]
+        check(little, issued)
+        little.heard.clear()
+    assert little.files == {"/n/a.h5": SMALL}
+
+
+@pytest.mark.parametrize("method", ACTS)
+def test_only_bytes_may_be_in_clear(little: LittleDoor, door: WebDAVStorage, method: str) -> None:
+    """Their checksum is compared. What is listed in clear could be anything."""
+    little.files["/n/a.h5"] = SMALL
+    there = f"http://localhost:{little.server('elsewhere', tls=False).port}/n/a.h5"
+    little.when(method, lambda h: h.reply(307, {"Location": there}))
+    settings = door.settings.replace(allow_http_pools=True)
+    with (
+        WebDAVStorage(settings, door.tokens) as lenient,
+        pytest.raises(CtaflowsError, match="to http"),
+    ):
+        ACTS[method](lenient)
     assert little.connections["elsewhere"] == 0
     assert little.files == {"/n/a.h5": SMALL}
 

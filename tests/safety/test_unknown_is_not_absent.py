@@ -45,7 +45,7 @@ def test_ls_shows_it_and_does_not_end_well(little: LittleDoor, night: Path, stat
     done = ctaflows("ls", "-l", "n")
     assert done.code == 10
     assert f"({status})  b.h5" in done.out
-    assert f"can't describe them, the first: /n/b.h5: {status}" in done.err
+    assert f"can't describe or list them, the first: /n/b.h5: {status}" in done.err
     shown = json.loads(ctaflows("ls", "--json", "n").out)
     assert [e for e in shown if e["path"] == "/n/b.h5"] == [
         {**Entry("/n/b.h5").to_dict(), "type": "unknown", "error": status}
@@ -159,7 +159,9 @@ def test_a_night_with_a_directory_that_shows_nothing_is_not_complete(
     little.files["/cta/DL1/20241114/v0.1/dl1_LST-1.Run00001.0000.h5"] = b"x"
     little.folders.add("/cta/DL1/20241114/v0.1/log")  # no place of DL1 files
     assert ctaflows("night", "20241114", "--no-state").code == 0
-    little.folders.add(f"/cta/DL1/20241114/{hidden}")
+    little.folders.add(f"/cta/DL1/20241114/{hidden}")  # and known to be empty
+    assert ctaflows("night", "20241114", "--no-state").code == 0
+    little.secret.add(f"/cta/DL1/20241114/{hidden}")
     done = ctaflows("night", "20241114", "--no-state", "--json")
     assert done.code == 10
     assert json.loads(done.out)[0]["unknown"] == [

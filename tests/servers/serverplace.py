@@ -1,4 +1,4 @@
-"""Shared by the tests on real servers: a directory, settings for the door, known bugs."""
+"""Shared by the tests on real servers: a directory, settings for the door."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
 import storedsums
 
 from ctaflows.settings import load
@@ -16,6 +15,7 @@ from ctaflows.settings import load
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from realservers import Server
 
     from ctaflows.settings import Settings
@@ -86,8 +86,3 @@ def settings_for(
         monkeypatch.setenv(f"CTAFLOWS_{name}", value)
     monkeypatch.setenv("BEARER_TOKEN", TOKEN)
     return load()
-
-
-def known_bug(request: pytest.FixtureRequest, reason: str, *, strict: bool = True) -> None:
-    """Expect the test to fail, and report when it no longer does."""
-    request.applymarker(pytest.mark.xfail(strict=strict, reason=f"bug: {reason}"))

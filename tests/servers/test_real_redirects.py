@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from serverplace import TOKEN, Place, known_bug, new_place, settings_for
+from serverplace import TOKEN, Place, new_place, settings_for
 from sinkkit import read
 
 from ctaflows.auth.renewal import TokenProvider
@@ -122,9 +122,8 @@ def test_nothing_there(place: Place, door: WebDAVStorage) -> None:
 
 
 def test_describe_and_upload(
-    place: Place, door: WebDAVStorage, tmp_path: Path, request: pytest.FixtureRequest
+    place: Place, door: WebDAVStorage, seen: Callable[[], str], tmp_path: Path
 ) -> None:
-    known_bug(request, "a redirect of PROPFIND, HEAD, MKCOL, MOVE or DELETE is refused")
     (tmp_path / "r.h5").write_bytes(DATA)
     upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert place.files() == {"r.h5": DATA}
@@ -132,3 +131,8 @@ def test_describe_and_upload(
     assert door.stat(f"{place.at}/r.h5").size_bytes == len(DATA)
     door.remove(f"{place.at}/r.h5")
     assert place.files() == {}
+    door.mkdir(f"{place.at}/new")
+    assert (place.folder / "new").is_dir()
+    for method in ("PROPFIND", "HEAD", "MOVE", "DELETE", "MKCOL"):
+        assert f"{method} {place.at}" in seen(), method
+    assert TOKEN not in seen()

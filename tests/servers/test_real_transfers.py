@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import storedsums
-from serverplace import known_bug
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -204,7 +203,9 @@ def test_an_upload_that_is_refused_leaves_nothing(
 ) -> None:
     place.put("file", b"no directory")
     (tmp_path / "r.h5").write_bytes(b"x")
-    with pytest.raises(CtaflowsError):
+    # Apache 2.4 answers 400 to whatever is asked of a path below a file
+    refused = CtaflowsError if place.server.name == "apache" else AlreadyExists
+    with pytest.raises(refused):
         upload(door, tmp_path / "r.h5", f"{place.at}/file/r.h5")
     assert place.files() == {"file": b"no directory"}
 
@@ -217,13 +218,10 @@ def test_what_is_no_file_is_not_sent(place: Place, door: WebDAVStorage, tmp_path
 
 @pytest.mark.uploads
 @pytest.mark.parametrize("name", ["a b", "100%", "é–ü", "a#b", "a;b"])
-def test_upload_of_odd_names(
-    place: Place, door: WebDAVStorage, tmp_path: Path, name: str, request: pytest.FixtureRequest
-) -> None:
+def test_upload_of_odd_names(place: Place, door: WebDAVStorage, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(DATA)
-    if place.server.name == "xrootd":  # XRootD 5.5 does not decode the Destination of a MOVE
-        known_bug(request, "a failed upload leaves what XRootD gave another name")
-        with pytest.raises(ProtocolSurprise):
+    if place.server.name == "xrootd" and not name.isascii():  # 5.5 can't be given it by a MOVE
+        with pytest.raises(ProtocolSurprise, match="this name"):
             upload(door, tmp_path / name, f"{place.at}/")
         assert place.files() == {}
     else:

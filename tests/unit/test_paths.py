@@ -16,6 +16,7 @@ from ctaflows.storage.paths import (
     is_safe_name,
     local_path,
     normalise,
+    root_of,
     selected,
     url,
 )
@@ -81,6 +82,52 @@ ODD_NAMES = [
 def test_normalise(text, path):
     assert normalise(text, DOOR) == path
     assert normalise(path, DOOR) == path
+
+
+AREA = f"{DOOR}/st%C3%B6rm/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("x", "/x"),
+        ("/störm/a/x", "/störm/a/x"),
+        (AREA, "/"),
+        (f"{AREA}/", "/"),
+        (f"{AREA}/x%20y/", "/x y"),
+        (f"{DOOR}/störm/a/x", "/x"),
+    ],
+)
+def test_paths_are_relative_to_the_path_of_the_door(text, path):
+    assert normalise(text, AREA) == path
+    assert normalise(url(AREA, path), AREA) == path
+    assert url(AREA, "/x y") == f"{AREA}/x%20y"
+
+
+@pytest.mark.parametrize("text", [DOOR, f"{DOOR}/st%C3%B6rm/ab", f"{AREA}/../b", f"{DOOR}/x"])
+def test_addresses_beside_the_path_of_the_door_are_refused(text):
+    with pytest.raises(UsageError):
+        normalise(text, AREA)
+
+
+@pytest.mark.parametrize(
+    ("parent", "href", "path"),
+    [
+        ("/", "/st%C3%B6rm/a/", None),
+        ("/", "/st%C3%B6rm/a", None),
+        ("/", "/st%C3%B6rm/a/x", "/x"),
+        ("/x", f"{AREA}/x/", None),
+        ("/x", f"{AREA}/x/y%20z", "/x/y z"),
+    ],
+)
+def test_names_in_listings_of_a_door_with_a_path(parent, href, path):
+    assert child(parent, href, root_of(AREA)) == path
+
+
+@pytest.mark.parametrize("href", ["/x/y", "/st%C3%B6rm/a/y", "/st%C3%B6rm/x/y", "/"])
+def test_names_beside_the_path_of_the_door(href):
+    with pytest.raises(ProtocolSurprise):
+        child("/x", href, root_of(AREA))
 
 
 def test_the_default_port_may_be_written_or_not():

@@ -384,4 +384,5 @@ def test_the_body_of_the_request_names_the_properties():
         "{DAV:}getetag",
         "{http://www.dcache.org/2013/webdav}Checksums",
         "{http://srm.lbl.gov/StorageResourceManager}FileLocality",
+        "{http://storm.italiangrid.org/2014/webdav}Checksum",
     ]

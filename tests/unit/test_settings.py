@@ -126,6 +126,7 @@ ENVIRONMENT = {
     "listing_timeout_s": ("1e3", 1000.0),
     "fast_bytes": ("false", False),
     "allow_http_pools": ("true", True),
+    "allow_http_door": ("true", True),
 }
 
 
@@ -321,6 +322,8 @@ BAD = [
     ("door_url", "https://door?x=1"),
     ("door_url", "https://door?"),
     ("door_url", "https://door#there"),
+    ("door_url", "https://door/cta/../other"),
+    ("door_url", "https://door/cta/%2e%2e"),
     ("issuer_url", "keycloak"),
     ("token_source", "file"),
     ("token_source", "AUTO"),

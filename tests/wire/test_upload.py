@@ -96,6 +96,15 @@ def test_another_file_is_not_replaced_unless_asked(
     assert (box.storage / "r.h5").read_bytes() == DATA
 
 
+def test_a_file_in_a_directory_s_place(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
+    """dCache 11.2.5 answers with 500 and the text of a NullPointerException, other doors 409."""
+    box.put("/u/a.h5", b"x")
+    (tmp_path / "r.h5").write_bytes(b"new")
+    with pytest.raises(AlreadyExists, match="a directory would have to be"):
+        upload(door, tmp_path / "r.h5", "/u/a.h5/sub/r.h5")
+    assert [r.method for r in box.requests if r.method in ("PUT", "MKCOL", "MOVE")] == ["PUT"]
+
+
 def test_a_directory_of_that_name(box: Sandbox, door: WebDAVStorage, source: Path) -> None:
     box.put("/d/x", b"")
     with pytest.raises(AlreadyExists, match="directory"):

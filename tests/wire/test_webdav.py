@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sinkkit import read
@@ -28,6 +28,7 @@ from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.server import Connection
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.upload import LocalSource
+from ctaflows.transport.policy import error_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,28 @@ def test_a_page_is_no_listing(box: Sandbox, door: WebDAVStorage) -> None:
     assert "WebDAV" in (why.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(405, ""), (500, "Underlying filesystem failed to calculate checksum.")]
+)
+def test_a_server_that_can_t_compute_checksums(
+    box: Sandbox, door: WebDAVStorage, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    """As XRootD answers to Want-Digest: the bytes are to be had without."""
+    box.put("/cta/a.h5", DATA)
+    receive = door.transport.receive
+
+    def no_digest(url: str, sink: Any, *, headers: dict[str, str], stop: Any = None) -> Any:
+        if "Want-Digest" in headers:
+            raise error_for(status, {}, said, method="GET", where=url)
+        return receive(url, sink, headers=headers, stop=stop)
+
+    monkeypatch.setattr(door.transport, "receive", no_digest)
+    assert read(door, "/cta/a.h5") == DATA
+    assert read(door, "/cta/a.h5", start=5, end=7) == DATA[5:7]
+    with pytest.raises(NotFound):
+        read(door, "/cta/gone.h5")
+
+
 def test_a_file_lists_itself(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", b"x")
     assert [e.path for e in door.list("a.h5")] == ["/a.h5"]
@@ -134,6 +157,17 @@ def test_read_goes_through_the_pool_and_the_token_stays_home(
 def test_ranges(box: Sandbox, door: WebDAVStorage, start: int, end: int | None) -> None:
     box.put("/a.h5", DATA)
     assert read(door, "/a.h5", start=start, end=end) == DATA[start:end]
+
+
+def test_a_token_is_not_sent_in_clear(box: Sandbox) -> None:
+    tokens = TokenProvider(box.settings())
+    plain = box.settings(door_url="http://door.example.org:2880")
+    with pytest.raises(UsageError, match="not sent to a door of http") as why:
+        WebDAVStorage(plain, tokens)
+    assert "CTAFLOWS_ALLOW_HTTP_DOOR" in (why.value.hint or "")
+    WebDAVStorage(plain.replace(allow_http_door=True), tokens).close()
+    WebDAVStorage(plain).close()
+    WebDAVStorage(plain.replace(door_url="http://127.0.0.1:2880"), tokens).close()
 
 
 def test_a_stale_pool_url_sends_home_with_the_token() -> None:

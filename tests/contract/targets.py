@@ -1,7 +1,7 @@
-"""The storages that the contract suite runs against, and a directory at one of them for each test.
+"""The storages that these tests run against, and a directory at one of them for each test.
 
-Where ``CTAFLOWS_TEST_DOOR_URL`` names a door, or ``CTAFLOWS_TEST_PROFILE`` a profile, the suite runs
-against that alone; CONTRIBUTING.md says how.
+Where ``CTAFLOWS_TEST_DOOR_URL`` names a door, or ``CTAFLOWS_TEST_DOOR_PROFILE`` a profile, they run
+against that alone; docs/contract.md says how.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ OWN = {
     for name, value in os.environ.items()
     if name.startswith(_SETTINGS) and not name.startswith(_OURS)
 }
-_URL, _PROFILE, _FOLDER = (
-    os.environ.get(_OURS + name, "") for name in ("DOOR_URL", "PROFILE", "DOOR_FOLDER")
+_URL, _PROFILE, _FOLDER, WRITES_PAGE = (
+    os.environ.get(_OURS + name, "")
+    for name in ("DOOR_URL", "DOOR_PROFILE", "DOOR_FOLDER", "WRITE_WAYS")
 )
 
 
@@ -161,7 +162,7 @@ def service() -> Iterator[Target]:
 @contextlib.contextmanager
 def server(name: str, home: Path) -> Iterator[Target]:
     """Start one of the servers that Debian has, or skip the tests that need it."""
-    make = getattr(realservers, name.replace("-", "_"))
+    make = getattr(realservers, name)
     try:
         started: Server = make(home / "home", home / "root", realservers.make_ca(home / "ca"))
     except realservers.Missing as why:
@@ -184,7 +185,7 @@ def server(name: str, home: Path) -> Iterator[Target]:
             # an answer about a checksum may never come, see `storedsums`
             "CTAFLOWS_STALL_TIMEOUT_S": "15",
         }
-        yield Target(name, environment, settle=store if "xrootd" in name else None)
+        yield Target(name, environment, settle=store if name == "xrootd" else None)
 
 
 @contextlib.contextmanager
@@ -196,7 +197,7 @@ def named(home: Path) -> Iterator[Target]:
             "tests may make one of their own."
         )
     if _URL and _PROFILE:
-        raise pytest.UsageError(f"Set {_OURS}DOOR_URL or {_OURS}PROFILE, not both.")
+        raise pytest.UsageError(f"Set {_OURS}DOOR_URL or {_OURS}DOOR_PROFILE, not both.")
     environment = dict(OWN)
     if _PROFILE:
         environment["CTAFLOWS_PROFILE"] = _PROFILE
@@ -211,7 +212,7 @@ def named(home: Path) -> Iterator[Target]:
 
 #: Quick ones, and those that need a server.
 SANDBOXES = ("sandbox", "sandbox-proxying", "service")
-SERVERS = ("nginx", "apache", "xrootd", "xrootd-cluster")
+SERVERS = ("nginx", "apache", "xrootd")
 NAMES = ("door",) if _URL or _PROFILE else SANDBOXES + SERVERS
 
 
@@ -252,9 +253,15 @@ class Place:
     made: set[str] = field(default_factory=set)
 
     def put(self, name: str, data: bytes = b"x") -> str:
-        """Write a file by its name, and return its path."""
+        """Write a file by its name, in a directory that may be missing, and return its path."""
         self.made.add(f"{self.at}/{name}")
-        self.storage.put(f"{self.to}/{name}", data)
+        try:
+            self.storage.put(f"{self.to}/{name}", data)
+        except CtaflowsError as why:
+            if why.status not in (404, 409):  # Apache 2.4 makes no directories
+                raise
+            self.storage.mkdir(posixpath.dirname(f"{self.at}/{name}"), parents=True, exist_ok=True)
+            self.storage.put(f"{self.to}/{name}", data)
         return f"{self.at}/{name}"
 
     def names(self) -> list[str]:

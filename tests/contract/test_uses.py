@@ -33,7 +33,9 @@ def night(here: Path) -> Path:
     return here / "night"
 
 
-def test_a_tree_is_put_listed_got_verified_and_put_again(place: Place, ways: Ways, night: Path) -> None:
+def test_a_tree_is_put_listed_got_verified_and_put_again(
+    place: Place, ways: Ways, night: Path
+) -> None:
     overwrite = [] if place.storage.can_rename else ["--overwrite"]
     ok("put", "-r", *overwrite, "night", f"{place.to}/")
     listed = json.loads(ok("ls", "-r", "--json", f"{place.at}/night"))

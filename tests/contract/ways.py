@@ -1,11 +1,12 @@
 """What is known of a storage server's ways, found out with a few careful requests, as a table.
 
 `Ways` is data: nothing here says what is right. The names of the fields and the order of the rows
-are those of the table in docs/dcache.md.
+are those of the table in docs/contract.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ class Ways(Record):
         Its ``Server`` header.
     """
 
-    server: str = "unknown"
+    server: str = field(default="unknown", metadata={"label": "Server"})
     dav: str | None = _row("compliance classes (DAV)")
     checksums: tuple[str, ...] = field(default=(), metadata={"label": "checksums"})
     checksums_in: tuple[str, ...] = field(default=(), metadata={"label": "checksums in answers to"})
@@ -93,9 +94,10 @@ class Ways(Record):
     move_onto: str | None = _row("MOVE onto a file, Overwrite: F")
     move_onto_unsaid: str | None = _row("MOVE onto a file, no Overwrite")
     move_into_missing: str | None = _row("MOVE into a missing directory")
+    move_directory: str | None = _row("MOVE of a directory, no slash at the end")
     cannot_hold: tuple[str, ...] = field(default=(), metadata={"label": "names that it can't hold"})
     cannot_move_to: tuple[str, ...] = field(
-        default=(), metadata={"label": "names that it holds, and that MOVE does not give"}
+        default=(), metadata={"label": "names that it holds, and that a move does not give"}
     )
     unlisted: tuple[str, ...] = field(
         default=(), metadata={"label": "names that it holds, and lists otherwise or not at all"}
@@ -122,9 +124,9 @@ class Ways(Record):
         return NAMES[name] not in (*self.cannot_hold, *self.cannot_move_to)
 
     def cells(self) -> dict[str, str]:
-        """Return the rows of the table: label and value."""
-        rows = ((f.metadata["label"], getattr(self, f.name)) for f in fields(self) if f.metadata)
-        return {label: _text(value) for label, value in rows}
+        """Return the rows of the table: label and value; of the server its name and version."""
+        rows = {f.metadata["label"]: _text(getattr(self, f.name)) for f in fields(self)}
+        return rows | {"Server": self.server.partition(" ")[0]}
 
 
 def _text(value: object) -> str:
@@ -135,19 +137,24 @@ def _text(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def table(columns: dict[str, Ways]) -> list[str]:
-    """Return the ways of some servers side by side, as lines of Markdown."""
-    cells = {title: ways.cells() for title, ways in columns.items()}
-    rows = [["", *cells]]
-    labels = [f.metadata["label"] for f in fields(Ways) if f.metadata]
-    rows += [[label, *(column[label] for column in cells.values())] for label in labels]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*escaped, strict=True)]
+def table(columns: dict[str, dict[str, str]]) -> list[str]:
+    """Return the ways of some servers side by side, from `Ways.cells`, as lines of Markdown."""
+    labels = [f.metadata["label"] for f in fields(Ways)]
+    rows = [["", *columns]]
+    rows += [[label, *(cells.get(label, "") for cells in columns.values())] for label in labels]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in escaped
+        for row in rows
     ]
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+
+
+def columns_of(lines: list[str]) -> dict[str, dict[str, str]]:
+    """Return the columns of a table that `table` wrote."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    titles = rows[0][1:] if rows else []
+    return {title: {row[0]: row[n] for row in rows[2:]} for n, title in enumerate(titles, start=1)}
 
 
 def probe(place: Place) -> Ways:
@@ -269,7 +276,7 @@ class _Probe:
         }
 
     def _etags(self) -> dict[str, Any]:
-        """Write a file anew twice: an ETag of size and whole seconds stays the same once at least."""
+        """Write a file anew twice: an ETag of size and whole seconds stays the same once."""
         tags = []
         for content in (_OTHER, _DATA, _OTHER):
             self._place.put("file", content)
@@ -305,7 +312,7 @@ class _Probe:
             return ""
         hrefs = re.findall(r"href>([^<]*)<", answer.body.decode("utf-8", "replace"))
         paths = {unquote(urlsplit(href).path).rstrip("/") for href in hrefs}
-        n_levels = sum(path.startswith(f"{self._folder}/d/") for path in paths)
+        n_levels = sum(f"{self._folder}/d/" in path for path in paths)
         return ", all levels" if n_levels == 4 else f", {n_levels} levels below"
 
     def _moves(self) -> dict[str, Any]:
@@ -324,7 +331,10 @@ class _Probe:
         found = {"move_onto": moved("one", "file", "F")}
         self._place.put("file", _DATA)
         found["move_onto_unsaid"] = moved("one", "file", None)
-        return found | {"move_into_missing": moved("one", "none/such", "F")}
+        found["move_into_missing"] = moved("one", "none/such", "F")
+        self._storage.mkdir(f"{self._folder}/from")
+        headers = {"Destination": self._url("to"), "Overwrite": "F"}
+        return found | {"move_directory": self._status("MOVE", "from", headers=headers)}
 
     def _names(self) -> dict[str, Any]:
         """Write a file of each odd name, look whether it is there, and move it to the like name."""
@@ -349,9 +359,10 @@ class _Probe:
 
     def _moves_to(self, name: str) -> bool:
         self._place.made.add(f"{self._folder}/m/{name}")
-        headers = {"Destination": self._url(f"m/{name}"), "Overwrite": "F"}
-        self._ask("MOVE", f"n/{name}", headers=headers)
-        return self._storage.exists(f"{self._folder}/m/{name}") is not None
+        with contextlib.suppress(CtaflowsError):
+            self._storage.move(f"{self._folder}/n/{name}", f"{self._folder}/m/{name}")
+            return self._storage.exists(f"{self._folder}/m/{name}") is not None
+        return False
 
 
 def _redirect(answer: Head) -> str:

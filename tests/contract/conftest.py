@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 
     from ctaflows.storage.protocol import Storage
 
-_MARKED = [
-    pytest.param(name, marks=[pytest.mark.servers] if name in targets.SERVERS else [])
-    for name in targets.NAMES
-]
+_MARKS = dict.fromkeys(targets.SERVERS, pytest.mark.servers) | {
+    "sandbox-proxying": pytest.mark.slow  # the sandbox that redirects shows the like
+}
+_PARAMETERS = [pytest.param(name, marks=_MARKS.get(name, ())) for name in targets.NAMES]
 
 
 #: Faults of ours that a test shows at a storage.
 _LEAVES = "bug: a failed upload leaves what the server gave another name"
 KNOWN_BUGS = {
     (name, "test_a_name_that_can_not_be_is_refused_and_leaves_nothing"): _LEAVES
-    for name in ("sandbox", "sandbox-proxying", "xrootd")
+    for name in ("sandbox", "sandbox-proxying", "xrootd", "door")
 }
+
+
+def pytest_configure() -> None:
+    targets.check_environment()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,11 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
-@pytest.fixture(scope="session", params=_MARKED)
+@pytest.fixture(scope="session", params=_PARAMETERS)
 def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
-    """A storage, which is asked for no more than a few hundred answers."""
+    """A storage, which gets no more requests than a site would bear."""
     home = tmp_path_factory.mktemp(request.param)
     with targets.target(request.param, home) as target:
         yield target

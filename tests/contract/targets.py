@@ -135,6 +135,17 @@ def _settled(settle: Callable[[str], None]) -> contextlib.AbstractContextManager
     return mock.patch.object(WebDAVStorage, "put", put)
 
 
+def check_environment() -> None:
+    """Refuse a door that is not named in full."""
+    if _URL and _PROFILE:
+        raise pytest.UsageError(f"Set {_OURS}DOOR_URL or {_OURS}DOOR_PROFILE, not both.")
+    if (_URL or _PROFILE) and not _FOLDER.startswith("/"):
+        raise pytest.UsageError(
+            f"Set {_OURS}DOOR_FOLDER to a directory of that door, such as /users/me, in which the "
+            "tests may make one of their own."
+        )
+
+
 # -- which there are -------------------------------------------------------------------------------
 
 
@@ -191,17 +202,11 @@ def server(name: str, home: Path) -> Iterator[Target]:
 @contextlib.contextmanager
 def named(home: Path) -> Iterator[Target]:
     """Take the door that the environment names, with the settings and the token of its user."""
-    if not _FOLDER.startswith("/"):
-        raise pytest.UsageError(
-            f"Set {_OURS}DOOR_FOLDER to a directory of that door, such as /users/me, in which the "
-            "tests may make one of their own."
-        )
-    if _URL and _PROFILE:
-        raise pytest.UsageError(f"Set {_OURS}DOOR_URL or {_OURS}DOOR_PROFILE, not both.")
     environment = dict(OWN)
     if _PROFILE:
         environment["CTAFLOWS_PROFILE"] = _PROFILE
     else:  # no login of a profile is for another door
+        environment.pop("CTAFLOWS_PROFILE", None)
         environment |= {
             "CTAFLOWS_CONFIG_DIR": str(home),
             "CTAFLOWS_DOOR_URL": _URL,

@@ -143,12 +143,13 @@ def test_a_stopped_fetch_goes_on(place: Place, ways: Ways, here: Path) -> None:
     assert names(here) == ["r.h5"]
 
 
-def test_a_file_replaced_since_it_was_stopped_is_fetched_anew(
-    place: Place, ways: Ways, here: Path
-) -> None:
+def test_a_file_replaced_since_it_was_stopped_is_fetched_anew(place: Place, here: Path) -> None:
     path = place.put("r.h5", DATA)
     stopped(lambda progress: tasks.fetch_file(path, progress=progress), len(DATA) // 2)
-    place.put("r.h5", OTHER[:-1])
+    if place.storage.can_rename:  # as an upload does; XRootD 5.5 may tell a checksum of before
+        place.storage.move(place.put("new", OTHER[:-1]), path, overwrite=True)
+    else:
+        place.put("r.h5", OTHER[:-1])
     tasks.fetch_file(path)
     assert (here / "r.h5").read_bytes() == OTHER[:-1]
 

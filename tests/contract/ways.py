@@ -158,7 +158,7 @@ def columns_of(lines: list[str]) -> dict[str, dict[str, str]]:
 
 
 def probe(place: Place) -> Ways:
-    """Find out a server's ways, with some 150 requests within an empty directory."""
+    """Find out a server's ways, with some 200 requests within an empty directory."""
     storage = place.storage
     path = place.put("file", _DATA)
     entry, kept = storage.stat(path), Kept()

@@ -1,4 +1,4 @@
-"""The door's operations on real servers. Where one can't do a thing, its quirk is named."""
+"""Real servers with what others put into their folders: many files, odd names, a broken link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file read where it is, on real servers: by ranges, in few requests, never of two files."""
+"""A file read where it is, on real servers: never the bytes of two files."""
 
 from __future__ import annotations
 

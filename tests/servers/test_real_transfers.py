@@ -1,4 +1,4 @@
-"""Fetching and uploading on real servers: whole everywhere, proven where there are checksums."""
+"""Fetching and uploading on real servers, as far as it shows in their own folders alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement  # only builds, never parses
 
-from wsgidav.dav_error import HTTP_FORBIDDEN, HTTP_METHOD_NOT_ALLOWED, HTTP_NOT_FOUND, DAVError
+from wsgidav.dav_error import HTTP_FORBIDDEN, HTTP_NOT_FOUND, DAVError
 from wsgidav.error_printer import ErrorPrinter
 from wsgidav.fs_dav_provider import FileResource, FilesystemProvider, FolderResource
 from wsgidav.request_resolver import RequestResolver
@@ -421,7 +421,7 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         try:
             super().create_collection(name)
         except FileExistsError:
-            raise DAVError(HTTP_METHOD_NOT_ALLOWED) from None
+            raise DAVError(405) from None
 
     def get_member_list(self) -> list[Any]:
         """Return the children; an empty list where reading is denied, as dCache does.

@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test soak check format bench bench-prefect bench-tools lock clean
+.PHONY: help env demo test contract soak check format bench bench-prefect bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
 	@echo "make test    the quick tests: .ci/run has the slow ones and those that need servers, too"
+	@echo "make contract  the tests of every storage, against the door that CTAFLOWS_TEST_DOOR_URL names"
 	@echo "make soak    interruptions by the thousand, many examples, large directories: hours"
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
@@ -35,6 +36,10 @@ test: env
 	$(BIN)/python -m compileall -q ctaflows flows
 	@echo "tests marked: $(TESTS)"
 	$(BIN)/python -m pytest -n 2 -m "$(TESTS)"
+
+# docs/contract.md: the door of CTAFLOWS_TEST_DOOR_URL alone, or all servers that are installed here
+contract: env
+	$(BIN)/python -m pytest tests/contract
 
 # How often a night is interrupted, and how many times the usual number of examples is tried
 soak: export CTAFLOWS_TEST_INTERRUPTIONS ?= 2000

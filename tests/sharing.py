@@ -7,7 +7,7 @@ from typing import Any
 from xdist.scheduler import LoadScopeScheduling
 
 #: Folders whose tests use one server, which takes long to start and is started in one process.
-_ONE_SERVER = ("prefect", "deployments", "servers")
+_ONE_SERVER = ("prefect", "deployments", "servers", "contract")
 #: What takes long begins first, so that the end has only short ones. Prefect's server is started
 #: before anything else in its process has to do with Prefect: whose API it is, is read when Prefect
 #: is imported.
@@ -15,6 +15,7 @@ _FIRST = (
     "prefect",
     "deployments",
     "servers",
+    "contract",
     "safety/test_interruptions.py",
     "safety",
     "wire",

@@ -646,6 +646,13 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         SubElement(kind, "{DAV:}collection")
         return kind
 
+    def create_collection(self, name: str) -> None:
+        """Create a directory, which another request may have created since it was looked for."""
+        try:
+            super().create_collection(name)
+        except FileExistsError:
+            raise DAVError(405) from None
+
     def get_member_list(self) -> list[Any]:
         """Return the children; an empty list where reading is denied, as dCache does.
 

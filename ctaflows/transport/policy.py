@@ -198,7 +198,7 @@ def _as_written(here: str, location: str) -> str:
     server, path = rest[:at], rest[at:]
     if at < 0:
         return location
-    if path.startswith(name):
+    if path.startswith(name) and path[len(name) :][:1] in ("", "?"):  # ``/a%`` may go on as ``25``
         return f"{scheme}{mark}{server}{asked}{path[len(name) :]}"
     path, question, query = path.partition("?")
     if _composed(unquote(path, errors="surrogateescape")) != _composed(name):

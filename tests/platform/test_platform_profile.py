@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from commands import ctaflows as command
 
 from ctaflows import ctadata, tasks
 from ctaflows.errors import AuthError, PartialFailure, TokenMissing, UsageError
 from ctaflows.storage.connect import connect, reconnect
-from ctaflows.tasks.transfers import plan_uploads, upload_files
+from ctaflows.tasks.transfers import plan_uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,17 +44,6 @@ def asked(hub: Hub) -> list[str]:
 # -- looking ---------------------------------------------------------------------------------------
 
 
-def test_listings() -> None:
-    assert [(e.path, e.is_dir) for e in tasks.list_dir("lst/data", **ON)] == [
-        ("/lst/data/run.h5", False), ("/lst/data/sub", True),
-    ]  # fmt: skip
-    assert [e.path for e in tasks.list_dir("lst/data/run.h5", **ON)] == ["/lst/data/run.h5"]
-    found = tasks.find("lst", include=["*.h5"], **ON)
-    assert [e.path for e in found] == ["/lst/data/run.h5", "/lst/data/sub/deep/a b%.h5"]
-    assert all(e.checksums for e in found), "the storage tells them through webdav/"
-    assert tasks.disk_usage("lst", depth=0, **ON)[0].size_bytes == len(DATA) + 4
-
-
 @pytest.mark.parametrize("path", ["/", "lst", "lst/data/run.h5", "lst/data/sub/../run.h5"])
 def test_one_small_answer_describes_a_path(path: str, hub: Hub) -> None:
     entry = tasks.stat(path, **ON)
@@ -70,25 +58,7 @@ def test_what_is_not_there_does_not_cost_the_checksums(hub: Hub) -> None:
     assert tasks.stat("lst/data/run.h5", **ON).checksums
 
 
-def test_the_command_line(hub: Hub) -> None:
-    done = command("ls", "lst/data", "--profile", "platform")
-    assert done.code == 0, done
-    assert done.out.split() == ["run.h5", "sub/"]
-
-
 # -- moving ----------------------------------------------------------------------------------------
-
-
-def test_fetches(here: Path, hub: Hub) -> None:
-    assert tasks.fetch_file("lst/data/run.h5", **ON).verified
-    report = tasks.fetch_files(["lst/data/run.h5", "lst/data/sub/empty"], "many", **ON)
-    assert [t.verified for t in report.transfers] == [True, True]
-    report = tasks.fetch_dir("lst/data", "dir", manifest="dir/manifest.jsonl", **ON)
-    assert not report.failed
-    for name in ("run.h5", "many/run.h5", "dir/data/run.h5"):
-        assert (here / name).read_bytes() == DATA
-    assert (here / "dir/data/sub/deep/a b%.h5").read_bytes() == b"deep"
-    assert tasks.fetch_dir("lst/data", "dir", **ON).transfers[0].skipped
 
 
 def test_ranges_are_not_even_tried(box: Sandbox, hub: Hub, here: Path) -> None:
@@ -97,23 +67,6 @@ def test_ranges_are_not_even_tried(box: Sandbox, hub: Hub, here: Path) -> None:
     assert tasks.fetch_file("lst/data/large.h5", **ON).size_bytes == 70 << 20
     assert sum(a.startswith("GET fetch/") for a in asked(hub)) == 1
     assert {p.name for p in here.iterdir()} == {"large.h5", "local"}
-
-
-def test_uploads(here: Path, box: Sandbox, hub: Hub) -> None:
-    done = tasks.upload_file("local", "f/", overwrite=True, **ON)
-    assert (done.path, done.verified) == (f"/{OWN}/f/local", True)
-    (here / "d/sub").mkdir(parents=True)
-    (here / "d/sub/a").write_bytes(b"1")
-    report = tasks.upload_dir("d", "up", overwrite=True, **ON)
-    assert [t.path for t in report.transfers] == [f"/{OWN}/up/d/sub/a"]
-    pairs = [(here / "d/sub/a", f"many/{n}") for n in range(40)]
-    report = upload_files(pairs, overwrite=True, manifest="up.jsonl", **ON)
-    assert [t.path for t in report.transfers] == [f"/{OWN}/many/{n}" for n in range(40)]
-    assert all(t.verified for t in report.transfers)
-    assert (box.storage / OWN / "many/39").read_bytes() == b"1"
-    hub.troubles.add("half", "*f/local")
-    with pytest.raises(PartialFailure):
-        upload_files([("local", "f/local")], overwrite=True, **ON)
 
 
 def test_nothing_is_replaced_unasked(hub: Hub, here: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file read where it is, on real servers: by ranges, in few requests, never of two files."""
+"""A file read where it is, on real servers: never the bytes of two files."""
 
 from __future__ import annotations
 
@@ -17,25 +17,6 @@ if TYPE_CHECKING:
     from ctaflows.storage.webdav import WebDAVStorage
 
 DATA = random.Random(5).randbytes(2_000_000)
-
-
-def test_each_byte_is_that_of_the_file(place: Place, door: WebDAVStorage) -> None:
-    entry = door.stat(place.put("a b+%é.h5", DATA))
-    dice = random.Random(6)
-    with RemoteFile(door, entry) as file:
-        for _ in range(60):
-            at, n_bytes = dice.randrange(len(DATA)), dice.randrange(50_000)
-            assert file.read_at(at, n_bytes) == DATA[at : at + n_bytes]
-        assert file.read() == DATA
-        assert file.n_requests <= 40
-
-
-def test_the_last_byte_and_small_files(place: Place, door: WebDAVStorage) -> None:
-    for size in (1, 65_536, 65_537):
-        with RemoteFile(door, door.stat(place.put(f"{size}.h5", DATA[:size]))) as file:
-            assert file.read_at(size - 1) == DATA[size - 1 : size]
-    with RemoteFile(door, door.stat(place.put("0.h5", b""))) as file:
-        assert file.read() == b""
 
 
 @pytest.mark.parametrize("grown", [0, 7])

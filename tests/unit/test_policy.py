@@ -187,6 +187,7 @@ def test_whatever_the_location_a_hop_is_sound(method, location, allow_http):
         ("/%2541", "/%41", True),
         ("/a%23b", "/a#b", True),
         ("/cafe%CC%81.h5", "/other.h5", False),
+        ("/100%25", "/100%25", True),  # the raw name is a prefix of its encoded form
         ("/a%20b", "/a%2520b", False),
         ("/cafe.h5", "/caf%C3%A9.h5", False),
     ],

@@ -67,6 +67,8 @@ def test_a_merged_file_is_not_counted_beside_its_subruns(
     assert "| 200 | 200 |" in digest(night)
     assert ">200<" in page(night)
     (asset,) = fetched_runs(night, "https://door.example.org:2880")
+    (in_area,) = fetched_runs(night, "https://door.example.org:2880/area")
+    assert in_area.origin == asset.origin.replace(".org", ".org/area")
     assert (asset.metadata["n_events"], asset.metadata["inspected"]) == (200, 2)
     assert events.night_complete(night)
     assert [event["n_events"] for event in told] == [200]

@@ -404,7 +404,7 @@ class Door:
         if file.is_symlink():
             return _LINK
         try:
-            file.rmdir() if file.is_dir() else file.unlink()
+            file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
         except OSError:
             return f"Directory is not empty: {path}"
         self._storage.forget(path)
@@ -572,15 +572,17 @@ def _common(resource: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _shown(resource: Any, checksums: str, locality: str) -> dict[str, Callable[[], Any]]:
+def _dcache(
+    resource: Any, checksums: Callable[[], str], locality: Callable[[], str]
+) -> dict[str, Callable[[], Any]]:
     """Return the properties of a file beyond those of WebDAV."""
     quirks: Quirks = resource.provider.quirks
     if quirks.posix_listings:
         return {}
-    found = {quirks.checksum_property: lambda: checksums}  # empty if there is none
+    found = {quirks.checksum_property: checksums}  # empty if there is none
     if quirks.has_locality:
         found |= {
-            _LOCALITY: lambda: locality,
+            _LOCALITY: locality,
             f"{_SRM}RetentionPolicy": lambda: "REPLICA",
             f"{_SRM}AccessLatency": lambda: "ONLINE",
         }
@@ -596,16 +598,20 @@ class _File(_Properties, FileResource):  # type: ignore[misc]
         quirks: Quirks = self.provider.quirks
         place = storage.root / file
         uploading = storage.is_uploading(path)
-        sums = "" if uploading else content.checksum_text(storage.checksums(place), quirks)
-        if quirks.checksum_property == STORM_CHECKSUM:
-            sums = sums.partition("=")[2]
+
+        def checksums() -> str:
+            if uploading:
+                return ""
+            text = content.checksum_text(storage.checksums(place), quirks)
+            return text.partition("=")[2] if quirks.checksum_property == STORM_CHECKSUM else text
+
         self.getters = _common(self) | {
             # no size while uploading (DcacheFileResource.java:152-155)
             "{DAV:}getcontentlength": lambda: None if uploading else str(self.file_stat.st_size),
             "{DAV:}getetag": lambda: storage.etag(place),
             "{DAV:}getcontenttype": lambda: content.validators(place, storage).get("Content-Type"),
         }
-        self.getters |= _shown(self, sums, storage.locality(path))
+        self.getters |= _dcache(self, checksums, lambda: storage.locality(path))
 
     def get_etag(self) -> str:
         return self.provider.storage.etag(  # type: ignore[no-any-return]
@@ -628,7 +634,7 @@ class _Link(_File):
             "{DAV:}getcontentlength": lambda: str(len(storage.link_text(place).encode())),
             "{DAV:}getetag": lambda: storage.etag(place, follow=False),
         }
-        self.getters |= _shown(self, "", "UNAVAILABLE")
+        self.getters |= _dcache(self, lambda: "", lambda: "UNAVAILABLE")
 
 
 class _Directory(_Properties, FolderResource):  # type: ignore[misc]

@@ -204,10 +204,12 @@ class Logins:
                 return reason
             if now >= self._keys_until:
                 self._keys, self._keys_until = self._tokens.keys, now + self._quirks.issuer_keys_s
-            reason = "login failed" if self._tokens.refusal(token, self._keys) else None
-            keeps_s = self._quirks.failed_logins_s if reason else self._quirks.logins_s
+            keys = self._keys
+        reason = "login failed" if self._tokens.refusal(token, keys) else None
+        keeps_s = self._quirks.failed_logins_s if reason else self._quirks.logins_s
+        with self._lock:
             self._known[token] = (now + keeps_s, reason)
-            return reason
+        return reason
 
     def scopes(self, token: str) -> set[str]:
         """Return the WLCG scopes of a token, without their paths; without any it may do all."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+    from joserfc.jwk import RSAKey
 
 WAIT_S = 20
 N_FILES = 8  # from so many on the first request is a listing, whose failure ends the run
@@ -51,10 +52,10 @@ def test_the_token_that_replaces_a_revoked_one_is_not_revoked_before_it_was_used
     revoked: list[str] = []
     refusal, revoke = Tokens.refusal, Tokens.revoke
 
-    def late_refusal(tokens: Tokens, token: str) -> str | None:
+    def late_refusal(tokens: Tokens, token: str, keys: list[RSAKey]) -> str | None:
         if revoked and token != revoked[0]:
             until(lambda: len(revoked) > 1 or storm.card is not second)
-        return refusal(tokens, token)
+        return refusal(tokens, token, keys)
 
     def noted_revoke(tokens: Tokens, token: str) -> None:
         revoke(tokens, token)

@@ -24,24 +24,8 @@ _MARKS = dict.fromkeys(targets.SERVERS, pytest.mark.servers) | {
 _PARAMETERS = [pytest.param(name, marks=_MARKS.get(name, ())) for name in targets.NAMES]
 
 
-#: Faults of ours that a test shows at a storage.
-_LEAVES = "bug: a failed upload leaves what the server gave another name"
-KNOWN_BUGS = {
-    (name, "test_a_name_that_can_not_be_is_refused_and_leaves_nothing"): _LEAVES
-    for name in ("sandbox", "sandbox-proxying", "xrootd", "door")
-}
-
-
 def pytest_configure() -> None:
     targets.check_environment()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            test = (item.callspec.params.get("target"), item.originalname)
-            if reason := KNOWN_BUGS.get(test):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.fixture(scope="session", params=_PARAMETERS)

@@ -241,6 +241,7 @@ def test_names_that_are_not_utf8_keep_their_bytes():
         ("/a", "/a/", None),
         ("/a", "/a//", None),
         ("/a", "/%61/", None),
+        ("/e%41", "/e%41", None),
         ("/", "/", None),
         ("/a", f"{DOOR}/a/", None),
         ("/", "/x", "/x"),

@@ -85,9 +85,19 @@ class Retries:
         return pause
 
 
+def asked_pause_s(error: CtaflowsError, settings: Settings) -> float | None:
+    """Return the pause that a server asked for, in seconds; None where it asked for none.
+
+    A second is added (less where ``busy_s`` is less), since dCache 12.0.1 rounds down: during the
+    last second of a block it says ``Retry-After: 0``, and refuses what comes at once.
+    """
+    asked = error.retry_after_s
+    return None if asked is None else asked + min(1.0, settings.busy_s)
+
+
 def _pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float:
     """Return the pause before a try, in seconds with jitter."""
-    asked = error.retry_after_s
+    asked = asked_pause_s(error, settings)
     if asked is not None:
         return asked + random.uniform(0, 0.1 * asked)
     base: float = min(settings.backoff_s * 2 ** min(attempt - 1, 30), _MAX_BACKOFF_S)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import logging
-import math
 import os
 import threading
 import unicodedata
@@ -147,7 +146,7 @@ class Door:
         if busy_s > 0:
             response = self._error(request, 429)
             if self._quirks.retry_after:
-                response.headers["Retry-After"] = str(math.ceil(busy_s))
+                response.headers["Retry-After"] = str(int(busy_s))  # rounded down (seen, 12.0.1)
             return response
         token = self._token(request)
         reason = self._refusal(request, token)

@@ -13,7 +13,7 @@ from ctaflows.errors import (
     Stopped,
     Truncated,
 )
-from ctaflows.retry import MAX_RETRY_AFTER_S
+from ctaflows.retry import MAX_RETRY_AFTER_S, asked_pause_s
 from ctaflows.storage import checksum as sums
 from ctaflows.storage.answers import check_answer, is_sized
 from ctaflows.storage.webdav import digests
@@ -202,7 +202,8 @@ def is_hopeless(why: CtaflowsError) -> bool:
 
 def pause_s(why: CtaflowsError, settings: Settings) -> float:
     """Say how long to wait, in seconds, before the rest is asked for."""
-    return why.retry_after_s or settings.backoff_s
+    asked = asked_pause_s(why, settings)
+    return settings.backoff_s if asked is None else asked
 
 
 def end_if(stop: threading.Event, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -272,6 +273,8 @@ def error_for(
     kind, what, hint = _by_text(status, said) or _MEANING.get(status, unknown)
     if status == 500 and kind is DoorBusy and "storm" in headers.get("server", "").lower():
         hint = _STORM_HINT
+    if status == 401 and (reason := _OAUTH_REASON.search(headers.get("www-authenticate", ""))):
+        said = f"{said}: {reason[1]}"
     return kind(
         what.format(method=method, does=_DOES.get(method, method)),
         where=where,
@@ -280,6 +283,10 @@ def error_for(
         status=status,
         retry_after_s=retry_after_s(headers.get("retry-after")) if kind.retryable else None,
     )
+
+
+#: Why a token is refused (RFC 6750 §3): StoRM WebDAV 1.8.1 says so, dCache doors never do.
+_OAUTH_REASON = re.compile(r'error_description="([^"]*)"')
 
 
 def _by_text(status: int, said: str) -> _Meaning | None:

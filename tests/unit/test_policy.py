@@ -301,6 +301,14 @@ def test_the_error_of_each_status(status, kind):
         assert "{" not in str(error)
 
 
+def test_why_a_token_is_refused_is_told():
+    headers = {
+        "www-authenticate": 'Bearer error="invalid_token", error_description="no aud claim found"'
+    }
+    error = error_for(401, headers, "Unauthorized", method="GET", where=DOOR)
+    assert error.said == "401 Unauthorized: no aud claim found"
+
+
 @pytest.mark.parametrize(
     ("said", "kind"),
     [

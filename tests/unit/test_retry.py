@@ -96,12 +96,13 @@ def test_a_429_without_retry_after_waits_until_the_block_is_over(jitter):
 @pytest.mark.parametrize("kind", [DoorBusy, RateLimited, NetworkError])
 @pytest.mark.parametrize(
     ("asked", "least", "most"),
-    [(0.0, 0.0, 0.0), (1.0, 1.0, 1.1), (120.0, 120.0, 132.0), (600.0, 600.0, 660.0)],
+    [(0.0, 1.0, 1.1), (1.0, 2.0, 2.2), (120.0, 121.0, 133.1), (600.0, 601.0, 661.1)],
 )
 def test_retry_after_is_honoured(kind, asked, least, most, jitter):
     error = kind("x", retry_after_s=asked)
     jitter(0)
-    assert pause_s(error, 4, rules()) == least  # never earlier than asked
+    # a second later than asked: dCache 12.0.1 rounds down, and says 0 in the last one
+    assert pause_s(error, 4, rules()) == least
     jitter(1)
     assert pause_s(error, 4, rules()) == pytest.approx(most)
 

@@ -194,8 +194,9 @@ class Door:
         """Return the response to a request, unless its path or the token's scopes forbid it."""
         if any(c in request.path for c in self._quirks.refused_in_names):
             return self._error(request, 400)
-        if any(part.startswith(".(") for part in request.path.split("/")):
-            # Chimera takes it for a command (JdbcFs.java, inodeOf)
+        if request.method == "PUT" and request.path.rpartition("/")[2].startswith(".("):
+            # Chimera takes it for a command (JdbcFs.java, inodeOf; seen with 11.2.5 and 12.0.1,
+            # which give the name by MOVE, and find, read and delete it)
             return self._error(request, 500, "java.lang.NullPointerException")
         scopes = self._logins.scopes(token) if self._logins and token else set()
         if scopes and not scopes & _SCOPES.get(request.method, scopes):
@@ -448,6 +449,8 @@ class Door:
         response = messages.call_wsgi(self._behind, self._environ(request))
         if response.status >= 400:
             return self._error(request, response.status)
+        if "dCache" in self._quirks.server:
+            response.headers["DAV"] = "1, 2"  # seen, 11.2.5 and 12.0.1
         if self._quirks.absolute_hrefs and isinstance(response.body, bytes):
             absolute = f":href>{self.origin}/".encode()
             response.body = response.body.replace(b":href>/", absolute)

@@ -11,7 +11,7 @@ from fetching import job
 from talk import ADLER, DATA, DCACHE, PATH, PROBE, SRM, WANT, Talker
 
 from ctaflows.auth.renewal import TokenProvider
-from ctaflows.errors import DoorBusy, ProtocolSurprise, Refused, UsageError
+from ctaflows.errors import ProtocolSurprise, Refused, UsageError
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.fetch import fetch
@@ -128,7 +128,7 @@ def test_a_move_that_is_denied_is_500_in_10_2(opened) -> None:
     assert (reply.status, b"denied activity MANAGE" in reply.body) == (500, True)
     with (
         WebDAVStorage(door.settings, Token(token)) as limited,
-        pytest.raises(DoorBusy, match="denied activity MANAGE"),
+        pytest.raises(Refused, match="denied activity MANAGE"),
     ):
         limited.move(PATH, "/other")
 

@@ -322,7 +322,7 @@ def test_what_does_not_validate_is_not_repeated(here: Path) -> None:
     "make",
     [
         lambda: ctaflows.CTACredentials(issuer_url="nowhere"),
-        lambda: ctaflows.CTAStorage(door_url=f"{addresses.DOOR}/path"),
+        lambda: ctaflows.CTAStorage(door_url=f"{addresses.DOOR}?a=b"),
         lambda: ctaflows.CTAStorage(token_source="anywhere"),
         lambda: ctaflows.CTADownloadService(url="ftp://hub.example"),
     ],

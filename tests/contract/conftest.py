@@ -72,8 +72,15 @@ def storage(in_use: None, above: Place) -> Iterator[Storage]:
 
 
 @pytest.fixture
+def shelf(storage: Storage, above: Place) -> Place:
+    """The directory for all tests, with files that many of them read and none changes."""
+    above.storage = storage
+    return above
+
+
+@pytest.fixture
 def place(storage: Storage, above: Place) -> Iterator[Place]:
-    """A new directory at the storage, removed with all that is in it."""
+    """A directory for one test at the storage, not there yet, removed with all that is in it."""
     place = targets.new_place(storage, above)
     yield place
     place.clear()

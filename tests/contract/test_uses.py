@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import fsspec
 import pytest
 from commands import ok, run
+from targets import DATA
 
 from ctaflows.errors import UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from targets import Place
     from ways import Ways
 
-FILES = {f"{sub}{i}.h5": bytes([i]) * (50_000 + i) for sub in ("", "x/") for i in range(3)}
+FILES = {"0.h5": DATA[:50_000], "x/1.h5": DATA[1:50_002]}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -55,15 +56,15 @@ def test_a_tree_is_put_listed_got_verified_and_put_again(
         assert "there" in again.stderr
 
 
-def test_files_are_opened_by_fsspec(place: Place) -> None:
-    path = place.put("sub/a.h5", FILES["0.h5"])
+def test_files_are_opened_by_fsspec(shelf: Place) -> None:
+    path = shelf.kept(10_000)
     storage = fsspec.filesystem("cta", skip_instance_cache=True)
-    assert [entry["name"] for entry in storage.ls(f"{place.at}/sub")] == [path]
-    assert storage.info(path)["size"] == len(FILES["0.h5"])
-    if not place.storage.has_ranges:
+    assert path in [entry["name"] for entry in storage.ls(shelf.at)]
+    assert storage.info(path)["size"] == 10_000
+    if not shelf.storage.has_ranges:
         with pytest.raises(UsageError, match="can't read parts of a file"):
             storage.open(path)
         return
     with fsspec.open(f"cta:/{path}") as file:
-        file.seek(49_990)
-        assert file.read() == FILES["0.h5"][49_990:]
+        file.seek(9_990)
+        assert file.read() == DATA[9_990:10_000]

@@ -110,7 +110,9 @@ class Ways(Record):
     move_onto_unsaid: str | None = _row("MOVE onto a file, no Overwrite")
     move_into_missing: str | None = _row("MOVE into a missing directory")
     move_directory: str | None = _row("MOVE of a directory, no slash at the end")
-    cannot_hold: tuple[str, ...] = field(default=(), metadata={"label": "names that it can't hold"})
+    cannot_hold: tuple[str, ...] = field(
+        default=(), metadata={"label": "names that PUT or GET does not take"}
+    )
     cannot_move_to: tuple[str, ...] = field(
         default=(), metadata={"label": "names that it holds, and that a move does not give"}
     )
@@ -131,11 +133,11 @@ class Ways(Record):
             "ranges" if self.ranges == "206, these bytes" else "no ranges",
         ]
         if lacking := (*self.cannot_hold, *self.cannot_move_to):
-            parts.append("can't upload names with " + ", ".join(lacking))
+            parts.append("does not take names with " + ", ".join(lacking))
         return f"{self.server}: " + "; ".join(parts)
 
     def can_upload(self, name: str) -> bool:
-        """Return whether a name of `NAMES` can be that of a file which is uploaded."""
+        """Return whether a name of `NAMES` can be written, read, and given by MOVE."""
         return NAMES[name] not in (*self.cannot_hold, *self.cannot_move_to)
 
     def cells(self) -> dict[str, str]:

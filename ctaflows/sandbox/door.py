@@ -228,6 +228,8 @@ class Door:
         file = self._storage.file(request.path)
         if file is None or not file.exists():
             return self._error(request, 404)
+        if any(c in request.path for c in self._quirks.unread_in_names):
+            return self._error(request, 404)
         if self._storage.is_denied(request.path):
             return self._error(request, 403)
         if file == self._storage.root and self._quirks.root_is_page:
@@ -236,6 +238,9 @@ class Door:
             return self._read_directory(request, file)
         if request.method == "HEAD":
             return self._head(request, file)
+        by_link = self._storage.resolved(request.path) != self._storage.normal(request.path)
+        if by_link and self._quirks.links_look_like_targets:
+            return self._error(request, 404)
         if problem := self._unreadable(request):
             return self._error(request, 500, problem)
         if self._quirks.redirect_reads:
@@ -382,6 +387,8 @@ class Door:
         file = self._storage.file(request.path)
         if file is None or not file.exists() or file == self._storage.root:
             return self._error(request, 404 if file is None or not file.exists() else 403)
+        if self._quirks.delete_needs_empty and file.is_dir() and any(file.iterdir()):
+            return self._error(request, 412)
         problem = self._remove(file, request.path)
         return self._error(request, 500, problem) if problem else Response(204)
 
@@ -393,6 +400,9 @@ class Door:
         then the link itself is not (seen, dCache 11.2.5). A link among the children has its own
         pnfsid (deleteFile in DcacheResourceFactory.java).
         """
+        if file.is_symlink() and self._quirks.links_look_like_targets:
+            file.unlink()
+            return None
         if file.is_dir():
             # children that can't be listed are passed over
             children = [] if self._storage.is_denied(path) else list(file.iterdir())
@@ -430,7 +440,8 @@ class Door:
             if problem := self._remove(destination, to):
                 return self._error(request, 500, problem)
         # gone if it was moved onto itself (seen, dCache 11.2.5); of a link, the target's pnfsid
-        if source.is_symlink() or not source.exists():
+        is_link = source.is_symlink() and not self._quirks.links_look_like_targets
+        if is_link or not source.exists():
             return self._error(request, 500, lost)
         self._storage.rename(source, destination)
         return Response(204 if replaces else 201)
@@ -675,8 +686,15 @@ class _Directory(_Properties, FolderResource):  # type: ignore[misc]
         with os.scandir(self._file_path) as entries:
             # in no order, but always in the same one
             for entry in sorted(entries, key=lambda e: zlib.crc32(os.fsencode(e.name))):
-                directory = entry.is_dir(follow_symlinks=False)
-                kind = _Link if entry.is_symlink() else _Directory if directory else _File
+                shown = self.provider.quirks.links_look_like_targets
+                directory = entry.is_dir(follow_symlinks=shown)
+                kind = (
+                    _Link
+                    if entry.is_symlink() and not shown
+                    else _Directory
+                    if directory
+                    else _File
+                )
                 path = f"{self.path.rstrip('/')}/{entry.name}"
                 try:
                     members.append(kind(path, self.environ, entry.path))

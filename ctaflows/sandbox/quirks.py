@@ -51,6 +51,9 @@ STORM: dict[str, Any] = {
     "root_is_page": True,
     "refused_in_names": "%;\\",
     "empty_put_over_file_fails": True,
+    "unread_in_names": " #?[]",
+    "links_look_like_targets": True,
+    "delete_needs_empty": True,
 }
 
 
@@ -108,8 +111,17 @@ class Quirks:
         ``/`` is an HTML page, with 200 also to PROPFIND. Not in dCache.
     refused_in_names : str
         Characters for which a path is refused with 400. None in dCache.
+    unread_in_names : str
+        Characters for which GET and HEAD of a path are 404. None in dCache.
     empty_put_over_file_fails : bool
         A PUT of no bytes over a file is refused with 500. Not in dCache.
+    links_look_like_targets : bool
+        A symbolic link is listed as the file or directory that it leads to, a GET of a file that is
+        reached by one is 404 (PROPFIND is 207, HEAD 200), and DELETE and MOVE of a link are of the
+        link itself. Not in dCache; seen, StoRM WebDAV 1.8.1.
+    delete_needs_empty : bool
+        A DELETE of a directory that is not empty, or of a link to one, is refused with 412. Not in
+        dCache; seen, StoRM WebDAV 1.8.1.
     depth_capped : bool
         A Depth that is neither 0 nor 1 means three levels.
     empty_207 : bool
@@ -189,6 +201,9 @@ class Quirks:
     root_is_page: bool = False
     refused_in_names: str = ""
     empty_put_over_file_fails: bool = False
+    unread_in_names: str = ""
+    links_look_like_targets: bool = False
+    delete_needs_empty: bool = False
     depth_capped: bool = True
     empty_207: bool = True
     put_deletes_first: bool = True

@@ -179,3 +179,43 @@ def test_an_empty_put_over_a_file_fails_at_storm(opened, tmp_path: Path) -> None
     done = upload(door, tmp_path / "a.h5", PATH + ".other")
     assert done.verified
     assert talk.door("PUT", PATH, headers=PROBE).status == 500
+
+
+def test_links_of_storm_look_like_what_they_lead_to(opened) -> None:
+    talk, door = opened(Quirks.storm())
+    talk.box.put("/precious/f", DATA)
+    talk.box.put("/precious/sub/g", DATA)
+    talk.box.link("/user/dir", "/precious")
+    talk.box.link("/user/file", "/precious/f")
+    found = {e.path: (e.is_dir, e.link) for e in door.list("/user")}
+    assert found == {"/user/dir": (True, None), "/user/file": (False, None)}
+    for path in ("/user/file", "/user/dir/f", "/user/dir/sub/g"):
+        assert talk.door("GET", path).status == 404
+        assert talk.door("HEAD", path).status == 200
+        assert talk.door("PROPFIND", path).status == 207
+    assert talk.door("GET", "/precious/f").body == DATA
+
+
+def test_storm_deletes_and_moves_a_link_itself(opened) -> None:
+    talk, _ = opened(Quirks.storm())
+    talk.box.put("/precious/f", DATA)
+    dir_link = talk.box.link("/user/dir", "/precious")
+    file_link = talk.box.link("/user/file", "/precious/f")
+    assert talk.door("DELETE", "/precious").status == 412
+    assert talk.door("DELETE", "/user/dir").status == 412
+    assert dir_link.is_symlink()
+    assert talk.door("DELETE", "/user/file").status == 204
+    assert not file_link.is_symlink()
+    to = {"Destination": f"{talk.box.door_url}/user/new"}
+    assert talk.door("MOVE", "/user/dir", headers=to).status == 201
+    assert dir_link.with_name("new").is_symlink()
+    assert talk.door("GET", "/precious/f").body == DATA
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a%23b", "a%3Fb", "%5Ba%5D"])
+def test_names_that_storm_can_t_read(opened, name: str) -> None:
+    talk, _ = opened(Quirks.storm())
+    assert talk.door("PUT", f"/{name}", b"1").status == 201
+    assert talk.door("PROPFIND", f"/{name}").status == 207
+    assert talk.door("GET", f"/{name}").status == 404
+    assert talk.door("HEAD", f"/{name}").status == 404

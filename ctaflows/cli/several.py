@@ -58,5 +58,5 @@ def for_each(
 
 
 def print_failure(result: PathResult) -> None:
-    """Print the error of a path on stderr."""
-    click.echo(f"ctaflows: {output.one_line(result.error or '')}", err=True)
+    """Print a path, and why nothing was done with it, on stderr."""
+    click.echo(f"ctaflows: {output.one_line(f'{result.path}: {result.reason}')}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -181,6 +182,9 @@ def _has_moved(door: Storage, entry: Entry, path: str) -> bool:
 # What became of each of many paths in the name space.
 
 
+_CLASS = re.compile(r"^[A-Z]\w+: ")  # as `errors.error_text` writes it
+
+
 @dataclass(frozen=True, slots=True)
 class PathResult:
     """Result of an operation on one path.
@@ -207,6 +211,15 @@ class PathResult:
         """Was it done?"""
         return self.error is None
 
+    @property
+    def reason(self) -> str:
+        """``error`` for a line that begins with the path: without the class, and the path again."""
+        text = _CLASS.sub("", self.error or "")
+        where = re.compile(
+            rf": (?:https?://[^/ ]+)?/*{re.escape(self.path.strip('/'))}/?(?= \(said|$)"
+        )
+        return where.sub("", text, count=1)
+
     # by hand: its JSON is another shape, with the type for `is_dir`
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; ``target`` only where there can be one."""
@@ -229,7 +242,7 @@ def failure(failed: Sequence[PathResult], n_all: int, done: str) -> PartialFailu
     """
     first = failed[0]
     return PartialFailure(
-        f"{len(failed)} of {n_all} were not {done}, the first: {first.path}: {first.error}",
+        f"{len(failed)} of {n_all} were not {done}, the first: {first.path}: {first.reason}",
         report=tuple(failed),
     )
 

@@ -196,7 +196,7 @@ def test_mkdir(tree: Path) -> None:
     assert done.returncode == 10
     records = json.loads(done.stdout)
     assert [r["error"] is None for r in records] == [False, True, False]
-    assert done.stderr.count("AlreadyExists") >= 1
+    assert done.stderr.count("t/new: It exists already\n") == 2, "its own line, and the sum's"
     assert (tree / "more").is_dir()
 
 
@@ -343,9 +343,7 @@ def test_rm_leaves_a_directory_that_can_t_be_read(tree: Path, box: Sandbox) -> N
     box.deny("/t/secret")
     planned = run("rm", "-r", "-n", "t")
     assert planned.returncode == 10
-    assert (
-        "/t/secret: Refused: The directory is shown as empty, but can't be read" in planned.stderr
-    )
+    assert "/t/secret: The directory is shown as empty, but can't be read" in planned.stderr
     done = run("rm", "-r", "-y", "t")
     assert done.returncode == 10
     assert (tree / "secret/a.h5").read_bytes() == b"x"

@@ -73,7 +73,25 @@ def test_outcomes():
     assert isinstance(error, PartialFailure)
     assert (error.exit_code, error.report) == (10, (failed,))
     assert "1 of 7 were not removed" in str(error)
-    assert "/d: Refused: no" in str(error)
+    assert "/d: no" in str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "StorageError: The directory is not empty: /a/d",
+        "StorageError: The directory is not empty: https://door:8443/a/d/",
+        "The directory is not empty",
+    ],
+)
+def test_the_reason_names_neither_the_class_nor_the_path(error):
+    assert PathResult("/a/d", error=error).reason == "The directory is not empty"
+
+
+def test_the_reason_has_what_the_server_said():
+    error = "Refused: No right: https://door/a (said: denied)"
+    assert PathResult("/a", error=error).reason == "No right (said: denied)"
+    assert PathResult("/a", error="NotFound: Nothing: /a b").reason == "Nothing: /a b"
 
 
 class LosesAnswers:

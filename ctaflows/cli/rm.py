@@ -46,6 +46,10 @@ def command(
     terminal nothing is removed unless --yes is given. Only what was listed is removed: a directory
     to which files are added meanwhile, or that you may not read, stays. A failure is printed and
     does not stop the rest.
+
+    Symbolic links are kept at a dCache door. At StoRM, which lists a link to a directory as a
+    directory, a directory with files below it stays if none of them can be read. nginx, Apache and
+    XRootD follow links without telling: with -r, what a link leads to is removed there.
     """
     if recursive:
         _remove_trees(paths, force, profile, yes=yes, dry_run=dry_run, as_json=as_json)

@@ -131,6 +131,14 @@ class DownloadServiceStorage(Service):
         """Return False: the service shows a directory that it can't read as empty, too."""
         return False
 
+    def hides_links(self) -> bool:
+        """Return False: the service removes nothing, so that nobody needs to know."""
+        return False
+
+    def is_read_directly(self, path: str) -> bool:
+        """Return False: it is not known."""
+        return False
+
     def stat(self, path: str) -> Entry:
         """Describe one file or directory, with checksums where the storage tells them.
 

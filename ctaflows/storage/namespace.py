@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import heapq
 import itertools
 import re
 import threading
@@ -29,7 +31,7 @@ from ctaflows.storage.walk import unconfirmed, walk_batches
 from ctaflows.thread_pool import run_concurrently
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ctaflows.storage.protocol import Storage
 
@@ -289,11 +291,20 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
 # are removed one by one, several at once, then their directories from the deepest up, each only
 # while it is empty, which a listing that shows nothing does not prove: see
 # `WebDAVStorage.confirm_empty`. What a listing names without describing it is left alone, and so
-# are symbolic links.
+# are symbolic links, and what may lie behind one: see `keep_behind_links`.
 
 _AT_A_TIME = 1000
 #: From so many files on, their directory is listed.
 _LIST_FROM = 8
+#: Files of a directory that are asked for, one after the other until one is read: others may be
+#: links themselves, or have names that the server can't read.
+_ASKED_FOR = 3
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._+-]+")
+#: Why a directory is kept where links are listed as directories.
+MAYBE_BEHIND_LINK = (
+    "It may be, or lie behind, a symbolic link, since its files can't be read: "
+    "nothing in it is removed"
+)
 
 
 @dataclass(slots=True)
@@ -317,6 +328,7 @@ class RemovalPlan:
     size_bytes: int = 0
     n_empty: int = 0
     kept: list[PathResult] = field(default_factory=list)
+    _bytes_in: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.files) + len(self.dirs) + len(self.kept)
@@ -331,12 +343,74 @@ class RemovalPlan:
                 continue
             (self.dirs if entry.is_dir else self.files).append(entry.path)
             self.size_bytes += entry.size_bytes or 0
+            self._bytes_in[_above(entry.path)] += entry.size_bytes or 0
+
+    def keep(self, dirs: Iterable[str], why: str) -> None:
+        """Keep some directories, with all that is below them."""
+        tops = set(dirs)
+        self.kept += [PathResult(path, is_dir=True, error=why) for path in sorted(tops)]
+        goes = functools.cache(lambda path: not any(p in tops for p in _up_to_root(path)))
+        self.files = [path for path in self.files if goes(_above(path))]
+        self.dirs = [path for path in self.dirs if goes(path)]
+        self.size_bytes -= sum(self._bytes_in.pop(p) for p in [*self._bytes_in] if not goes(p))
 
     def all(self) -> Iterator[PathResult]:
         """Yield all in the order in which they are removed, after those that are kept."""
         yield from self.kept
         yield from (PathResult(path) for path in self.files)
         yield from (PathResult(path, is_dir=True) for path in reversed(self.dirs))
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+def _up_to_root(path: str) -> Iterator[str]:
+    """Yield a directory and those above it, without the root."""
+    while path != "/":
+        yield path
+        path = _above(path)
+
+
+def keep_behind_links(door: Storage, doomed: RemovalPlan, tops: Collection[str]) -> None:
+    """Keep what may lie behind a symbolic link, where links are listed as directories.
+
+    A file that is read shows that no directory above it is a link. A directory with files below it,
+    none of which is read, is kept with all that is below; one with none at all is not: nothing but
+    empty directories could be lost.
+
+    Parameters
+    ----------
+    door : Storage
+        Where they are; no request is made unless it `hides_links`.
+    doomed : RemovalPlan
+        What is to be removed.
+    tops : collection of str
+        Directories that were walked; of files elsewhere each was named by itself.
+    """
+    if not door.hides_links():
+        return
+    files_in: dict[str, list[str]] = {}
+    for path in doomed.files:
+        files_in.setdefault(_above(path), []).append(path)
+    walked: dict[str, list[str]] = {}  # a directory with files: itself, and those above it
+    for path in files_in:
+        above = list(_up_to_root(path))
+        if (depth := next((n for n, p in enumerate(above) if p in tops), None)) is not None:
+            walked[path] = above[: depth + 1]
+
+    def is_read(path: str) -> bool:
+        def is_odd(file: str) -> bool:
+            return _PLAIN_NAME.fullmatch(file.rpartition("/")[2]) is None
+
+        plain_first = heapq.nsmallest(_ASKED_FOR, files_in[path], key=is_odd)
+        return any(door.is_read_directly(file) for file in plain_first)
+
+    answers = run_concurrently(is_read, list(walked), door.settings.listings, threading.Event())
+    read = {p for path, yes in zip(walked, answers, strict=True) if yes for p in walked[path]}
+    unread = {p for above in walked.values() for p in above} - read
+    if unread:
+        doomed.keep((path for path in unread if _above(path) not in unread), MAYBE_BEHIND_LINK)
 
 
 def plan_removal(door: Storage, entries: Sequence[Entry]) -> RemovalPlan:
@@ -376,6 +450,10 @@ def plan_removal(door: Storage, entries: Sequence[Entry]) -> RemovalPlan:
         if entry.is_dir:
             for batch in walk_batches(door, entry.path, on_empty=shown_empty.append):
                 doomed.add(batch)
+    keep_behind_links(door, doomed, {path.rstrip("/") for path in trees})
+    if doomed.kept:
+        removable = set(doomed.dirs)
+        shown_empty = [path for path in shown_empty if path in removable]
     unread = unconfirmed(door, shown_empty)
     doomed.n_empty = len(shown_empty) - len(unread)
     kept = undescribed(unread_entries(unread))

@@ -83,6 +83,12 @@ class Storage(Protocol):
     def confirm_empty(self, path: str) -> bool:
         """Tell whether a directory whose listing is empty is known to be so; raise if it is not."""
 
+    def hides_links(self) -> bool:
+        """Tell whether links are listed as what they lead to, and reading a file shows it."""
+
+    def is_read_directly(self, path: str) -> bool:
+        """Tell whether a file is known to be reached through no symbolic link."""
+
     def stat(self, path: str) -> Entry:
         """Describe one file or directory."""
 

@@ -197,6 +197,28 @@ class WebDAVStorage:
             )
         return True
 
+    def hides_links(self) -> bool:
+        """Return whether a listing shows a symbolic link as the directory that it leads to.
+
+        And whether `is_read_directly` tells: so it is with StoRM WebDAV alone (seen with 1.8.1).
+        nginx, Apache and XRootD follow links, too, and give no sign of it at all.
+        """
+        return "storm" in self.server_name()
+
+    def is_read_directly(self, path: str) -> bool:
+        """Return True if the path to a file is known to lead through no symbolic link.
+
+        StoRM WebDAV 1.8.1 answers 404 to a GET of what it reaches by a link, while PROPFIND is 207
+        and HEAD 200; so it does, too, to names with a space, ``#``, ``?``, brackets or non-ASCII
+        letters (seen). Only an answer with bytes, or 416 of an empty file, is certain.
+        """
+        url = self._url(self.normalise(path))
+        try:
+            self.transport.request("GET", url, headers={"Range": "bytes=0-0"}, expect=(416,))
+        except (NotFound, Refused, StorageError):
+            return False
+        return True
+
     def stat(self, path: str) -> Entry:
         """Return the entry of one file or directory.
 

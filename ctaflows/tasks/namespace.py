@@ -458,8 +458,9 @@ def plan_removal(
     -------
     RemovalPlan
         For `remove`. What can't be removed is in ``kept``, with the reason: symbolic links,
-        directories that can't be read, entries that the storage lists without their properties,
-        and, of several paths, those that could not be looked up.
+        directories that may lie behind one (see `remove`) or can't be read, entries that the
+        storage lists without their properties, and, of several paths, those that could not be
+        looked up.
 
     Raises
     ------
@@ -499,6 +500,11 @@ def remove(
     There is no confirmation: to look first, make a plan with `plan_removal`, and pass that. Only
     what was listed is removed: a directory to which files are added meanwhile, or that can't be
     read, stays, and is reported as failed.
+
+    At a dCache door symbolic links stay. StoRM lists a link to a directory as a directory; there,
+    one with files below it stays if none of them can be read, see
+    `ctaflows.storage.namespace.keep_behind_links`. nginx, Apache and XRootD follow links, and
+    nothing tells: what a link to a directory leads to is removed with the tree.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
 from ctaflows.storage.links import refuse_as_file, refuse_link, words
-from ctaflows.storage.namespace import RemovalPlan, unread_entries
+from ctaflows.storage.namespace import RemovalPlan, keep_behind_links, unread_entries
 from ctaflows.storage.search import Criteria
 from ctaflows.storage.walk import unconfirmed, unless_excluded, walk
 from ctaflows.tasks.namespace import find
@@ -779,7 +779,8 @@ def find_extraneous(
     Returns
     -------
     plan : RemovalPlan
-        For `remove`: nothing is removed here.
+        For `remove`: nothing is removed here. Its ``kept`` has directories that may lie behind a
+        symbolic link.
     kept : list of str
         Remote paths of files that have no local counterpart, but are not in the plan, since their
         local folder is empty (perhaps a disk that is not mounted), or a symbolic link.
@@ -795,7 +796,7 @@ def find_extraneous(
         here, unseen = sources.setdefault(above, ([], []))
         here += [r.removeprefix(above) for _, r in _uploads.files_of(source, path, unseen)]
     door = connect(profile)
-    plan, all_kept = RemovalPlan(), list[str]()
+    plan, all_kept, mirrors = RemovalPlan(), list[str](), set[str]()
     for above, (here, unseen) in sources.items():
         mirror = door.exists(above)
         if mirror is None:
@@ -808,4 +809,6 @@ def find_extraneous(
         extra, kept = _decide.extraneous(there, here, unseen, include, exclude)
         plan.add(there[name] for name in extra)
         all_kept += [base + name for name in kept]
+        mirrors.add(mirror.path)
+    keep_behind_links(door, plan, mirrors)
     return plan, all_kept

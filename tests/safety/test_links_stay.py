@@ -1,6 +1,7 @@
-"""Symbolic links at a dCache door: nothing is deleted, moved or replaced through them.
+"""Symbolic links at a door: nothing is deleted, moved or replaced through them.
 
-The little door answers about them as dCache 11.2.5 was seen to.
+The little door answers about them as dCache 11.2.5 was seen to, the sandbox at the end as StoRM
+WebDAV 1.8.1.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from commands import ctaflows
 
-from ctaflows import remove
+from ctaflows import plan_removal, remove
 from ctaflows.errors import PartialFailure
-from ctaflows.tasks.transfers import upload_files
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.tasks.transfers import find_extraneous, upload_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from littledoor import LittleDoor
@@ -177,3 +180,114 @@ def test_a_link_within_a_night_makes_it_incomplete(little: LittleDoor, at_little
         assert done.code == 10
         assert json.loads(done.out)[0]["unknown"] == [f"{link}: a symbolic link to {words}"]
         del little.links[link]
+
+
+# -- StoRM, which lists a link to a directory as a directory ---------------------------------------
+
+UNREAD = "It may be, or lie behind, a symbolic link"
+
+
+@pytest.fixture
+def storm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    """A door like StoRM's: a tree of one's own, a link in it, and what that leads to."""
+    with Sandbox(quirks=Quirks.storm()) as box:
+        monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
+        monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+        monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
+        monkeypatch.chdir(tmp_path)
+        for path, data in PRECIOUS.items():
+            box.put(path, data)
+        box.put("/flat/user/own/a.h5", b"own")
+        box.link("/flat/user/own/link", "/precious")
+        yield box
+        for path, data in PRECIOUS.items():
+            assert (box.storage / path.lstrip("/")).read_bytes() == data
+
+
+def removed(box: Sandbox) -> list[str]:
+    return sorted(
+        r.path.rstrip("/") for r in box.requests if r.method == "DELETE" and r.status == 204
+    )
+
+
+def test_rm_at_storm_leaves_what_a_link_leads_to(storm: Sandbox) -> None:
+    (storm.storage / "flat/user/own/empty/too").mkdir(parents=True)
+    done = ctaflows("rm", "-r", "-y", "flat/user")
+    assert done.code == 10
+    assert removed(storm) == [
+        "/flat/user/own/a.h5",
+        "/flat/user/own/empty",
+        "/flat/user/own/empty/too",
+    ]
+    assert f"ctaflows: /flat/user/own/link: {UNREAD}" in done.err
+    asked = [
+        r.path for r in storm.requests if r.method == "GET" and r.path.startswith("/flat/user")
+    ]
+    links = [f"/flat/user/own/link/{p}" for p in ("a.h5", "sub/b.h5")]
+    assert sorted(asked) == ["/flat/user/own/a.h5", *links], "one for each directory with files"
+
+
+def test_a_dry_run_at_storm_shows_what_stays(storm: Sandbox) -> None:
+    done = ctaflows("rm", "-r", "-n", "flat/user", "--json")
+    assert done.code == 10
+    kept = {r["path"]: r["error"] for r in json.loads(done.out) if r["error"]}
+    assert kept.keys() == {"/flat/user/own/link"}
+    assert kept["/flat/user/own/link"].startswith(UNREAD)
+    assert not removed(storm)
+
+
+def test_the_size_of_what_stays_is_not_counted(storm: Sandbox) -> None:
+    plan = plan_removal(["flat/user"])
+    assert (plan.size_bytes, plan.n_empty) == (3, 0)
+    assert (plan.files, plan.dirs) == (["/flat/user/own/a.h5"], ["/flat/user", "/flat/user/own"])
+
+
+@pytest.mark.parametrize("path", ["flat/user/own/link", "flat/user/own/link/sub"])
+def test_a_link_at_storm_that_is_named_itself_is_kept(storm: Sandbox, path: str) -> None:
+    done = ctaflows("rm", "-r", "-y", path)
+    assert done.code == 10
+    assert UNREAD in done.err
+    assert not removed(storm)
+
+
+def test_a_tree_without_links_is_removed_at_storm(storm: Sandbox) -> None:
+    storm.put("/flat/gone/odd name", b"1")  # can't be read; what is below can
+    storm.put("/flat/gone/empty.h5", b"")
+    storm.put("/flat/gone/sub/c.h5", b"1")
+    storm.put("/flat/gone/odd/odd name", b"1")
+    storm.put("/flat/gone/odd/sub/c.h5", b"1")
+    storm.link("/flat/gone/sub/a.h5", "/precious/a.h5")  # asked for before c.h5
+    (storm.storage / "flat/gone/none/at/all").mkdir(parents=True)
+    done = ctaflows("rm", "-r", "-y", "flat/gone")
+    assert done.code == 0, done.err
+    assert not (storm.storage / "flat/gone").exists()
+
+
+def test_a_directory_of_which_no_file_can_be_read_is_kept(storm: Sandbox) -> None:
+    storm.put("/flat/odd/odd name", b"1")
+    done = ctaflows("rm", "-r", "-y", "flat/odd")
+    assert done.code == 10
+    assert f"/flat/odd: {UNREAD}" in done.err
+    assert (storm.storage / "flat/odd/odd name").exists()
+
+
+@pytest.mark.parametrize("fault", ["403", "500", "503"])
+def test_only_an_answer_with_bytes_lets_a_directory_go(storm: Sandbox, fault: str) -> None:
+    storm.put("/flat/gone/a.h5", b"1")
+    storm.faults.add(fault, method="GET", times=None)
+    done = ctaflows("rm", "-r", "-y", "flat/gone", CTAFLOWS_ATTEMPTS="1")
+    assert done.code != 0
+    assert not removed(storm)
+
+
+def test_put_with_delete_at_storm_leaves_what_a_link_leads_to(
+    storm: Sandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "user/own/link").mkdir(parents=True)
+    (tmp_path / "user/own/b.h5").write_bytes(b"new")
+    (tmp_path / "user/own/link/c.h5").write_bytes(b"new")
+    (tmp_path / "user/own/link/sub").mkdir()
+    (tmp_path / "user/own/link/sub/c.h5").write_bytes(b"new")
+    plan, _ = find_extraneous(["user"], "/flat")
+    assert plan.files == ["/flat/user/own/a.h5"]
+    assert [result.path for result in plan.kept] == ["/flat/user/own/link"]

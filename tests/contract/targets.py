@@ -15,6 +15,7 @@ import re
 import secrets
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -286,6 +287,16 @@ class Place:
         """Return the names of all files below, from the directory on."""
         found = files_below(self.storage, self.at)
         return sorted(entry.path.removeprefix(f"{self.at}/") for entry in found)
+
+    def wait_for_removal(self) -> None:
+        """Wait until no temporary file is there any more.
+
+        A dCache door that does not redirect makes the entry of an upload that was stopped before it
+        began, and removes it some 0.4 s later (seen with 12.0.1).
+        """
+        deadline = time.monotonic() + 10
+        while any(".part" in name for name in self.names()) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def files(self) -> dict[str, bytes]:
         """Return all files below, read one by one."""

@@ -112,6 +112,7 @@ def test_another_file_is_replaced_only_where_asked(place: Place, here: Path) -> 
         len(DATA) // 2,
     )
     if place.storage.can_rename:
+        place.wait_for_removal()
         assert place.files() == {"r.h5": b"precious"}
     upload(place, here / "r.h5", overwrite=True)
     assert place.files() == {"r.h5": DATA}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -50,17 +51,21 @@ def digest(file: Path, request: Request, storage: Storage, quirks: Quirks) -> st
     if not wanted or (quirks.repr_digest_wins and "want-repr-digest" in request.headers):
         return None
     held = {c.algorithm: c for c in storage.checksums(file)}
-    ranked = []
+    best = next((held[name] for name in _ranked(wanted) if name in held), None)
+    return checksum_text((best,), quirks) if best else None
+
+
+def _ranked(wanted: str) -> list[str]:
+    """Return adler32 and md5, as far as a Want-Digest header names them, the wanted one first.
+
+    Of two that are wanted alike it is md5 (seen, 12.0.1).
+    """
+    found = []
     for item in wanted.split(","):
         name, _, quality = item.strip().lower().partition(";q=")
-        try:
-            ranked.append((-float(quality or 1), name))
-        except ValueError:
-            continue
-    best = next(
-        (held[name] for q, name in sorted(ranked, key=lambda r: r[0]) if name in held), None
-    )
-    return checksum_text((best,), quirks) if best else None
+        with contextlib.suppress(ValueError):
+            found.append((-float(quality or 1), name != "md5", name))
+    return [name for *_, name in sorted(found) if name in ("adler32", "md5")]
 
 
 def validators(file: Path, storage: Storage) -> dict[str, str]:
@@ -192,7 +197,8 @@ def receive(
         path,
         request.body,
         md5=_md5(request.headers.get("content-md5")),
-        keeps_md5=quirks.has_md5 or "md5" in request.headers.get("want-digest", "").lower(),
+        # beside adler32 a pool computes only what is wanted most (seen, 12.0.1)
+        keeps_md5=quirks.has_md5 or _ranked(request.headers.get("want-digest", ""))[:1] == ["md5"],
         entry=entry,
         redirected=redirected,
     )

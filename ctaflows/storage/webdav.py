@@ -476,6 +476,10 @@ class WebDAVStorage:
             raise AlreadyExists("The target is there already", where=target_url)
         if answer.status == 409:  # RFC 4918 §9.9.4; nginx 1.22 and XRootD 5.5 create the directory
             raise NotFound("The target's directory is missing", where=target_url)
+        if answer.status not in (201, 204):  # RFC 4918 §9.9.4; 200 may be the page of a login
+            raise ProtocolSurprise(
+                "Unexpected answer to MOVE", where=source_url, said=str(answer.status)
+            )
 
     def _destination(self, url: str) -> str:
         """Return the header that names a URL as the target of a MOVE.

@@ -312,9 +312,10 @@ class Transport:
             reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
 
-    def redirect(self, method: str, here: str, location: str | None) -> str:
+    def redirect(self, method: str, here: str, location: str | None, status: int = 307) -> str:
         """Return the URL that a redirect leads to, or raise; see `policy.next_hop`."""
-        return policy.next_hop(method, here, location, allow_http=self._settings.allow_http_pools)
+        allow_http = self._settings.allow_http_pools
+        return policy.next_hop(method, here, location, allow_http=allow_http, status=status)
 
     def _fast(self) -> CurlWire | None:
         """Return the libcurl backend, None where it is switched off or pycurl is not installed."""
@@ -373,7 +374,7 @@ class Transport:
             if request.leads_on(reply.status):
                 location = reply.headers.get("location")
                 reply.drain()
-                url = self.redirect(request.method, url, location)
+                url = self.redirect(request.method, url, location, reply.status)
                 continue
             if request.accepts(reply.status) or reply.status in policy.REDIRECTS:
                 return reply

@@ -36,6 +36,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _OF_BYTES = frozenset({"GET", "PUT"})
 #: Methods that may lead to another server. Not POST, whose body may hold a login.
 _MAY_LEAVE_HOME = _OF_BYTES | {"HEAD", "PROPFIND", "MKCOL", "MOVE", "DELETE"}
+_CHANGE_NAMES = frozenset({"MKCOL", "MOVE", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
@@ -121,15 +122,20 @@ def _is_exempt(host: str, exempt: list[str]) -> bool:
     return False
 
 
-def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) -> str:
+def next_hop(
+    method: str, here: str, location: str | None, *, allow_http: bool, status: int = 307
+) -> str:
     """Return the URL that a redirect leads to, or refuse it.
 
     A dCache door redirects GET and PUT alone, to pools (DcacheResourceFactory.java, dCache 12.1); a
     manager of XRootD 5.5 redirects all methods, to data servers. So those of WebDAV are followed to
-    any server. What a hostile door could make of that, it can do without: what is
-    listed, written or removed is for the door to say anyway, and the token is sent to no other
-    origin (`client.Transport`). What it gains is that this client asks a server that only this
-    machine may reach, without a token, for what anybody there may do; as by GET and PUT before.
+    any server; but those that change names only by 307 and 308 (RFC 9110 §15.4), as XRootD does: by
+    the others a door leads to the page of a login, whose 200 would be taken for success.
+
+    What a hostile door could make of that, it can do without: what is listed, written or removed is
+    for the door to say anyway, and the token is sent to no other origin (`client.Transport`). What
+    it gains is that this client asks a server that only this machine may reach, without a token,
+    for what anybody there may do; as by GET and PUT before.
 
     Parameters
     ----------
@@ -141,6 +147,8 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
         Its ``Location`` header.
     allow_http : bool
         May a redirect of GET or PUT lead from https to http? No other may.
+    status : int
+        Status of the redirect.
 
     Returns
     -------
@@ -151,7 +159,8 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
     ------
     ProtocolSurprise
         There is no location; it is no http(s) URL, has a user and password, or leads from https to
-        http; or it leads to another origin for a method that is not of WebDAV.
+        http; or it leads to another origin for a method that is not of WebDAV, or that changes
+        names, by another status than 307 or 308.
     """
     if not location:
         raise ProtocolSurprise("A redirect without a location", where=here)
@@ -175,9 +184,13 @@ def next_hop(method: str, here: str, location: str | None, *, allow_http: bool) 
                 hint="The site's pools speak plain http. Set CTAFLOWS_ALLOW_HTTP_POOLS=true to "
                 "accept that the bytes travel in clear; their checksum is compared all the same.",
             )
-    if method not in _MAY_LEAVE_HOME and there != origin(here):
+    keeps_method = status in (307, 308) or method not in _CHANGE_NAMES
+    if there != origin(here) and not (method in _MAY_LEAVE_HOME and keeps_method):
         raise ProtocolSurprise(
-            f"Refused a redirect of {method} to another server", where=f"{here} to {target}"
+            f"Refused a redirect of {method} to another server",
+            where=f"{here} to {target}",
+            said=str(status),
+            hint="It may be a login page: see `ctaflows token status`.",
         )
     return target
 
@@ -270,7 +283,7 @@ def error_for(
         ``retry_after_s`` is set for an error that is retryable.
     """
     unknown = _Meaning(ProtocolSurprise, "Unexpected answer to {method}")
-    kind, what, hint = _by_text(status, said) or _MEANING.get(status, unknown)
+    kind, what, hint = _by_text(status, said, where) or _MEANING.get(status, unknown)
     if status == 500 and kind is DoorBusy and "storm" in headers.get("server", "").lower():
         hint = _STORM_HINT
     if status == 401 and (reason := _OAUTH_REASON.search(headers.get("www-authenticate", ""))):
@@ -289,8 +302,14 @@ def error_for(
 _OAUTH_REASON = re.compile(r'error_description="([^"]*)"')
 
 
-def _by_text(status: int, said: str) -> _Meaning | None:
-    """Return what a text says more exactly than its status; None for any other text."""
+def _by_text(status: int, said: str, where: str) -> _Meaning | None:
+    """Return what a text says more exactly than its status; None for any other text.
+
+    The path that was asked for is left out: a door repeats it in its texts.
+    """
+    path = urlsplit(where).path
+    for name in (path, unquote(path, errors="surrogateescape")):
+        said = said.replace(name.rstrip("/") or "/", "/")
     text = said.lower()
     for of_status, known, meaning in _TEXTS:
         if status == of_status and known in text:
@@ -355,7 +374,7 @@ _TEXTS: tuple[tuple[int, str, _Meaning], ...] = (
     # RequestContainerV5.java, dCache 12.1
     (403, "not online", _ON_TAPE),
     # "Read is forbidden for file with QoS policy nearline": Transfer.java, dCache 12.1
-    (403, "nearline", _ON_TAPE),
+    (403, "qos policy nearline", _ON_TAPE),
     (500, "no pool candidates available/configured/left for stage", _ON_TAPE),
     # from the door and from a pool: the upload of the file broke off, or the replica is damaged
     (

@@ -147,6 +147,24 @@ def test_redirects_that_are_refused(method, here, location, allow_http):
     assert "pw" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["MOVE", "DELETE", "MKCOL"])
+def test_a_change_of_names_goes_elsewhere_by_307_and_308_alone(method):
+    for status in (301, 302, 303):  # as to the page of a login
+        with pytest.raises(ProtocolSurprise, match=method):
+            next_hop(method, DOOR, POOL, allow_http=False, status=status)
+        assert next_hop(method, DOOR, "/cta/b", allow_http=False, status=status)
+    for status in (307, 308):
+        assert next_hop(method, DOOR, POOL, allow_http=False, status=status) == POOL
+
+
+def test_a_path_is_no_reason():
+    where = "https://door:2880/cta/nearline/not%20online/x"
+    said = "Permission denied for GET on path /cta/nearline/not%20online/x"
+    assert type(error_for(403, {}, said, method="GET", where=where)) is Refused
+    said = "Path /cta/nearline/not online/x: QoS policy nearline"
+    assert type(error_for(403, {}, said, method="GET", where=where)) is Nearline
+
+
 def test_a_refused_downgrade_says_how_to_allow_it():
     with pytest.raises(ProtocolSurprise) as caught:
         next_hop("GET", DOOR, HTTP_POOL, allow_http=False)

@@ -107,11 +107,12 @@ def test_each_behaviour_has_a_source_a_place_and_a_test_or_says_that_it_has_none
     for row in BEHAVIOURS:
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         if not (
-            len(cells) == 4
+            len(cells) == 5
             and cells[0].endswith(".")
-            and cells[1]
-            and re.search(r"`ctaflows\.\w+\.|[Nn]ot yet|nothing needed|not used yet", cells[2])
-            and re.search(r"`tests/[\w/]+\.py::test_|no test", cells[3])
+            and {cells[1], cells[2]} != {"–"}
+            and re.search(r"\d|–", cells[2])  # the version
+            and re.search(r"`ctaflows\.\w+\.|[Nn]ot yet|nothing needed|not used yet", cells[3])
+            and re.search(r"`tests/[\w/]+\.py::test_|no test", cells[4])
         ):
             odd.append(row)
     assert BEHAVIOURS

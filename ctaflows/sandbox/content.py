@@ -77,8 +77,9 @@ def validators(file: Path, storage: Storage) -> dict[str, str]:
 
 
 def send(
-    file: Path, request: Request, headers: dict[str, str], only_whole: dict[str, str] | None = None
-) -> Response:
+    file: Path, request: Request, headers: dict[str, str], only_whole: dict[str, str] | None = None,
+    *, takes_any_range: bool = False,
+) -> Response:  # fmt: skip
     """Return the response to a GET or HEAD of a file, with the requested ranges (RFC 9110, 14).
 
     Parameters
@@ -91,6 +92,9 @@ def send(
         Headers of the response.
     only_whole : dict, optional
         Headers that a response with a part of the file does not have.
+    takes_any_range : bool
+        A range behind the end gets 206 without bytes, with a Content-Range that ends before it
+        begins; else 416.
 
     Returns
     -------
@@ -107,6 +111,9 @@ def send(
     if asked is None or request.method == "HEAD":
         return whole()
     spans = [(first, last) for first, last in asked if first < size and first <= last]
+    if not spans and takes_any_range:
+        empty = headers | {"Content-Range": f"bytes {asked[0][0]}-{size - 1}/{size}"}
+        return Response(206, empty)
     if not spans:  # without Content-Range (seen, dCache 11.2.5)
         return Response(416, reason="Invalid (empty) list of valid ranges")
     if len(spans) > 1:

@@ -259,7 +259,9 @@ class Door:
             "Content-Disposition": "attachment",
         }
         modified = {k: headers.pop(k) for k in ("Last-Modified",) if k in headers}
-        response = content.send(file, request, headers, modified)
+        response = content.send(
+            file, request, headers, modified, takes_any_range=self._quirks.takes_any_range
+        )
         if not isinstance(response.body, bytes):
             response.body = self._storage.pool.served(response.body)
         return response

@@ -48,6 +48,7 @@ STORM: dict[str, Any] = {
     "checksum_property": STORM_CHECKSUM,
     "has_locality": False,
     "absolute_hrefs": True,
+    "takes_any_range": False,
     "root_is_page": True,
     "refused_in_names": "%;\\",
     "empty_put_over_file_fails": True,
@@ -94,6 +95,9 @@ class Quirks:
     repr_digest_wins : bool
         A request with Want-Repr-Digest gets no Digest, even if it also has Want-Digest. As dCache
         since June 2026.
+    takes_any_range : bool
+        A door that does not redirect answers a range behind the end by 206 without bytes, with a
+        Content-Range that ends before it begins (seen with 12.0.1).
     open_ranges_are_empty : bool
         A door that does not redirect sends no data for a range without an end. Not in 11.2.5.
     late_checksums_s : float
@@ -192,6 +196,7 @@ class Quirks:
     pool_needs_want_digest: bool = True
     pool_hides_validators: bool = True
     repr_digest_wins: bool = False
+    takes_any_range: bool = True
     open_ranges_are_empty: bool = False
     late_checksums_s: float = 0.0
     posix_listings: bool = False

@@ -12,17 +12,20 @@ import pytest
 from fetching import DATA, job
 from talk import DCACHE, PROBE, SRM, Talker
 
+from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import AlreadyExists, CtaflowsError, SourceChanged, UsageError
+from ctaflows.model import Entry
+from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.storage.answers import check_answer
 from ctaflows.storage.namespace import check_target, new_path, plan_removal, remove_all
 from ctaflows.storage.walk import walk
+from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.fetch import fetch
 from ctaflows.transfer.upload import upload
+from ctaflows.transport import Head
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ctaflows.sandbox import Sandbox
-    from ctaflows.storage.webdav import WebDAVStorage
 
 
 @pytest.fixture
@@ -122,6 +125,23 @@ def test_a_file_that_became_shorter(box: Sandbox, door: WebDAVStorage) -> None:
         door.transport.stream("GET", f"{box.door_url}/a", headers={"Range": "bytes=100-199"}),
     ):
         pass
+
+
+def test_a_file_that_became_shorter_behind_a_door_that_does_not_redirect() -> None:
+    """206 without bytes: `ctaflows.storage.answers.check_answer` compares the size it tells."""
+    with Sandbox(quirks=Quirks(redirect_reads=False)) as box:
+        box.put("/a", b"short")
+        settings = box.settings()
+        with (
+            WebDAVStorage(settings, TokenProvider(settings)) as door,
+            door.transport.stream(
+                "GET", f"{box.door_url}/a", headers={"Range": "bytes=100-199"}
+            ) as got,
+        ):
+            assert (got.status, b"".join(got.chunks())) == (206, b"")
+            head = Head(got.status, got.url, got.headers, 0)
+            with pytest.raises(SourceChanged, match="5 bytes now"):
+                check_answer(head, Entry("/a", size_bytes=1000), 100, 200)
 
 
 def test_a_tree_with_a_link_is_removed_without_the_target(

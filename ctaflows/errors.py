@@ -227,6 +227,14 @@ class CtaflowsError(Exception):
         return (_rebuild, (type(self), self.__dict__.copy()))
 
 
+def concerns_all(error: CtaflowsError) -> bool:
+    """Return whether any other request would fail alike: stopped, or without an accepted token.
+
+    403 is about one path.
+    """
+    return isinstance(error, Stopped) or (isinstance(error, AuthError) and error.status != 403)
+
+
 def error_text(error: BaseException) -> str:
     """Return an error's text for reports and manifests: ``ErrorClass: message``."""
     return f"{type(error).__name__}: {redact(str(error))}"

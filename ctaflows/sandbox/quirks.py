@@ -120,9 +120,10 @@ class Quirks:
     empty_put_over_file_fails : bool
         A PUT of no bytes over a file is refused with 500. Not in dCache.
     links_look_like_targets : bool
-        A symbolic link is listed as the file or directory that it leads to, a GET of a file that is
-        reached by one is 404 (PROPFIND is 207, HEAD 200), and DELETE and MOVE of a link are of the
-        link itself. Not in dCache; seen, StoRM WebDAV 1.8.1.
+        A symbolic link is listed as the file or directory that it leads to, ETags are made of paths
+        and not of ids, a GET of a file that is reached by a link is 404 (PROPFIND is 207, HEAD
+        200), and DELETE and MOVE of a link are of the link itself. Not in dCache; seen, StoRM
+        WebDAV 1.8.1.
     delete_needs_empty : bool
         A DELETE of a directory that is not empty, or of a link to one, is refused with 412. Not in
         dCache; seen, StoRM WebDAV 1.8.1.

@@ -8,6 +8,7 @@ import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ctaflows.model import Checksum
 from ctaflows.storage.checksum import Hasher, of_file
@@ -141,15 +142,18 @@ class Storage:
     def etag(self, file: Path, *, follow: bool = True) -> str:
         """Return the quoted ETag, ``"<pnfsid>_<hash>"`` as by Milton's DefaultETagGenerator.
 
-        It is that of a link's target, or of the link itself if `follow` is False.
+        It is that of a link's target, or of the link itself if `follow` is False. StoRM has the
+        path in the place of the pnfsid.
         """
-        inode, generation, *rest = self._identity(file, follow=follow)
+        _, _, *rest = self._identity(file, follow=follow)
         digest = hashlib.sha256(repr(rest).encode()).hexdigest()
-        return f'"0000{generation:012X}{inode:020X}_{digest[:8]}"'
+        is_path = self._quirks.links_look_like_targets
+        return f'"{quote(str(file)) if is_path else self.pnfsid(file, follow=follow)}_{digest[:8]}"'
 
-    def pnfsid(self, file: Path) -> str:
+    def pnfsid(self, file: Path, *, follow: bool = True) -> str:
         """Return dCache's id of a file or directory, or of a link's target."""
-        return self.etag(file).strip('"').partition("_")[0]
+        inode, generation, *_ = self._identity(file, follow=follow)
+        return f"0000{generation:012X}{inode:020X}"
 
     def checksums(self, file: Path) -> tuple[Checksum, ...]:
         """Return the checksums stored for a file: adler32, and md5 if it was requested."""

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ctaflows import cancel
 from ctaflows.errors import (
-    AuthError,
     CtaflowsError,
+    FileOffline,
     NotFound,
     Refused,
-    Stopped,
     StorageError,
     UsageError,
+    concerns_all,
     error_text,
 )
 from ctaflows.model import Entry
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 #: Why a symbolic link is kept.
-NOT_BY_WEBDAV = "It is a symbolic link, which WebDAV can't remove, move or replace"
+NOT_BY_WEBDAV = "It is a symbolic link, which WebDAV can't safely remove, move or replace"
+#: Length of the longest text of a link: PATH_MAX of Linux, whose NFS clients make them.
+_MOST_BYTES = 4096
 _HINT = "Ask the site, or remove it over NFS."
 
 
@@ -54,8 +56,8 @@ def resolved(
 ) -> Sequence[Entry]:
     """Return the entries of a listing, with `Entry.link` set for symbolic links.
 
-    A request is made only for what is listed like one: a file whose locality is UNAVAILABLE, and
-    which has no checksum.
+    A request is made only for what is listed like one: a file whose locality is UNAVAILABLE, which
+    has no checksum, and is no longer than the text of a link can be.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ def resolved(
     Stopped
         `stop` was set.
     """
-    places = [n for n, e in enumerate(listed) if e.locality == "UNAVAILABLE" and not e.checksums]
+    places = [n for n, entry in enumerate(listed) if _may_be_link(entry)]
     if not places:
         return listed
 
@@ -96,14 +98,18 @@ def resolved(
     return entries
 
 
+def _may_be_link(listed: Entry) -> bool:
+    is_lost = listed.locality == "UNAVAILABLE" and not listed.checksums
+    return is_lost and (listed.size_bytes or 0) <= _MOST_BYTES
+
+
 def _resolved(listed: Entry, describe: Callable[[str], Entry]) -> Entry:
     try:
         itself = describe(listed.path)
     except NotFound:
         return Entry(listed.path, mtime=listed.mtime, etag=listed.etag, link="nothing")
     except CtaflowsError as why:
-        # a token that is not accepted is said once; 403 is about this path
-        if isinstance(why, Stopped) or (isinstance(why, AuthError) and why.status != 403):
+        if concerns_all(why):
             raise
         return Entry(listed.path, error=f"perhaps a symbolic link, {error_text(why)}")
     if not _is_link(listed, itself):
@@ -170,7 +176,11 @@ def refuse_link(
     """Raise if what is to be removed, moved or replaced is a symbolic link.
 
     The directory above is listed, since the answer for the path itself can't tell, unless the entry
-    is from such a listing and has a ``link``.
+    is from such a listing and has a ``link``. It is not where the entry has no pnfsid: at servers
+    other than dCache such a listing does not tell.
+
+    What leads to nothing has no answer of its own: who replaces nothing does not ask, and dCache
+    12.0.1 replaces such a link by what is moved to its path (seen).
 
     Parameters
     ----------
@@ -192,11 +202,13 @@ def refuse_link(
     link = StorageError(NOT_BY_WEBDAV, where=path, hint=_HINT)
     if itself is not None and itself.link is not None:
         raise link
+    if itself is not None and pnfsid(itself) is None and not must_be_known:
+        return
     above = path.rpartition("/")[0] or "/"
     said: str | None = "it is not shown"
     try:
         listed = next((entry for entry in door.list(above) if entry.path == path), None)
-    except (Refused, StorageError, NotFound) as why:
+    except (FileOffline, Refused, StorageError, NotFound) as why:
         listed, said = None, error_text(why)
     if listed is not None:
         said = listed.error

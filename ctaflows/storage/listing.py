@@ -51,11 +51,15 @@ class Lister:
         Bounds the concurrent listings.
     server : str or None
         Server header of the last answer, empty where it has none; None before the first answer.
+    has_seen_dcache : bool
+        Did any answer have what only dCache's have: a pnfsid, or a locality? The Server header may
+        be that of a proxy.
     """
 
     def __init__(self, transport: Transport, settings: Settings) -> None:
         self.permits = ListingSemaphore(settings.listings)
         self.server: str | None = None
+        self.has_seen_dcache = False
         self._transport = transport
         self._settings = settings
         self._root = paths.root_of(settings.door_url)
@@ -145,7 +149,12 @@ class Lister:
                 self._pause_or_raise(why, retries, cancel.current())
         if parser.itself is None:
             raise ProtocolSurprise("The answer does not describe what was asked for", where=url)
+        self._notice(parser.itself)
         return parser.itself
+
+    def _notice(self, itself: Entry) -> None:
+        if links.pnfsid(itself) is not None or itself.locality is not None:
+            self.has_seen_dcache = True
 
     def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
         parser = MultistatusParser(path, self._root)
@@ -163,8 +172,10 @@ class Lister:
                 last = parser.close()
         finally:
             self.permits.release(permit)
-        if parser.itself is not None and not parser.itself.is_dir:
-            last.append(parser.itself)
+        if parser.itself is not None:
+            self._notice(parser.itself)
+            if not parser.itself.is_dir:
+                last.append(parser.itself)
         if last:
             yield last
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
@@ -18,9 +17,9 @@ from ctaflows.errors import (
     NetworkError,
     NotFound,
     PartialFailure,
-    Refused,
     StorageError,
     UsageError,
+    concerns_all,
     error_text,
 )
 from ctaflows.model import Entry
@@ -503,10 +502,11 @@ def remove_all(door: Storage, doomed: RemovalPlan) -> Iterator[Sequence[PathResu
 
 
 class _StillFiles:
-    """Makes sure that what was planned as a file is none that became a directory meanwhile.
+    """Makes sure that what was planned as a file did not become a directory meanwhile.
 
-    A DELETE would remove that with all that is in it. A directory of many such files is listed
-    once, before the first of them is removed; others are asked for one by one.
+    Or a symbolic link to one: a DELETE would remove all that is in it. A directory of many such
+    files is listed once, before the first of them is removed. Others are asked for one by one, and
+    so is what is not listed as a file, or whose directory can't be listed.
 
     Parameters
     ----------
@@ -525,8 +525,12 @@ class _StillFiles:
         for parent, n_files in counted.items():
             if n_files >= _LIST_FROM and parent not in self._listed:
                 self._listed.add(parent)
-                with contextlib.suppress(NotFound, Refused, StorageError):
-                    self._files |= {e.path for e in self._door.list(parent) if not e.is_dir}
+                try:
+                    listed = self._door.list(parent)
+                    self._files |= {e.path for e in listed if e.kind == "file" and e.link is None}
+                except CtaflowsError as why:
+                    if concerns_all(why):
+                        raise
 
     def refuse_directory(self, path: str) -> None:
         """Raise if there is a directory now."""

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
+    FileOffline,
     NotFound,
     ProtocolSurprise,
     Refused,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("ctaflows.storage")
 
 T = TypeVar("T")
+
+#: In the Server header of those that list a directory as empty only if it is.
+_HONEST = ("storm", "xrootd", "apache", "nginx")
 
 
 class WebDAVStorage:
@@ -105,6 +109,7 @@ class WebDAVStorage:
     def told_by(self, other: Self) -> Self:
         """Copy what another object has learned about the same server, and return this one."""
         self._lister.server = other._lister.server
+        self._lister.has_seen_dcache = other._lister.has_seen_dcache
         self.redirects_writes, self.tells_locality = other.redirects_writes, other.tells_locality
         return self
 
@@ -165,7 +170,8 @@ class WebDAVStorage:
 
         A dCache door lists one that it can't list as empty, see `list`, but answers a GET of it
         with an honest status, or a page with links to what is in it (seen with 11.2.5). The
-        listings of other servers are honest: none of them is asked.
+        listings of StoRM, XRootD, Apache and nginx are honest: they are not asked, unless the door
+        of a dCache is behind them, which a proxy's Server header hides.
 
         Parameters
         ----------
@@ -174,19 +180,19 @@ class WebDAVStorage:
 
         Raises
         ------
-        Refused, StorageError
+        FileOffline, Refused, StorageError
             It can't be read, or is not empty.
         NotFound
             There is nothing at that path any more.
         """
-        server = self.server_name()
-        if server not in ("", "?") and "dcache" not in server:
+        is_honest = any(name in self.server_name() for name in _HONEST)
+        if is_honest and not (self.tells_locality or self._lister.has_seen_dcache):
             return True
         path = self.normalise(path)
         url = self._url(path).rstrip("/") + "/"
         try:
             page = self.transport.request("GET", url)
-        except (Refused, StorageError) as why:
+        except (FileOffline, Refused, StorageError) as why:
             why.what = f"The directory is shown as empty, but can't be read: {why.what}"
             raise
         if _has_link_below(page.url, page.body):
@@ -215,7 +221,7 @@ class WebDAVStorage:
         url = self._url(self.normalise(path))
         try:
             self.transport.request("GET", url, headers={"Range": "bytes=0-0"}, expect=(416,))
-        except (NotFound, Refused, StorageError):
+        except (FileOffline, NotFound, Refused, StorageError):
             return False
         return True
 

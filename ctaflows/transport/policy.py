@@ -427,6 +427,12 @@ _TEXTS: tuple[tuple[int, str, _Meaning], ...] = (
             "It may be a symbolic link, which WebDAV can't remove, move or replace.",
         ),
     ),
+    # dCache 12.0.1, from its database: DataAccessResourceFailureException
+    (
+        500,
+        "stack depth limit exceeded",
+        _Meaning(NotFound, "There is nothing at this path: a symbolic link here leads to itself"),
+    ),
     # XRootD 5.5.3, to Want-Digest; until 5.6 also for a missing file (xrootd #2018)
     (
         500,

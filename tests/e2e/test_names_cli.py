@@ -16,11 +16,13 @@ import pytest
 import shell
 from commands import fails, ok, run
 
+from ctaflows.errors import Nearline, NetworkError, Refused
 from ctaflows.tasks import namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ctaflows.errors import CtaflowsError
     from ctaflows.sandbox import Sandbox
 
 
@@ -388,6 +390,56 @@ def test_rm_of_a_file_that_became_a_directory(tree: Path, box: Sandbox, n_files:
     assert [p.name for p in (box.storage / "u").rglob("*")] == ["0.h5", "precious.h5"]
     looks = [r for r in box.requests[n_before:] if r.method == "PROPFIND"]
     assert len(looks) <= 2, "many are looked at by one listing"
+
+
+@pytest.mark.parametrize("n_files", [1, 20])
+@pytest.mark.parametrize("is_described", [True, False])
+def test_rm_of_a_file_that_became_a_link(
+    tree: Path, box: Sandbox, n_files: int, is_described: bool
+) -> None:
+    """DELETE of it would remove all that is in the directory to which it leads."""
+    from ctaflows.storage.connect import connect
+    from ctaflows.storage.namespace import plan_removal, remove_all
+
+    for number in range(n_files):
+        box.put(f"/u/{number}.h5", b"x")
+    door = connect()
+    doomed = plan_removal(door, list(door.list("u")))
+    (box.storage / "u/0.h5").unlink()
+    box.link("/u/0.h5", "/t")
+    if not is_described:
+        box.faults.add("403", times=None, method="PROPFIND", path="/u/0.h5")
+    before = sorted(tree.rglob("*"))
+    outcomes = {o.path: o.error for batch in remove_all(door, doomed) for o in batch}
+    assert {path for path, error in outcomes.items() if error} == {"/u/0.h5"}
+    assert ("directory now" if is_described else "403") in (outcomes["/u/0.h5"] or "")
+    assert sorted(tree.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "why", [NetworkError("it broke"), Nearline("on tape"), Refused("", status=401)]
+)
+def test_rm_goes_on_where_a_directory_is_not_listed_again(
+    tree: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch, why: CtaflowsError
+) -> None:
+    from ctaflows.storage.connect import connect
+    from ctaflows.storage.namespace import plan_removal, remove_all
+
+    def broken(_path: str) -> None:
+        raise why
+
+    for number in range(20):
+        box.put(f"/u/{number}.h5", b"x")
+    door = connect()
+    doomed = plan_removal(door, list(door.list("u")))
+    monkeypatch.setattr(door, "list", broken)
+    if why.status == 401:  # it would be said of each file
+        with pytest.raises(Refused):
+            list(remove_all(door, doomed))
+        return
+    outcomes = [outcome for batch in remove_all(door, doomed) for outcome in batch]
+    assert [outcome.error for outcome in outcomes] == [None] * 20
+    assert not list((box.storage / "u").iterdir())
 
 
 @pytest.mark.parametrize("fault", ["503", "lost", "reset"])

@@ -15,6 +15,7 @@ from commands import ctaflows
 from ctaflows import plan_removal, remove
 from ctaflows.errors import PartialFailure
 from ctaflows.sandbox import Quirks, Sandbox
+from ctaflows.storage.links import NOT_BY_WEBDAV
 from ctaflows.tasks.transfers import find_extraneous, upload_files
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_rm_of_a_tree_leaves_what_a_link_in_it_leads_to(little: LittleDoor, link
     done = ctaflows("rm", "-r", "-y", "user")
     assert done.code == 10
     assert done.err.splitlines()[:2] == [
-        "ctaflows: /user/link: It is a symbolic link, which WebDAV can't remove, move or replace",
+        f"ctaflows: /user/link: {NOT_BY_WEBDAV}",
         "ctaflows: /user: The directory is not empty",
     ]
     assert little.files == PRECIOUS
@@ -158,7 +159,7 @@ def test_rm_of_a_link_to_a_file_says_what_it_is(
     little.links["/user/file-link"] = "/precious/a.h5"
     done = ctaflows(*how, "user/file-link")
     assert done.code in (8, 10)
-    assert "symbolic link, which WebDAV can't remove" in done.err
+    assert "symbolic link, which WebDAV can't safely remove" in done.err
     assert little.files.keys() >= PRECIOUS.keys()
     assert len(asked(little)) <= 1
 
@@ -225,6 +226,20 @@ def test_rm_at_storm_leaves_what_a_link_leads_to(storm: Sandbox) -> None:
     ]
     links = [f"/flat/user/own/link/{p}" for p in ("a.h5", "sub/b.h5")]
     assert sorted(asked) == ["/flat/user/own/a.h5", *links], "one for each directory with files"
+
+
+def test_what_is_replaced_at_storm_costs_no_listing(storm: Sandbox, tmp_path: Path) -> None:
+    storm.put("/flat/user/own/b.h5", b"other")
+    (tmp_path / "new.h5").write_bytes(b"new")
+    storm.requests.clear()
+    for done in (
+        ctaflows("put", "new.h5", "/flat/user/own/a.h5", "--overwrite"),
+        ctaflows("mv", "/flat/user/own/b.h5", "/flat/user/own/a.h5", "--overwrite"),
+    ):
+        assert done.code == 0, done.err
+    assert (storm.storage / "flat/user/own/a.h5").read_bytes() == b"other"
+    listed = [r.path.rstrip("/") for r in storm.requests if r.method == "PROPFIND"]
+    assert "/flat/user/own" not in listed
 
 
 def test_a_dry_run_at_storm_shows_what_stays(storm: Sandbox) -> None:

@@ -7,9 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from ctaflows.errors import DoorBusy, NotFound, Refused, Stopped, TokenExpired
+from ctaflows.errors import (
+    DoorBusy,
+    Nearline,
+    NotFound,
+    Refused,
+    Stopped,
+    StorageError,
+    TokenExpired,
+)
 from ctaflows.model import Checksum, Entry
-from ctaflows.storage.links import pnfsid, resolved
+from ctaflows.storage.links import pnfsid, refuse_link, resolved
 
 ID, OTHER_ID = "00001D4FF89D1A604F0FA6A0B7C6A1E2C3D4", "0000E5AC5B0E8D214C6D8F4E0B1A2C3D4E5F"
 SUM = (Checksum("adler32", "0000000a"),)
@@ -43,6 +51,7 @@ def resolve(entry: Entry, itself: Entry | Exception) -> Entry:
         listed(locality="NEARLINE"),
         listed(size_bytes=None),  # being uploaded
         listed(locality="UNAVAILABLE", checksums=SUM),
+        listed(locality="UNAVAILABLE", size_bytes=4097),  # longer than a link's text can be
         DIRECTORY,
         Entry("/a", error="403 Forbidden"),
     ],
@@ -87,3 +96,16 @@ def test_a_token_that_is_not_accepted_ends_the_listing(why: Exception) -> None:
 )
 def test_the_pnfsid_begins_the_etag_of_dcache(etag: str | None, own: str | None) -> None:
     assert pnfsid(Entry("/a", etag=etag)) == own
+
+
+@pytest.mark.parametrize(
+    "why", [Nearline("on tape", status=403), Refused("not allowed", status=403)]
+)
+def test_what_a_listing_does_not_tell_is_not_taken_for_a_directory(why: Exception) -> None:
+    class Unlisted:
+        def list(self, path: str) -> list[Entry]:
+            raise why
+
+    refuse_link(Unlisted(), "/a", itself=DIRECTORY)
+    with pytest.raises(StorageError, match="can't be told"):
+        refuse_link(Unlisted(), "/a", itself=DIRECTORY, must_be_known=True)

@@ -339,6 +339,7 @@ def test_why_a_token_is_refused_is_told():
         ("Directory is not empty: /cta/secret", StorageError),
         ("No pool candidates available/configured/left for stage", Nearline),
         ("Internal problem: denied activity MANAGE", Refused),  # until 10.2.13
+        ("Internal problem: … ERROR: stack depth limit exceeded", NotFound),  # 12.0.1
         # what passes
         ("Internal problem: File upload not yet completed", DoorBusy),
         ("Internal problem: No write pools online for [net=127.0.0.1,protocol=Https/1]", DoorBusy),

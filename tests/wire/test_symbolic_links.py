@@ -292,6 +292,16 @@ def test_a_link_is_neither_moved_nor_replaced(linked: Sandbox, source: str, targ
     assert moves == (["/cta/user/one.h5"] if source == "one.h5" else [])
 
 
+def test_a_link_to_nothing_is_replaced_as_nothing_is_there(linked: Sandbox, here: Path) -> None:
+    """Asked for by itself, it is not there; so real doors of dCache 12.0.1 do, too."""
+    (here / "new.h5").write_bytes(b"new")
+    assert ctaflows("put", "new.h5", "/cta/user/lost").code == 0
+    assert (linked.storage / "cta/user/lost").read_bytes() == b"new"
+    linked.link("/cta/user/lost2", "/cta/gone")
+    move("cta/user/own.h5", "cta/user/lost2")
+    assert not (linked.storage / "cta/user/lost2").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [

@@ -413,3 +413,45 @@ def test_a_listing_that_breaks_off_is_asked_for_again(
     assert sorted(found) == [f"{i:03}" for i in range(300)], "each once"
     box.faults.add(fault, times=2, method="PROPFIND")
     assert door.stat("/d/000").size_bytes == 1
+
+
+@pytest.mark.parametrize("server", ["nginx/1.22.1", "Apache", "a proxy"])
+def test_a_dcache_behind_a_proxy_is_not_believed(here: Path, server: str) -> None:
+    """It lists what it can't read as empty, whatever the Server header."""
+    with Sandbox(quirks=Quirks(server=server)) as box:
+        box.put("/cta/secret/a.h5", b"a")
+        (box.storage / "cta/empty").mkdir()
+        box.deny("/cta/secret")
+        settings = box.settings()
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
+            assert not list(door.list("/cta/secret"))
+            with pytest.raises(Refused, match="shown as empty, but can't be read"):
+                door.confirm_empty("/cta/secret")
+            assert door.confirm_empty("/cta/empty")
+            other = WebDAVStorage(settings, TokenProvider(settings)).told_by(door)
+        with other, pytest.raises(Refused):
+            other.confirm_empty("/cta/secret")
+
+
+def test_an_empty_listing_of_storm_is_believed(here: Path) -> None:
+    with Sandbox(quirks=Quirks.storm()) as box:
+        (box.storage / "flat/empty").mkdir(parents=True)
+        settings = box.settings()
+        with WebDAVStorage(settings, TokenProvider(settings)) as door:
+            assert not list(door.list("/flat/empty"))
+            assert door.confirm_empty("/flat/empty")
+        assert not [r for r in box.requests if r.method == "GET" and r.server == "door"]
+
+
+def test_what_is_called_offline_is_not_read(
+    box: Sandbox, door: WebDAVStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (box.storage / "empty").mkdir()
+
+    def offline(_method: str, _url: str, **_how: Any) -> None:
+        raise Nearline("The file is on tape", status=403)
+
+    monkeypatch.setattr(door.transport, "request", offline)
+    assert not door.is_read_directly("/empty/a.h5")
+    with pytest.raises(Nearline, match="shown as empty, but can't be read"):
+        door.confirm_empty("/empty")

@@ -95,7 +95,7 @@ def mirror(
     NotFound
         There is no such directory.
     PartialFailure
-        Some files could not be fetched; the others are in place.
+        Some files could not be fetched, or directories not be read; the other files are in place.
     """
     patterns: dict[str, Any] = {"include": tuple(include or ()), "exclude": tuple(exclude or ())}
     tree = list_tree(path, **patterns, follow=follow, profile=profile)
@@ -125,11 +125,7 @@ def mirror(
             in_place, rest = proven(tree.files, folder, base=tree.path, manifest=manifest_file)
         options = {"base": tree.path, "manifest": manifest_file, "check": check, "profile": profile}
         report = report.having(in_place + fetch(report.title, rest, folder, **options))
-        if rows := report.rows():
-            title = f"{report.title}: {report.verdict()}."
-            publish_table(f"mirror-{tree.path}", title, rows, rest=report.manifest)
-        report.raise_if_failed()
-    if delete:
+    if delete and not report.failed:
         deleted, kept = prune_tree(
             tree,
             folder,
@@ -139,6 +135,11 @@ def mirror(
             dry_run=dry_run,
         )
         report = report.having(report.transfers, deleted=tuple(deleted), kept=tuple(kept))
+    report = report.having([*report.transfers, *tree.unread_report(folder).transfers])
+    if (rows := report.rows()) and not dry_run:
+        title = f"{report.title}: {report.verdict()}."
+        publish_table(f"mirror-{tree.path}", title, rows, rest=report.manifest)
+    report.raise_if_failed()
     return report
 
 

@@ -35,7 +35,7 @@ def command(
     from ctaflows.tasks import disk_usage
     from ctaflows.text import human_bytes
 
-    unseen = Unseen(profile)
+    unseen = Unseen(path, profile)
     usages = disk_usage(
         path,
         depth=0 if summarize else depth,
@@ -45,7 +45,6 @@ def command(
         on_undescribed=unseen.add_undescribed,
         profile=profile,
     )
-    unseen.n_entries = usages[-1].n_files + usages[-1].n_dirs
     if as_json:
         output.print_json([usage.to_dict() for usage in usages])
     else:

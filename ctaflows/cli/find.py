@@ -74,7 +74,7 @@ def command(
     from ctaflows.tasks import iter_find
 
     now = datetime.now(UTC)
-    unseen = listing.Unseen(profile)
+    unseen = listing.Unseen(path, profile)
     batches = iter_find(
         path,
         include=include,

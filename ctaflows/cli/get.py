@@ -118,9 +118,6 @@ class Request:
         Listing of the directory.
     lost : sequence of Transfer
         Files of --retry that can't be fetched any more, with the error.
-    unread : sequence of Transfer
-        Directories that can't be read, with the error. Others are fetched and mirrored all the
-        same.
     extra : sequence of str
         Local files, relative to ``dest``, that --delete deletes after the directory is fetched.
     """
@@ -131,7 +128,6 @@ class Request:
     manifest: Path | None = None
     tree: Tree | None = None
     lost: Sequence[Transfer] = ()
-    unread: Sequence[Transfer] = ()
     extra: Sequence[str] = ()
 
     def where(self) -> dict[str, Any]:
@@ -183,7 +179,6 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
 def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     from ctaflows.cli import listing
     from ctaflows.errors import UsageError
-    from ctaflows.model import Transfer
     from ctaflows.tasks import list_tree, prune_tree
     from ctaflows.tasks.transfers import MANIFEST
 
@@ -195,25 +190,21 @@ def _directory(root: Entry, folder: Path, opts: dict[str, Any]) -> Request:
     if opts["no_manifest"]:
         manifest = None
     request = Request(tree.files, folder, tree.path, manifest, tree)
-    request.unread = [
-        Transfer(entry.path, str(folder / entry.path.removeprefix(tree.path).strip("/")),
-                 error=entry.error)
-        for entry in tree.unread
-    ]  # fmt: skip
     listing.print_links(tree.links)
     files = set(tree.names)  # one that is not described is a failure of its own
     doubtful = {
         f"{tree.path.rstrip('/')}/{path}".rstrip("/") for path in tree.empty if path not in files
     }
-    listing.print_note(sorted(doubtful - {e.path for e in tree.unread}), *listing.DOUBTFUL)
+    told = {entry.path for entry in (*tree.unread, *tree.links)}
+    listing.print_note(sorted(doubtful - told), *listing.DOUBTFUL)
     if not opts["delete"]:
         return request
     request.extra, kept = prune_tree(tree, folder, **patterns, spare=opts["manifest"], dry_run=True)
     if kept:
         click.echo(
-            f"ctaflows: {len(kept)} files stay, since the door lists their directory as empty, as "
-            f"one that it can't read, or not at all, or it is behind a symbolic link: "
-            f"{output.one_line(kept[0])}",
+            f"ctaflows: {len(kept)} files stay, since it is unknown whether the storage has them "
+            f"(their directory can't be read, is behind a symbolic link or listed by another "
+            f"path): {output.one_line(kept[0])}",
             err=True,
         )
     return request
@@ -363,17 +354,26 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
                 failure = why
                 break
             report += Report(tuple(request.lost))
-        failure = failure or output.failure_of(report)
-    if failure is None:
+    unread = _unread_report(requests)
+    if failure is None and not report.failed:
         for request in requests:
             if request.tree is not None and request.extra:
                 deleted = _delete(request.tree, request, opts)
                 click.echo(f"{len(deleted)} files deleted in {request.dest}", err=True)
-        report += Report(tuple(record for request in requests for record in request.unread))
-        failure = output.failure_of(report)
-    elif file is None and report.failed:
+    is_mended_by_retry = file is None and report.failed and not unread.failed
+    report += unread
+    failure = failure or output.failure_of(report)
+    if failure is not None and is_mended_by_retry:
         failure.hint = _retry_hint(requests)
     output.end(report, failure, as_json=opts["as_json"])
+
+
+def _unread_report(requests: Iterable[Request]) -> Report:
+    """Return the directories that can't be read; all others are fetched and mirrored."""
+    from ctaflows.model import Report
+
+    reports = (r.tree.unread_report(r.dest) for r in requests if r.tree is not None)
+    return sum(reports, Report())
 
 
 def _delete(tree: Tree, request: Request, opts: dict[str, Any]) -> list[str]:
@@ -430,7 +430,6 @@ def _retry_hint(requests: Iterable[Request]) -> str:
 def _print_plan(requests: list[Request], opts: dict[str, Any]) -> None:
     """Print what would be fetched and deleted."""
     from ctaflows.tasks import plan_fetch
-    from ctaflows.tasks.namespace import refuse_undescribed
 
     how: dict[str, Any] = {"check": opts["check"], "profile": opts["profile"]}
     planned = [
@@ -445,7 +444,18 @@ def _print_plan(requests: list[Request], opts: dict[str, Any]) -> None:
         for request in requests:
             for name in request.extra:
                 click.echo(f"delete {request.dest}/{output.one_line(name)}")
-    refuse_undescribed(entry for request in requests for entry in request.entries())
+    _refuse_unknown(requests)
+
+
+def _refuse_unknown(requests: Iterable[Request]) -> None:
+    """Raise if the storage does not describe some files, or can't read some directories."""
+    from ctaflows.tasks.namespace import refuse_undescribed
+
+    refuse_undescribed(
+        entry
+        for request in requests
+        for entry in (*request.entries(), *(request.tree.unread if request.tree else ()))
+    )
 
 
 def _print_planned(planned: Sequence[Transfer], opts: dict[str, Any]) -> None:
@@ -475,7 +485,6 @@ def _refuse_excluded(opts: dict[str, Any]) -> None:
 def _fetch_tables(requests: list[Request], opts: dict[str, Any]) -> None:
     """Fetch the tables, or print what would be fetched."""
     from ctaflows.model import Report
-    from ctaflows.tasks.namespace import refuse_undescribed
     from ctaflows.tasks.remote import (
         fetch_tables,
         fetch_tables_of_files,
@@ -502,7 +511,7 @@ def _fetch_tables(requests: list[Request], opts: dict[str, Any]) -> None:
     if opts["dry_run"]:
         planned = [t for r in requests for t in plan_tables(r.files, **r.where(), **how)]
         _print_planned(planned, opts)
-        refuse_undescribed(entry for request in requests for entry in request.entries())
+        _refuse_unknown(requests)
         return
     if file is not None:
         entry, dest = file
@@ -522,6 +531,7 @@ def _fetch_tables(requests: list[Request], opts: dict[str, Any]) -> None:
                 on_error="report",
                 progress=console.progress_bar(),
             )
+        report += _unread_report(requests)
         failure = output.failure_of(report)
     _print_copies(report, opts)
     if failure is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Empty directories named in the message at the end.
 _SHOWN = 3
 #: What `print_note` says of directories with an empty listing, where the storage does not tell.
-DOUBTFUL = ("empty, or not readable for you", ": the storage lists both alike")
+DOUBTFUL = ("empty, or not readable for you, or gone", ": the storage does not tell")
 
 
 def print_lines(batches: Iterable[Sequence[Entry]], line: Callable[[Entry], str]) -> None:
@@ -66,28 +66,24 @@ class Unseen:
 
     Parameters
     ----------
+    path : str
+        The directory that is listed, as given on the command line.
     profile : str or None
         Settings to use.
-
-    Attributes
-    ----------
-    n_entries : int
-        Number of entries that were listed.
     """
 
-    def __init__(self, profile: str | None) -> None:
-        self._profile = profile
+    def __init__(self, path: str, profile: str | None) -> None:
+        self._path, self._profile = path, profile
         self._empty: list[str] = []
         self._undescribed: list[Entry] = []
         self._links: list[Entry] = []
-        self.n_entries = 0
 
     def add_empty(self, path: str) -> None:
         """Add a directory whose listing is empty."""
         self._empty.append(path)
 
     def add_link(self, link: Entry) -> None:
-        """Add a symbolic link that was not followed, or leads to nothing."""
+        """Add what ``on_link`` gives, such as a symbolic link that was not followed."""
         self._links.append(link)
 
     def add_undescribed(self, entry: Entry) -> None:
@@ -97,7 +93,6 @@ class Unseen:
     def noted(self, batches: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
         """Yield the batches of a listing, and add their entries without properties."""
         for batch in batches:
-            self.n_entries += len(batch)
             for entry in batch:
                 if entry.error is not None:
                     self.add_undescribed(entry)
@@ -111,17 +106,21 @@ class Unseen:
         PartialFailure
             The storage can't list some directories, or listed an entry without its properties.
         Refused, StorageError
-            It can't list the only directory there is.
+            It can't list the directory that was asked for.
         """
-        from ctaflows.tasks.namespace import refuse_undescribed, unconfirmed, unread_entries
+        from ctaflows.tasks.namespace import (
+            absolute,
+            refuse_undescribed,
+            unconfirmed,
+            unread_entries,
+        )
 
         unread = unconfirmed(self._empty, profile=self._profile)
         print_note([path for path in self._empty if path not in unread], "empty")
         print_note([path for path, why in unread.items() if why is None], *DOUBTFUL)
         print_links(self._links)
-        if not self.n_entries and len(self._empty) == 1:
-            for why in filter(None, unread.values()):
-                raise why
+        if why := unread.get(absolute(self._path, profile=self._profile)):
+            raise why
         refuse_undescribed([*unread_entries(unread), *self._undescribed])
 
 
@@ -136,11 +135,14 @@ def print_note(paths: Sequence[str], what: str, why: str = "") -> None:
 
 
 def print_links(links: Sequence[Entry]) -> None:
-    """Print on stderr which symbolic links were not followed, unless -q was given."""
+    """Print on stderr what ``on_link`` gave, and what was not listed, unless -q was given."""
+    from ctaflows.tasks.transfers import LISTED_ELSEWHERE
+
     if console.verbosity < 0:
         return
+    print_note([link.path for link in links if link.is_dir], LISTED_ELSEWHERE)
     broken = [link.path for link in links if link.link == "nothing"]
-    others = [link.path for link in links if link.link != "nothing"]
+    others = [link.path for link in links if link.link == "directory"]
     if others:
         is_one = len(others) == 1
         what = "is a symbolic link to a directory" if is_one else "symbolic links to directories"

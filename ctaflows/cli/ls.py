@@ -42,7 +42,7 @@ def command(
     from ctaflows.cli import listing
     from ctaflows.tasks.namespace import SORT_UP_TO, iter_dir
 
-    unseen = listing.Unseen(profile)
+    unseen = listing.Unseen(path, profile)
     batches = iter_dir(
         path,
         recursive=recursive,

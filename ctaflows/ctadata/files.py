@@ -49,16 +49,13 @@ class FileClient:
             return Report((done,), done.seconds)
         from ctaflows.tasks.transfers import warn_of_links
 
-        links: list[Entry] = []
-        found = tasks.find(entry.path, on_link=links.append, profile=profile)
-        warn_of_links(links)
-        return tasks.fetch_files(
-            found,
-            ".",
-            base=self._base_of(entry),
-            on_error="report",
-            profile=profile,
+        tree = tasks.list_tree(entry, profile=profile)
+        warn_of_links(tree.links)
+        base = self._base_of(entry)
+        report: Report = tasks.fetch_files(
+            tree.files, ".", base=base, on_error="report", profile=profile
         )
+        return report + tree.unread_report(".", base)
 
     @translated
     def upload_file(self, local_fn: str | os.PathLike[str], path: str) -> dict[str, Any]:

@@ -65,11 +65,11 @@ class Night:
         Runs that are being reprocessed, and the newer version that has files of them, but no DL1
         data yet (lstchain writes interleaved events and muons first).
     empty : tuple of str
-        Directories listed as empty. A dCache door lists a directory that it can't read likewise, so
-        what is in them is unknown.
+        Directories that are listed as empty, but not known to be so, see `walk.unconfirmed`: what
+        is in them is unknown.
     links : tuple of Entry
         Symbolic links to directories that were not followed, so that what is in these is unknown,
-        and links to nothing.
+        links to nothing, and directories that are listed by the path of a link only.
     """
 
     date: str
@@ -129,8 +129,8 @@ class Gaps(Record):
     awaited : mapping of str to str
         Runs of which a newer version has files, but no DL1 data yet, and that version.
     unknown : tuple of str
-        Entries that the door lists without properties, and directories that it lists as empty, as
-        it does those that it can't read: the path, and the reason.
+        Entries that the door lists without properties, and directories that it lists as empty, but
+        can't read: the path, and the reason.
     """
 
     missing: tuple[str, ...] = ()
@@ -368,7 +368,7 @@ def _unknown(night: Night, wanted: Wanted) -> Iterator[str]:
             yield f"{entry.path}: {said}"
     for directory in night.empty:
         if _may_hide_dl1(directory, night, wanted):
-            yield f"{directory}: shown empty, as one that can't be read"
+            yield f"{directory}: shown as empty, but not known to be so"
 
 
 def _unknown_reason(entry: Entry, night: Night, wanted: Wanted) -> str | None:
@@ -386,9 +386,9 @@ _DL1_DIRECTORIES = ("tailcut*", "datacheck*")
 
 
 def _may_hide_dl1(directory: str, night: Night, wanted: Wanted) -> bool:
-    """Return whether wanted files may be in a directory that is listed as empty.
+    """Return whether wanted files may be in a directory of `Night.empty`.
 
-    Others, such as ``log``, are empty in good nights, too.
+    No DL1 files are expected in others, such as ``log``.
     """
     name = directory.rpartition("/")[2]
     if not selected(_relative(directory, night), (), wanted.exclude):

@@ -81,7 +81,8 @@ def walk(
         deleted because of it, unless `unconfirmed` leaves it out.
     on_link : Callable, optional
         Called with each symbolic link to a directory that is neither entered nor listed by another
-        path, and with each that leads to nothing, unless `enter` refuses it.
+        path, with each that leads to nothing, and with each directory that is not listed below its
+        own path, since a link that is followed leads to it too; unless `enter` refuses them.
 
     Yields
     ------
@@ -163,7 +164,10 @@ class _Links:
             self._waiting.append(entry)
             return []
         # without links no directory is reached twice
-        return [entry.path] if self._is_new(entry) or not self._has_followed else []
+        if self._is_new(entry) or not self._has_followed:
+            return [entry.path]
+        self._on_link(entry)
+        return []
 
     def to_follow(self) -> list[str]:
         """Return the paths of the links to be followed, after all else is listed."""
@@ -208,13 +212,16 @@ def unconfirmed(storage: Storage, paths: Sequence[str]) -> dict[str, CtaflowsErr
     Returns
     -------
     dict
-        Path to the reason why the directory can't be read; None where the storage does not tell.
+        Path to the reason why the directory can't be read; None where the storage does not tell,
+        or where nothing is at the path any more.
     """
 
     def look(path: str) -> tuple[bool, CtaflowsError | None]:
         try:
             return storage.confirm_empty(path), None
-        except (NotFound, Refused, StorageError) as why:
+        except NotFound:
+            return False, None
+        except (Refused, StorageError) as why:
             return False, why
 
     found = run_concurrently(look, paths, storage.settings.listings, threading.Event())

@@ -91,7 +91,8 @@ def iter_dir(
         directory that you may not read as empty, too; see `unconfirmed`.
     on_link : callable, optional
         With ``recursive``: called with the entry of each symbolic link to a directory that is not
-        listed, and of each that leads to nothing.
+        listed, of each that leads to nothing, and of each directory that is listed by the path of a
+        link only.
     profile : str, optional
         Settings to use.
 
@@ -139,9 +140,15 @@ def unconfirmed(
     Returns
     -------
     dict
-        Path to the reason why the directory can't be read; None where the storage does not tell.
+        Path to the reason why the directory can't be read; None where the storage does not tell,
+        or where nothing is at the path any more.
     """
     return _unconfirmed(connect(profile), paths)
+
+
+def absolute(path: str, *, profile: str | None = None) -> str:
+    """Return a remote path, or a URL at the storage, as entries and ``on_empty`` have it."""
+    return connect(profile).normalise(path)
 
 
 @task(name="find", tags=["ctaflows"])
@@ -183,8 +190,9 @@ def find(
         Search what symbolic links to directories lead to as well, below the path of the link. No
         directory is searched twice, by whatever path it is reached.
     on_link : callable, optional
-        Called with the entry of each symbolic link to a directory that is not searched, and of each
-        that leads to nothing, unless it is excluded.
+        Called with the entry of each symbolic link to a directory that is not searched, of each
+        that leads to nothing, and of each directory that is searched by the path of a link only,
+        unless it is excluded.
     profile : str, optional
         Settings to use.
 

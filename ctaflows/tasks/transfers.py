@@ -17,7 +17,6 @@ from ctaflows.storage.links import refuse_as_file, refuse_link, words
 from ctaflows.storage.namespace import RemovalPlan, keep_behind_links, unread_entries
 from ctaflows.storage.search import Criteria
 from ctaflows.storage.walk import unconfirmed, unless_excluded, walk
-from ctaflows.tasks.namespace import find
 from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Name of the manifest in a fetched directory.
 MANIFEST = NAME
+#: What a directory in `Tree.links` is.
+LISTED_ELSEWHERE = "listed by another path, which leads to it through a symbolic link"
 
 
 @task(name="fetch-file", tags=["ctaflows"])
@@ -313,30 +314,29 @@ def fetch_dir(
     ------
     NotFound
         There is nothing at the path.
+    UsageError
+        There is a file at the path.
     PartialFailure
-        Some files failed; its ``report`` has all results. The other files are in place.
+        Some files failed, or directories can't be read; its ``report`` has all results. The other
+        files are in place.
     """
-    door = connect(profile)
-    unseen: list[Entry] = []
-    found = find(
-        path,
-        include=include,
-        exclude=exclude,
-        follow=follow,
-        on_link=unseen.append,
-        profile=profile,
-    )
-    warn_of_links(unseen)
-    root = door.normalise(path)
-    return fetch_files(
-        found,
-        Path(dest) / root.rpartition("/")[2],
-        base=root,
+    tree = list_tree(path, include=include, exclude=exclude, follow=follow, profile=profile)
+    warn_of_links(tree.links)
+    folder = Path(dest) / tree.path.rpartition("/")[2]
+    report: Report = fetch_files(
+        tree.files,
+        folder,
+        base=tree.path,
         manifest=manifest,
         check=check,
+        on_error="report",
         progress=progress,
         profile=profile,
     )
+    report += tree.unread_report(folder)
+    if report.failed:
+        raise PartialFailure.of(report)
+    return report
 
 
 def failed_transfers(manifest: StrPath) -> list[Transfer]:
@@ -480,12 +480,12 @@ class Tree:
         All files that were listed, selected or not, relative to ``path``.
     empty : sequence of str
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
-        listing is empty and they can't be read (a dCache door shows such a directory as empty), or
-        they are symbolic links that were not followed, or entries that the storage lists without
-        properties.
+        listing is empty and they can't be read (a dCache door shows such a directory as empty) or
+        are gone, or they are listed by another path only, or they are symbolic links that were not
+        followed, or entries that the storage lists without properties.
     links : sequence of Entry
-        Symbolic links to directories that are not listed by any path, and links to nothing, unless
-        they are excluded.
+        Symbolic links to directories that are not listed by any path, links to nothing, and
+        directories that are listed by the path of a link only, unless they are excluded.
     unread : sequence of Entry
         Directories that can't be read, each with the reason in ``error``.
     """
@@ -496,6 +496,26 @@ class Tree:
     empty: Sequence[str] = ()
     links: Sequence[Entry] = ()
     unread: Sequence[Entry] = ()
+
+    def unread_report(self, dest: StrPath, base: str | None = None) -> Report:
+        """Return ``unread`` as transfers that failed, to be added to those of ``files``.
+
+        Parameters
+        ----------
+        dest, base
+            As for `fetch_files`; by default ``base`` is ``path``.
+        """
+        root = (self.path if base is None else base).rstrip("/")
+        return Report(
+            tuple(
+                Transfer(
+                    entry.path,
+                    str(Path(dest) / entry.path.removeprefix(root).strip("/")),
+                    error=entry.error,
+                )
+                for entry in self.unread
+            )
+        )
 
 
 @task(name="list-tree", tags=["ctaflows"])
@@ -555,7 +575,8 @@ def list_tree(
     wanted = [e for e, name in zip(entries, names, strict=True) if criteria.accept(e, name)]
     unread = unconfirmed(door, shown_empty)
     unseen = [entry for entry in entries if entry.kind in ("unknown", "link")]
-    unknown = [*unread, *(entry.path for entry in unseen if entry.path not in entered)]
+    elsewhere = [entry for entry in links if entry.is_dir]
+    unknown = [*unread, *(e.path for e in (*unseen, *elsewhere) if e.path not in entered)]
     empty = [where.rstrip("/").removeprefix(base.rstrip("/")).strip("/") for where in unknown]
     return Tree(
         root.path,
@@ -577,7 +598,8 @@ def warn_of_links(links: Sequence[Entry]) -> None:
     """
     for link in links:
         hint = "" if link.link == "nothing" else ", not fetched: follow=True follows it"
-        get_logger("transfers").warning("%s is %s%s", link.path, words(link), hint)
+        what = LISTED_ELSEWHERE if link.is_dir else words(link) + hint
+        get_logger("transfers").warning("%s is %s", link.path, what)
 
 
 @task(name="prune-tree", tags=["ctaflows"])

@@ -34,12 +34,12 @@ class TreeReport:
     manifest : str or None
         Local file with the record of each file.
     transfers : sequence of Transfer
-        The result for each file.
+        The result for each file, and for each directory that can't be read.
     deleted : tuple of str
         Local files that were deleted (in a dry run: would be), relative to ``dest``.
     kept : tuple of str
-        Local files that are not in the remote listing, but were not deleted: their directory is
-        listed as empty, as a dCache door lists one that it can't read.
+        Local files that are not in the remote listing, but were not deleted, since it is unknown
+        whether the storage has them, see `Tree.empty`.
     dry_run : bool
         True if nothing was done; the notes of the transfers say what would be.
     """
@@ -135,7 +135,7 @@ class TreeReport:
         if self.deleted:
             yield Text(f"{'delete' if self.dry_run else 'deleted'}  {_names(self.deleted)}")
         if self.kept:
-            why = "the door lists their directory as empty, as one that it can't read"
+            why = "it is unknown whether the storage has them"
             yield Text(f"{len(self.kept)} files stay, since {why}: {_names(self.kept)}")
         if self.manifest and not self.dry_run:
             yield Text(f"manifest {printable(self.manifest)}")
@@ -146,10 +146,10 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _line(transfer: Transfer, *, is_plan: bool) -> str:
-    if is_plan:
-        outcome = transfer.note or ""
-    elif transfer.error:
+    if transfer.error:
         outcome = transfer.error
+    elif is_plan:
+        outcome = transfer.note or ""
     else:
         outcome = "verified" if transfer.verified else "unverified"
     return printable(f"{transfer.path}  {outcome}".replace("\n", "\ufffd"))

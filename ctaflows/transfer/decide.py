@@ -178,9 +178,8 @@ def extraneous(
     source : collection of str
         All files of the source, relative to it, also those that the patterns do not select.
     unseen : collection of str
-        Directories of the source, relative to it, whose listing was empty or failed; "" is the
-        source itself. A dCache door shows a directory that it can't list as empty
-        (DcacheDirectoryResource.java, dCache 12.1), so no file below one counts as extraneous.
+        Directories of the source, relative to it, whose files are unknown; "" is the source itself.
+        No file below one counts as extraneous.
     include, exclude : sequence of str
         Patterns; a file that they do not select is not extraneous.
 

@@ -109,6 +109,9 @@ def test_ls_of_a_directory_that_shows_nothing(box: Sandbox, here: Path) -> None:
         done = run(*words)
         assert (done.returncode, "b.h5" in done.stdout or words[0] == "du") == (10, True)
         assert "/t/secret: Refused: The directory is shown as empty" in done.stderr
+    assert run("find", "t", "--name", "none").returncode == 10
+    box.deny("/t")
+    assert run("find", "t/", "--name", "none").returncode == 5
 
 
 def test_get_of_a_tree_with_a_directory_that_can_t_be_read(box: Sandbox, here: Path) -> None:

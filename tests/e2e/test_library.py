@@ -86,6 +86,16 @@ def test_many(night: Path) -> None:
     assert len(report.transfers) == 3
 
 
+def test_a_tree_with_a_directory_that_can_t_be_read(box: Sandbox, night: Path) -> None:
+    box.deny(f"/{NIGHT}/v0.1/tailcut84/datacheck")
+    with pytest.raises(PartialFailure, match="datacheck: Refused: The directory is shown") as why:
+        fetch_dir(NIGHT, "tree")
+    [unread] = why.value.report.failed
+    assert unread.local == "tree/20241114/v0.1/tailcut84/datacheck"
+    assert all((night / t.local).is_file() for t in why.value.report.transfers if t.ok)
+    assert len(why.value.report.transfers) > 1
+
+
 def test_many_tell_which_failed(box: Sandbox, night: Path) -> None:
     entries = find(NIGHT)
     box.faults.add("403", times=None, path="*Run11111.0001.h5", method="GET")

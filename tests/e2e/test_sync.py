@@ -138,6 +138,21 @@ def test_what_the_door_can_not_show_is_not_deleted(box: Sandbox, mirror: Path) -
     assert set(mirrored(mirror)) == {"b.log", "x/c.h5", "x/y/d.h5"}
 
 
+def test_an_unreadable_directory_is_named_beside_a_file_that_failed(
+    box: Sandbox, night: Path
+) -> None:
+    box.deny("/n/x")
+    box.locality("/n/a.h5", "LOST")
+    done = run("get", "-r", "n", "there")
+    assert done.returncode == 10
+    assert "/n/a.h5" in done.stderr
+    assert "The directory is shown as empty, but can't be read" in done.stderr
+    assert "--retry" not in done.stderr, "it would leave the directory out"
+    planned = run("get", "-r", "-n", "n", "there")
+    assert planned.returncode == 10
+    assert "/n/x: Refused: The directory is shown as empty, but can't be read" in planned.stderr
+
+
 def test_nothing_is_deleted_if_a_file_failed(box: Sandbox, mirror: Path) -> None:
     write(mirror, "old.h5")
     (mirror / "a.h5").unlink()

@@ -98,6 +98,15 @@ def test_some_of_many_fail(box: Sandbox, here: Path) -> None:
     assert (here / "data/sub/empty").exists()
 
 
+def test_a_directory_that_can_t_be_read_fails(box: Sandbox, here: Path) -> None:
+    box.deny("/lst/data/sub")
+    with pytest.raises(direct.StorageException, match="1 of 2 files failed") as why:
+        direct.fetch_and_save_file_or_dir("lst/data", recursive=True)
+    [unread] = why.value.report.failed
+    assert (unread.path, unread.local) == ("/lst/data/sub", "data/sub")
+    assert (here / "data/run.h5").exists()
+
+
 # -- uploading -------------------------------------------------------------------------------------
 
 

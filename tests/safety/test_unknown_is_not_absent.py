@@ -165,7 +165,7 @@ def test_a_night_with_a_directory_that_shows_nothing_is_not_complete(
     done = ctaflows("night", "20241114", "--no-state", "--json")
     assert done.code == 10
     assert json.loads(done.out)[0]["unknown"] == [
-        f"/cta/DL1/20241114/{hidden}: shown empty, as one that can't be read"
+        f"/cta/DL1/20241114/{hidden}: shown as empty, but not known to be so"
     ]
     for _ in range(2):
         done = ctaflows("run", "watch-night", "--date", "20241114", "--no-inspect", "--polls", "1")

@@ -173,7 +173,7 @@ def test_a_directory_that_shows_nothing_makes_no_night_complete(hidden: str) -> 
     assert census(newest_of_each_run([full], ABOVE)).verdict == COMPLETE
     told = census(found)
     assert told.verdict == INCOMPLETE
-    assert told.unknown == (f"{path}: shown empty, as one that can't be read",)
+    assert told.unknown == (f"{path}: shown as empty, but not known to be so",)
     unwanted = Wanted(exclude=(path.rpartition("/")[2],))
     assert not gaps(found, unwanted, NOW).is_incomplete
 

@@ -8,14 +8,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from commands import ctaflows
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ListingUnreadable, NetworkError, Refused, Stopped
 from ctaflows.storage.walk import files_below, walk
 from ctaflows.storage.webdav import WebDAVStorage
+from ctaflows.tasks import list_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ctaflows.sandbox import Sandbox
 
@@ -201,6 +204,30 @@ def test_directories_that_show_nothing_are_told(box: Sandbox, door: WebDAVStorag
     assert {"/t/secret", "/t/empty"} < found
     assert sorted(doubtful) == ["/t/empty", "/t/secret"]
     assert not any(p.startswith("/t/secret/") for p in found)
+
+
+def test_an_empty_directory_that_is_removed_meanwhile_is_no_failure(
+    box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (box.storage / "t/gone").mkdir(parents=True)
+    box.put("/t/b.h5", b"x")
+    asked = WebDAVStorage.confirm_empty
+
+    def removed(self: WebDAVStorage, path: str) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            (box.storage / path.strip("/")).rmdir()
+        return asked(self, path)
+
+    monkeypatch.setattr(WebDAVStorage, "confirm_empty", removed)
+    done = ctaflows("ls", "-r", "t")
+    assert (done.code, done.out.split()) == (0, ["b.h5", "gone/"])
+    (box.storage / "t/gone").mkdir()
+    tree = list_tree("t")
+    assert (list(tree.empty), list(tree.unread)) == (["gone"], [])
+    (box.storage / "t/gone").mkdir()
+    done = ctaflows("rm", "-r", "-y", "t")
+    assert done.code == 0, done.err
+    assert not (box.storage / "t").exists()
 
 
 def test_left_out_directories_are_not_asked_for(box: Sandbox, door: WebDAVStorage) -> None:

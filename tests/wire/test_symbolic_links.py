@@ -184,6 +184,23 @@ def test_what_is_below_a_link_that_is_not_entered_is_kept(linked: Sandbox, here:
     assert (here / "user/dir/sub/b.h5").exists()
 
 
+def test_a_directory_that_is_listed_by_another_link_is_told_and_kept(
+    linked: Sandbox, here: Path
+) -> None:
+    assert ctaflows("get", "-r", "--follow", "cta/user", ".").code == 0
+    linked.link("/cta/user/sub", "/cta/far/sub")
+    said = "(/cta/user/dir/sub is listed by another path, which leads to it through a symbolic link"
+    done = ctaflows("get", "-r", "--follow", "--delete", "cta/user", ".")
+    assert done.code == 0, done.err
+    assert said in done.err
+    assert "1 files stay" in done.err
+    assert (here / "user/dir/sub/b.h5").read_bytes() == (here / "user/sub/b.h5").read_bytes()
+    for words in (["ls", "-r"], ["du"], ["find"]):
+        assert said in ctaflows(*words, "--follow", "cta/user").err
+    tree = list_tree("cta/user", follow=True)
+    assert prune_tree(tree, here / "user") == ([], ["dir/sub/b.h5"])
+
+
 def test_a_followed_tree_names_what_is_below_its_links(linked: Sandbox, here: Path) -> None:
     tree = list_tree("cta/user", follow=True)
     assert list(tree.names) == ["dir", "lost", "one.h5", "own.h5", "dir/a.h5", "dir/sub/b.h5"]

@@ -169,7 +169,9 @@ def _requests(paths: _Paths, opts: dict[str, Any]) -> list[Request]:
         )
     if files or not requests:
         requests.insert(place or 0, Request(files, manifest=opts["manifest"]))
-    if not any(r.files for r in requests) and (opts["include"] or opts["exclude"]):
+    if not any(r.files or (r.tree and r.tree.unread) for r in requests) and (
+        opts["include"] or opts["exclude"]
+    ):
         raise NotFound(
             "No file matches", where=", ".join(remotes), hint="See --include and --exclude."
         )

@@ -69,7 +69,7 @@ class Night:
         is in them is unknown.
     links : tuple of Entry
         Symbolic links to directories that were not followed, so that what is in these is unknown,
-        links to nothing, and directories that are listed by the path of a link only.
+        links to nothing, and directories that are listed by another path instead.
     """
 
     date: str

@@ -81,8 +81,8 @@ def walk(
         deleted because of it, unless `unconfirmed` leaves it out.
     on_link : Callable, optional
         Called with each symbolic link to a directory that is neither entered nor listed by another
-        path, with each that leads to nothing, and with each directory that is not listed below its
-        own path, since a link that is followed leads to it too; unless `enter` refuses them.
+        path, with each that leads to nothing, and with each directory that is listed by another
+        path instead, where links are followed; unless `enter` refuses them.
 
     Yields
     ------

@@ -91,8 +91,8 @@ def iter_dir(
         directory that you may not read as empty, too; see `unconfirmed`.
     on_link : callable, optional
         With ``recursive``: called with the entry of each symbolic link to a directory that is not
-        listed, of each that leads to nothing, and of each directory that is listed by the path of a
-        link only.
+        listed, of each that leads to nothing, and of each directory that is listed by another path
+        instead.
     profile : str, optional
         Settings to use.
 
@@ -191,7 +191,7 @@ def find(
         directory is searched twice, by whatever path it is reached.
     on_link : callable, optional
         Called with the entry of each symbolic link to a directory that is not searched, of each
-        that leads to nothing, and of each directory that is searched by the path of a link only,
+        that leads to nothing, and of each directory that is searched by another path instead,
         unless it is excluded.
     profile : str, optional
         Settings to use.

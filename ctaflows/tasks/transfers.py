@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 #: Name of the manifest in a fetched directory.
 MANIFEST = NAME
 #: What a directory in `Tree.links` is.
-LISTED_ELSEWHERE = "listed by another path, which leads to it through a symbolic link"
+LISTED_ELSEWHERE = "listed by another path"
 
 
 @task(name="fetch-file", tags=["ctaflows"])
@@ -481,11 +481,11 @@ class Tree:
     empty : sequence of str
         Directories whose files are unknown, relative to ``path``; "" is ``path`` itself. Their
         listing is empty and they can't be read (a dCache door shows such a directory as empty) or
-        are gone, or they are listed by another path only, or they are symbolic links that were not
+        are gone, or they are listed by another path, or they are symbolic links that were not
         followed, or entries that the storage lists without properties.
     links : sequence of Entry
         Symbolic links to directories that are not listed by any path, links to nothing, and
-        directories that are listed by the path of a link only, unless they are excluded.
+        directories that are listed by another path instead, unless they are excluded.
     unread : sequence of Entry
         Directories that can't be read, each with the reason in ``error``.
     """

@@ -151,6 +151,7 @@ def test_an_unreadable_directory_is_named_beside_a_file_that_failed(
     planned = run("get", "-r", "-n", "n", "there")
     assert planned.returncode == 10
     assert "/n/x: Refused: The directory is shown as empty, but can't be read" in planned.stderr
+    assert run("get", "-r", "n", "there", "--include", "none").returncode == 10
 
 
 def test_nothing_is_deleted_if_a_file_failed(box: Sandbox, mirror: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_directory_that_is_listed_by_another_link_is_told_and_kept(
 ) -> None:
     assert ctaflows("get", "-r", "--follow", "cta/user", ".").code == 0
     linked.link("/cta/user/sub", "/cta/far/sub")
-    said = "(/cta/user/dir/sub is listed by another path, which leads to it through a symbolic link"
+    said = "(/cta/user/dir/sub is listed by another path)"
     done = ctaflows("get", "-r", "--follow", "--delete", "cta/user", ".")
     assert done.code == 0, done.err
     assert said in done.err

@@ -14,7 +14,7 @@ from ctaflows.dl1.night import Wanted, gaps, runs, select
 from ctaflows.dl1.report.inspection_cache import CachedInspection, InspectionCache
 from ctaflows.dl1.report.markdown import outlook
 from ctaflows.dl1.report.night_report import NightReport
-from ctaflows.errors import NotFound, PartialFailure, UsageError
+from ctaflows.errors import ListingUnreadable, NotFound, PartialFailure, UsageError
 from ctaflows.flows.batches import (
     UNTAGGED,
     fetch_name,
@@ -119,6 +119,8 @@ def fetch_dl1(
     ------
     NotFound
         There is no such night, it has no DL1 file (yet), or no file of it is selected.
+    ListingUnreadable
+        No file is selected, but what is in some directories can't be seen.
     PartialFailure
         Some files could not be fetched or are damaged; the others are in place.
     """
@@ -132,14 +134,20 @@ def fetch_dl1(
         night_date(str(date), _run.moment()), version=version, follow=follow, profile=profile
     )
     chosen = select(night, wanted)
+    now = datetime.now(UTC)
+    missing = gaps(night, wanted, now)
+    if not chosen and missing.unknown:
+        raise ListingUnreadable(
+            f"Not all of the night {night.date} can be seen, and no file that can matches",
+            where=night.path,
+            said=missing.unknown[0],
+        )
     if not chosen:
         raise NotFound(
             f"No file of the night {night.date} matches the selection",
             where=night.path,
             hint=f"It has {len(night.entries)} files, of runs {runs(night.entries) or 'unknown'}.",
         )
-    now = datetime.now(UTC)
-    missing = gaps(night, wanted, now)
     if not (missing.has_dl1 or wanted.include or missing.unknown):
         raise NotFound(
             f"There is no DL1 file of the night {night.date} (yet)",

@@ -22,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from ctaflows import cancel
-from ctaflows.errors import NotFound, ProtocolSurprise, Refused, Stopped, StorageError
+from ctaflows.errors import CtaflowsError, NotFound, ProtocolSurprise, Stopped, concerns_all
 from ctaflows.storage.links import pnfsid
 from ctaflows.storage.search import Criteria
 from ctaflows.thread_pool import run_concurrently, started
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
-    from ctaflows.errors import CtaflowsError
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
 
@@ -221,7 +220,9 @@ def unconfirmed(storage: Storage, paths: Sequence[str]) -> dict[str, CtaflowsErr
             return storage.confirm_empty(path), None
         except NotFound:
             return False, None
-        except (Refused, StorageError) as why:
+        except CtaflowsError as why:
+            if concerns_all(why):
+                raise
             return False, why
 
     found = run_concurrently(look, paths, storage.settings.listings, threading.Event())

@@ -424,14 +424,18 @@ _TEXTS: tuple[tuple[int, str, _Meaning], ...] = (
         _Meaning(
             StorageError,
             "The server can't {does} this, and would not later",
-            "It may be a symbolic link, which WebDAV can't remove, move or replace.",
+            "It may be a symbolic link, which WebDAV can't safely remove, move or replace.",
         ),
     ),
     # dCache 12.0.1, from its database: DataAccessResourceFailureException
     (
         500,
         "stack depth limit exceeded",
-        _Meaning(NotFound, "There is nothing at this path: a symbolic link here leads to itself"),
+        _Meaning(
+            NotFound,
+            "There is nothing at this path: a symbolic link leads to itself",
+            "Ask the site.",
+        ),
     ),
     # XRootD 5.5.3, to Want-Digest; until 5.6 also for a missing file (xrootd #2018)
     (

@@ -29,7 +29,7 @@ from ctaflows import (
     upload_file,
 )
 from ctaflows.dl1.names import last_night
-from ctaflows.errors import LoginNeeded, NotFound, TokenMissing, UsageError
+from ctaflows.errors import ListingUnreadable, LoginNeeded, NotFound, TokenMissing, UsageError
 from ctaflows.flows.fetch_dl1 import fetch_dl1
 from ctaflows.tasks import plan_fetch
 from ctaflows.transfer.progress import Progress
@@ -94,6 +94,12 @@ def test_a_tree_with_a_directory_that_can_t_be_read(box: Sandbox, night: Path) -
     assert unread.local == "tree/20241114/v0.1/tailcut84/datacheck"
     assert all((night / t.local).is_file() for t in why.value.report.transfers if t.ok)
     assert len(why.value.report.transfers) > 1
+
+
+def test_a_night_that_can_t_be_seen_is_not_called_absent(box: Sandbox, night: Path) -> None:
+    box.deny(f"/{NIGHT}/v0.1")
+    with pytest.raises(ListingUnreadable, match=r"v0\.1"):
+        fetch_dl1(date="20241114", dest=str(night / "out"))
 
 
 def test_many_tell_which_failed(box: Sandbox, night: Path) -> None:

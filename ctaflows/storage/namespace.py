@@ -273,9 +273,12 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
         From `undescribed`, at least one.
     """
     first = unseen[0]
+    several = (
+        f"{len(unseen)} entries are there, but the storage can't describe or list them, the first: "
+    )
+    one = "An entry is there, but the storage can't describe or list it: "
     return PartialFailure(
-        f"{len(unseen)} entries are there, but the storage can't describe or list them, "
-        f"the first: {first.path}: {first.error}",
+        f"{one if len(unseen) == 1 else several}{first.path}: {first.error}",
         report=tuple(unseen),
         hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
     )

@@ -280,7 +280,7 @@ def undescribed_failure(unseen: Sequence[PathResult]) -> PartialFailure:
     return PartialFailure(
         f"{one if len(unseen) == 1 else several}{first.path}: {first.error}",
         report=tuple(unseen),
-        hint="Nothing else is known of them. Try again later; if it lasts, ask the site.",
+        hint="Try again later; if it lasts, ask the site.",
     )
 
 

@@ -45,7 +45,7 @@ def test_ls_shows_it_and_does_not_end_well(little: LittleDoor, night: Path, stat
     done = ctaflows("ls", "-l", "n")
     assert done.code == 10
     assert f"({status})  b.h5" in done.out
-    assert f"can't describe or list them, the first: /n/b.h5: {status}" in done.err
+    assert f"can't describe or list it: /n/b.h5: {status}" in done.err
     shown = json.loads(ctaflows("ls", "--json", "n").out)
     assert [e for e in shown if e["path"] == "/n/b.h5"] == [
         {**Entry("/n/b.h5").to_dict(), "type": "unknown", "error": status}

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ctaflows.atomic_files import NobodyReads
-from ctaflows.errors import NotFound, PartialFailure, UsageError
+from ctaflows.errors import NotFound, PartialFailure, UsageError, error_text
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
 from ctaflows.storage.connect import connect, reconnect
 from ctaflows.storage.links import refuse_as_file, refuse_link, words
-from ctaflows.storage.namespace import RemovalPlan, keep_behind_links, unread_entries
+from ctaflows.storage.namespace import PathResult, RemovalPlan, keep_behind_links, unread_entries
 from ctaflows.storage.search import Criteria
 from ctaflows.storage.walk import unconfirmed, unless_excluded, walk
 from ctaflows.tracking.cancellation import stopped_by_cancellation
@@ -802,7 +802,7 @@ def find_extraneous(
     -------
     plan : RemovalPlan
         For `remove`: nothing is removed here. Its ``kept`` has directories that may lie behind a
-        symbolic link.
+        symbolic link, or can't be read.
     kept : list of str
         Remote paths of files that have no local counterpart, but are not in the plan, since their
         local folder is empty (perhaps a disk that is not mounted), or a symbolic link.
@@ -819,6 +819,7 @@ def find_extraneous(
         here += [r.removeprefix(above) for _, r in _uploads.files_of(source, path, unseen)]
     door = connect(profile)
     plan, all_kept, mirrors = RemovalPlan(), list[str](), set[str]()
+    shown_empty: list[str] = []
     for above, (here, unseen) in sources.items():
         mirror = door.exists(above)
         if mirror is None:
@@ -827,10 +828,16 @@ def find_extraneous(
             raise UsageError("There is a file in the mirror's place", where=mirror.path)
         refuse_link(door, mirror.path, itself=mirror, must_be_known=True)
         base = mirror.path.rstrip("/") + "/"
-        there = {e.path.removeprefix(base): e for e in walk(door, mirror.path) if not e.is_dir}
+        found = walk(door, mirror.path, on_empty=shown_empty.append)
+        there = {e.path.removeprefix(base): e for e in found if not e.is_dir}
         extra, kept = _decide.extraneous(there, here, unseen, include, exclude)
         plan.add(there[name] for name in extra)
         all_kept += [base + name for name in kept]
         mirrors.add(mirror.path)
     keep_behind_links(door, plan, mirrors)
+    plan.kept += [
+        PathResult(where, is_dir=True, error=error_text(why))
+        for where, why in unconfirmed(door, shown_empty).items()
+        if why is not None
+    ]
     return plan, all_kept

@@ -379,6 +379,17 @@ def test_put_deletes_no_file_in_a_folder_s_place(box: Sandbox, here: Path) -> No
     assert (box.storage / "up/n").read_bytes() == b"a file"
 
 
+def test_put_delete_tells_of_a_directory_that_can_t_be_read(box: Sandbox, here: Path) -> None:
+    box.put("/up/n/d/old", b"x")
+    box.deny("/up/n/d")
+    write(here / "n", "a.log")
+    assert "keep" in ok("put", "-r", "-n", "n", "up/", "--delete")
+    done = run("put", "-r", "n", "up/", "--delete")
+    assert done.returncode == 10
+    assert "/up/n/d: The directory is shown as empty, but can't be read" in done.stderr
+    assert (box.storage / "up/n/d/old").read_bytes() == b"x"
+
+
 def test_a_dry_run_of_a_name_that_no_door_takes(box: Sandbox, here: Path) -> None:
     write(here / "n", "a.h5", "b\nc.h5")
     said = ok("put", "-r", "-n", "n", "up/")

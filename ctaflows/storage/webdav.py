@@ -270,9 +270,13 @@ class WebDAVStorage:
         NotFound
             There is nothing at that path.
         """
-        head = self.transport.exchange(
-            "HEAD", self._url(self.normalise(path)), headers={"Want-Digest": WANT_DIGEST}
-        )
+        url = self._url(self.normalise(path))
+        try:
+            head = self.transport.exchange("HEAD", url, headers={"Want-Digest": WANT_DIGEST})
+        except StorageError as why:
+            if not _is_of_checksum(why):
+                raise
+            head = self.transport.exchange("HEAD", url)
         return policy.size_bytes(head.headers.get("content-length", "")), digests(head.headers)
 
     def receive(
@@ -574,7 +578,7 @@ def _has_link_below(url: str, page: bytes) -> bool:
 
 
 def _is_of_checksum(why: StorageError) -> bool:
-    """Return whether the checksum that was asked for may be why a GET failed.
+    """Return whether the checksum that was asked for may be why a GET or HEAD failed.
 
     XRootD 5.5 without ``xrootd.chksum`` answers 405 to Want-Digest (xrootd #1707). Until 5.6 it
     answers 500 where it can't compute the checksum, also since there is no such file (#2018).

@@ -106,6 +106,21 @@ def test_a_server_that_can_t_compute_checksums(
         read(door, "/cta/gone.h5")
 
 
+def test_a_server_that_computes_no_checksum_for_head(
+    box: Sandbox, door: WebDAVStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("/cta/a.h5", DATA)
+    exchange = door.transport.exchange
+
+    def no_digest(method: str, url: str, **how: Any) -> Any:
+        if "Want-Digest" in how.get("headers", {}):
+            raise error_for(405, {}, "Method Not Allowed", method=method, where=url)
+        return exchange(method, url, **how)
+
+    monkeypatch.setattr(door.transport, "exchange", no_digest)
+    assert door.measure("/cta/a.h5") == (len(DATA), ())
+
+
 def test_a_file_lists_itself(box: Sandbox, door: WebDAVStorage) -> None:
     box.put("/a.h5", b"x")
     assert [e.path for e in door.list("a.h5")] == ["/a.h5"]

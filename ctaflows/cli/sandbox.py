@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctaflows.cli import options, output
+from ctaflows.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +37,8 @@ Examples:
               help="Subruns of each run; runs count from 11111 in steps of 2.")  # fmt: skip
 @click.option("--fault", "faults", multiple=True, metavar="NAME[:TIMES][@GLOB]",
               help="Make requests fail; TIMES * is always; see --list-faults.")  # fmt: skip
-@click.option("--dcache", type=click.Choice(["9.2", "10.2", "11.2", "12.1"]), default="11.2",
-              show_default=True, help="Release of dCache to behave like.")  # fmt: skip
+@click.option("--dcache", type=click.Choice(["9.2", "10.2", "11.2", "12.1"]),
+              help="Release of dCache to behave like.  [default: 11.2]")  # fmt: skip
 @click.option("--door", "kind", type=click.Choice(["dcache", "storm"]), default="dcache",
               show_default=True, help="Kind of server to behave like.")  # fmt: skip
 @click.option("--quirk", "quirks", multiple=True, metavar="NAME=VALUE",
@@ -52,8 +53,8 @@ Examples:
 @options.verbose
 def command(
     words: tuple[str, ...], *, date: str, events: int | None, subruns: str,
-    faults: tuple[str, ...], dcache: str, kind: str, quirks: tuple[str, ...], list_faults: bool,
-    list_quirks: bool, folder: str | None, lifetime_s: float, as_json: bool,
+    faults: tuple[str, ...], dcache: str | None, kind: str, quirks: tuple[str, ...],
+    list_faults: bool, list_quirks: bool, folder: str | None, lifetime_s: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a storage like dCache and a token issuer on this machine, with a sample night.
 
@@ -67,7 +68,9 @@ def command(
     if list_faults:
         click.echo("\n".join(sorted(NAMES)))
         return
-    usual = Quirks.storm() if kind == "storm" else Quirks.of(dcache)
+    if kind == "storm" and dcache:
+        raise UsageError("A door of StoRM is no release of dCache", hint="Leave --dcache out.")
+    usual = Quirks.storm() if kind == "storm" else Quirks.of(dcache or "11.2")
     if list_quirks:
         values = dataclasses.asdict(usual)
         click.echo("\n".join(f"{name}={str(v).lower()}" for name, v in values.items()))

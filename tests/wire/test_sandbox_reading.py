@@ -147,6 +147,15 @@ def test_ranges(make, asked, status, span):
     assert reply.headers["digest"] == ADLER
 
 
+def test_a_range_behind_the_end_of_a_door_that_does_not_redirect(make):
+    asked = {"Range": f"bytes={len(DATA)}-"}
+    reply = make(redirect_reads=False).door("GET", PATH, headers=asked)
+    assert (reply.status, reply.body) == (206, b"")
+    assert reply.headers["content-range"] == f"bytes {len(DATA)}-{len(DATA) - 1}/{len(DATA)}"
+    strict = make(redirect_reads=False, takes_any_range=False)
+    assert strict.door("GET", PATH, headers=asked).status == 416
+
+
 def test_several_ranges(make):
     reply = make().get(headers={"Range": "bytes=0-1, 5-9,-3"})
     kind = reply.headers["content-type"]

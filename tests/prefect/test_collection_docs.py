@@ -38,7 +38,7 @@ RUNS: list[tuple[str, dict[str, Any], Any, list[str]]] = [
         "fetch_and_verify",
         {"night": NIGHT, "dest": "night"},
         ["intact"] * 4,
-        ["fetch-dir", "fetch-files", "find", "verify-dir"],
+        ["fetch-dir", "fetch-files", "list-tree", "verify-dir"],
     ),
     (
         "mirror_directory",

@@ -1,9 +1,11 @@
-"""A sink that keeps an answer and its bytes, for tests."""
+"""Sinks and progress of transfers, for tests."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
+
+from ctaflows.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from ctaflows.storage.protocol import Storage
@@ -29,6 +31,19 @@ def read(storage: Storage, path: str, **span: int | None) -> bytes:
     kept = Kept()
     storage.receive(path, kept, **span)
     return bytes(kept.data)
+
+
+class StopAfter(Progress):
+    """Sets ``stop`` once some bytes have moved."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.stop = threading.Event()
+        self._left = n_bytes
+
+    def advance(self, n_bytes: int) -> None:
+        self._left -= n_bytes
+        if self._left <= 0:
+            self.stop.set()
 
 
 class Counted:

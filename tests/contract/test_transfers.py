@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sinkkit import read
+from sinkkit import StopAfter, read
 from targets import DATA
 from ways import NAMES, joined
 
 from ctaflows import cancel, tasks
 from ctaflows.errors import AlreadyExists, CtaflowsError, Stopped, UsageError
-from ctaflows.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from ways import Ways
 
     from ctaflows.model import Report
+    from ctaflows.transfer.progress import Progress
 
 OTHER = random.Random(2).randbytes(3_000_000)
 SIZES = (0, 3_000_000)
@@ -37,18 +36,9 @@ def upload(place: Place, local: Path, name: str = "r.h5", **how: Any) -> Any:
 
 def stopped(act: Callable[[Progress], object], after_bytes: int) -> None:
     """Do it until some bytes have moved, then stop it."""
-    stop = threading.Event()
-
-    class Watch(Progress):
-        seen = 0
-
-        def advance(self, n_bytes: int) -> None:
-            self.seen += n_bytes
-            if self.seen >= after_bytes:
-                stop.set()
-
-    with cancel.scope(stop), pytest.raises(Stopped):
-        act(Watch())
+    watch = StopAfter(after_bytes)
+    with cancel.scope(watch.stop), pytest.raises(Stopped):
+        act(watch)
 
 
 def names(folder: Path) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import storedsums
+from sinkkit import StopAfter
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -17,10 +17,11 @@ from ctaflows.errors import (
     Stopped,
 )
 from ctaflows.transfer.fetch import Job, fetch
-from ctaflows.transfer.progress import Progress, reported_to
+from ctaflows.transfer.progress import reported_to
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from pathlib import Path
 
@@ -42,18 +43,9 @@ def names(folder: Path) -> list[str]:
 
 def stopped(act: Callable[[threading.Event], object], after_bytes: int) -> None:
     """Do it until some bytes have moved, then stop it."""
-    stop = threading.Event()
-
-    class Watch(Progress):
-        seen = 0
-
-        def advance(self, n_bytes: int) -> None:
-            self.seen += n_bytes
-            if self.seen >= after_bytes:
-                stop.set()
-
-    with reported_to(Watch()), pytest.raises(Stopped):
-        act(stop)
+    watch = StopAfter(after_bytes)
+    with reported_to(watch), pytest.raises(Stopped):
+        act(watch.stop)
 
 
 def test_the_source_replaced_between_two_runs(

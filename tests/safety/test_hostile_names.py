@@ -93,7 +93,7 @@ def test_nothing_comes_to_lie_outside(little: LittleDoor, aimed: Path, propertie
     little.files["/n/good.h5"] = SMALL
     little.when("GET", lambda h: h.reply(200, {}, SMALL), origin="pool")
     little.when("GET", lambda h: h.reply(302, {"Location": little.pool_url + "/n/good.h5"}))
-    root = aimed.parent.parent
+    root = aimed.parent  # no further up: folders of other tests lie beside it
     for number, href in enumerate(OUTSIDE + STEERING):
         little.hooks[2:] = []
         little.when("PROPFIND", lambda h, name=href: listed(h, name, properties))

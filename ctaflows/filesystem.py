@@ -185,7 +185,8 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         CtaflowsError
             It can't be fetched, or is not the file that the storage describes.
         """
-        from ctaflows.transfer.fetch import Job, fetch
+        from ctaflows.transfer.batch import fetch_alone
+        from ctaflows.transfer.download import Job
 
         if outfile is not None or isfilelike(lpath) or self.isdir(rpath):
             super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
@@ -194,7 +195,7 @@ class CtaFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             door = self._door
             entry = door.stat(self._strip_protocol(rpath))
             callback.set_size(entry.size_bytes)
-            fetch(door, Job(entry, Path(lpath)))
+            fetch_alone(door, Job(entry, Path(lpath)))
             callback.absolute_update(entry.size_bytes)
 
     # -- no writing ----------------------------------------------------------------------------

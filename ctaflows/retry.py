@@ -1,28 +1,27 @@
-"""The retry policy: how often a failed operation is tried again, and after which pause.
+"""The retry policy: for how long a failed operation is tried again, and after which pause.
 
-There is one `Retries` for each operation. Downloads, which resume after the bytes received, count
-their tries themselves and share `MAX_RETRY_AFTER_S`.
-
-Whether a request is repeated is decided by `transport.client.Transport._with_retries`, and where
-more than the one request is known by `storage.listing.Lister`, `storage.namespace.remove_one`,
-`storage.range_reader.RangeReader.read`, `transfer.upload.upload`, `transfer.fetch.fetch` and
-`auth.renewal.TokenProvider`.
+There is one `Retries` for each operation, such as a request, or the transfer of a file with all its
+requests. It has two budgets: time for what may pass by itself, such as a service that restarts; a
+count for answers that are wrong, such as the page of a proxy in place of a file.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
-from ctaflows.errors import RateLimited
+from ctaflows.errors import NotTheFile, RateLimited, Truncated
 
 if TYPE_CHECKING:
     from ctaflows.errors import CtaflowsError
     from ctaflows.settings import Settings
 
-#: Longest pause that a server may ask for by Retry-After, seconds; a longer one is an error.
-MAX_RETRY_AFTER_S = 600.0
-_MAX_BACKOFF_S = 60.0
+#: A service of dCache that restarts takes 20 to 40 s (seen with 11.2.5): longer pauses would lose
+#: more time than they spare.
+_MAX_BACKOFF_S = 20.0
+#: So many wrong answers in a row are the server's last word.
+_MAX_WRONG = 3
 
 
 class Retries:
@@ -31,8 +30,9 @@ class Retries:
     Parameters
     ----------
     settings : Settings
-        After ``attempts`` failures in a row there is no further try; ``backoff_s`` is the first
-        pause, which doubles up to 60 s; ``busy_s`` is the shortest after a 429.
+        There is no further try after ``retry_s`` seconds without progress, nor after ``attempts``
+        failures in a row where that is set; ``backoff_s`` is the first pause, which doubles up to
+        20 s; ``busy_s`` is the shortest after a 429.
     also : tuple of type
         Errors that are retried too, although they are not ``retryable``.
 
@@ -44,18 +44,22 @@ class Retries:
 
     def __init__(self, settings: Settings, *, also: tuple[type[CtaflowsError], ...] = ()) -> None:
         self._settings, self._also = settings, also
-        self._n_in_a_row = 0
+        self._n_in_a_row = self._n_wrong = 0
+        self._since: float | None = None  # of the first failure in a row
         self.n_failed = 0
 
     def pause_s(self, error: CtaflowsError, *, progress: bool = False) -> float | None:
         """Count a failed try, and return the pause before the next.
+
+        The time that a try takes is not limited here: what has waited long for an answer may have
+        been about to get it.
 
         Parameters
         ----------
         error : CtaflowsError
             Why it failed. Its hint is replaced where it asks for too long a pause.
         progress : bool
-            Did the try make progress? Then the failures in a row are counted from it.
+            Did the try make progress? Then both budgets begin anew.
 
         Returns
         -------
@@ -63,19 +67,32 @@ class Retries:
             Seconds, with a jitter of a quarter; never less than the server asked for, which gets a
             tenth more at most. None where there is to be no further try.
         """
+        now = time.monotonic()
         self.n_failed += 1
-        self._n_in_a_row = 1 if progress else self._n_in_a_row + 1
-        may_pass = error.retryable or isinstance(error, self._also)
-        if not may_pass or self._n_in_a_row >= self._settings.attempts:
+        if progress or self._since is None:
+            self._n_in_a_row = self._n_wrong = 0
+            self._since = now
+        self._n_in_a_row += 1
+        self._n_wrong += isinstance(error, NotTheFile | Truncated)
+        if not (error.retryable or isinstance(error, self._also)) or self._n_wrong > _MAX_WRONG:
             return None
-        asked = error.retry_after_s
-        if asked is not None and asked > MAX_RETRY_AFTER_S:
+        attempts = self._settings.attempts
+        if attempts is not None and self._n_in_a_row >= attempts:
+            return None
+        pause = _pause_s(error, self._n_in_a_row, self._settings)
+        left_s = self._since + self._settings.retry_s - now
+        if pause <= left_s:
+            return pause
+        if error.retry_after_s is not None:
             error.hint = (
-                f"The server asks for a pause of {asked:.0f} s; the longest is "
-                f"{MAX_RETRY_AFTER_S:.0f} s. Run the same command again after it."
+                f"The server asks for a pause of {error.retry_after_s:.0f} s, longer than retry_s "
+                f"({self._settings.retry_s:.0f} s) allows. Run the same command again after it."
             )
-            return None
-        return _pause_s(error, self._n_in_a_row, self._settings)
+        return None
+
+    def succeeded(self) -> None:
+        """Begin both budgets anew after a success, such as of another request of the operation."""
+        self._since = None
 
     def pause_or_raise(self, error: CtaflowsError, *, progress: bool = False) -> float:
         """Return the pause of `pause_s`, or raise the error where there is to be no further try."""

@@ -83,8 +83,11 @@ class Settings:
     listings : int
         Greatest number of directories listed concurrently: each takes time in a door's name space,
         and memory.
-    attempts : int
-        Number of tries of an idempotent request, including the first.
+    retry_s : float
+        For how long what fails is tried again without progress, seconds: services of dCache that
+        restart take 20 to 40 s (seen with 11.2.5). Pauses that a server asks for count.
+    attempts : int or None
+        Greatest number of tries in a row without progress; None for as many as ``retry_s`` allows.
     backoff_s : float
         First pause between tries, seconds; it doubles each time, with jitter.
     busy_s : float
@@ -134,7 +137,8 @@ class Settings:
     token_source: str = "auto"  # noqa: S105
     transfers: int = 8
     listings: int = 2
-    attempts: int = 5
+    retry_s: float = 180.0
+    attempts: int | None = None
     backoff_s: float = 0.5
     busy_s: float = 20.0
     connect_timeout_s: float = 30.0
@@ -162,7 +166,14 @@ _VARIABLES = {"service_url": "CTADS_URL", "hub_token": "JUPYTERHUB_API_TOKEN"}
 _SECRETS = ("client_secret", "hub_token")
 _STORAGES = ("webdav", "download-service")
 _INTS = {"transfers": 1, "listings": 1, "attempts": 1, "chunk_bytes": 1}
-_FLOATS = ("backoff_s", "busy_s", "connect_timeout_s", "stall_timeout_s", "listing_timeout_s")
+_FLOATS = (
+    "retry_s",
+    "backoff_s",
+    "busy_s",
+    "connect_timeout_s",
+    "stall_timeout_s",
+    "listing_timeout_s",
+)
 #: 30 years in seconds; CPython counts waits in 64 bits of nanoseconds, 292 years.
 _MOST = 1e9
 _BOOLS = ("fast_bytes", "allow_http_pools", "allow_http_door")

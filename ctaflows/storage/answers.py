@@ -19,6 +19,7 @@ from ctaflows.transport.policy import origin, retry_after_s
 if TYPE_CHECKING:
     from ctaflows.model import Checksum
     from ctaflows.transport import Head
+    from ctaflows.transport.wishes import Response
 
 #: ETag and Last-Modified of answers, by origin.
 Versions = dict[str, list[str | None]]
@@ -26,7 +27,7 @@ Versions = dict[str, list[str | None]]
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 
 
-def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -> None:
+def check_answer(head: Head | Response, entry: Entry, start: int, end: int | None = None) -> None:
     """Raise unless an answer holds the whole file, or exactly the requested range.
 
     An answer without Content-Length (200, chunked) passes: the caller has to compare the length.
@@ -51,7 +52,7 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
     SourceChanged
         The answer is a range of a file of another size.
     """
-    if head.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+    if (head.header("content-encoding") or "identity").lower() not in ("", "identity"):
         raise NotTheFile("The answer is compressed, which was not asked for", where=head.url)
     if head.status == 206:
         end = entry.size_bytes if end is None else end
@@ -65,7 +66,7 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
             where=head.url,
             said="202",
             hint="The file may be on tape, and on its way to disk: try again later.",
-            retry_after_s=retry_after_s(head.headers.get("retry-after")),
+            retry_after_s=retry_after_s(head.header("retry-after")),
         )
     else:
         raise NotTheFile(
@@ -76,25 +77,25 @@ def check_answer(head: Head, entry: Entry, start: int, end: int | None = None) -
         )
 
 
-def is_sized(head: Head) -> bool:
+def is_sized(head: Head | Response) -> bool:
     """Return whether an answer states its length; Transfer-Encoding wins (RFC 9112 §6.3)."""
-    return "content-length" in head.headers and "transfer-encoding" not in head.headers
+    return head.header("content-length") is not None and head.header("transfer-encoding") is None
 
 
-def _check_length(head: Head, n_bytes: int | None) -> None:
-    length = head.headers.get("content-length", "")
+def _check_length(head: Head | Response, n_bytes: int | None) -> None:
+    length = head.header("content-length") or ""
     if is_sized(head) and length.strip() != str(n_bytes):
         raise NotTheFile(
             "The answer does not have the length of the file or range",
             where=head.url,
-            said=f"{length} bytes, {head.headers.get('content-type', 'no Content-Type')}; "
+            said=f"{length} bytes, {head.header('content-type') or 'no Content-Type'}; "
             f"{n_bytes} bytes were requested",
             hint="It may be the page of a proxy or a login: check the URL.",
         )
 
 
-def _check_range(head: Head, entry: Entry, start: int, end: int | None) -> None:
-    said = head.headers.get("content-range", "")
+def _check_range(head: Head | Response, entry: Entry, start: int, end: int | None) -> None:
+    said = head.header("content-range") or ""
     match = _CONTENT_RANGE.fullmatch(said.strip())
     if match and match[3] not in ("*", str(entry.size_bytes)):
         raise SourceChanged(
@@ -110,7 +111,7 @@ def _check_range(head: Head, entry: Entry, start: int, end: int | None) -> None:
         )
 
 
-def check_version(head: Head, entry: Entry, versions: Versions) -> bool | None:
+def check_version(head: Head | Response, entry: Entry, versions: Versions) -> bool | None:
     """Tell whether an answer is of the same version of the file as earlier ones of its server.
 
     A door and its pools may write ETags each in its own way, so those of one origin are compared; a
@@ -150,9 +151,9 @@ def check_version(head: Head, entry: Entry, versions: Versions) -> bool | None:
     return same
 
 
-def version_of(head: Head) -> list[str | None]:
+def version_of(head: Head | Response) -> list[str | None]:
     """Return the ETag and Last-Modified of an answer."""
-    return [head.headers.get("etag"), head.headers.get("last-modified")]
+    return [head.header("etag"), head.header("last-modified")]
 
 
 def _versioned(entry: Entry, version: list[str | None]) -> Entry:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import posixpath
-import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from ctaflows import cancel
@@ -27,23 +26,25 @@ from ctaflows.storage.jupyterhub import Service
 from ctaflows.storage.propfind import BODY, MultistatusParser, http_date
 from ctaflows.storage.protocol import unsupported
 from ctaflows.transport import origin
+from ctaflows.transport.wishes import Call
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum
+    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
     from ctaflows.storage.webdav import ConcurrentPuts
-    from ctaflows.transport import Head, Sink, Source
+    from ctaflows.transport import Source
+    from ctaflows.transport.wishes import BodySink, Journey, Response
 
 log = logging.getLogger("ctaflows.storage")
 
 #: After so many failures in a row the service is not asked for checksums any more.
 _MAX_UNTOLD = 3
 _XML = {"Content-Type": "application/xml; charset=utf-8", "Brief": "t"}
-
-T = TypeVar("T")
 
 
 class DownloadServiceStorage(Service):
@@ -63,6 +64,8 @@ class DownloadServiceStorage(Service):
 
     title = "download service"
     has_ranges = can_rename = can_remove = False
+    #: HEAD of the service tells nothing that PROPFIND does not.
+    tells_checksums: bool | None = False
     #: The storage behind may be dCache; how late it tells a checksum matters to renaming alone.
     tells_locality: bool | None = None
 
@@ -70,7 +73,7 @@ class DownloadServiceStorage(Service):
         self, settings: Settings, url: str, token: str, *, chunk_bytes: int = CHUNK_BYTES
     ) -> None:
         super().__init__(settings, url, token)
-        self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
+        self.transfer_slots = self.session.slots
         self._chunk_bytes = chunk_bytes
         self._n_untold = 0
 
@@ -185,26 +188,14 @@ class DownloadServiceStorage(Service):
         entry = self.stat(path)
         return entry.size_bytes, entry.checksums
 
-    def receive_small(
-        self,
-        entries: Iterator[tuple[str, T]],
-        *,
-        at_once: int,
-        stop: threading.Event,
-    ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """Return none: each file of this service comes by itself."""
-        return iter(())
+    def measuring(
+        self, path: str, retries: Retries
+    ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
+        """Describe a file's size and checksums; a journey."""
+        return (yield Call(self.measure, path))  # type: ignore[no-any-return]  # what it returns
 
-    def receive(
-        self,
-        path: str,
-        sink: Sink,
-        *,
-        start: int = 0,
-        end: int | None = None,
-        stop: threading.Event | None = None,
-    ) -> Head:
-        """Read a file into a sink: the whole one, since the service has no ranges.
+    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+        """Read a file into a sink: the whole one, since the service has no ranges; a journey.
 
         No length is told, and what the storage says of an error comes in place of the file, so that
         the size must be compared with the listing's.
@@ -212,16 +203,14 @@ class DownloadServiceStorage(Service):
         Parameters
         ----------
         path : str
-            A file.
-        sink : Sink
+            Normalised path of a file.
+        sink : BodySink
             Sees the headers, then the bytes.
-        start, end : int, int or None
-            Not heeded; status 200 says that the whole file comes.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
+        retries : Retries
+            The budget.
         """
-        url = f"{self._url('fetch', self.normalise(path))}?chunk_size={self._chunk_bytes}"
-        return self.read_into(url, sink, stop=stop)
+        url = f"{self._url('fetch', path)}?chunk_size={self._chunk_bytes}"
+        return (yield from self.reading(url, sink, retries))
 
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None

@@ -16,14 +16,19 @@ from urllib.parse import urlsplit
 from ctaflows.auth.tokens import is_token
 from ctaflows.errors import AuthError, CtaflowsError, ProtocolSurprise, Refused, UsageError
 from ctaflows.transport import Transport
+from ctaflows.transport.ask import Session, ask
+from ctaflows.transport.driver import close_idle
+from ctaflows.transport.wishes import READ, Request
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Mapping
 
+    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink, Source, Stream, TokenSource
+    from ctaflows.transport import Source, Stream, TokenSource
+    from ctaflows.transport.wishes import BodySink, Journey, Response
 
+_JSON_LINE = (b"Content-Type: application/json",)
 JSON = {"Content-Type": "application/json"}
 _MAX_BODY_BYTES = 256 << 20
 LOGIN = (
@@ -71,10 +76,12 @@ class Service:
             raise AuthError("That is not a JupyterHub token", hint=LOGIN)
         self.tokens: TokenSource | None = _Fixed(self._token)
         self.transport = Transport(settings, self.url, self.tokens)
+        self.session = Session(settings, self.url, self.tokens)
 
     def close(self) -> None:
         """Close all connections."""
         self.transport.close()
+        close_idle(self.session)
 
     def __enter__(self) -> Self:
         return self
@@ -121,25 +128,26 @@ class Service:
             explain(why)
             raise
 
-    def read_into(self, url: str, sink: Sink, *, stop: threading.Event | None = None) -> Head:
-        """GET a URL into a sink, over libcurl where it is available; return the head of the answer.
+    def reading(self, url: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+        """GET a URL into a sink; a journey.
 
         Parameters
         ----------
         url : str
             What to read.
-        sink : Sink
+        sink : BodySink
             Gets the head of the answer, then the bytes.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
+        retries : Retries
+            The budget.
 
         Raises
         ------
         CtaflowsError
             As for `stream`.
         """
+        request = Request("GET", url, _JSON_LINE, sink=_NoPage(sink), good=READ)
         try:
-            return self.transport.receive(url, _NoPage(sink, url), headers=JSON, stop=stop)
+            return (yield from ask(request, self.session, retries))
         except CtaflowsError as why:
             explain(why)
             raise
@@ -197,15 +205,22 @@ class _Fixed:
 
 
 class _NoPage:
-    """A sink that refuses a login page, to which the transport may have followed a redirect."""
+    """A sink that refuses a login page, to which the service may redirect."""
 
-    def __init__(self, sink: Sink, url: str) -> None:
-        self._sink, self._url = sink, url
-        self.take = sink.take
+    def __init__(self, sink: BodySink) -> None:
+        self._sink = sink
+        self.write, self.ended, self.range_line = sink.write, sink.ended, sink.range_line
+        self.worth_bytes = sink.worth_bytes
 
-    def begin(self, head: Head) -> None:
-        _refuse_login(head)
-        self._sink.begin(head)
+    @property
+    def n_received(self) -> int:
+        """As of the sink."""
+        return self._sink.n_received
+
+    def begin(self, answer: Response) -> None:
+        """Look at the headers."""
+        _refuse_login(answer)
+        self._sink.begin(answer)
 
 
 def _address(url: str) -> str:
@@ -223,7 +238,7 @@ def _address(url: str) -> str:
     return url.strip().rstrip("/")
 
 
-def _refuse_login(got: Head | Stream) -> None:
+def _refuse_login(got: Response | Stream) -> None:
     """Raise `Refused` if an answer is a redirect, or an HTML page: both mean a login."""
     if 300 <= got.status < 400:
         location = got.headers.get("location", "nowhere").partition("?")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ctaflows.errors import UsageError
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum, Entry
+    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
     from ctaflows.storage.answers import Written
     from ctaflows.storage.webdav import ConcurrentPuts
-    from ctaflows.transport import Head, Sink, Source, TokenSource
-
-T = TypeVar("T")
+    from ctaflows.transport import Source, TokenSource
+    from ctaflows.transport.ask import Session
+    from ctaflows.transport.wishes import BodySink, Journey, Response
 
 
 class Storage(Protocol):
@@ -30,7 +31,7 @@ class Storage(Protocol):
     title : str
         How messages name its kind.
     has_ranges : bool
-        Can a part of a file be asked for? If not, `receive` always gives the whole one.
+        Can a part of a file be asked for? If not, `receiving` always gives the whole one.
     can_rename : bool
         Can a file be uploaded under a temporary name, compared, and then moved to its own? If not,
         `put` replaces what is there and tells only afterwards where that is.
@@ -38,6 +39,8 @@ class Storage(Protocol):
         Can files and directories be removed?
     tokens : TokenSource or None
         For further connections to the same storage.
+    tells_checksums : bool or None
+        Does it tell checksums to who measures a file? None means not known yet.
     tells_locality : bool or None
         Does it say where a file's bytes are, as dCache does alone? None means not known yet.
     """
@@ -47,6 +50,7 @@ class Storage(Protocol):
     can_rename: bool
     can_remove: bool
     tokens: TokenSource | None
+    tells_checksums: bool | None
     tells_locality: bool | None
 
     @property
@@ -58,8 +62,12 @@ class Storage(Protocol):
         """Its address, without a trailing slash."""
 
     @property
+    def session(self) -> Session:
+        """What the journeys that move files have in common."""
+
+    @property
     def transfer_slots(self) -> threading.Semaphore:
-        """One slot for each file, or range of one, that may be moved at once."""
+        """One slot for each request of a transfer that may be on its way at once."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -103,24 +111,13 @@ class Storage(Protocol):
 
     # -- reading and writing -------------------------------------------------------------------
 
-    def receive(
-        self,
-        path: str,
-        sink: Sink,
-        *,
-        start: int = 0,
-        end: int | None = None,
-        stop: threading.Event | None = None,
-    ) -> Head:
-        """Read a range of a file into a sink; status 200 says that the whole file comes."""
+    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+        """Read what a sink lacks of a file, by its normalised path; a journey."""
 
-    def receive_small(
-        self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
-    ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """Read many small files whole in this thread, as far as that goes well.
-
-        What has no head is to be asked for by `receive`; so is what does not come back at all.
-        """
+    def measuring(
+        self, path: str, retries: Retries
+    ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
+        """Ask for a file's size and checksums by its normalised path; a journey."""
 
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None

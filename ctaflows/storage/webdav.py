@@ -9,7 +9,6 @@ import contextlib
 import html
 import logging
 import re
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
@@ -29,19 +28,26 @@ from ctaflows.storage.answers import Written
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.listing import Lister
 from ctaflows.transport import MAX_HOPS, REDIRECTS, Transport, policy
+from ctaflows.transport.ask import Session, ask
+from ctaflows.transport.driver import close_idle
+from ctaflows.transport.wishes import READ, Call, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import threading
+    from collections.abc import Iterator, Sequence
 
     from ctaflows.model import Checksum, Entry
+    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
-    from ctaflows.transport import Head, Sink, Source, TokenSource
+    from ctaflows.transport import Head, Source, TokenSource
     from ctaflows.transport.convoy import Convoy, Word
+    from ctaflows.transport.wishes import BodySink, Journey, Response
 
 log = logging.getLogger("ctaflows.storage")
 
 T = TypeVar("T")
 
+_WANTED = (f"Want-Digest: {WANT_DIGEST}".encode(),)
 #: In the Server header of those that list a directory as empty only if it is.
 _HONEST = ("storm", "xrootd", "apache", "nginx")
 
@@ -70,11 +76,15 @@ class WebDAVStorage:
     tokens : TokenSource or None
         As given, for further connections to the same door.
     transfer_slots : threading.Semaphore
-        ``settings.transfers`` slots, one for each file being transferred, which callers acquire.
+        ``settings.transfers`` slots, one for each request of a transfer, which callers acquire.
         Concurrent listings (``settings.listings``) are bounded by `list` and `batches` themselves.
     redirects_writes : bool or None
         Does the server redirect PUT (dCache: ``webdav.redirect.on-write``, on by default; an XRootD
         manager always does)? None before the first PUT.
+    session : Session
+        For the journeys that move files.
+    tells_checksums : bool or None
+        Does HEAD tell the checksum of a file? None where it is not known yet.
     tells_locality : bool or None
         Does PROPFIND return FileLocality? Only dCache does (DcacheFileResource.java, dCache 12.1).
         None where it is not known yet.
@@ -97,7 +107,10 @@ class WebDAVStorage:
         self.url = settings.door_url
         self.tokens = tokens
         self.transport = Transport(settings, settings.door_url, tokens)
-        self.transfer_slots = threading.BoundedSemaphore(settings.transfers)
+        self.session = Session(settings, settings.door_url, tokens)
+        self.transfer_slots = self.session.slots
+        self._wants_digest = True
+        self.tells_checksums: bool | None = None
         self._lister = Lister(self.transport, settings)
         self.redirects_writes: bool | None = None
         self.tells_locality: bool | None = None
@@ -105,6 +118,7 @@ class WebDAVStorage:
     def close(self) -> None:
         """Close all connections."""
         self.transport.close()
+        close_idle(self.session)
 
     def told_by(self, other: Self) -> Self:
         """Copy what another object has learned about the same server, and return this one."""
@@ -277,71 +291,55 @@ class WebDAVStorage:
             if not _is_of_checksum(why):
                 raise
             head = self.transport.exchange("HEAD", url)
-        return policy.size_bytes(head.headers.get("content-length", "")), digests(head.headers)
+        return policy.size_bytes(head.headers.get("content-length", "")), digests(head)
 
-    def receive(
-        self,
-        path: str,
-        sink: Sink,
-        *,
-        start: int = 0,
-        end: int | None = None,
-        stop: threading.Event | None = None,
-    ) -> Head:
-        """GET a file, or a range of it, into a sink, and return the head of the answer.
+    def measuring(
+        self, path: str, retries: Retries
+    ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
+        """Return a file's size in bytes and its checksums, as `measure` does; a journey.
 
         Parameters
         ----------
         path : str
-            Path of a file.
-        sink : Sink
-            Gets the head of the answer, which it has to check (see `answers.check_answer`), then
-            the bytes.
-        start : int
-            Offset of the first byte.
-        end : int, optional
-            Offset after the last byte; None means the end of the file.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
-
-        Returns
-        -------
-        Head
-            Status 200 means that the whole file was sent, although a range may have been requested.
+            Normalised path.
+        retries : Retries
+            The budget.
         """
-        # a range without an end has no data from XRootD 5.5, and from a dCache door that does not
-        # redirect, before 9.2.47, 10.2.23, 11.0.12 and 11.1.7 (dCache #7971)
-        if start and end is None:
-            end = self.stat(path).size_bytes
-        url = self._url(self.normalise(path))
-        headers = _range(start, end)
+        url = self._url(path)
         try:
-            return self.transport.receive(url, sink, headers=headers, stop=stop)
+            head = yield from ask(Request("HEAD", url, _WANTED), self.session, retries)
         except StorageError as why:
             if not _is_of_checksum(why):
                 raise
-            self.stat(path)
-            log.info("%s; asking for the bytes alone", why)
-            del headers["Want-Digest"]
-            return self.transport.receive(url, sink, headers=headers, stop=stop)
+            head = yield from ask(Request("HEAD", url), self.session, retries)
+        return policy.size_bytes(head.header("content-length") or ""), digests(head)
 
-    def receive_small(
-        self, entries: Iterator[tuple[str, T]], *, at_once: int, stop: threading.Event
-    ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """GET many small files concurrently in this thread; see `transport.Transport.receive_many`.
+    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+        """GET what a sink lacks of a file, until it has all; a journey.
 
         Parameters
         ----------
-        entries : iterator of (str, object)
-            Normalised path of each file, and a tag that is returned with its answer.
-        at_once : int
-            Greatest number of concurrent requests.
-        stop : threading.Event
-            Ends all transfers soon after it is set.
+        path : str
+            Normalised path.
+        sink : BodySink
+            Says which range is asked for, and judges the answers.
+        retries : Retries
+            The budget.
         """
-        wanted = ((self._url(path), tag) for path, tag in entries)
-        headers = {"Want-Digest": WANT_DIGEST}
-        return self.transport.receive_many(wanted, headers=headers, at_once=at_once, stop=stop)
+        url = self._url(path)
+        if self._lister.server is not None:  # a listing was answered: the token is accepted
+            self.session.has_answered = True
+        if self._wants_digest:
+            try:
+                wanted = Request("GET", url, _WANTED, sink=sink, good=READ)
+                return (yield from ask(wanted, self.session, retries))
+            except StorageError as why:
+                if not _is_of_checksum(why):
+                    raise
+                yield Call(self.stat, path)
+                log.info("%s; asking for the bytes alone", why)
+                self._wants_digest = False
+        return (yield from ask(Request("GET", url, sink=sink, good=READ), self.session, retries))
 
     def put(
         self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
@@ -381,7 +379,7 @@ class WebDAVStorage:
             if location is not None:
                 url = self.transport.redirect("PUT", url, location)
         got = self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
-        return Written(path, None, digests(got.headers), got.headers.get("server"))
+        return Written(path, None, digests(got), got.headers.get("server"))
 
     @contextlib.contextmanager
     def deliveries(self) -> Iterator[ConcurrentPuts | None]:
@@ -551,13 +549,13 @@ class WebDAVStorage:
         return paths.url(self.settings.door_url, path)
 
 
-def digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
+def digests(head: Head | Response) -> tuple[Checksum, ...]:
     """Return the checksums in an answer's Digest and Repr-Digest headers.
 
     A pool may answer with the one that another client asked for: it keeps the header's name in a
     static field (HttpPoolRequestHandler.java, dCache 12.1).
     """
-    return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))
+    return parse_digests(head.header("digest")) + parse_digests(head.header("repr-digest"))
 
 
 _LINK = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"'>]*)["']""", re.IGNORECASE)
@@ -584,14 +582,6 @@ def _is_of_checksum(why: StorageError) -> bool:
     answers 500 where it can't compute the checksum, also since there is no such file (#2018).
     """
     return why.status == 405 or (why.status == 500 and "calculate checksum" in (why.said or ""))
-
-
-def _range(start: int, end: int | None) -> dict[str, str]:
-    """Return the headers of a GET; without Range where the whole file is requested."""
-    headers = {"Want-Digest": WANT_DIGEST}
-    if start or end is not None:
-        headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-    return headers
 
 
 # -- concurrent uploads of small files -------------------------------------------------------------

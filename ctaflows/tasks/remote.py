@@ -35,9 +35,9 @@ from ctaflows.tasks.transfers import jobs_of
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.tracking.task import task
 from ctaflows.transfer import progress as _progress
-from ctaflows.transfer.fetch import destination
+from ctaflows.transfer.download import destination
 from ctaflows.transfer.manifest import Manifest
-from ctaflows.transfer.part_file import Part
+from ctaflows.transfer.part import held_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ctaflows.dl1.quality.checks import Inspection
     from ctaflows.storage.protocol import Storage
     from ctaflows.tasks.transfers import Fetchable
-    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.download import Job
     from ctaflows.transfer.progress import Progress
 
 log = logging.getLogger("ctaflows.tasks")
@@ -424,19 +424,21 @@ def _copied(
         door.transfer_slots,
         _spare_slots(door, CONNECTIONS - 1) as n_spare,
         RemoteFile(door, entry, cache_bytes=BULK_CACHE_BYTES, stop=stop, heard=heard) as remote,
-        Part(local, entry, stop) as part,
+        held_part(local, entry, stop) as part,
     ):
         try:
             # HDF5 runs in another process, since it may crash on a damaged file; and in this one
             # only one file could be copied at a time (h5py holds a lock meanwhile)
             lent = Lent(remote, 1 + n_spare)
             mark = _mark(entry, choice)
-            kept = reader.copy_source(lent, entry.path, part.path, choice, mark, stop)
+            copy = Path(part.path)
+            kept = reader.copy_source(lent, entry.path, copy, choice, mark, stop)
             compare(entry, door.stat(entry.path))
             _is_here(entry, local, choice)  # another process may have put something there
-            checksum = sums.of_file(part.path, "sha256")
-            size_bytes = part.path.stat().st_size
-            part.finish(None)
+            checksum = sums.of_file(copy, "sha256")
+            size_bytes = part.size_bytes = copy.stat().st_size
+            part.sync()
+            part.finish()
         except BaseException:
             part.discard()
             raise

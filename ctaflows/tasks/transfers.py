@@ -21,14 +21,13 @@ from ctaflows.tracking.cancellation import stopped_by_cancellation
 from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import get_logger, task
+from ctaflows.transfer import batch as _batch
 from ctaflows.transfer import cargo as _cargo
 from ctaflows.transfer import decide as _decide
-from ctaflows.transfer import fetch as _fetch
-from ctaflows.transfer import haul as _haul
-from ctaflows.transfer import many as _many
+from ctaflows.transfer import download as _download
 from ctaflows.transfer import uploads as _uploads
 from ctaflows.transfer import verify as _verify
-from ctaflows.transfer.fetch import destination as destination
+from ctaflows.transfer.download import destination as destination
 from ctaflows.transfer.manifest import NAME, Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 
@@ -102,9 +101,9 @@ def fetch_file(
     door = connect(profile)
     entry = path if isinstance(path, Entry) else door.stat(path)
     _refuse_directory(entry)
-    job = _fetch.Job(entry, destination(dest, entry.name), local_checksum)
+    job = _download.Job(entry, destination(dest, entry.name), local_checksum)
     with stopped_by_cancellation(), reported_to(progress):
-        return _many.fetch_alone(door, job, check=check)
+        return _batch.fetch_alone(door, job, check=check)
 
 
 @task(name="fetch-files", tags=["ctaflows"])
@@ -117,7 +116,7 @@ def fetch_files(
     check: Check = "proof",
     on_error: Literal["raise", "report"] = "raise",
     progress: Progress | None = None,
-    second_process: bool = False,
+    second_process: bool = False,  # noqa: ARG001
     profile: str | None = None,
 ) -> Report:
     """Fetch many files, several at a time.
@@ -145,8 +144,7 @@ def fetch_files(
     progress : Progress, optional
         Receiver of progress reports: files and bytes, expected and done.
     second_process : bool
-        Share the work with a forked process where that is faster. Use it only in a process with a
-        single thread.
+        Without effect since 0.2: one process is faster than two were.
     profile : str, optional
         Settings to use.
 
@@ -167,14 +165,8 @@ def fetch_files(
     door = connect(profile)
     jobs = jobs_of(door, paths, dest, base)
     records = _records(manifest, jobs)
-    with (
-        limited(door.url),
-        _haul.beside(door, jobs, manifest=records, check=check, afresh=partial(reconnect, door))
-        if second_process
-        else contextlib.nullcontext() as other,
-        reported_to(progress),
-    ):
-        report = _many.fetch_many(door, jobs, manifest=records, check=check, beside=other)
+    with limited(door.url), reported_to(progress):
+        report = _batch.fetch_many(door, jobs, manifest=records, check=check)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -197,12 +189,12 @@ def plan_fetch(
         As for `fetch_files`.
     """
     jobs = jobs_of(connect(profile), paths, dest, base)
-    return _many.plan(jobs, manifest=_records(manifest, jobs), check=check)
+    return _batch.plan(jobs, manifest=_records(manifest, jobs), check=check)
 
 
 def jobs_of(
     door: Storage, paths: Sequence[Fetchable], dest: StrPath, base: str | None
-) -> list[_fetch.Job]:
+) -> list[_download.Job]:
     """Return the files to fetch, each with its local path; the parameters are of `fetch_files`."""
     pairs = [one if isinstance(one, tuple) else (one, None) for one in paths]
     files = [(f if isinstance(f, Entry) else door.stat(f), where) for f, where in pairs]
@@ -214,7 +206,7 @@ def jobs_of(
         root = door.normalise(base)
     folder = Path(dest)
     return [
-        _fetch.Job(
+        _download.Job(
             entry,
             _paths.local_path(entry.path, root, folder)
             if where is None
@@ -224,7 +216,7 @@ def jobs_of(
     ]
 
 
-def _records(manifest: StrPath | None, jobs: Sequence[_fetch.Job]) -> Manifest | None:
+def _records(manifest: StrPath | None, jobs: Sequence[_download.Job]) -> Manifest | None:
     if not manifest:
         return None
     return Manifest(Path(manifest), of=[job.entry.path for job in jobs])
@@ -271,7 +263,7 @@ def fetch_into(
     _refuse_directory(entry)
     try:
         with stopped_by_cancellation():
-            return _fetch.fetch_into(door, entry, descriptor, name)
+            return _batch.fetch_into(door, entry, descriptor, name)
     except NobodyReads:
         raise BrokenPipeError from None
 

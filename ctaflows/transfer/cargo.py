@@ -14,7 +14,7 @@ from ctaflows.errors import CtaflowsError, error_text
 from ctaflows.model import Transfer
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer.beside import standing_ready
-from ctaflows.transfer.haul import kept_open
+from ctaflows.transfer.manifest import kept_open
 from ctaflows.transfer.twin import Line
 from ctaflows.transfer.upload import SMALL_BYTES, UnknownOutcome, upload
 from ctaflows.transfer.upload_journal import kept
@@ -97,7 +97,7 @@ class Cargo:
         self._overwrite = overwrite
 
     def work(self, small: Iterable[int], others: Iterable[int], stop: threading.Event) -> None:
-        """Upload files as their places are given; see `haul.Haul.work`."""
+        """Upload files as their places are given; at once."""
         with kept(self._door) as journal:
             self._work(journal, small, others, stop)
 
@@ -170,7 +170,7 @@ def beside(
     overwrite: bool,
     afresh: Callable[[int], Storage],
 ) -> contextlib.AbstractContextManager[Beside | None]:
-    """Let a second process stand ready to share the work of `upload_many`; see `haul.beside`."""
+    """Let a second process stand ready to share the work of `upload_many`."""
     small, others = lading.sorted_out()
 
     def work(pair: Beside, tell: Settle, stop: threading.Event) -> None:

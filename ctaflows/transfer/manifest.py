@@ -132,6 +132,11 @@ class Manifest:
         return open_ours(self.file, flags, may_be_linked=True)
 
 
+def kept_open(manifest: Manifest | None) -> contextlib.AbstractContextManager[None]:
+    """Keep a manifest's file open in the block, if there is a manifest."""
+    return manifest.kept_open() if manifest else contextlib.nullcontext()
+
+
 def _content(file: Path) -> bytes:
     """Return the content of a manifest that the user has chosen; empty for a device or pipe."""
     return b"" if is_special(file) else file.read_bytes()

@@ -113,20 +113,25 @@ class RateLimiter:
 
     def __init__(self, bytes_per_s: float | None = None) -> None:
         self._rate = bytes_per_s
+        self.is_limited = bytes_per_s is not None
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
 
-    def consume(self, n_bytes: int) -> None:
-        """Wait as long as bytes that have been transferred exceed the rate, or until cancelled.
+    def pause_s(self, n_bytes: int) -> float:
+        """Count transferred bytes, and return how long to wait before the next ones, seconds.
 
         Unused time is credited up to half a second.
         """
         if self._rate is None:
-            return
+            return 0.0
         with self._lock:
             now = time.monotonic()
             self._free_at = max(self._free_at, now - _MAX_BURST_S) + n_bytes / self._rate
-            wait_s = self._free_at - now
+            return max(0.0, self._free_at - now)
+
+    def consume(self, n_bytes: int) -> None:
+        """Wait as long as bytes that have been transferred exceed the rate, or until cancelled."""
+        wait_s = self.pause_s(n_bytes)
         if wait_s > 0:
             cancel.wait(wait_s, cancel.current())
 

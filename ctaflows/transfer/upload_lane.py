@@ -16,14 +16,14 @@ from urllib.parse import quote
 from ctaflows import cancel
 from ctaflows.errors import AlreadyExists, CtaflowsError, NetworkError, error_text
 from ctaflows.storage import checksum as sums
-from ctaflows.storage.webdav import digests
+from ctaflows.storage.checksum import parse_digests
 from ctaflows.thread_pool import run_concurrently
 from ctaflows.transfer import progress, upload
 from ctaflows.transfer.errand import Errand
 from ctaflows.transfer.upload import LocalSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ctaflows.model import Checksum, Transfer
@@ -220,7 +220,7 @@ class UploadLane:
             return
         headers = word.headers
         errand.server = headers.get("server")
-        promised = digests(headers)
+        promised = _digests(headers)
         if promised:
             self._compare(errand, promised)
         else:
@@ -230,7 +230,7 @@ class UploadLane:
     def _measured(self, errand: Errand, word: Word | None) -> None:
         headers = word.headers if word is not None and word.is_good else {}
         if headers.get("content-length") == str(errand.source.size_bytes):
-            self._compare(errand, digests(headers))
+            self._compare(errand, _digests(headers))
         else:
             self._leave(errand, word)
 
@@ -295,3 +295,7 @@ class _Late(threading.Event):
 
     def is_set(self) -> bool:
         return time.monotonic() >= self._at
+
+
+def _digests(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
+    return parse_digests(headers.get("digest")) + parse_digests(headers.get("repr-digest"))

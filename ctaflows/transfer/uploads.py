@@ -17,7 +17,7 @@ from ctaflows.model import Entry, Report, Transfer
 from ctaflows.storage import links
 from ctaflows.transfer import decide, progress
 from ctaflows.transfer.cargo import Cargo, Lading
-from ctaflows.transfer.haul import kept_open
+from ctaflows.transfer.manifest import kept_open
 from ctaflows.transfer.twin import Line
 from ctaflows.transfer.upload import upload
 

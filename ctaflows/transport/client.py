@@ -7,7 +7,6 @@ here, not by the libraries, so that the token is sent to the service's own origi
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import threading
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped, register_s
 from ctaflows.retry import Retries
 from ctaflows.transport import policy
 from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
-from ctaflows.transport.messages import Answer, Head, NotSent, Request
+from ctaflows.transport.messages import Answer, Head, Request, failure_of, had_no_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -217,42 +216,6 @@ class Transport:
         reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
 
-    def receive_many(
-        self,
-        wanted: Iterator[tuple[str, T]],
-        *,
-        headers: Mapping[str, str],
-        at_once: int,
-        stop: threading.Event,
-    ) -> Iterator[tuple[T, Head | None, bytes]]:
-        """GET many small files concurrently in this thread, see `crowd.Crowd.received`.
-
-        Parameters
-        ----------
-        wanted : iterator of (str, object)
-            URL, and a tag by which the caller identifies it.
-        headers : Mapping
-            Further headers.
-        at_once : int
-            Greatest number of concurrent requests.
-        stop : threading.Event
-            Ends all requests soon after it is set.
-
-        Yields
-        ------
-        tag, head, body
-            The caller must use `receive` for those without a head, and for those that are not
-            yielded, since libcurl is not available or too many requests failed.
-        """
-        curl = self._fast()
-        if curl is None or not curl.has_many:
-            return
-        from ctaflows.transport.crowd import Crowd
-
-        with curl.many() as many:
-            crowd = Crowd(many, {**_HEADERS, **headers}, self._token_for, self.redirect)
-            yield from crowd.received(wanted, at_once, stop, self._closing)
-
     @contextlib.contextmanager
     def convoy(self) -> Iterator[Convoy | None]:
         """Yield a driver of many small, dependent requests in this thread.
@@ -348,19 +311,13 @@ class Transport:
             try:
                 return self._through_redirects(url, request, send), retries.n_failed
             except CtaflowsError as error:
-                repeatable = request.idempotent or _had_no_effect(error)
+                repeatable = request.idempotent or had_no_effect(error)
                 if error.in_body:
                     repeatable = False  # the caller has the first bytes, and resumes after them
                 pause = retries.pause_s(error) if repeatable else None
                 if pause is None:
                     raise
-                log.warning(
-                    "%s; trying again in %.1f s (try %d of %d)",
-                    error,
-                    pause,
-                    retries.n_failed + 1,
-                    self._settings.attempts,
-                )
+                log.warning("%s; trying again in %.1f s", error, pause)
                 if cancel.wait(pause, stop, work, self._closing):
                     if self._closing.is_set():
                         raise
@@ -378,7 +335,7 @@ class Transport:
                 continue
             if request.accepts(reply.status) or reply.status in policy.REDIRECTS:
                 return reply
-            raise _failure(reply, request.method)
+            raise failure_of(reply, request.method)
         raise ProtocolSurprise(f"More than {policy.MAX_HOPS} redirects in a row", where=url)
 
     def _authorised(
@@ -417,31 +374,7 @@ def _cancellable(request: Request) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if request.idempotent else cancel.uncancellable()
 
 
-def _had_no_effect(error: CtaflowsError) -> bool:
-    """Return whether the server certainly did nothing.
-
-    A dCache door limits the rate before it looks at the request (RateLimitedHandlerList.java,
-    12.1).
-    """
-    return error.status == 429 or isinstance(error, NotSent)
-
-
 def _prefix(home: str) -> str:
     """Return the origin as the URL writes it: a quick test for other URLs of that origin."""
     parts = urlsplit(home)
     return f"{parts.scheme}://{parts.netloc}/"
-
-
-def _failure(reply: Reply, method: str) -> CtaflowsError:
-    """Return the error for a response, with the reason the server gives; close the response.
-
-    A dCache door gives it in one line of text, but that of a 401 and of all errors of a pool in the
-    status line, with an empty body (AuthenticationHandler.java, HttpRequestHandler.java, dCache
-    12.1). An HTML page holds no reason (DcacheHtmlResponseHandler.java).
-    """
-    said = reply.reason
-    first = reply.drain().decode("utf-8", "replace").strip().splitlines()
-    if first and not first[0].startswith("<"):
-        is_usual = said.lower() == http.client.responses.get(reply.status, "").lower()
-        said = first[0] if is_usual or not said else f"{said}: {first[0]}"
-    return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)

@@ -9,9 +9,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.errors import redact
-from ctaflows.transport.curl_backend import header_line, read_head
+from ctaflows.transport.curl_backend import read_head
 from ctaflows.transport.curl_many import Flight
 from ctaflows.transport.lines import Lines
+from ctaflows.transport.messages import header_line
 
 if TYPE_CHECKING:
     import threading

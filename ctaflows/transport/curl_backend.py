@@ -9,24 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, Stopped, UsageError
-from ctaflows.transport import policy
+from ctaflows.errors import ProtocolSurprise, Stopped
 from ctaflows.transport.curl_many import CurlMany, is_able
+from ctaflows.transport.handles import error_of, lacking
 from ctaflows.transport.messages import (
     MAX_DRAINED_BYTES,
     Head,
-    not_opened,
+    header_line,
+    quoted,
     silent,
-    unreachable,
-    untrusted,
-    unusable_proxy,
 )
 from ctaflows.transport.tls import ca_paths
 
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
+    from ctaflows.errors import CtaflowsError
     from ctaflows.settings import Settings
     from ctaflows.transport.messages import Request, Sink, Source
 
@@ -42,17 +40,6 @@ log = logging.getLogger("ctaflows.transport")
 _END = b"\r\n"
 #: Size of libcurl's upload buffer, bytes; its default is 64 KiB.
 _SEND_BYTES = 1 << 19
-_NOT_SENT = {
-    pycurl.E_COULDNT_RESOLVE_PROXY,
-    pycurl.E_COULDNT_RESOLVE_HOST,
-    pycurl.E_COULDNT_CONNECT,
-    pycurl.E_SSL_CONNECT_ERROR,
-    getattr(pycurl, "E_PROXY", 97),
-}
-#: Memory, or the file of CAs, which was read when the process began.
-_LACKING = {pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE}
-#: Such as a scheme that libcurl does not know.
-_UNUSABLE_PROXY = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT}
 
 
 class CurlWire:
@@ -95,7 +82,7 @@ class CurlWire:
         try:
             many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
         except pycurl.error as why:  # its text alone
-            raise _lacking(None, str(why)) from None
+            raise lacking(None, str(why)) from None
         try:
             yield many
         finally:
@@ -201,7 +188,7 @@ class CurlWire:
             if "Expect" not in request.headers:
                 lines.append(b"Expect:")
         setopt(pycurl.CUSTOMREQUEST, request.method)
-        setopt(pycurl.URL, _quoted(exchange.url))
+        setopt(pycurl.URL, quoted(exchange.url))
         setopt(pycurl.HTTPHEADER, lines)
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
         setopt(pycurl.WRITEFUNCTION, exchange.pieces.append)
@@ -415,63 +402,16 @@ def read_head(lines: list[bytes]) -> tuple[int, str, Mapping[str, str]]:
     return int(words[1]), reason, _Headers(lines[first + 1 : end])
 
 
-def header_line(line: str) -> bytes:
-    """Encode a header for libcurl.
-
-    Raises
-    ------
-    ProtocolSurprise
-        It has a line break or NUL.
-    """
-    if "\r" in line or "\n" in line or "\0" in line:
-        raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
-    return line.encode("utf-8")
-
-
-def _quoted(url: str) -> str:
-    """Percent-encode what no URL may contain: XRootD 5.5.3 does not encode its Locations (seen)."""
-    if url.isascii() and url.isprintable() and " " not in url:
-        return url
-    return "".join(c if "!" <= c <= "~" else _percent(c) for c in url)
-
-
-def _percent(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
-
-
 def _nothing(*_: Any) -> None:
     """Do nothing; the callback of an idle handle."""
 
 
-def _lacking(url: str | None, said: str) -> CtaflowsError:
-    return not_opened(url) or UsageError(
-        "This machine gives libcurl less than it needs",
-        where=url,
-        said=said,
-        hint="See what you may use, by ulimit -a, and that CTAFLOWS_CA_FILE can be read.",
-    )
-
-
 def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> CtaflowsError:
     """Return our error for libcurl's."""
-    code, said = why.args[0], str(why.args[1])
-    url = exchange.url
-    proxy = policy.proxy_for(url, os.environ)
-    if proxy is not None and code in _UNUSABLE_PROXY:
-        return unusable_proxy(proxy, said)
-    if code in _LACKING:
-        return _lacking(url, said)
-    if code == pycurl.E_SSL_CACERT:
-        return untrusted(url, said)
-    if code == pycurl.E_URL_MALFORMAT:
-        return ProtocolSurprise("Not an address", where=url, said=said)
-    if code in _NOT_SENT:
-        return unreachable(url, said, proxy)
-    is_late = code == pycurl.E_OPERATION_TIMEDOUT
-    if is_late and not handle.getinfo(pycurl.PRETRANSFER_TIME):
-        return unreachable(url, said, proxy)
-    error = (
-        silent(url, said) if is_late else NetworkError("The connection broke", where=url, said=said)
+    return error_of(
+        why.args[0],
+        str(why.args[1]),
+        exchange.url,
+        is_connected=bool(handle.getinfo(pycurl.PRETRANSFER_TIME)),
+        is_in_body=exchange.begun,
     )
-    error.in_body = exchange.begun
-    return error

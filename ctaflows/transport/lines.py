@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ctaflows.transport.curl_backend import header_line
+from ctaflows.transport.messages import header_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctaflows.atomic_files import local_error
-from ctaflows.errors import CtaflowsError, NetworkError, UsageError
+from ctaflows.errors import CtaflowsError, NetworkError, ProtocolSurprise, UsageError
 from ctaflows.transport import policy
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Head:
     url: str
     headers: Mapping[str, str]
     retries: int = 0
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its name in lower case; None where it lacks."""
+        return self.headers.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,3 +239,51 @@ def untrusted(url: str, said: str) -> NetworkError:
 def silent(url: str, said: str) -> NetworkError:
     """Return the error for a server that has sent no byte for too long."""
     return NetworkError("The server went silent", where=url, said=said)
+
+
+def had_no_effect(error: CtaflowsError) -> bool:
+    """Return whether the server certainly did nothing.
+
+    A dCache door limits the rate before it looks at the request (RateLimitedHandlerList.java,
+    12.1).
+    """
+    return error.status == 429 or isinstance(error, NotSent)
+
+
+def failure_of(reply: Reply, method: str) -> CtaflowsError:
+    """Return the error for a response, with the reason the server gives; close the response.
+
+    A dCache door gives it in one line of text, but that of a 401 and of all errors of a pool in the
+    status line, with an empty body (AuthenticationHandler.java, HttpRequestHandler.java, dCache
+    12.1). An HTML page holds no reason (DcacheHtmlResponseHandler.java).
+    """
+    said = reply.reason
+    first = reply.drain().decode("utf-8", "replace").strip().splitlines()
+    if first and not first[0].startswith("<"):
+        is_usual = said.lower() == http.client.responses.get(reply.status, "").lower()
+        said = first[0] if is_usual or not said else f"{said}: {first[0]}"
+    return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)
+
+
+def header_line(line: str) -> bytes:
+    """Encode a header for libcurl.
+
+    Raises
+    ------
+    ProtocolSurprise
+        It has a line break or NUL.
+    """
+    if "\r" in line or "\n" in line or "\0" in line:
+        raise ProtocolSurprise("A header can't hold a line break", where=line.partition(":")[0])
+    return line.encode("utf-8")
+
+
+def quoted(url: str) -> str:
+    """Percent-encode what no URL may contain: XRootD 5.5.3 does not encode its Locations (seen)."""
+    if url.isascii() and url.isprintable() and " " not in url:
+        return url
+    return "".join(c if "!" <= c <= "~" else _percent(c) for c in url)
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -1,39 +1,41 @@
-"""Many files: planned, then fetched at once, each with its own result."""
+"""Many files: planned, then fetched at once, each with its own result; one is a batch of one."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctaflows import atomic_files
+from ctaflows import atomic_files, cancel
 from ctaflows.atomic_files import is_special, local_error
-from ctaflows.errors import NoSpace, UsageError
+from ctaflows.errors import CtaflowsError, NoSpace, UsageError, concerns_all, error_text
 from ctaflows.model import Report, Transfer
 from ctaflows.transfer import progress
 from ctaflows.transfer.decide import Action, Check
-from ctaflows.transfer.fetch import Job, fetch, look
-from ctaflows.transfer.haul import Haul, kept_open, sorted_out
-from ctaflows.transfer.part_file import BESIDE_ENDINGS, part_name, part_path
-from ctaflows.transfer.twin import Line
+from ctaflows.transfer.download import Job, download, download_into, look
+from ctaflows.transfer.manifest import kept_open
+from ctaflows.transfer.part import BESIDE_ENDINGS, RANGES_FROM_BYTES, part_name, part_path
+from ctaflows.transport.driver import Width, borrowed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
+    from typing import Any
 
+    from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transport.wishes import Journey
+
+#: Requests at once, to begin with: of files, and of the ranges of a single file.
+_FIRST, _FIRST_RANGES = 8, 2
 
 
 def plan(
-    jobs: Sequence[Job],
-    *,
-    manifest: Manifest | None = None,
-    check: Check = "proof",
+    jobs: Sequence[Job], *, manifest: Manifest | None = None, check: Check = "proof"
 ) -> list[Transfer]:
-    """Say what `fetch_many` would do, without doing it: the reason stands in ``note``."""
+    """Return what `fetch_many` would do, without doing it: the reason stands in ``note``."""
     planned = []
     for job in jobs:
         proof = manifest.proofs.get(job.entry.path) if manifest else None
@@ -52,12 +54,45 @@ def plan(
 
 
 def fetch_alone(door: Storage, job: Job, *, check: Check = "proof") -> Transfer:
-    """Fetch one file as `fetch` does, and tell the listener of it."""
+    """Fetch one file, and tell the listener of it.
+
+    Raises
+    ------
+    CtaflowsError
+        The file is not in place; what came of it is kept for a later run, unless it was wrong.
+    """
     _check_space([job])
     progress.current().expect(1, job.entry.size_bytes or 0)
-    done = fetch(door, job, check=check)
+    done = _alone(door, download(door, job, check=check))
     progress.current().finished(done)
     return done
+
+
+def fetch_into(door: Storage, entry: Entry, descriptor: int, name: str) -> Transfer:
+    """Write a file into a device, a pipe or a stream, see `download.download_into`."""
+    return _alone(door, download_into(door, entry, descriptor, name))
+
+
+def _alone(door: Storage, journey: Journey[Transfer]) -> Transfer:
+    todo = [(journey, None)]
+    width = Width(_FIRST_RANGES, door.settings.transfers)
+    with borrowed(door.session) as driver:
+        for task in driver.run(
+            lambda: todo.pop() if todo else None,
+            door.session,
+            width,
+            stop=cancel.current(),
+            limit=_limit(),
+        ):
+            if task.error is not None:
+                raise task.error
+            done: Transfer = task.result
+    return done
+
+
+def _limit() -> progress.RateLimiter | None:
+    limiter = progress.rate_limiter()
+    return limiter if limiter.is_limited else None
 
 
 def fetch_many(
@@ -66,22 +101,19 @@ def fetch_many(
     *,
     manifest: Manifest | None = None,
     check: Check = "proof",
-    beside: Beside | None = None,
 ) -> Report:
     """Fetch many files at once.
 
     Parameters
     ----------
     door : Storage
-        Where from; its ``transfer_slots`` bound how many move at once.
+        Where from.
     jobs : sequence of Job
         What and where to.
     manifest : Manifest, optional
         Gets a line for each file as it finishes, unless it holds the same proof already.
     check : {"proof", "checksum", "size"}
         See `decide.decide`.
-    beside : Beside, optional
-        A second process for the same files, see `haul.beside`.
 
     Returns
     -------
@@ -94,30 +126,60 @@ def fetch_many(
         What is to be fetched is larger than what is free here; nothing was fetched.
     UsageError
         Two files would get the same name here; nothing was fetched.
+    Stopped
+        The work was stopped.
+    AuthError
+        The token is not accepted: no further file was asked for.
     """
     started = time.monotonic()
-    stop = threading.Event()
     _refuse_doubles(jobs, manifest)
     _check_space(jobs)
     progress.current().expect(len(jobs), sum(j.entry.size_bytes or 0 for j in jobs))
     results: list[Transfer | None] = [None] * len(jobs)
+    places = iter(range(len(jobs)))
+    proofs = manifest.proofs if manifest else {}
 
-    def tell(place: int, done: Transfer) -> None:
-        results[place] = done
-        progress.current().finished(done)
+    def more() -> tuple[Journey[Transfer], int] | None:
+        place = next(places, None)
+        if place is None:
+            return None
+        job = jobs[place]
+        return download(door, job, proof=proofs.get(job.entry.path), check=check), place
 
-    haul = Haul(door, jobs, manifest, check, tell)
     with atomic_files.fsync_folders_once(), kept_open(manifest):
-        if beside is None:
-            small, others = sorted_out(jobs)
-            haul.work(Line(small), Line(others), stop)
-        else:
-            with beside.at_work(door, haul.heard, stop):
-                haul.work(beside.small, beside.others, stop)
-            left = [place for place, done in enumerate(results) if done is None]
-            haul.work((), Line(left), stop)  # of a process that came to an end too soon
+        for place, done in _finished(door, jobs, more):
+            if manifest:
+                done = _recorded(manifest, done)
+            results[place] = done
+            progress.current().finished(done)
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
+
+
+def _finished(door: Storage, jobs: Sequence[Job], more: Any) -> Iterator[tuple[int, Transfer]]:
+    """Run the journeys of files, and yield the place and the record of each, well or not."""
+    is_one_large = len(jobs) == 1 and (jobs[0].entry.size_bytes or 0) >= RANGES_FROM_BYTES
+    width = Width(_FIRST_RANGES if is_one_large else _FIRST, door.settings.transfers)
+    with borrowed(door.session) as driver:
+        for task in driver.run(more, door.session, width, stop=cancel.current(), limit=_limit()):
+            if task.error is None:
+                yield task.tag, task.result
+            elif not isinstance(task.error, CtaflowsError):
+                raise task.error
+            elif not concerns_all(task.error):  # what does is raised when all have ended
+                job, why = jobs[task.tag], error_text(task.error)
+                yield (
+                    task.tag,
+                    Transfer(job.entry.path, str(job.local), job.entry.size_bytes, error=why),
+                )
+
+
+def _recorded(manifest: Manifest, done: Transfer) -> Transfer:
+    try:
+        manifest.record(done)
+    except CtaflowsError as why:
+        return replace(done, error=done.error or error_text(why))
+    return done
 
 
 def _refuse_doubles(jobs: Sequence[Job], manifest: Manifest | None) -> None:

@@ -17,7 +17,7 @@ from ctaflows.transfer.decide import Action, Check
 from ctaflows.transfer.download import Job, download, download_into, look
 from ctaflows.transfer.manifest import kept_open
 from ctaflows.transfer.part import BESIDE_ENDINGS, RANGES_FROM_BYTES, part_name, part_path
-from ctaflows.transport.driver import Width, borrowed
+from ctaflows.transport.driver import Width, borrowed, run_journey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -74,20 +74,8 @@ def fetch_into(door: Storage, entry: Entry, descriptor: int, name: str) -> Trans
 
 
 def _alone(door: Storage, journey: Journey[Transfer]) -> Transfer:
-    todo = [(journey, None)]
-    width = Width(_FIRST_RANGES, door.settings.transfers)
-    with borrowed(door.session) as driver:
-        for task in driver.run(
-            lambda: todo.pop() if todo else None,
-            door.session,
-            width,
-            stop=cancel.current(),
-            limit=_limit(),
-        ):
-            if task.error is not None:
-                raise task.error
-            done: Transfer = task.result
-    return done
+    stop = cancel.current()
+    return run_journey(journey, door.session, first=_FIRST_RANGES, stop=stop, limit=_limit())
 
 
 def _limit() -> progress.RateLimiter | None:

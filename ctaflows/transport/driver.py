@@ -218,16 +218,6 @@ class Driver:
                 run.close()
                 session.fold_warnings()
 
-    def run_one(self, journey: Journey[T], session: Session, **options: Any) -> T:
-        """Run one journey, and return its result; `options` as for `run`."""
-        todo = [(journey, None)]
-        width = Width(1, 1)
-        for task in self.run(lambda: todo.pop() if todo else None, session, width, **options):
-            if task.error is not None:
-                raise task.error
-            return cast("T", task.result)
-        raise Stopped("Stopped")
-
     def close(self) -> None:
         """Close all connections."""
         self.handles.close()
@@ -253,6 +243,46 @@ def borrowed(session: Session) -> Iterator[Driver]:
             driver.close()
         else:
             session.idle.append(driver)
+
+
+def run_journey(
+    journey: Journey[T],
+    session: Session,
+    *,
+    first: int = 2,
+    stop: threading.Event | None = None,
+    limit: RateLimit | None = None,
+) -> T:
+    """Run one journey with a borrowed driver, and return its result.
+
+    Parameters
+    ----------
+    journey : Journey
+        It may gather others.
+    session : Session
+        The service.
+    first : int
+        Number of requests at once to begin with, where it gathers others.
+    stop, limit
+        As for `Driver.run`.
+
+    Raises
+    ------
+    Exception
+        What the journey raised; or as for `Driver.run`.
+    """
+    todo = [(journey, None)]
+    width = Width(first, session.settings.transfers)
+    with borrowed(session) as driver:
+        ended = driver.run(
+            lambda: todo.pop() if todo else None, session, width, stop=stop, limit=limit
+        )
+        with contextlib.closing(ended):
+            for task in ended:
+                if task.error is not None:
+                    raise task.error
+                return cast("T", task.result)
+    raise Stopped("Stopped")
 
 
 def close_idle(session: Session) -> None:

@@ -27,7 +27,7 @@ from ctaflows.transport.handles import Exchange, Handles, error_of, lacking
 from ctaflows.transport.wishes import Call, Gather, Hop, Pause, Synced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from ctaflows.settings import Settings
     from ctaflows.transport.ask import Session
@@ -184,7 +184,7 @@ class Driver:
         *,
         stop: threading.Event | None = None,
         limit: RateLimit | None = None,
-    ) -> Iterator[Task]:
+    ) -> Generator[Task, None, None]:
         """Run journeys as they are given, and yield each task that has ended.
 
         Parameters

@@ -74,9 +74,9 @@ def received(place: Place) -> None:
 
 def fetched(place: Place) -> None:
     """… and their checksums; files written, synced to disk and renamed; the manifest."""
-    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.batch import fetch_many
+    from ctaflows.transfer.download import Job
     from ctaflows.transfer.manifest import Manifest
-    from ctaflows.transfer.many import fetch_many
 
     jobs = [Job(entry, place.local / entry.path[1:]) for entry in listed(place)]
     report = fetch_many(place.door(), jobs, manifest=Manifest(place.local / "manifest.jsonl"))

@@ -126,6 +126,7 @@ def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The sandbox is the profile in use, pauses are short, the working directory is a new one."""
     monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
     monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+    monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "5")
     monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
     work = tmp_path / "work"
     work.mkdir()

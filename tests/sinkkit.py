@@ -1,36 +1,70 @@
-"""Sinks and progress of transfers, for tests."""
+"""Sinks, downloads and progress of transfers, for tests."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ctaflows.retry import Retries
+from ctaflows.transfer.download import Job, download
 from ctaflows.transfer.progress import Progress
+from ctaflows.transport.driver import run_journey
 
 if TYPE_CHECKING:
+    from ctaflows.model import Transfer
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transport import Head
+    from ctaflows.transport.wishes import Response
 
 
 class Kept:
     """A sink that keeps the answer and its bytes."""
 
-    def __init__(self) -> None:
-        self.head: Head
+    worth_bytes = 1
+
+    def __init__(self, start: int = 0, end: int | None = None) -> None:
+        self.head: Response
         self.data = bytearray()
+        self._start, self._end = start, end
 
-    def begin(self, head: Head) -> None:
-        self.head = head
+    @property
+    def n_received(self) -> int:
+        return len(self.data)
 
-    def take(self, pieces: list[bytes]) -> None:
-        self.data += b"".join(pieces)
+    def range_line(self) -> bytes | None:
+        if not self._start and self._end is None:
+            return None
+        end = "" if self._end is None else str(self._end - 1)
+        return f"Range: bytes={self._start}-{end}".encode()
+
+    def begin(self, answer: Response) -> None:
+        self.head = answer
+        self.data.clear()
+
+    def write(self, piece: bytes) -> None:
+        self.data += piece
+
+    def ended(self, answer: Response) -> bool:
+        return False
 
 
-def read(storage: Storage, path: str, **span: int | None) -> bytes:
-    """Read a file, or the range from ``start`` to ``end``."""
-    kept = Kept()
-    storage.receive(path, kept, **span)
-    return bytes(kept.data)
+def receive(storage: Storage, path: str, **span: Any) -> Kept:
+    """Read a file, or the range from ``start`` to ``end``; return the sink."""
+    kept = Kept(**span)
+    retries = Retries(storage.settings)
+    run_journey(storage.receiving(storage.normalise(path), kept, retries), storage.session)
+    return kept
+
+
+def read(storage: Storage, path: str, **span: Any) -> bytes:
+    """Return a file, or the range from ``start`` to ``end``."""
+    return bytes(receive(storage, path, **span).data)
+
+
+def fetch(
+    door: Storage, job: Job, *, stop: threading.Event | None = None, **options: Any
+) -> Transfer:
+    """Fetch one file."""
+    return run_journey(download(door, job, **options), door.session, stop=stop)
 
 
 class StopAfter(Progress):
@@ -47,21 +81,25 @@ class StopAfter(Progress):
 
 
 class Counted:
-    """Counts the concurrent transfers of a storage."""
+    """Counts the slots of a storage that are held at once."""
 
     def __init__(self, door: Storage) -> None:
         self.most = 0
         self._now = 0
         self._lock = threading.Lock()
-        self._receive = door.receive
-        door.receive = self  # type: ignore[method-assign,assignment]
+        slots = door.transfer_slots
+        self._acquire, self._release = slots.acquire, slots.release
+        slots.acquire, slots.release = self.acquire, self.release  # type: ignore[method-assign]
 
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
-        try:
-            return self._receive(*args, **kwargs)  # type: ignore[arg-type]
-        finally:
+    def acquire(self, *args: Any, **kwargs: Any) -> bool:
+        is_held = self._acquire(*args, **kwargs)
+        if is_held:
             with self._lock:
-                self._now -= 1
+                self._now += 1
+                self.most = max(self.most, self._now)
+        return is_held
+
+    def release(self, n: int = 1) -> None:
+        with self._lock:
+            self._now -= n
+        self._release(n)

@@ -66,7 +66,7 @@ def entries(n: int) -> list[Entry]:
 
 def _jobs(n: int, folder: Path) -> list[Any]:
     from ctaflows.storage.paths import local_path
-    from ctaflows.transfer.fetch import Job
+    from ctaflows.transfer.download import Job
 
     return [Job(e, local_path(e.path, _BASE, folder)) for e in entries(n)]
 
@@ -83,7 +83,7 @@ def _cut(n: int, _folder: Path) -> Callable[[], object]:
 
 
 def _plan(n: int, folder: Path) -> Callable[[], object]:
-    from ctaflows.transfer.many import plan
+    from ctaflows.transfer.batch import plan
 
     jobs = _jobs(n, folder)
     return lambda: plan(jobs)
@@ -117,8 +117,8 @@ def _read(_n: int, folder: Path) -> Callable[[], object]:
 
 
 def _plan_again(n: int, folder: Path) -> Callable[[], object]:
+    from ctaflows.transfer.batch import plan
     from ctaflows.transfer.manifest import NAME, Manifest
-    from ctaflows.transfer.many import plan
 
     jobs = _jobs(n, folder)
     for job in jobs:

@@ -194,6 +194,7 @@ class Sandbox:
             ca_file=self.ca_file,
             token_source="store",  # noqa: S106
             backoff_s=0.01,
+            attempts=5,
             busy_s=0.05,
             connect_timeout_s=5.0,
             stall_timeout_s=5.0,

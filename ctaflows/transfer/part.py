@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 RANGES_FROM_BYTES = 64 << 20
 _MIB = 1 << 20
 _LEAST_RANGE_BYTES, _MOST_RANGE_BYTES = 4 * _MIB, 64 * _MIB
-#: So much may be lost by a kill: the journal is written at most so often.
+#: What a kill may lose: smaller files have no journal; of ranges it is written at most so often.
+_JOURNAL_FROM_BYTES = 1 << 18
 _JOURNAL_BYTES, _JOURNAL_S = 4 * _MIB, 0.1
 #: So many answers to a range that can't be used, and it is asked for without one.
 _MOST_REFUSED = 2
@@ -176,10 +177,12 @@ class Window:
     ----------
     adler : int
         adler32 of what is here.
+    is_sized : bool
+        Does the answer tell its length?
     """
 
     __slots__ = (
-        "_is_sized", "_n_refused", "_receiver", "_sure", "adler", "end", "next", "start",
+        "_n_refused", "_receiver", "_sure", "adler", "end", "is_sized", "next", "start",
         "worth_bytes",
     )  # fmt: skip
 
@@ -189,7 +192,7 @@ class Window:
         self.next = self._sure = start if next_ is None else next_
         self.adler = 1
         self.worth_bytes = max(1, min(_MIB, (end - start) // 100))
-        self._is_sized = True
+        self.is_sized = True
         self._n_refused = 0
 
     @property
@@ -203,7 +206,7 @@ class Window:
 
         Of an answer that does not tell its length only the whole counts: it may have been a page.
         """
-        return self.next if self._is_sized or self.next == self.end else self._sure
+        return self.next if self.is_sized or self.next == self.end else self._sure
 
     @property
     def _is_alone(self) -> bool:
@@ -242,7 +245,7 @@ class Window:
         if answer.status == 200 and self.next:
             receiver.begin_anew_at(self)
         receiver.accept(answer)
-        self._is_sized, self._sure = is_sized(answer) or answer.status == 206, self.next
+        self.is_sized, self._sure = is_sized(answer) or answer.status == 206, self.next
 
     def restart(self) -> None:
         """Forget all bytes."""
@@ -370,7 +373,7 @@ class Part(Receiver):
         Bytes of another version of the file are discarded. What is here is read once, so that the
         sum is of what lies on disk.
         """
-        windows = self._read_journal()
+        windows = self._read_journal(may_cut=may_cut)
         if windows is None:
             self._truncate()
             self.cut(may_cut=may_cut)
@@ -394,14 +397,20 @@ class Part(Receiver):
             raise local_error(why, self.target) from why
 
     def count(self, n_bytes: int) -> None:
-        """Count bytes that came, and write the journal from time to time."""
-        super().count(n_bytes)
+        """Count bytes that came, and write the journal where a kill would lose too many.
+
+        Where the file comes in one piece it is written once: how much is here says the part file.
+        """
         self._unnoted_bytes += n_bytes
-        if self._unnoted_bytes >= _JOURNAL_BYTES:
+        if not self._has_journal:
+            if self._unnoted_bytes >= _JOURNAL_FROM_BYTES and self.windows[0].is_sized:
+                self.write_journal()
+        elif self._unnoted_bytes >= _JOURNAL_BYTES and len(self.windows) > 1:
             now = time.monotonic()
             if now - self._noted_at >= _JOURNAL_S:
                 self._noted_at = now
                 self.write_journal()
+        super().count(n_bytes)
 
     def begin_anew(self, entry: Entry | None = None) -> None:
         """Forget all bytes, to receive the file in one piece; perhaps another version of it."""
@@ -532,6 +541,8 @@ class Part(Receiver):
         try:
             with contextlib.suppress(OSError, UsageError):
                 if keep and has_bytes:
+                    if len(self.windows) == 1:
+                        os.ftruncate(self.descriptor, self.windows[0].sure)
                     self.write_journal()
                 else:
                     self.discard()
@@ -554,7 +565,8 @@ class Part(Receiver):
         values = identity_of(self.entry)
         if self.versions:
             values[_VERSIONS] = self.versions
-        values[_RANGES] = [(w.start, w.sure, w.end) for w in self.windows]
+        if len(self.windows) > 1:
+            values[_RANGES] = [(w.start, w.sure, w.end) for w in self.windows]
         self._unnoted_bytes, self._has_journal = 0, True
         try:
             replace_ours(Path(self.path + ".json"), json.dumps(values).encode())
@@ -567,7 +579,7 @@ class Part(Receiver):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path + ".json")  # noqa: PTH108
 
-    def _read_journal(self) -> list[Window] | None:
+    def _read_journal(self, *, may_cut: bool) -> list[Window] | None:
         """Return the ranges of the same version of the file that are here, None where none are."""
         assert self.descriptor is not None  # noqa: S101
         here_bytes = os.fstat(self.descriptor).st_size
@@ -580,7 +592,10 @@ class Part(Receiver):
         if source.path != self.entry.path or not source.same_file_as(self.entry):
             return None
         if ranges is None:
-            ranges = [(0, here_bytes, self.size_bytes)]
+            if here_bytes > self.size_bytes:
+                return None
+            cut = ranges_of(self.size_bytes) if may_cut else [(0, self.size_bytes)]
+            ranges = [(start, min(max(here_bytes, start), end), end) for start, end in cut]
         at = 0
         for start, next_, end in ranges:
             if start != at or not start <= next_ <= end or (next_ > start and next_ > here_bytes):

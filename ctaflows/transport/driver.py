@@ -41,6 +41,7 @@ _SYNC_S = 0.05
 #: For so long journeys may clean up when all are ended, seconds.
 _GRACE_S = 5.0
 _MOST_THREADS = 8
+_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
 #: pycurl has no multi_wakeup: while threads are at work it is looked so often, seconds.
 _NAP_S = 0.002
 
@@ -640,7 +641,7 @@ class _Run:
             is_connected = bool(handle.getinfo(pycurl.PRETRANSFER_TIME))
             url = self._busy[handle][1].hop.url
             error = error_of(*problem, url, is_connected=is_connected)
-        self._n_bytes += int(handle.getinfo(pycurl.SIZE_DOWNLOAD))
+        self._n_bytes += int(handle.getinfo(_SIZE_DOWNLOAD))
         task, exchange = self._let_go(handle)
         answer = exchange.ended(error)
         self._width.answered(answer)

@@ -83,6 +83,7 @@ def site(
         PREFECT_WORKER_QUERY_SECONDS="1",
         CTAFLOWS_CONFIG_DIR=str(door.config_dir),
         CTAFLOWS_BACKOFF_S="0.01",
+        CTAFLOWS_ATTEMPTS="5",
         CTAFLOWS_DATA=str(home / "data"),
     )
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]

@@ -10,7 +10,7 @@ import pytest
 from commands import fails, ok, run
 
 from ctaflows.storage import checksum as sums
-from ctaflows.transfer import many
+from ctaflows.transfer import batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,14 +222,14 @@ def test_what_comes_while_files_are_fetched_is_not_deleted(
     box: Sandbox, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(night, "old.h5")
-    real = many.fetch_many
+    real = batch.fetch_batch
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         done = real(*args, **options)
         write(night, "mine.txt")
         return done
 
-    monkeypatch.setattr(many, "fetch_many", meanwhile)
+    monkeypatch.setattr(batch, "fetch_batch", meanwhile)
     get("--delete")
     assert (night / "mine.txt").exists()
     assert not (night / "old.h5").exists()

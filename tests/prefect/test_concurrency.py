@@ -111,19 +111,19 @@ def test_it_holds_across_processes(prefect_server: Any, limit: Any, tmp_path: Pa
 def test_a_batch_takes_one_slot_and_gives_it_back(
     prefect_server: Any, limit: Any, box: Sandbox, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctaflows.transfer import many
+    from ctaflows.transfer import batch
 
     box.put("/a.h5", b"x" * 1000)
     limit.make(box.settings().door_url, 1)
     seen: list[int] = []
-    real = many.fetch_many
+    real = batch.fetch_many
 
     def looking(*args: Any, **kwargs: Any) -> Any:
         seen.append(limit.n_taken())
         with limited(box.settings().door_url):  # within a batch: no second slot, no deadlock
             return real(*args, **kwargs)
 
-    monkeypatch.setattr(many, "fetch_many", looking)
+    monkeypatch.setattr(batch, "fetch_many", looking)
 
     @flow
     def night() -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from commands import ctaflows as run
 from littledoor import Handler, LittleDoor, Tunnel, digest
+from sinkkit import fetch
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.auth.store import Store
 from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from sinkkit import fetch
 
 from ctaflows.errors import CtaflowsError
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 
 if TYPE_CHECKING:
     from pathlib import Path

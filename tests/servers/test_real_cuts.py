@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from cutting import cut
 from serverplace import settings_for
+from sinkkit import fetch
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NetworkError
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:

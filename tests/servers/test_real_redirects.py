@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from serverplace import TOKEN, Place, new_place, settings_for
-from sinkkit import read
+from sinkkit import fetch, read
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NotFound
 from ctaflows.model import Entry
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:

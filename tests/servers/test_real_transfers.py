@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import storedsums
-from sinkkit import StopAfter
+from sinkkit import StopAfter, fetch
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -16,7 +16,7 @@ from ctaflows.errors import (
     ProtocolSurprise,
     Stopped,
 )
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import reported_to
 from ctaflows.transfer.upload import upload
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=["libcurl", "httpx"])
+@pytest.fixture(params=["libcurl"])
 def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[WebDAVStorage]:
     """A storage client, over each transport library."""
     settings = box.settings(fast_bytes=request.param == "libcurl")

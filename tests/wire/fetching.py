@@ -7,11 +7,12 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from sinkkit import fetch
 
 from ctaflows.errors import (
     Stopped,
 )
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:

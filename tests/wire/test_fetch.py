@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import DATA, interrupt, job, names
+from sinkkit import fetch
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
@@ -29,8 +30,8 @@ from ctaflows.errors import (
 from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer import batch
+from ctaflows.transfer.download import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,9 +313,9 @@ def test_no_space_is_said_before_the_disk_is_full(
     box: Sandbox, door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.put("/a.h5", DATA)
-    monkeypatch.setattr(many.shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and Free())
+    monkeypatch.setattr(batch.shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and Free())
     with pytest.raises(NoSpace):
-        many.fetch_many(door, [job(door, "/a.h5", tmp_path)])
+        batch.fetch_many(door, [job(door, "/a.h5", tmp_path)])
     assert names(tmp_path) == []
 
 

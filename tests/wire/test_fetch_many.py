@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import DATA, fetch_thrice, interrupt, job, names
-from sinkkit import Counted
+from sinkkit import Counted, fetch
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import (
@@ -18,8 +18,8 @@ from ctaflows.errors import (
     UsageError,
 )
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer import batch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 
@@ -39,13 +39,13 @@ def night(box: Sandbox, door: WebDAVStorage, folder: Path, n: int = 20) -> list[
 def test_many_with_a_manifest(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     jobs = night(box, door, tmp_path)
     manifest = tmp_path / "manifest.jsonl"
-    report = many.fetch_many(door, jobs, manifest=Manifest(manifest))
+    report = batch.fetch_many(door, jobs, manifest=Manifest(manifest))
     assert [t.path for t in report.transfers] == [j.entry.path for j in jobs]
     assert not report.failed
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert {line["path"] for line in lines} == {j.entry.path for j in jobs}
     assert all(line["verified"] for line in lines)
-    again = many.fetch_many(door, jobs, manifest=Manifest(manifest))
+    again = batch.fetch_many(door, jobs, manifest=Manifest(manifest))
     assert again.moved_bytes == 0
     assert len(again.skipped) == len(jobs)
     assert len(manifest.read_text().splitlines()) == len(jobs)
@@ -54,12 +54,12 @@ def test_many_with_a_manifest(box: Sandbox, door: WebDAVStorage, tmp_path: Path)
 def test_some_fail_and_the_rest_is_done(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
     jobs = night(box, door, tmp_path)
     box.faults.add("403", times=None, path="*07.h5")
-    report = many.fetch_many(door, jobs, manifest=Manifest(tmp_path / "manifest.jsonl"))
+    report = batch.fetch_many(door, jobs, manifest=Manifest(tmp_path / "manifest.jsonl"))
     assert [t.path for t in report.failed] == ["/n/07.h5"]
     assert (report.failed[0].error or "").startswith("Refused: ")
     assert sum((tmp_path / f"{i:02}.h5").exists() for i in range(20)) == 19
     box.faults.clear()
-    retry = many.fetch_many(door, jobs, manifest=Manifest(tmp_path / "manifest.jsonl"))
+    retry = batch.fetch_many(door, jobs, manifest=Manifest(tmp_path / "manifest.jsonl"))
     assert not retry.failed
     assert len(retry.skipped) == 19
 
@@ -70,7 +70,7 @@ def test_no_more_than_the_set_number_at_once(box: Sandbox, tmp_path: Path) -> No
         jobs = night(box, door, tmp_path)
         counted = Counted(door)
         threads = [
-            threading.Thread(target=many.fetch_many, args=(door, jobs[i::2])) for i in range(2)
+            threading.Thread(target=batch.fetch_many, args=(door, jobs[i::2])) for i in range(2)
         ]
         for t in threads:
             t.start()
@@ -108,7 +108,7 @@ def test_two_files_of_one_name_here_are_refused(
     box.put("/y/a.h5", b"2")
     jobs = [job(door, path, tmp_path) for path in ("/x/a.h5", "/y/a.h5")]
     with pytest.raises(UsageError, match="same name"):
-        many.fetch_many(door, jobs)
+        batch.fetch_many(door, jobs)
     assert names(tmp_path) == []
 
 
@@ -132,8 +132,8 @@ def test_an_earlier_proof_is_not_weakened(
     entry = door.stat("/a.h5")
     bare = Job(replace(entry, checksums=()), tmp_path / "a.h5")
     manifest = Manifest(tmp_path / "manifest.jsonl")
-    assert many.fetch_many(door, [bare], manifest=manifest).transfers[0].verified
-    again = many.fetch_many(door, [bare], manifest=Manifest(manifest.file)).transfers[0]
+    assert batch.fetch_many(door, [bare], manifest=manifest).transfers[0].verified
+    again = batch.fetch_many(door, [bare], manifest=Manifest(manifest.file)).transfers[0]
     assert again.skipped
     assert again.verified
     assert again.checksum is not None
@@ -169,7 +169,7 @@ def test_a_manifest_that_can_not_be_written_spoils_no_report(
         raise NoSpace("No space is left here")
 
     monkeypatch.setattr(Manifest, "append", full)
-    report = many.fetch_many(door, jobs, manifest=Manifest(tmp_path / "m"))
+    report = batch.fetch_many(door, jobs, manifest=Manifest(tmp_path / "m"))
     assert [(t.error or "")[:7] for t in report.transfers] == ["NoSpace"] * 3
 
 
@@ -179,8 +179,8 @@ def test_what_is_here_in_part_counts_against_the_space(
     box.put("/a.h5", DATA)
     wanted = job(door, "/a.h5", tmp_path)
     interrupt(door, wanted, after=250_000)
-    monkeypatch.setattr(many.shutil, "disk_usage", lambda _: Small())
-    assert not many.fetch_many(door, [wanted]).failed
+    monkeypatch.setattr(batch.shutil, "disk_usage", lambda _: Small())
+    assert not batch.fetch_many(door, [wanted]).failed
 
 
 class Small:

@@ -14,7 +14,7 @@ from ctaflows.cli.app import cli
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage import checksum as sums
 from ctaflows.tasks import fetch_file
-from ctaflows.transfer import range_journal
+from ctaflows.transfer import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,8 @@ def box() -> Iterator[Sandbox]:
 def hashed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The algorithms of the sums that were begun."""
     if request.param == "in ranges":
-        monkeypatch.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 20)
-        monkeypatch.setattr(range_journal, "_MIN_RANGE_BYTES", 1 << 19)
+        monkeypatch.setattr("ctaflows.transfer.part.RANGES_FROM_BYTES", 1 << 20)
+        monkeypatch.setattr(part, "_LEAST_RANGE_BYTES", 1 << 19)
     updated: list[str] = []
     real = sums.Hasher.update
 

@@ -8,12 +8,13 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
+from sinkkit import fetch
 
 from ctaflows import thread_pool
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import UsageError
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.download import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_a_large_file_comes_in_as_many_threads_as_there_may_be(
         begin(thread)
 
     monkeypatch.setattr(thread_pool.Worker, "start", start)
-    monkeypatch.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 20)
+    monkeypatch.setattr("ctaflows.transfer.part.RANGES_FROM_BYTES", 1 << 20)
     data = os.urandom(3 << 20)
     box.put("/a.h5", data)
     settings = box.settings()

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import fetch_thrice
-from sinkkit import Counted
+from sinkkit import Counted, fetch
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer import batch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 from ctaflows.transfer.verify import verify
@@ -36,9 +36,9 @@ N_RANGES = -(-len(DATA) // RANGE_BYTES)
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of 3 MB is large."""
-    monkeypatch.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 20)
-    monkeypatch.setattr("ctaflows.transfer.range_journal._MIN_RANGE_BYTES", RANGE_BYTES)
-    monkeypatch.setattr("ctaflows.transfer.range_journal._MAX_RANGE_BYTES", RANGE_BYTES)
+    monkeypatch.setattr("ctaflows.transfer.part.RANGES_FROM_BYTES", 1 << 20)
+    monkeypatch.setattr("ctaflows.transfer.part._LEAST_RANGE_BYTES", RANGE_BYTES)
+    monkeypatch.setattr("ctaflows.transfer.part._MOST_RANGE_BYTES", RANGE_BYTES)
 
 
 #: Where the library that carries the bytes makes no difference.
@@ -124,7 +124,7 @@ def test_its_manifest_lets_it_be_verified(
     box: Sandbox, door: WebDAVStorage, tmp_path: Path
 ) -> None:
     box.put("/a.h5", DATA)
-    many.fetch_many(door, [job(door, tmp_path)], manifest=Manifest(tmp_path / "manifest.jsonl"))
+    batch.fetch_many(door, [job(door, tmp_path)], manifest=Manifest(tmp_path / "manifest.jsonl"))
     assert [v.verdict for v in verify(tmp_path)] == ["intact"]
 
 
@@ -175,7 +175,7 @@ def test_what_came_in_one_piece_is_gone_on_with_in_ranges(
 ) -> None:
     box.put("/a.h5", DATA)
     with monkeypatch.context() as alone:
-        alone.setattr("ctaflows.transfer.fetch.RANGES_FROM_BYTES", 1 << 40)
+        alone.setattr("ctaflows.transfer.part.RANGES_FROM_BYTES", 1 << 40)
         interrupt(door, job(door, tmp_path), after=500_000)
     here = (tmp_path / ".a.h5.part").stat().st_size
     done = fetch(door, job(door, tmp_path))
@@ -202,11 +202,11 @@ def test_what_came_in_ranges_is_gone_on_with_by_one_connection(
 KILLED = """
 import os, signal, sys
 from ctaflows.tasks import fetch_file
-from ctaflows.transfer import fetch, range_journal
+from ctaflows.transfer import part
 from ctaflows.transfer.progress import Progress, reported_to
 
-fetch.RANGES_FROM_BYTES = 1 << 20
-range_journal._MIN_RANGE_BYTES = range_journal._MAX_RANGE_BYTES = 1 << 18
+part.RANGES_FROM_BYTES = 1 << 20
+part._LEAST_RANGE_BYTES = part._MOST_RANGE_BYTES = 1 << 18
 
 class Watch(Progress):
     seen = 0
@@ -415,7 +415,7 @@ def test_no_more_connections_than_transfers(box: Sandbox, tmp_path: Path, transf
             box.put(f"/{name}.h5", DATA)
         jobs = [job(door, tmp_path, f"/{name}.h5") for name in "abc"]
         counted = Counted(door)
-        report = many.fetch_many(door, jobs)
+        report = batch.fetch_many(door, jobs)
         assert not report.failed
         assert all_slots_are_free(door)
     assert 1 < counted.most <= transfers

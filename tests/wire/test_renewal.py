@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sinkkit import fetch
 
 from ctaflows.atomic_files import NoLocks
 from ctaflows.auth import agent
@@ -31,8 +32,8 @@ from ctaflows.errors import (
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer import batch
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import Progress, reported_to
 from ctaflows.transfer.upload import SMALL_BYTES, upload
 
@@ -390,7 +391,7 @@ def test_many_transfers_with_a_revoked_token_get_through(tmp_path: Path) -> None
             jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
             box.requests.clear()
             box.revoke(stored(box).access_token)
-            report = many.fetch_many(door, jobs)
+            report = batch.fetch_many(door, jobs)
         assert not report.failed
         assert refreshes(box) == [200]
         assert statuses(box, "door").count(401) <= 8
@@ -406,7 +407,7 @@ def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
         jobs = [Job(e, tmp_path / Path(e.path).name) for e in door.list("/n")]
         box.requests.clear()
         box.revoke(stored(box).access_token)
-        report = many.fetch_many(door, jobs)
+        report = batch.fetch_many(door, jobs)
     assert not report.failed
     assert refreshes(box) == [200]
     assert statuses(box, "door").count(401) == 2, (

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import job
+from sinkkit import fetch
 from talk import BROKEN, DATA, PATH, PROBE, SRM, Talker, eventually
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NoSpace, Refused
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
-from ctaflows.transfer.many import fetch_many
+from ctaflows.transfer.batch import fetch_many
+from ctaflows.transfer.download import Job
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def test_restart_of_a_pool(make):
 
 
 def test_restart_of_a_pool_in_the_middle_of_a_file(box: Sandbox, tmp_path: Path) -> None:
-    """`ctaflows.transfer.fetch.fetch` asks again, and ends with the whole file."""
+    """`ctaflows.transfer.download.download` asks again, and ends with the whole file."""
     box.put(PATH, DATA)
     box.faults.add("slow", server="pool", rate_bytes_s=len(DATA))
     settings = box.settings(attempts=100)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import DATA, job
+from sinkkit import fetch
 from talk import DCACHE, PROBE, SRM, Talker
 
 from ctaflows.auth.renewal import TokenProvider
@@ -20,7 +21,6 @@ from ctaflows.storage.answers import check_answer
 from ctaflows.storage.namespace import check_target, new_path, plan_removal, remove_all
 from ctaflows.storage.walk import walk
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import fetch
 from ctaflows.transfer.upload import upload
 from ctaflows.transport import Head
 
@@ -66,7 +66,7 @@ def test_a_walk_gives_all_whatever_their_order(box: Sandbox, door: WebDAVStorage
 
 
 def test_a_broken_file_is_not_fetched(box: Sandbox, door: WebDAVStorage, tmp_path: Path) -> None:
-    """What a listing says proves nothing: `ctaflows.transfer.fetch.fetch` needs the bytes."""
+    """What a listing says proves nothing: `ctaflows.transfer.download.download` needs the bytes."""
     break_upload(box, "/broken")
     entry = door.stat("/broken")
     assert (entry.size_bytes, entry.locality, len(entry.checksums)) == (len(DATA), "ONLINE", 1)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fetching import job
+from sinkkit import fetch
 from talk import ADLER, DATA, DCACHE, PATH, PROBE, SRM, WANT, Talker
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ProtocolSurprise, Refused, UsageError
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import fetch
 from ctaflows.transfer.upload import upload
 
 if TYPE_CHECKING:

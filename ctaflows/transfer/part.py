@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,16 +43,19 @@ if TYPE_CHECKING:
 RANGES_FROM_BYTES = 64 << 20
 _MIB = 1 << 20
 _LEAST_RANGE_BYTES, _MOST_RANGE_BYTES = 4 * _MIB, 64 * _MIB
-#: What a kill may lose: smaller files have no journal; of ranges it is written at most so often.
-_JOURNAL_FROM_BYTES = 1 << 18
-_JOURNAL_BYTES, _JOURNAL_S = 4 * _MIB, 0.1
+#: What a kill may lose of each range. Smaller files have no journal.
+_NOTED_BYTES = 1 << 18
 #: So many answers to a range that can't be used, and it is asked for without one.
 _MOST_REFUSED = 2
 _TELL_BYTES = 1 << 18
 _READ_BYTES = 1 << 20
 _POLL_S = 0.05
 _VERSIONS = "answers"  # key in the journal; missing before the first answer
-_RANGES = "ranges"  # missing where all bytes from the first on are here, as in 0.1
+#: Missing where all bytes from the first on are here, as in 0.1; else how far each has come stands
+#: in lines of one length below, which are written over in place.
+_RANGES = "ranges"
+_N_DIGITS = 20
+_LINE_BYTES = _N_DIGITS + 1
 #: Endings of the names of the files beside a part file; 0.1 wrote the last two.
 BESIDE_ENDINGS = (".json", ".json.new", ".ranges", ".ranges.new")
 _MAX_NAME_BYTES = 255 - len("..part" + max(BESIDE_ENDINGS, key=len))
@@ -135,7 +137,7 @@ class Receiver:
         """Return the checksum of all bytes."""
         raise NotImplementedError
 
-    def count(self, n_bytes: int) -> None:
+    def count(self, n_bytes: int, window: Window) -> None:
         """Count bytes that came, and tell of them from time to time."""
         self.moved_bytes += n_bytes
         self._untold_bytes += n_bytes
@@ -179,20 +181,23 @@ class Window:
         adler32 of what is here.
     is_sized : bool
         Does the answer tell its length?
+    unnoted_bytes : int
+        So much came since the journal was written.
     """
 
     __slots__ = (
-        "_n_refused", "_receiver", "_sure", "adler", "end", "is_sized", "next", "start",
-        "worth_bytes",
+        "_n_refused", "_receiver", "_sure", "_sure_adler", "adler", "end", "is_sized", "next",
+        "start", "unnoted_bytes", "worth_bytes",
     )  # fmt: skip
 
     def __init__(self, receiver: Receiver, start: int, end: int, next_: int | None = None) -> None:
         self._receiver = receiver
         self.start, self.end = start, end
         self.next = self._sure = start if next_ is None else next_
-        self.adler = 1
+        self.adler = self._sure_adler = 1
         self.worth_bytes = max(1, min(_MIB, (end - start) // 100))
         self.is_sized = True
+        self.unnoted_bytes = 0
         self._n_refused = 0
 
     @property
@@ -245,12 +250,15 @@ class Window:
         if answer.status == 200 and self.next:
             receiver.begin_anew_at(self)
         receiver.accept(answer)
-        self.is_sized, self._sure = is_sized(answer) or answer.status == 206, self.next
+        self.is_sized = is_sized(answer)
+        if not self.is_sized and not self._is_alone:
+            raise NoRanges("The server does not tell the length of ranges", where=answer.url)
+        self._sure, self._sure_adler = self.next, self.adler
 
     def restart(self) -> None:
         """Forget all bytes."""
         self.next = self._sure = self.start
-        self.adler = 1
+        self.adler = self._sure_adler = 1
 
     def write(self, piece: bytes) -> None:
         """Take the next bytes."""
@@ -264,16 +272,16 @@ class Window:
         self.adler = sums.adler32(piece, self.adler)
         self._receiver.put(piece, self.next)
         self.next += n_bytes
-        self._receiver.count(n_bytes)
+        self._receiver.count(n_bytes, self)
 
     def ended(self, answer: Response) -> bool:
         """Judge an answer that ended, or broke off; return True if all bytes are here."""
         if self.next == self.end:
             return True
         n_bytes = self.next - self.start
-        if self.sure < self.next:
-            self.restart()
-            self._receiver.tell()
+        if not self.is_sized:
+            self.next, self.adler = self._sure, self._sure_adler
+        self._receiver.tell()
         if answer.error is None:
             raise Truncated(
                 "The answer ended too early",
@@ -308,7 +316,7 @@ class Part(Receiver):
         self.descriptor: int | None = None
         self.is_new = False
         self._has_journal = False
-        self._unnoted_bytes, self._noted_at = 0, time.monotonic()
+        self._journal: int | None = None  # open, while ranges are noted in it
         self._stamp = (0, 0)
         self._hasher: sums.Hasher | None = None
         self._n_hashed = 0
@@ -396,21 +404,17 @@ class Part(Receiver):
         except OSError as why:
             raise local_error(why, self.target) from why
 
-    def count(self, n_bytes: int) -> None:
-        """Count bytes that came, and write the journal where a kill would lose too many.
-
-        Where the file comes in one piece it is written once: how much is here says the part file.
-        """
-        self._unnoted_bytes += n_bytes
-        if not self._has_journal:
-            if self._unnoted_bytes >= _JOURNAL_FROM_BYTES and self.windows[0].is_sized:
-                self.write_journal()
-        elif self._unnoted_bytes >= _JOURNAL_BYTES and len(self.windows) > 1:
-            now = time.monotonic()
-            if now - self._noted_at >= _JOURNAL_S:
-                self._noted_at = now
-                self.write_journal()
-        super().count(n_bytes)
+    def count(self, n_bytes: int, window: Window) -> None:
+        """Count bytes that came, and note them where a kill would lose too many."""
+        window.unnoted_bytes += n_bytes
+        if window.unnoted_bytes >= _NOTED_BYTES and not self._has_journal and window.is_sized:
+            self.write_journal()
+        if self._journal is not None and (
+            window.unnoted_bytes >= _NOTED_BYTES or window.next == window.end
+        ):
+            window.unnoted_bytes = 0
+            self._note(window)
+        super().count(n_bytes, window)
 
     def begin_anew(self, entry: Entry | None = None) -> None:
         """Forget all bytes, to receive the file in one piece; perhaps another version of it."""
@@ -518,7 +522,10 @@ class Part(Receiver):
         try:
             about, named = os.fstat(self.descriptor), os.lstat(self.path)
             now = (about.st_size, about.st_mtime_ns)
-            if named.st_ino != about.st_ino or now != self._stamp or now[0] != self.size_bytes:
+            if named.st_ino != about.st_ino:
+                # such as the target of another download, whose name is that of this part file
+                raise FileExistsError(errno.EEXIST, "another file took the part's place")
+            if now != self._stamp or now[0] != self.size_bytes:
                 raise FileExistsError(errno.EEXIST, "another program wrote to the part file")
             os.replace(self.path, self.target)  # noqa: PTH105  a Path costs as much as the call
         except OSError as why:
@@ -529,6 +536,7 @@ class Part(Receiver):
 
     def close(self) -> None:
         """Let go of the file."""
+        self._close_journal()
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
@@ -565,15 +573,43 @@ class Part(Receiver):
         values = identity_of(self.entry)
         if self.versions:
             values[_VERSIONS] = self.versions
-        if len(self.windows) > 1:
-            values[_RANGES] = [(w.start, w.sure, w.end) for w in self.windows]
-        self._unnoted_bytes, self._has_journal = 0, True
+        is_cut = len(self.windows) > 1
+        if is_cut:
+            values[_RANGES] = [(w.start, w.end) for w in self.windows]
+        text = json.dumps(values) + "\n"
+        if is_cut:
+            text += "".join(_line(window) for window in self.windows)
+        self._close_journal()
+        self._has_journal = True
+        journal = Path(self.path + ".json")
         try:
-            replace_ours(Path(self.path + ".json"), json.dumps(values).encode())
+            replace_ours(journal, text.encode())
+            if is_cut:
+                self._journal = open_ours(journal, os.O_WRONLY)
+                self._n_before = len(text) - len(self.windows) * _LINE_BYTES
         except OSError as why:
             raise local_error(why, self.target) from why
 
+    def _note(self, window: Window) -> None:
+        """Write how much is here of a range to its line, by one call of the system.
+
+        A kill leaves the old line or the new one. After a crash of the system the journal may be
+        ahead of the bytes on the disk; the checksum of the whole finds that.
+        """
+        at = self._n_before + self.windows.index(window) * _LINE_BYTES
+        assert self._journal is not None  # noqa: S101
+        try:
+            os.pwrite(self._journal, _line(window).encode(), at)
+        except OSError as why:
+            raise local_error(why, self.target) from why
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+
     def _forget_journal(self) -> None:
+        self._close_journal()
         if self._has_journal:
             self._has_journal = False
             with contextlib.suppress(FileNotFoundError):
@@ -775,7 +811,8 @@ def read_journal(part: str) -> tuple[Entry, Versions, list[tuple[int, int, int]]
             os.unlink(part + ".json")  # noqa: PTH108
         return None
     try:
-        values = json.loads(read_ours(part + ".json"))
+        header, *lines = read_ours(part + ".json").split(b"\n")
+        values = json.loads(header)
         source = Entry(
             values["path"],
             size_bytes=values["size_bytes"],
@@ -789,11 +826,17 @@ def read_journal(part: str) -> tuple[Entry, Versions, list[tuple[int, int, int]]
         }
         ranges = values.get(_RANGES)
         if ranges is not None:
-            ranges = [(int(start), int(next_), int(end)) for start, next_, end in ranges]
+            ranges = [
+                (int(start), int(lines[n]), int(end)) for n, (start, end) in enumerate(ranges)
+            ]
     except (OSError, UsageError, ArithmeticError, AttributeError, LookupError, RecursionError,
             TypeError, ValueError):  # fmt: skip
         return None
     return source, versions, ranges
+
+
+def _line(window: Window) -> str:
+    return f"{window.sure:0{_N_DIGITS}d}\n"
 
 
 def _text(value: object) -> str | None:

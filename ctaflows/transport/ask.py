@@ -129,6 +129,10 @@ class Session:
         """Return whether the token was looked at a moment ago, or there is none to look at."""
         return self._tokens is None or time.monotonic() - self._looked_at < _FRESH_S
 
+    def look_again(self) -> None:
+        """Have the token looked at before the next request."""
+        self._looked_at = float("-inf")
+
     def looked_at(self) -> Journey[None]:
         """Have the token looked at, which renews it before its end."""
         while self._is_looking:
@@ -227,7 +231,7 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
                 if is_renewed:
                     continue
         mark = yield from _paused(request, answer, session, retries, mark)
-        url, n_hops = request.url, 0
+        url, n_hops, is_renewed = request.url, 0, False
 
 
 def _paused(
@@ -255,6 +259,7 @@ def _paused(
     pause_s = retries.pause_or_raise(error, progress=is_progress)
     session.warn(error, pause_s)
     yield Pause(pause_s)
+    session.look_again()  # the token may have ended meanwhile
     return mark
 
 

@@ -213,7 +213,7 @@ class Exchange:
         self.is_paused = False
         self._begun, self._pause_s = begun, pause_s
         self._answer: Response | None = None
-        self._write: Callable[[bytes], object] | None = None
+        self._write: Callable[[bytes], int | None] | None = None
         self._failure: BaseException | None = None
         self._pieces: list[bytes] = []
         self._n_kept = 0
@@ -224,13 +224,13 @@ class Exchange:
             if self._pause_s is not None and self._pause_s(0) > 0:
                 self.is_paused = True
                 return int(pycurl.WRITEFUNC_PAUSE)  # libcurl keeps the piece, and gives it again
-            (self._write or self._begin())(piece)
+            returned = (self._write or self._begin())(piece)
             if self._pause_s is not None:
                 self._pause_s(len(piece))
         except BaseException as why:  # noqa: BLE001  raised again where the exchange has ended
             self._failure = why
             return 0
-        return None
+        return returned
 
     def keep(self, piece: bytes) -> int | None:
         """Keep the start of a body that no sink receives."""
@@ -259,7 +259,7 @@ class Exchange:
     def _source(self) -> Source:
         return self.hop.request.body  # type: ignore[return-value]  # of its kind of handle
 
-    def _begin(self) -> Callable[[bytes], object]:
+    def _begin(self) -> Callable[[bytes], int | None]:
         self._answer = answer = Response(self.hop.url, self.lines)
         request = self.hop.request
         if answer.status not in request.good or request.sink is None:

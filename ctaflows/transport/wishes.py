@@ -52,7 +52,7 @@ class BodySink(Protocol):
     def begin(self, answer: Response) -> None:
         """Look at status and headers before the body; what is raised here refuses the body."""
 
-    def write(self, piece: bytes) -> object:
+    def write(self, piece: bytes) -> None:
         """Take the next bytes."""
 
     def ended(self, answer: Response) -> bool:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import ctaflows as run
-from ctaflows.transfer.range_journal import split
 from littledoor import digest
 from sinkkit import fetch
 
 from ctaflows.errors import ChecksumMismatch
 from ctaflows.transfer.download import Job
+from ctaflows.transfer.part import ranges_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_once_it_is_fetched_again(
     places = [0, size - 1, rng.randrange(size)] if size < 1 << 20 else [rng.randrange(size)]
     for where in places:
         little.hooks.clear()
-        times = 1 if size < 1 << 20 else len(split(size))  # the one request, or all ranges
+        times = 1 if size < 1 << 20 else len(ranges_of(size))  # the one request, or all ranges
         little.when(
             "GET", lambda h, w=where: flip_in_transit(h, path, w), origin="pool", times=times
         )

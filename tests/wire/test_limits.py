@@ -8,7 +8,7 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
-from sinkkit import fetch
+from sinkkit import fetch, receive
 
 from ctaflows import thread_pool
 from ctaflows.auth.renewal import TokenProvider
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctaflows.sandbox import Sandbox
-    from ctaflows.transport import Head
 
 
 @contextlib.contextmanager
@@ -39,18 +38,17 @@ def files_left(n_files: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("n_files", [1, 2])
-@pytest.mark.parametrize("fast_bytes", [True, False])
 def test_a_connection_for_which_no_file_can_be_opened_is_not_tried_again(
-    box: Sandbox, caplog: pytest.LogCaptureFixture, n_files: int, *, fast_bytes: bool
+    box: Sandbox, caplog: pytest.LogCaptureFixture, n_files: int
 ) -> None:
     (box.storage / "a.h5").write_bytes(b"x" * 10)
-    settings = box.settings(attempts=3, fast_bytes=fast_bytes)
+    settings = box.settings(attempts=3)
     with (
         WebDAVStorage(settings, TokenProvider(settings)) as door,
         files_left(n_files),
         pytest.raises(UsageError, match="Too many open files") as caught,
     ):
-        door.receive("/a.h5", Ignored())
+        receive(door, "/a.h5")
     assert "ulimit" in (caught.value.hint or "")
     assert "trying again" not in caplog.text
 
@@ -59,14 +57,10 @@ def test_a_connection_for_which_no_file_can_be_opened_is_not_tried_again(
 def test_a_large_file_comes_in_as_many_threads_as_there_may_be(
     box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_threads: int
 ) -> None:
-    left, begin = iter(range(n_threads)), thread_pool.Worker.start
-
-    def start(thread: thread_pool.Worker) -> None:
-        if next(left, None) is None:
-            raise RuntimeError("can't start new thread")
-        begin(thread)
-
-    monkeypatch.setattr(thread_pool.Worker, "start", start)
+    left, begin = iter(range(n_threads)), thread_pool.started
+    monkeypatch.setattr(
+        "ctaflows.transport.driver.started", lambda it: next(left, None) is not None and begin(it)
+    )
     monkeypatch.setattr("ctaflows.transfer.part.RANGES_FROM_BYTES", 1 << 20)
     data = os.urandom(3 << 20)
     box.put("/a.h5", data)
@@ -76,13 +70,3 @@ def test_a_large_file_comes_in_as_many_threads_as_there_may_be(
         assert door.transfer_slots._value == settings.transfers  # all are free
     assert done.verified
     assert (tmp_path / "a.h5").read_bytes() == data
-
-
-class Ignored:
-    """Takes in a body, for which nobody waits."""
-
-    def begin(self, head: Head) -> None:
-        """Do nothing."""
-
-    def take(self, pieces: list[bytes]) -> None:
-        """Do nothing."""

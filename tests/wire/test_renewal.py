@@ -410,9 +410,7 @@ def test_small_files_one_after_the_other_with_a_revoked_token_block_no_address(
         report = batch.fetch_many(door, jobs)
     assert not report.failed
     assert refreshes(box) == [200]
-    assert statuses(box, "door").count(401) == 2, (
-        "in the lane, and of the first one asked for alone"
-    )
+    assert statuses(box, "door").count(401) == 1
     assert 429 not in statuses(box, "door")
 
 

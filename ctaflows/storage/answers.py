@@ -83,8 +83,8 @@ def is_sized(head: Head | Response) -> bool:
 
 
 def _check_length(head: Head | Response, n_bytes: int | None) -> None:
-    length = head.header("content-length") or ""
-    if is_sized(head) and length.strip() != str(n_bytes):
+    length = head.header("content-length")
+    if length is not None and length.strip() != str(n_bytes) and is_sized(head):
         raise NotTheFile(
             "The answer does not have the length of the file or range",
             where=head.url,

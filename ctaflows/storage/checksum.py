@@ -129,7 +129,7 @@ def of_file(path: Path, algorithm: str) -> Checksum:
 def best(checksums: Iterable[Checksum]) -> Checksum | None:
     """Return the strongest of some checksums that `Hasher` can compute, or None."""
     known = {c.algorithm: c for c in checksums}
-    return next((known[a] for a in PREFERENCE if a in known), None)
+    return next((known[a] for a in PREFERENCE if a in known), None) if known else None
 
 
 def parse_digests(text: str | None) -> tuple[Checksum, ...]:

@@ -20,6 +20,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NORMAL = re.compile(r"(?:/[^./\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*)+")
 
 
+#: Paths that are the same in a URL (RFC 3986 §2.3).
+_UNRESERVED = re.compile(r"[A-Za-z0-9/._~-]*")
+
+
 def normalise(text: str, door_url: str) -> str:
     """Return the absolute path of a path or URL as a user gives it.
 
@@ -74,6 +78,8 @@ def root_of(door_url: str) -> str:
 
 def url(door_url: str, path: str) -> str:
     """Return the URL of a normalised path."""
+    if _UNRESERVED.fullmatch(path):
+        return door_url + path
     return door_url + quote(path, safe="/-._~", errors="surrogateescape")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctaflows.storage.answers import Written
     from ctaflows.storage.webdav import ConcurrentPuts
     from ctaflows.transport import Source, TokenSource
-    from ctaflows.transport.ask import Session
+    from ctaflows.transport.ask import Session, Slots
     from ctaflows.transport.wishes import BodySink, Journey, Response
 
 
@@ -66,7 +66,7 @@ class Storage(Protocol):
         """What the journeys that move files have in common."""
 
     @property
-    def transfer_slots(self) -> threading.Semaphore:
+    def transfer_slots(self) -> Slots:
         """One slot for each request of a transfer that may be on its way at once."""
 
     def close(self) -> None:

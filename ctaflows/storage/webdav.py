@@ -555,7 +555,9 @@ def digests(head: Head | Response) -> tuple[Checksum, ...]:
     A pool may answer with the one that another client asked for: it keeps the header's name in a
     static field (HttpPoolRequestHandler.java, dCache 12.1).
     """
-    return parse_digests(head.header("digest")) + parse_digests(head.header("repr-digest"))
+    found = parse_digests(head.header("digest"))
+    other = head.header("repr-digest")
+    return found if other is None else found + parse_digests(other)
 
 
 _LINK = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"'>]*)["']""", re.IGNORECASE)

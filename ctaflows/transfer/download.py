@@ -41,7 +41,7 @@ from ctaflows.transport.wishes import Call, Gather, Pause, Synced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ctaflows.model import Checksum, Entry
+    from ctaflows.model import Checksum, Entry, StrPath
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.part import Receiver, Window
     from ctaflows.transport.wishes import Journey
@@ -106,17 +106,17 @@ def download(
     CtaflowsError
         The file is not in place; what came of it is kept for a later run, unless it was wrong.
     """
-    started, entry = time.monotonic(), job.entry
+    started, entry, local = time.monotonic(), job.entry, os.fspath(job.local)
     door.normalise(entry.path)  # a name that can't be asked for leaves no part file behind
     part: Part | None = None
     while part is None:
-        action, why = yield from looked_at(entry, job.local, proof, check)
+        action, why = yield from looked_at(entry, local, proof, check)
         if action is Action.SKIP:
             return in_place(job, proof, why, started, check)
         if action is Action.WRITE:
             return (yield from _download_into_special(door, job, started))
         _refuse_offline(entry)
-        part = yield from _opened(job)
+        part = yield from _opened(local, entry)
     retries = Retries(door.settings, also=(Truncated,))
     keep = True
     try:
@@ -138,12 +138,12 @@ def download(
     except BaseException:
         part.leave(keep=keep)
         raise
-    return _record(job, part, retries.n_failed, checksum, verified, started)
+    return _record(local, part, retries.n_failed, checksum, verified, started)
 
 
-def _opened(job: Job) -> Journey[Part | None]:
+def _opened(local: str, entry: Entry) -> Journey[Part | None]:
     """Return the part file, locked; None if another process had it, and the file may be here."""
-    part = Part(os.fspath(job.local), job.entry)
+    part = Part(local, entry)
     if part.open():
         return part
     while not part.open():
@@ -293,7 +293,7 @@ def _here_or_away(size_bytes: int, function: Callable[..., T], *args: object) ->
 
 
 def _record(
-    job: Job,
+    local: str,
     receiver: Receiver,
     retries: int,
     checksum: Checksum | None,
@@ -302,7 +302,7 @@ def _record(
 ) -> Transfer:
     return Transfer(
         path=receiver.entry.path,
-        local=os.fspath(job.local),
+        local=local,
         size_bytes=receiver.size_bytes,
         moved_bytes=receiver.moved_bytes,
         seconds=time.monotonic() - started,
@@ -361,14 +361,14 @@ def download_into(
     yield from _received(door, pipe, True, retries)
     checksum, verified = yield from _compared(door, pipe, True, retries)
     pipe.tell()
-    return _record(Job(entry, Path(name)), pipe, retries.n_failed, checksum, verified, started)
+    return _record(name, pipe, retries.n_failed, checksum, verified, started)
 
 
 # -- what is here already --------------------------------------------------------------------------
 
 
 def looked_at(
-    entry: Entry, local: Path, proof: Transfer | None, check: Check
+    entry: Entry, local: StrPath, proof: Transfer | None, check: Check
 ) -> Journey[tuple[Action, str]]:
     """Look at what is here and decide, as `look` does; a file that is compared is read apart."""
     action, why = decide(entry, _here(local), proof, check=check)
@@ -378,22 +378,24 @@ def looked_at(
 
 
 def look(
-    entry: Entry, local: Path, proof: Transfer | None = None, check: Check = "proof"
+    entry: Entry, local: StrPath, proof: Transfer | None = None, check: Check = "proof"
 ) -> tuple[Action, str]:
     """Look at what is here and decide: fetch or skip, and why; see `decide.decide`."""
     action, why = decide(entry, _here(local), proof, check=check)
     return (action, why) if action is not Action.COMPARE else _compare(local, entry)
 
 
-def _compare(local: Path, entry: Entry) -> tuple[Action, str]:
+def _compare(local: StrPath, entry: Entry) -> tuple[Action, str]:
     promised = sums.best(entry.checksums)
     with local_errors(local, "The file that is here can't be read", hint=None):
-        if promised is not None and sums.of_file(local, promised.algorithm) == promised:
+        if promised is not None and sums.of_file(Path(local), promised.algorithm) == promised:
             return Action.SKIP, "its checksum agrees"
     return Action.FETCH, "its checksum differs"
 
 
-def _here(local: Path) -> LocalState | None:
+def _here(local: StrPath) -> LocalState | None:
+    if not os.access(local, os.F_OK):  # an exception costs more than the call
+        return None
     try:
         about = os.stat(local)  # noqa: PTH116  the cheapest
     except FileNotFoundError:

@@ -7,17 +7,22 @@ import json
 import os
 import re
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import is_special, local_error, local_errors, open_ours, read_ours
-from ctaflows.model import Transfer, json_line
+from ctaflows.model import Transfer, json_line, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 NAME = "manifest.jsonl"
+#: While the file is kept open, so many lines are written at once, or those of so many seconds.
+_MOST_LINES, _WRITE_S = 64, 0.05
+_quoted = json.encoder.encode_basestring
+_BOOLEANS = {True: "true", False: "false"}
 # the start of a line; one whose path is escaped in JSON does not match, and is parsed as a whole
 _PATH = re.compile(rb'\{"path": "([^"\\]*)"')
 
@@ -51,21 +56,28 @@ class Manifest:
         self._lock = threading.Lock()
         self._keeps = False
         self._kept: int | None = None
+        self._waiting: list[bytes] = []
+        self._written_at = 0.0
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Keep the file open from the first line to the block's end: a third faster for thousands.
+        """Keep the file open from the first line to the block's end, and write many lines at once.
 
-        Only one block at a time may do so.
+        Only one block at a time may do so. A kill loses the lines of the last files, which are then
+        compared once more.
         """
         self._keeps = True
         try:
             yield
         finally:
             with self._lock:
-                self._keeps, kept, self._kept = False, self._kept, None
-            if kept is not None:
-                os.close(kept)
+                try:
+                    if self._waiting:
+                        self._write()
+                finally:
+                    self._keeps, kept, self._kept = False, self._kept, None
+                    if kept is not None:
+                        os.close(kept)
 
     def record(self, done: Transfer) -> None:
         """Append the record of a file, unless the manifest has it already.
@@ -91,11 +103,14 @@ class Manifest:
 
     def append(self, transfer: Transfer) -> None:
         """Append the record of a file."""
-        values = transfer.to_dict()
-        values["local"] = self._relative(transfer.local)
-        line = json_line(values)
+        line = line_of(transfer, self._relative(transfer.local))
         with self._lock:
-            self._append(line)
+            self._waiting.append(line)
+            now = time.monotonic()
+            is_due = len(self._waiting) >= _MOST_LINES or now - self._written_at >= _WRITE_S
+            if is_due or not self._keeps:
+                self._written_at = now
+                self._write()
         self.proofs[transfer.path] = transfer
 
     def _relative(self, local: str) -> str:
@@ -108,8 +123,10 @@ class Manifest:
             return local.removeprefix(self._folder)
         return os.path.join(os.getcwd(), local)  # noqa: PTH109, PTH118
 
-    def _append(self, line: bytes) -> None:
-        rest = b"\n" + line if self._is_cut else line
+    def _write(self) -> None:
+        """Write the lines that wait; what can't be written goes on waiting."""
+        lines = b"".join(self._waiting)
+        rest = b"\n" + lines if self._is_cut else lines
         with local_errors(self.file, "The manifest can't be written"):
             descriptor = self._opened() if self._kept is None else self._kept
             try:
@@ -117,6 +134,7 @@ class Manifest:
                     n_bytes = os.write(descriptor, rest)
                     rest = rest[n_bytes:]
                     self._is_cut = bool(rest)
+                self._waiting.clear()
             finally:
                 if self._keeps:
                     self._kept = descriptor
@@ -130,6 +148,39 @@ class Manifest:
         if self.file.name != NAME:  # chosen by the user: may be a link or a device
             return os.open(self.file, flags | os.O_CLOEXEC, 0o666)
         return open_ours(self.file, flags, may_be_linked=True)
+
+
+def line_of(done: Transfer, local: str) -> bytes:
+    """Return the line of a record.
+
+    It is what `json_line` makes of `Transfer.to_dict`, in a third of the time, which counts for
+    thousands of small files.
+
+    Parameters
+    ----------
+    done : Transfer
+        The record.
+    local : str
+        Its local path as it is to stand there.
+    """
+    checksum = "null" if done.checksum is None else f'"{done.checksum}"'
+    mtime = "null" if done.mtime is None else f'"{utc_text(done.mtime)}"'
+    size = "null" if done.size_bytes is None else done.size_bytes
+    server, note, error = [
+        "null" if text is None else _quoted(text) for text in (done.server, done.note, done.error)
+    ]
+    text = (
+        f'{{"path": {_quoted(done.path)}, "local": {_quoted(local)}, "size_bytes": {size}, '
+        f'"moved_bytes": {done.moved_bytes}, "seconds": {round(done.seconds, 3)}, '
+        f'"checksum": {checksum}, "verified": {_BOOLEANS[done.verified]}, '
+        f'"skipped": {_BOOLEANS[done.skipped]}, "retries": {done.retries}, '
+        f'"resumed_bytes": {done.resumed_bytes}, "mtime": {mtime}, "server": {server}, '
+        f'"note": {note}, "error": {error}}}\n'
+    )
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json_line({**done.to_dict(), "local": local})
 
 
 def kept_open(manifest: Manifest | None) -> contextlib.AbstractContextManager[None]:

@@ -313,6 +313,7 @@ class Part(Receiver):
         super().__init__(entry)
         self.target = target
         self.path = part_name(target)
+        self._folder = target.rpartition("/")[0]
         self.descriptor: int | None = None
         self.is_new = False
         self._has_journal = False
@@ -338,7 +339,7 @@ class Part(Receiver):
         except OSError as why:
             raise local_error(why, self.target) from why
         try:
-            atomic_files.make_folders(os.path.dirname(self.path))  # noqa: PTH120
+            atomic_files.make_folders(self._folder)
             return self._opened()
         except FileNotFoundError:
             return False
@@ -531,7 +532,7 @@ class Part(Receiver):
         except OSError as why:
             raise local_error(why, self.target) from why
         self._forget_journal()
-        atomic_files.note_changed(os.path.dirname(self.path))  # noqa: PTH120
+        atomic_files.note_changed(self._folder)
         self.close()
 
     def close(self) -> None:

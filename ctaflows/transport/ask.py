@@ -47,6 +47,43 @@ _COMMON = (
 )
 
 
+class Slots:
+    """A semaphore that costs little where nobody waits.
+
+    Parameters
+    ----------
+    n : int
+        Number of slots.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._lock = threading.Lock()
+        self.n_free = n
+
+    def acquire(self, *, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take a slot, and return whether there was one; `timeout` is in seconds."""
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self.n_free > 0:
+                    self.n_free -= 1
+                    return True
+            if not blocking or time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+
+    def release(self) -> None:
+        """Give a slot back."""
+        with self._lock:
+            self.n_free += 1
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
 class Session:
     """What all requests to one service have in common: its token, header lines, settings.
 
@@ -69,7 +106,7 @@ class Session:
         Did any request succeed? Until then a driver sends one at a time: a token that is not
         accepted is not sent eight times, since a dCache door blocks an address after three 401s
         (webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
-    slots : threading.Semaphore
+    slots : Slots
         One for each request that may be on its way, of all drivers together.
     idle : list
         Drivers that nobody uses now, see `driver.borrowed`.
@@ -81,7 +118,7 @@ class Session:
         self.settings = settings
         self.token: str | None = None
         self.has_answered = False
-        self.slots = threading.BoundedSemaphore(settings.transfers)
+        self.slots = Slots(settings.transfers)
         self.idle: list[Any] = []
         self.is_closed = False
         self._tokens = tokens

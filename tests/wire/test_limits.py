@@ -67,6 +67,6 @@ def test_a_large_file_comes_in_as_many_threads_as_there_may_be(
     settings = box.settings()
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         done = fetch(door, Job(door.stat("/a.h5"), tmp_path / "a.h5"))
-        assert door.transfer_slots._value == settings.transfers  # all are free
+        assert door.transfer_slots.n_free == settings.transfers  # all are free
     assert done.verified
     assert (tmp_path / "a.h5").read_bytes() == data

@@ -229,7 +229,7 @@ def test_a_killed_process_loses_nothing(box: Sandbox, here: Path, after: int) ->
     settings = box.settings()
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         done = fetch(door, job(door, here))
-    assert done.resumed_bytes >= after
+    assert done.resumed_bytes >= after - 4 * RANGE_BYTES  # of each range that is under way
     assert done.moved_bytes == len(DATA) - done.resumed_bytes
     assert done.verified
     assert (here / "a.h5").read_bytes() == DATA

@@ -281,6 +281,7 @@ class Window:
         n_bytes = self.next - self.start
         if not self.is_sized:
             self.next, self.adler = self._sure, self._sure_adler
+            self._receiver.n_answers -= 1
         self._receiver.tell()
         if answer.error is None:
             raise Truncated(

@@ -278,12 +278,10 @@ def run_journey(
         ended = driver.run(
             lambda: todo.pop() if todo else None, session, width, stop=stop, limit=limit
         )
-        with contextlib.closing(ended):
-            for task in ended:
-                if task.error is not None:
-                    raise task.error
-                return cast("T", task.result)
-    raise Stopped("Stopped")
+        (task,) = ended  # to its end, which may be an interruption
+    if task.error is not None:
+        raise task.error
+    return cast("T", task.result)
 
 
 def close_idle(session: Session) -> None:

@@ -49,7 +49,7 @@ class RateLimit(Protocol):
     """A limit on bytes per second."""
 
     def pause_s(self, n_bytes: int) -> float:
-        """Count bytes that came, and return how long to wait before the next, seconds."""
+        """Count bytes that came or went, and return how long to wait before the next, seconds."""
 
 
 class OtherFailed(Exception):
@@ -200,7 +200,7 @@ class Driver:
             Ends all journeys within a tenth of a second; so does cancelling the work of this
             context, see `cancel`.
         limit : RateLimit, optional
-            For all bytes that sinks receive.
+            For all bytes that sinks receive, or that are read from sources.
 
         Raises
         ------

@@ -640,7 +640,9 @@ class _Run:
             is_connected = bool(handle.getinfo(pycurl.PRETRANSFER_TIME))
             url = self._busy[handle][1].hop.url
             error = error_of(*problem, url, is_connected=is_connected)
-        self._n_bytes += int(handle.getinfo(pycurl.SIZE_DOWNLOAD))
+        self._n_bytes += int(
+            handle.getinfo(pycurl.SIZE_DOWNLOAD) + handle.getinfo(pycurl.SIZE_UPLOAD)
+        )
         task, exchange = self._let_go(handle)
         answer = exchange.ended(error)
         self._width.answered(answer)

@@ -126,6 +126,7 @@ def here(box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The sandbox is the profile in use, pauses are short, the working directory is a new one."""
     monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
     monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+    monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "5")
     monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
     work = tmp_path / "work"
     work.mkdir()
@@ -178,19 +179,3 @@ def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(issuer, "call_wsgi", call)
 
     return says
-
-
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that uploads in one thread passed on to be uploaded one by one."""
-    from ctaflows.transfer import cargo
-
-    sent: list[str] = []
-    real = cargo.upload
-
-    def noted(door: Any, local: Path, remote: str, **how: Any) -> Any:
-        sent.append(local.name)
-        return real(door, local, remote, **how)
-
-    monkeypatch.setattr(cargo, "upload", noted)
-    return sent

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# the older names are deprecated where these are known (pycurl 7.46)
+_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
+_SIZE_UPLOAD = getattr(pycurl, "SIZE_UPLOAD_T", pycurl.SIZE_UPLOAD)
 #: So many files are synced together, or those of so many seconds.
 _SYNC_FILES = 64
 _SYNC_S = 0.05
@@ -640,9 +643,7 @@ class _Run:
             is_connected = bool(handle.getinfo(pycurl.PRETRANSFER_TIME))
             url = self._busy[handle][1].hop.url
             error = error_of(*problem, url, is_connected=is_connected)
-        self._n_bytes += int(
-            handle.getinfo(pycurl.SIZE_DOWNLOAD) + handle.getinfo(pycurl.SIZE_UPLOAD)
-        )
+        self._n_bytes += int(handle.getinfo(_SIZE_DOWNLOAD) + handle.getinfo(_SIZE_UPLOAD))
         task, exchange = self._let_go(handle)
         answer = exchange.ended(error)
         self._width.answered(answer)

@@ -250,10 +250,10 @@ class Exchange:
                 return int(pycurl.READFUNC_PAUSE)
             piece = self._source.read(min(n_bytes, _LIMITED_BYTES))
             self._pause_s(len(piece))
-            return piece
         except BaseException as why:  # noqa: BLE001  raised again where the exchange has ended
             self._failure = why
             return int(pycurl.READFUNC_ABORT)
+        return piece
 
     def rewind(self, *_: int) -> int:
         """Rewind the body: libcurl found a kept connection dead, and sends it again."""

@@ -56,6 +56,7 @@ def in_use(
         monkeypatch.delenv(name, raising=False)
     if target.name != "door":
         monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+        monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "5")
         monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
     before = target.requests.copy()
     with target.used():

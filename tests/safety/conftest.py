@@ -10,7 +10,7 @@ from littledoor import LittleDoor
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import fetch, range_journal
+from ctaflows.transfer import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,11 @@ def trusted(little: LittleDoor, box: Sandbox, tmp_path: Path) -> Path:
 @pytest.fixture
 def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Split files into ranges as those are that are 16 times as large."""
-    monkeypatch.setattr(fetch, "RANGES_FROM_BYTES", range_journal.RANGES_FROM_BYTES >> 4)
-    for name in ("_MIB", "_MIN_RANGE_BYTES", "_MAX_RANGE_BYTES"):
-        monkeypatch.setattr(range_journal, name, getattr(range_journal, name) >> 4)
+    for name in ("RANGES_FROM_BYTES", "_MIB", "_LEAST_RANGE_BYTES", "_MOST_RANGE_BYTES"):
+        monkeypatch.setattr(part, name, getattr(part, name) >> 4)
 
 
-@pytest.fixture(params=["httpx", "libcurl"])
+@pytest.fixture(params=["libcurl"])
 def wire(request: pytest.FixtureRequest) -> str:
     """The library that transfers the bytes."""
     return str(request.param)
@@ -54,6 +53,7 @@ def at_little(little: LittleDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CTAFLOWS_CA_FILE", str(little.ca_file))
     monkeypatch.setenv("BEARER_TOKEN", "no.token.here")
     monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+    monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "5")
     monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
     monkeypatch.setenv("CTAFLOWS_TRACK", "never")
     work = tmp_path / "work"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import ctaflows as run
+from ctaflows.transfer.fetch import Job, fetch
+from ctaflows.transfer.range_journal import split
 from littledoor import digest
 
 from ctaflows.errors import ChecksumMismatch
-from ctaflows.transfer.fetch import Job, fetch
-from ctaflows.transfer.range_journal import split
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from commandline import run
 from commands import ctaflows
-from littledoor import Tunnel
-from test_hostile_answers import BODIES, MOST_MB
-
 from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.many import fetch_many
+from littledoor import Tunnel
+from test_hostile_answers import BODIES, MOST_MB
 
 if TYPE_CHECKING:
     from pathlib import Path

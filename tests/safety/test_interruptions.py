@@ -63,6 +63,7 @@ class Place:
         self.env = known | {
             "CTAFLOWS_CONFIG_DIR": str(self.box.config_dir),
             "CTAFLOWS_BACKOFF_S": "0.01",
+            "CTAFLOWS_ATTEMPTS": "5",
             "CTAFLOWS_BUSY_S": "0.05",
             "CTAFLOWS_TRACK": "never",
             "HOME": str(folder / "home"),

@@ -194,6 +194,7 @@ def storm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
     with Sandbox(quirks=Quirks.storm()) as box:
         monkeypatch.setenv("CTAFLOWS_CONFIG_DIR", str(box.config_dir))
         monkeypatch.setenv("CTAFLOWS_BACKOFF_S", "0.01")
+        monkeypatch.setenv("CTAFLOWS_ATTEMPTS", "5")
         monkeypatch.setenv("CTAFLOWS_BUSY_S", "0.05")
         monkeypatch.chdir(tmp_path)
         for path, data in PRECIOUS.items():

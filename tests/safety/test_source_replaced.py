@@ -7,9 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 
 from ctaflows.errors import CtaflowsError
-from ctaflows.transfer.fetch import Job, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path

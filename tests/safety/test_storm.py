@@ -90,6 +90,7 @@ def test_the_token_that_replaces_a_revoked_one_is_not_revoked_before_it_was_used
                 **os.environ,
                 "CTAFLOWS_CONFIG_DIR": str(box.config_dir),
                 "CTAFLOWS_BACKOFF_S": "0.01",
+                "CTAFLOWS_ATTEMPTS": "5",
                 "CTAFLOWS_TRACK": "never",
             },
         ).run()  # fmt: skip

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.copy import Copy
+from ctaflows.transfer.part_file import Part
 
 from ctaflows.errors import ChecksumMismatch
 from ctaflows.model import Entry
-from ctaflows.transfer.copy import Copy
-from ctaflows.transfer.part_file import Part
 from ctaflows.transport import Head
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from ctaflows.transfer.part_file import Part, tidy
+from ctaflows.transfer.small import placed
 from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.errors import NoSpace, UsageError
 from ctaflows.model import Checksum, Entry, Transfer
-from ctaflows.transfer.part_file import Part, tidy
-from ctaflows.transfer.small import placed
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")

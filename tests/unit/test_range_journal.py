@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 
 import pytest
+from ctaflows.transfer.range_journal import RangeJournal, split
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctaflows.errors import UsageError
 from ctaflows.storage.checksum import joined_adler32
-from ctaflows.transfer.range_journal import RangeJournal, split
 
 DEADLINE_S = 60
 MIB = 1 << 20

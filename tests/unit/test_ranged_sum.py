@@ -7,6 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.part_file import Part
+from ctaflows.transfer.range_journal import RangeJournal
+from ctaflows.transfer.ranged import RangedCopy
 from examples import settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +17,6 @@ from hypothesis import strategies as st
 from ctaflows.errors import Truncated
 from ctaflows.model import Checksum, Entry
 from ctaflows.transfer import ranged
-from ctaflows.transfer.part_file import Part
-from ctaflows.transfer.range_journal import RangeJournal
-from ctaflows.transfer.ranged import RangedCopy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 
 from ctaflows.errors import (
     Stopped,
 )
-from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.progress import Progress, reported_to
 
 if TYPE_CHECKING:

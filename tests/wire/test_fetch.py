@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 from fetching import DATA, interrupt, job, names
 
 from ctaflows.auth.renewal import TokenProvider
@@ -30,7 +31,6 @@ from ctaflows.model import Checksum
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 from fetching import DATA, fetch_thrice, interrupt, job, names
 from sinkkit import Counted
 
@@ -19,7 +20,6 @@ from ctaflows.errors import (
 )
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 

@@ -7,13 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ctaflows.transfer.fetch import Job
 
 from ctaflows import cancel
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import Stopped, TokenMissing
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import haul, lane, many, progress
-from ctaflows.transfer.fetch import Job
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 

@@ -8,12 +8,12 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 
 from ctaflows import thread_pool
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import UsageError
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.fetch import Job, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

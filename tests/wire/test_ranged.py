@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+from ctaflows.transfer.fetch import Job, fetch
 from fetching import fetch_thrice
 from sinkkit import Counted
 
@@ -19,7 +20,6 @@ from ctaflows.errors import ChecksumMismatch, NetworkError, Stopped
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import many
-from ctaflows.transfer.fetch import Job, fetch
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 from ctaflows.transfer.verify import verify

@@ -179,19 +179,3 @@ def issuer_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(issuer, "call_wsgi", call)
 
     return says
-
-
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that uploads in one thread passed on to be uploaded one by one."""
-    from ctaflows.transfer import cargo
-
-    sent: list[str] = []
-    real = cargo.upload
-
-    def noted(door: Any, local: Path, remote: str, **how: Any) -> Any:
-        sent.append(local.name)
-        return real(door, local, remote, **how)
-
-    monkeypatch.setattr(cargo, "upload", noted)
-    return sent

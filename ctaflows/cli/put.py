@@ -144,7 +144,6 @@ def _upload(pairs: _Pairs, opts: dict[str, Any]) -> tuple[Report, CtaflowsError 
         pairs,
         manifest=opts["manifest"],
         on_error="report",
-        second_process=not opts["bwlimit"],
         **how,
     )
     return report, output.failure_of(report)

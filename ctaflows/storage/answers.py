@@ -175,9 +175,12 @@ class Written:
         Of what arrived, as far as it tells.
     server : str or None
         Its name.
+    keeps_time : bool
+        Does it say that it keeps the time that was sent?
     """
 
     path: str
     size_bytes: int | None = None
     checksums: tuple[Checksum, ...] = ()
     server: str | None = None
+    keeps_time: bool = False

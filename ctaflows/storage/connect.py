@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows import settings as _settings
@@ -44,19 +43,6 @@ def connect(profile: str | None = None, **flags: Any) -> Storage:
         if key not in _storages or _storages[key][0] != settings:
             _storages[key] = (settings, _connected(settings))
         return _storages[key][1]
-
-
-def reconnect(storage: Storage, n_transfers: int) -> Storage:
-    """Return a storage at the same place for a process made by fork, since sockets can't be shared.
-
-    Parameters
-    ----------
-    storage : Storage
-        That of the first process.
-    n_transfers : int
-        How many files the new one may move at once.
-    """
-    return _connected(replace(storage.settings, transfers=n_transfers)).told_by(storage)
 
 
 def _connected(settings: Settings) -> Storage:

@@ -9,7 +9,6 @@ upload is written under its final name and compared afterwards. Observed: cta-ep
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import posixpath
 from dataclasses import replace
@@ -31,12 +30,10 @@ from ctaflows.transport.wishes import Call
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum
     from ctaflows.retry import Retries
     from ctaflows.settings import Settings
-    from ctaflows.storage.webdav import ConcurrentPuts
     from ctaflows.transport import Source
     from ctaflows.transport.wishes import BodySink, Journey, Response
 
@@ -64,6 +61,7 @@ class DownloadServiceStorage(Service):
 
     title = "download service"
     has_ranges = can_rename = can_remove = False
+    may_rename: bool | None = False
     #: HEAD of the service tells nothing that PROPFIND does not.
     tells_checksums: bool | None = False
     #: The storage behind may be dCache; how late it tells a checksum matters to renaming alone.
@@ -212,27 +210,34 @@ class DownloadServiceStorage(Service):
         url = f"{self._url('fetch', path)}?chunk_size={self._chunk_bytes}"
         return (yield from self.reading(url, sink, retries))
 
-    def put(
-        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
-    ) -> Written:
-        """Write a file below one's own directory, replacing what is there.
+    def putting(
+        self,
+        path: str,
+        body: bytes | Source,
+        *,
+        mtime: int | None = None,
+        only_new: bool = False,
+    ) -> Journey[Written]:
+        """Write a file below one's own directory, replacing what is there; a journey.
 
         Parameters
         ----------
         path : str
             Below ``lst/users/<name>/`` (or ``cta/users/…``), which the service puts before it.
             Parents are made.
-        content : bytes or Source
+        body : bytes or Source
             What to write; its length is said in Content-Length.
-        stop : threading.Event, optional
-            Not heeded: a `Source` ends by itself.
+        mtime : int, optional
+            Not heeded.
+        only_new : bool
+            Refused: the service can't be asked for that.
         """
-        path = self.normalise(path)
+        if only_new:
+            raise unsupported(self, "tell what is there before it writes", path)
         if path == "/":
             raise UsageError("A file needs a name", where=path)
         url = self._url("upload", path)
-        size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
-        answer = self.ask("POST", url, headers={"Content-Length": str(size_bytes)}, content=content)
+        answer = yield from self.posting(url, body)
         where = answer.get("path") if isinstance(answer, dict) else None
         if not isinstance(where, str):
             raise ProtocolSurprise(
@@ -240,9 +245,17 @@ class DownloadServiceStorage(Service):
             )
         return Written(self.normalise(where), whole(answer.get("total_written")))
 
-    def deliveries(self) -> AbstractContextManager[ConcurrentPuts | None]:
-        """Lend none: each file goes by itself."""
-        return contextlib.nullcontext()
+    def renaming(self, path: str) -> Journey[bool]:
+        """Refuse, as `move`."""
+        raise unsupported(self, "move files", path)
+
+    def moving(self, source: str, target: str, *, overwrite: bool) -> Journey[None]:
+        """Refuse, as `move`."""
+        raise unsupported(self, "move files", source)
+
+    def deleting(self, path: str) -> Journey[None]:
+        """Refuse, as `remove`."""
+        raise unsupported(self, "remove files", path)
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Refuse: the service makes directories where a file goes up."""

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from ctaflows.auth.tokens import is_token
 from ctaflows.errors import AuthError, CtaflowsError, ProtocolSurprise, Refused, UsageError
-from ctaflows.transport import Transport
+from ctaflows.retry import Retries
+from ctaflows.transport import REDIRECTS, Transport
 from ctaflows.transport.ask import Session, ask
 from ctaflows.transport.driver import close_idle
 from ctaflows.transport.wishes import READ, Request
@@ -23,12 +24,13 @@ from ctaflows.transport.wishes import READ, Request
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
     from ctaflows.transport import Source, Stream, TokenSource
     from ctaflows.transport.wishes import BodySink, Journey, Response
 
 _JSON_LINE = (b"Content-Type: application/json",)
+#: Redirects are answers here: to the page of a login.
+_NO_LOGIN = READ | REDIRECTS
 JSON = {"Content-Type": "application/json"}
 _MAX_BODY_BYTES = 256 << 20
 LOGIN = (
@@ -180,15 +182,44 @@ class Service:
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
                     raise ProtocolSurprise("The answer is too long", where=url)
+        return _value(url, bytes(body))
+
+    def posting(self, url: str, body: bytes | Source) -> Journey[Any]:
+        """POST a body, and return the JSON value in the short answer, at most 16 KiB; a journey.
+
+        Parameters
+        ----------
+        url : str
+            Where to.
+        body : bytes or Source
+            What is sent.
+
+        Raises
+        ------
+        CtaflowsError
+            As for `ask`.
+        """
+        request = Request("POST", url, _JSON_LINE, body=body, good=_NO_LOGIN, leads_on=False)
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise ProtocolSurprise(
-                "The service's answer is not JSON",
-                where=url,
-                said=bytes(body[:80]).decode("utf-8", "replace"),
-                hint="Is this the service? Check its address.",
-            ) from None
+            answer = yield from ask(request, self.session, Retries(self.settings))
+            _refuse_login(answer)
+        except CtaflowsError as why:
+            explain(why)
+            raise
+        return _value(url, answer.body)
+
+
+def _value(url: str, body: bytes) -> Any:
+    """Return the JSON value in the body of an answer."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolSurprise(
+            "The service's answer is not JSON",
+            where=url,
+            said=body[:80].decode("utf-8", "replace"),
+            hint="Is this the service? Check its address.",
+        ) from None
 
 
 class _Fixed:

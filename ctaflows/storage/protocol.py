@@ -9,13 +9,11 @@ from ctaflows.errors import UsageError
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from ctaflows.model import Checksum, Entry
     from ctaflows.retry import Retries
     from ctaflows.settings import Settings
     from ctaflows.storage.answers import Written
-    from ctaflows.storage.webdav import ConcurrentPuts
     from ctaflows.transport import Source, TokenSource
     from ctaflows.transport.ask import Session, Slots
     from ctaflows.transport.wishes import BodySink, Journey, Response
@@ -34,7 +32,9 @@ class Storage(Protocol):
         Can a part of a file be asked for? If not, `receiving` always gives the whole one.
     can_rename : bool
         Can a file be uploaded under a temporary name, compared, and then moved to its own? If not,
-        `put` replaces what is there and tells only afterwards where that is.
+        `putting` replaces what is there and tells only afterwards where that is.
+    may_rename : bool or None
+        May the token do so? None means not known yet.
     can_remove : bool
         Can files and directories be removed?
     tokens : TokenSource or None
@@ -48,6 +48,7 @@ class Storage(Protocol):
     title: str
     has_ranges: bool
     can_rename: bool
+    may_rename: bool | None
     can_remove: bool
     tokens: TokenSource | None
     tells_checksums: bool | None
@@ -119,13 +120,34 @@ class Storage(Protocol):
     ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
         """Ask for a file's size and checksums by its normalised path; a journey."""
 
-    def put(
-        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
-    ) -> Written:
-        """Write a file, replacing what is there; see `transfer.upload` for the safe way."""
+    def putting(
+        self,
+        path: str,
+        body: bytes | Source,
+        *,
+        mtime: int | None = None,
+        only_new: bool = False,
+    ) -> Journey[Written]:
+        """Write a file by its normalised path, once; a journey. `transfer.upload` does so safely.
 
-    def deliveries(self) -> AbstractContextManager[ConcurrentPuts | None]:
-        """Lend the way for many small files to be written at once in this thread, if there is."""
+        Parameters
+        ----------
+        path, body
+            What to write, and where to.
+        mtime : int, optional
+            Time of the last modification, seconds since 1970, where the storage can keep it.
+        only_new : bool
+            Raise `AlreadyExists` where there is something; only where `can_rename`.
+        """
+
+    def renaming(self, path: str) -> Journey[bool]:
+        """Tell whether the token may rename what it uploads, as far as that is known; a journey."""
+
+    def moving(self, source: str, target: str, *, overwrite: bool) -> Journey[None]:
+        """Rename a file by normalised paths, by one request; a journey."""
+
+    def deleting(self, path: str) -> Journey[None]:
+        """Remove a file of our own by its normalised path, by one request; a journey."""
 
     # -- changing ------------------------------------------------------------------------------
 

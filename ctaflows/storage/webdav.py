@@ -9,38 +9,41 @@ import contextlib
 import html
 import logging
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
+from ctaflows import cancel
 from ctaflows.errors import (
     AlreadyExists,
     CtaflowsError,
     FileOffline,
+    NetworkError,
+    NoSpace,
     NotFound,
     ProtocolSurprise,
     Refused,
     StorageError,
     UsageError,
 )
+from ctaflows.retry import Retries
 from ctaflows.storage import paths
 from ctaflows.storage.answers import Written
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.listing import Lister
-from ctaflows.transport import MAX_HOPS, REDIRECTS, Transport, policy
+from ctaflows.transport import REDIRECTS, Transport, policy
 from ctaflows.transport.ask import Session, ask
-from ctaflows.transport.driver import close_idle
-from ctaflows.transport.wishes import READ, Call, Request
+from ctaflows.transport.driver import close_idle, run_journey
+from ctaflows.transport.messages import Silent, header_line
+from ctaflows.transport.wishes import READ, SUCCESS, Call, Request
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
 
     from ctaflows.model import Checksum, Entry
-    from ctaflows.retry import Retries
     from ctaflows.settings import Settings
     from ctaflows.transport import Head, Source, TokenSource
-    from ctaflows.transport.convoy import Convoy, Word
     from ctaflows.transport.wishes import BodySink, Journey, Response
 
 log = logging.getLogger("ctaflows.storage")
@@ -48,6 +51,16 @@ log = logging.getLogger("ctaflows.storage")
 T = TypeVar("T")
 
 _WANTED = (f"Want-Digest: {WANT_DIGEST}".encode(),)
+_EXPECTING = (*_WANTED, b"Expect: 100-continue")
+_OVERWRITE = {False: (b"Overwrite: F",), True: (b"Overwrite: T",)}
+#: 417: a server, or a proxy before it, that wants no Expect gets the bytes without it (RFC 9110
+#: §15.5.18).
+_PROBED = REDIRECTS | {417}
+_PUT_NEW = SUCCESS | {412}
+_MOVED = SUCCESS | {409, 412}
+#: dCache tells by it that it keeps X-OC-MTime: in the door's 307, or its own 201. In a pool's 201
+#: it stands always (seen with 11.2.5).
+_KEEPS_TIME = "x-oc-mtime"
 #: In the Server header of those that list a directory as empty only if it is.
 _HONEST = ("storm", "xrootd", "apache", "nginx")
 
@@ -81,6 +94,8 @@ class WebDAVStorage:
     redirects_writes : bool or None
         Does the server redirect PUT (dCache: ``webdav.redirect.on-write``, on by default; an XRootD
         manager always does)? None before the first PUT.
+    may_rename : bool or None
+        May the token rename what it uploads? None where it is not known yet, see `renaming`.
     session : Session
         For the journeys that move files.
     tells_checksums : bool or None
@@ -114,6 +129,8 @@ class WebDAVStorage:
         self._lister = Lister(self.transport, settings)
         self.redirects_writes: bool | None = None
         self.tells_locality: bool | None = None
+        self.may_rename: bool | None = None
+        self._once = replace(settings, attempts=1)
 
     def close(self) -> None:
         """Close all connections."""
@@ -341,15 +358,20 @@ class WebDAVStorage:
                 self._wants_digest = False
         return (yield from ask(Request("GET", url, sink=sink, good=READ), self.session, retries))
 
-    def put(
-        self, path: str, content: bytes | Source, *, stop: threading.Event | None = None
-    ) -> Written:
-        """PUT a file, replacing an existing one; `transfer.upload` does so safely.
+    def putting(
+        self,
+        path: str,
+        body: bytes | Source,
+        *,
+        mtime: int | None = None,
+        only_new: bool = False,
+    ) -> Journey[Written]:
+        """PUT a file, replacing an existing one, never twice; a journey. See `transfer.upload`.
 
         A dCache door redirects a PUT to a pool only if it has Expect, and before its body begins
         (DcacheResourceFactory.java:715, dCache 12.1). So a PUT without a body is sent first, to get
         the redirect. A server that does not redirect creates an empty file by it, which the second
-        PUT replaces.
+        PUT replaces: StoRM takes that for a change, for which a token may lack the right.
 
         No Content-Type is sent: a pool refuses PUT with any Content-* header but Content-Length and
         Content-MD5 (HttpPoolRequestHandler.java, dCache 12.1; seen with 11.2.5: 501, and the entry
@@ -358,44 +380,89 @@ class WebDAVStorage:
         Parameters
         ----------
         path : str
-            Path of the file. Missing parents are created by dCache (PutHandler.java, Milton 2.7.3),
-            XRootD 5.5, and nginx 1.22 with ``create_full_put_path``; Apache 2.4 answers 409 (RFC
-            4918 §9.7.1).
-        content : bytes or Source
+            Normalised path of the file. Missing parents are created by dCache (PutHandler.java,
+            Milton 2.7.3), XRootD 5.5, and nginx 1.22 with ``create_full_put_path``; Apache 2.4
+            answers 409 (RFC 4918 §9.7.1).
+        body : bytes or Source
             The bytes to write. Content-Length is always sent: without it dCache stores 0 bytes
-            (dCache #6601). `Transport.exchange` says when a `Source` is sent again.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
+            (dCache #6601).
+        mtime : int, optional
+            Time of the last modification, seconds since 1970, which dCache keeps.
+        only_new : bool
+            Replace nothing.
+
+        Raises
+        ------
+        AlreadyExists
+            With `only_new`: there is something at that path.
+        NoSpace
+            The server has taken no more bytes for ``stall_timeout_s``; the error has no status.
         """
-        path = self.normalise(path)
-        url = self._url(path)
-        headers = {"Want-Digest": WANT_DIGEST}
-        size_bytes = len(content) if isinstance(content, bytes) else content.size_bytes
-        if size_bytes and self.redirects_writes is not False:
-            probe = {**headers, **self.expecting()}
-            got = self.transport.exchange("PUT", url, headers=probe, content=b"", redirects=False)
-            location = got.headers.get("location") if 300 <= got.status < 400 else None
-            self.redirects_writes = location is not None
-            if location is not None:
-                url = self.transport.redirect("PUT", url, location)
-        got = self.transport.exchange("PUT", url, headers=headers, content=content, stop=stop)
-        return Written(path, None, digests(got), got.headers.get("server"))
+        if self._lister.server is None:
+            yield Call(self.server_name)
+        self.session.has_answered |= self._lister.server != "?"
+        own = (b"X-OC-MTime: %d" % mtime,) if mtime is not None else ()
+        good = SUCCESS
+        if only_new:
+            own, good = (*own, b"If-None-Match: *"), _PUT_NEW
+        url = pool = self._url(path)
+        keeps_time, is_created = None, False
+        # a probe that creates the file would be in its own way
+        if body_size(body) and self.redirects_writes is not False and not (
+            only_new and self.redirects_writes is None
+        ):  # fmt: skip
+            headers = self._probing()
+            probe = Request("PUT", url, headers, own, b"", good=good | _PROBED, leads_on=False)
+            answer = yield from ask(probe, self.session, Retries(self.settings))
+            _refuse_existing(answer)
+            self.redirects_writes = answer.status in REDIRECTS
+            is_created = answer.status in SUCCESS
+            if self.redirects_writes:
+                pool = self._redirected("PUT", answer)
+                keeps_time = answer.header(_KEEPS_TIME) is not None
+        request = Request("PUT", pool, _WANTED, own if pool is url else (), body, good=good)
+        try:
+            answer = yield from self._sent(request, is_redirected=pool is not url)
+        except Refused as why:
+            if is_created and why.status == 403:  # it may create, but not change
+                self.may_rename = False
+            raise
+        _refuse_existing(answer)
+        if keeps_time is None:
+            keeps_time = answer.header(_KEEPS_TIME) is not None
+        return Written(path, None, digests(answer), answer.header("server"), keeps_time)
 
-    @contextlib.contextmanager
-    def deliveries(self) -> Iterator[ConcurrentPuts | None]:
-        """Return a context with a `ConcurrentPuts`; None where the transport has no libcurl."""
-        with self.transport.convoy() as convoy:
-            yield None if convoy is None else ConcurrentPuts(self, convoy)
+    def _sent(self, request: Request, *, is_redirected: bool) -> Journey[Response]:
+        # a pool that can't be reached is not asked again: the door may name another
+        settings = self._once if is_redirected else self.settings
+        try:
+            return (yield from ask(request, self.session, Retries(settings)))
+        except Silent as why:
+            raise NoSpace(
+                "The pool takes nothing: it may be full",
+                where=why.where,
+                said=why.said,
+                hint="Tell the site. Each further try would take a place from those who read.",
+            ) from why
 
-    def expecting(self) -> dict[str, str]:
-        """Return the headers by which a PUT without a body asks for a redirect.
+    def _probing(self) -> tuple[bytes, ...]:
+        """Return the header lines by which a PUT without a body asks for a redirect.
 
         dCache redirects only a PUT with Expect (DcacheResourceFactory.java, dCache 12.1; seen with
         11.2.5). XRootD redirects without it, and waits for ever for an empty body after its 100
         (seen with 5.5.3).
         """
         server = self.server_name()
-        return {"Expect": "100-continue"} if server in ("", "?") or "dcache" in server else {}
+        return _EXPECTING if server in ("", "?") or "dcache" in server else _WANTED
+
+    def _redirected(self, method: str, answer: Response) -> str:
+        return policy.next_hop(
+            method,
+            answer.url,
+            answer.header("location"),
+            allow_http=self.settings.allow_http_pools,
+            status=answer.status,
+        )
 
     def server_name(self) -> str:
         """Return the Server header of the door in lower case; ``?`` where it can't be reached."""
@@ -446,12 +513,18 @@ class WebDAVStorage:
                 raise AlreadyExists("It exists already", where=self._url(path))
 
     def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
-        """Rename a file or directory, by MOVE.
+        """Rename a file or directory, as `moving` does, by paths that need not be normalised."""
+        journey = self.moving(self.normalise(source), self.normalise(target), overwrite=overwrite)
+        with cancel.uncancellable():  # nobody would know what became of it
+            run_journey(journey, self.session)
+
+    def moving(self, source: str, target: str, *, overwrite: bool) -> Journey[None]:
+        """Rename a file or directory, by one MOVE; a journey.
 
         Parameters
         ----------
         source, target : str
-            The old and the new path.
+            The old and the new path, normalised.
         overwrite : bool
             Replace what is at the target. The Overwrite header is always sent: dCache takes its
             absence for F, against RFC 4918 §10.6 (MoveHandler.java:53, Milton 2.7.3).
@@ -468,26 +541,25 @@ class WebDAVStorage:
         ProtocolSurprise
             The server can't give such a name.
         """
-        source_url = self._url(self.normalise(source))
-        target_url = self._url(self.normalise(target))
+        source_url, target_url = self._url(source), self._url(target)
         if source_url == target_url:
             raise UsageError("Source and target are the same", where=source_url)
+        if self._lister.server is None:
+            yield Call(self.server_name)
         # XRootD 5.5 replaces the target whatever Overwrite says
-        if not overwrite and "xrootd" in self.server_name() and self.exists(target) is not None:
-            raise AlreadyExists("The target is there already", where=target_url)
-        headers = {
-            "Destination": self._destination(target_url),
-            "Overwrite": "T" if overwrite else "F",
-        }
-        answer = self.transport.exchange("MOVE", source_url, headers=headers, expect=(409, 412))
+        if not overwrite and "xrootd" in self.server_name():
+            there = yield Call(self.exists, target)
+            if there is not None:
+                raise AlreadyExists("The target is there already", where=target_url)
+        own = (header_line(f"Destination: {self._destination(target_url)}"),)
+        request = Request("MOVE", source_url, _OVERWRITE[overwrite], own, good=_MOVED)
+        answer = yield from ask(request, self.session, Retries(self.settings))
         if answer.status == 412:  # RFC 4918 §9.9.4
             raise AlreadyExists("The target is there already", where=target_url)
         if answer.status == 409:  # RFC 4918 §9.9.4; nginx 1.22 and XRootD 5.5 create the directory
             raise NotFound("The target's directory is missing", where=target_url)
-        if answer.status not in (201, 204):  # RFC 4918 §9.9.4; 200 may be the page of a login
-            raise ProtocolSurprise(
-                "Unexpected answer to MOVE", where=source_url, said=str(answer.status)
-            )
+        if answer.status == 200:  # RFC 4918 §9.9.4: 201 or 204; this may be the page of a login
+            raise ProtocolSurprise("Unexpected answer to MOVE", where=source_url, said="200")
 
     def _destination(self, url: str) -> str:
         """Return the header that names a URL as the target of a MOVE.
@@ -545,6 +617,37 @@ class WebDAVStorage:
         """
         self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
 
+    def deleting(self, path: str) -> Journey[None]:
+        """Send DELETE for a file of our own, once; a journey. See `delete`."""
+        request = Request("DELETE", self._url(path))
+        yield from ask(request, self.session, Retries(self.settings))
+
+    def renaming(self, path: str) -> Journey[bool]:
+        """Return whether the token may rename what it uploads, as far as that is known; a journey.
+
+        StoRM takes MOVE and DELETE for changes: with a token that has ``storage.create`` without
+        ``storage.modify`` (WLCG profile 1.0, §Capability based authorization) an upload would leave
+        what it can't rename. It is asked once, by the DELETE of a name that nobody has: StoRM looks
+        at rights first. Other servers show it by their answer to the first MOVE.
+
+        Parameters
+        ----------
+        path : str
+            Normalised path that nobody has.
+        """
+        if self.may_rename is None and "storm" in self.server_name():
+            try:
+                yield from self.deleting(path)
+            except (NotFound, StorageError, NetworkError):
+                pass
+            except Refused as why:
+                if why.status != 403:
+                    raise
+                self.may_rename = False
+                return False
+            self.may_rename = True
+        return self.may_rename is not False
+
     def _url(self, path: str) -> str:
         return paths.url(self.settings.door_url, path)
 
@@ -558,6 +661,16 @@ def digests(head: Head | Response) -> tuple[Checksum, ...]:
     found = parse_digests(head.header("digest"))
     other = head.header("repr-digest")
     return found if other is None else found + parse_digests(other)
+
+
+def body_size(body: bytes | Source) -> int:
+    """Return the length of a body, bytes."""
+    return len(body) if isinstance(body, bytes) else body.size_bytes
+
+
+def _refuse_existing(answer: Response) -> None:
+    if answer.status == 412:
+        raise AlreadyExists("The target is there already", where=answer.url)
 
 
 _LINK = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"'>]*)["']""", re.IGNORECASE)
@@ -584,119 +697,3 @@ def _is_of_checksum(why: StorageError) -> bool:
     answers 500 where it can't compute the checksum, also since there is no such file (#2018).
     """
     return why.status == 405 or (why.status == 500 and "calculate checksum" in (why.said or ""))
-
-
-# -- concurrent uploads of small files -------------------------------------------------------------
-
-_WANT = f"Want-Digest: {WANT_DIGEST}"
-
-
-class ConcurrentPuts:
-    """Concurrent requests that upload many small files in one thread.
-
-    Each method starts one request; `answers` runs them, and yields the tag of each with its answer,
-    which the caller has to judge. Paths are normalised, and have no character that must be
-    percent-encoded in a URL. `WebDAVStorage` has the same operations one by one.
-
-    Parameters
-    ----------
-    door : WebDAVStorage
-        Where the files are uploaded to.
-    convoy : Convoy
-        Sends the requests.
-    """
-
-    def __init__(self, door: WebDAVStorage, convoy: Convoy) -> None:
-        self._door, self._convoy = door, convoy
-        self._root = door.settings.door_url
-        self._wanting = convoy.lines(_WANT)
-        self._writing = convoy.lines(_WANT, has_body=True)
-        self._probing = convoy.lines(
-            _WANT, *(f"{k}: {v}" for k, v in door.expecting().items()), has_body=True
-        )
-        self._moving = {
-            overwrite: convoy.lines(f"Overwrite: {'T' if overwrite else 'F'}")
-            for overwrite in (True, False)
-        }
-
-    @property
-    def replaces_blindly(self) -> bool:
-        """Does MOVE replace the target whatever Overwrite says, as XRootD 5.5 does?"""
-        return "xrootd" in self._door.server_name()
-
-    def put(self, path: str, content: bytes, tag: object) -> None:
-        """Start the PUT of a file; see `WebDAVStorage.put` for redirects to a pool."""
-        url = self._root + path
-        if content and self._door.redirects_writes is not False:
-            self._send(_Writing(tag, url, content, is_probe=True))
-        else:
-            self._send(_Writing(tag, url, content))
-
-    def measure(self, path: str, tag: object) -> None:
-        """Start a HEAD for a file's size and checksums."""
-        self._convoy.send("HEAD", self._root + path, tag, self._wanting)
-
-    def look(self, path: str, tag: object) -> None:
-        """Start a HEAD that shows whether there is anything at a path."""
-        self._convoy.send("HEAD", self._root + path, tag)
-
-    def move(self, source: str, target: str, tag: object, *, overwrite: bool) -> None:
-        """Start the MOVE of a file to another path."""
-        destination = f"Destination: {self._root}{target}".encode()
-        url = self._root + source
-        self._convoy.send("MOVE", url, tag, self._moving[overwrite], own=(destination,))
-
-    def end_all_but_moves(self) -> None:
-        """Abort all requests but MOVE, whose result would not be known."""
-        self._convoy.abandon("PUT", "HEAD")
-
-    def answers(self, *stops: threading.Event) -> Iterator[tuple[Any, Word | None]]:
-        """Yield the answers as they arrive, until there are no more or a stop event is set.
-
-        Yields
-        ------
-        tag : object
-            The tag of the request.
-        word : Word or None
-            The answer, of any status; None where there was no complete one.
-        """
-        for tag, word in self._convoy.answers(*stops):
-            if not isinstance(tag, _Writing):
-                yield tag, word
-            elif word is None or not self._goes_on(tag, word):
-                yield tag.tag, word
-
-    def _goes_on(self, writing: _Writing, word: Word) -> bool:
-        """Send the next PUT of a file, after a redirect or a probe; return whether there is one."""
-        if word.status in REDIRECTS and writing.n_hops < MAX_HOPS:
-            location = word.headers.get("location")
-            try:
-                url = self._door.transport.redirect("PUT", word.url, location)
-            except CtaflowsError:
-                return False
-            if writing.is_probe:
-                self._door.redirects_writes = True
-            self._send(_Writing(writing.tag, url, writing.content, writing.n_hops + 1))
-            return True
-        if writing.is_probe and word.is_good:
-            self._door.redirects_writes = False
-            self._send(_Writing(writing.tag, writing.url, writing.content))
-            return True
-        return False
-
-    def _send(self, writing: _Writing) -> None:
-        further, body = self._writing, writing.content
-        if writing.is_probe:
-            further, body = self._probing, b""
-        self._convoy.send("PUT", writing.url, writing, further, body=body)
-
-
-@dataclass(slots=True)
-class _Writing:
-    """The PUT of a file, or the one without a body (a probe) that asks for its redirect."""
-
-    tag: object
-    url: str
-    content: bytes
-    n_hops: int = 0
-    is_probe: bool = False

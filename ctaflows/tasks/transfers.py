@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,7 @@ from ctaflows.atomic_files import NobodyReads
 from ctaflows.errors import NotFound, PartialFailure, UsageError, error_text
 from ctaflows.model import Entry, Report, StrPath, Transfer
 from ctaflows.storage import paths as _paths
-from ctaflows.storage.connect import connect, reconnect
+from ctaflows.storage.connect import connect
 from ctaflows.storage.links import refuse_as_file, refuse_link, words
 from ctaflows.storage.namespace import PathResult, RemovalPlan, keep_behind_links, unread_entries
 from ctaflows.storage.search import Criteria
@@ -22,7 +21,6 @@ from ctaflows.tracking.concurrency_limit import limited
 from ctaflows.tracking.opaque import OpaqueSequence
 from ctaflows.tracking.task import get_logger, task
 from ctaflows.transfer import batch as _batch
-from ctaflows.transfer import cargo as _cargo
 from ctaflows.transfer import decide as _decide
 from ctaflows.transfer import download as _download
 from ctaflows.transfer import uploads as _uploads
@@ -680,7 +678,7 @@ def find_uploads(
             pairs = [(file, remote, remote.removeprefix(above))
                      for file, remote in _uploads.files_of(source, base)]  # fmt: skip
         else:
-            pairs = [(source, f"{base}/{source.name}", source.name)]
+            pairs = [(os.fspath(source), f"{base}/{source.name}", source.name)]
         for file, remote, name in pairs:
             if not _paths.selected(name, include, exclude):
                 continue
@@ -691,9 +689,15 @@ def find_uploads(
                     said=f"{found[remote][0]} and {file}",
                     hint="Upload them into different directories.",
                 )
-            size = file.stat().st_size if file.exists() else None
-            found[remote] = (str(file), Entry(remote, size_bytes=size))
+            found[remote] = (file, Entry(remote, size_bytes=_size(file)))
     return list(found.values())
+
+
+def _size(local: str) -> int | None:
+    try:
+        return os.stat(local).st_size  # noqa: PTH116  the cheapest
+    except OSError:
+        return None
 
 
 @task(name="upload-files", tags=["ctaflows"])
@@ -704,7 +708,7 @@ def upload_files(
     manifest: StrPath | None = None,
     on_error: Literal["raise", "report"] = "raise",
     progress: Progress | None = None,
-    second_process: bool = False,
+    second_process: bool = False,  # noqa: ARG001
     profile: str | None = None,
 ) -> Report:
     """Upload many files, several at a time.
@@ -736,19 +740,8 @@ def upload_files(
     """
     records = Manifest(Path(manifest)) if manifest else None
     door = connect(profile)
-    with limited(door.url):
-        lading = _uploads.lading_of(door, [(Path(local), remote) for local, remote in pairs])
-        with (
-            _cargo.beside(
-                door, lading, manifest=records, overwrite=overwrite, afresh=partial(reconnect, door)
-            )
-            if second_process
-            else contextlib.nullcontext() as other,
-            reported_to(progress),
-        ):
-            report = _uploads.upload_lading(
-                door, lading, overwrite=overwrite, manifest=records, beside=other
-            )
+    with limited(door.url), reported_to(progress):
+        report = _uploads.upload_many(door, pairs, overwrite=overwrite, manifest=records)
     if report.failed and on_error == "raise":
         raise PartialFailure.of(report)
     return report
@@ -764,9 +757,7 @@ def plan_uploads(
     pairs, overwrite, profile
         As for `upload_files`.
     """
-    return _uploads.plan(
-        connect(profile), [(Path(local), remote) for local, remote in pairs], overwrite=overwrite
-    )
+    return _uploads.plan(connect(profile), pairs, overwrite=overwrite)
 
 
 def find_extraneous(

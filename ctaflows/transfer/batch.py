@@ -75,12 +75,9 @@ def fetch_into(door: Storage, entry: Entry, descriptor: int, name: str) -> Trans
 
 def _alone(door: Storage, journey: Journey[Transfer]) -> Transfer:
     stop = cancel.current()
-    return run_journey(journey, door.session, first=_FIRST_RANGES, stop=stop, limit=_limit())
-
-
-def _limit() -> progress.RateLimiter | None:
-    limiter = progress.rate_limiter()
-    return limiter if limiter.is_limited else None
+    return run_journey(
+        journey, door.session, first=_FIRST_RANGES, stop=stop, limit=progress.rate_limit()
+    )
 
 
 def fetch_many(
@@ -137,7 +134,7 @@ def fetch_many(
     with atomic_files.fsync_folders_once(), kept_open(manifest):
         for place, done in _finished(door, jobs, more):
             if manifest:
-                done = _recorded(manifest, done)
+                done = recorded(manifest, done)
             results[place] = done
             progress.current().finished(done)
     transfers = tuple(done for done in results if done is not None)
@@ -149,7 +146,9 @@ def _finished(door: Storage, jobs: Sequence[Job], more: Any) -> Iterator[tuple[i
     is_one_large = len(jobs) == 1 and (jobs[0].entry.size_bytes or 0) >= RANGES_FROM_BYTES
     width = Width(_FIRST_RANGES if is_one_large else _FIRST, door.settings.transfers)
     with borrowed(door.session) as driver:
-        for task in driver.run(more, door.session, width, stop=cancel.current(), limit=_limit()):
+        for task in driver.run(
+            more, door.session, width, stop=cancel.current(), limit=progress.rate_limit()
+        ):
             if task.error is None:
                 yield task.tag, task.result
             elif not isinstance(task.error, CtaflowsError):
@@ -162,7 +161,8 @@ def _finished(door: Storage, jobs: Sequence[Job], more: Any) -> Iterator[tuple[i
                 )
 
 
-def _recorded(manifest: Manifest, done: Transfer) -> Transfer:
+def recorded(manifest: Manifest, done: Transfer) -> Transfer:
+    """Return the record of a file, once it is in a manifest; with an error where it can't be."""
     try:
         manifest.record(done)
     except CtaflowsError as why:

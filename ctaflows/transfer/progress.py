@@ -1,4 +1,4 @@
-"""What is shared by the transfers of a context: progress reports, transfer slots, a rate limit."""
+"""What is shared by the transfers of a context: progress reports, a rate limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ctaflows.model import Transfer
-    from ctaflows.storage.protocol import Storage
 
 
 class Progress:
@@ -60,39 +59,6 @@ def reported_to(progress: Progress | None) -> Iterator[None]:
             yield
         finally:
             _current.reset(token)
-
-
-# -- transfer slots --------------------------------------------------------------------------------
-#
-# A storage's semaphore for transfers, for a thread that transfers many files concurrently.
-
-
-@contextlib.contextmanager
-def held(door: Storage, stop: threading.Event) -> Iterator[int]:
-    """Hold a transfer slot, and further ones as far as they are free; yield their number.
-
-    Parameters
-    ----------
-    door : Storage
-        The storage, whose setting ``transfers`` is the limit.
-    stop : threading.Event
-        Ends the wait for the first slot.
-
-    Raises
-    ------
-    Stopped
-        The event was set before a slot was free.
-    """
-    slots, n = door.transfer_slots, 1
-    while not slots.acquire(timeout=cancel.GLANCE_S):
-        cancel.raise_if_cancelled(stop)
-    try:
-        while n < door.settings.transfers and slots.acquire(blocking=False):
-            n += 1
-        yield n
-    finally:
-        for _ in range(n):
-            slots.release()
 
 
 # -- rate limit ------------------------------------------------------------------------------------
@@ -142,6 +108,12 @@ _rate_limiter: ContextVar[RateLimiter] = ContextVar("ctaflows_throttle", default
 def rate_limiter() -> RateLimiter:
     """Return the rate limiter of this context."""
     return _rate_limiter.get()
+
+
+def rate_limit() -> RateLimiter | None:
+    """Return the rate limiter of this context; None where there is no limit."""
+    limiter = rate_limiter()
+    return limiter if limiter.is_limited else None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""Upload: a temporary name in the same directory, compared, then moved. Never repeated blindly.
+"""The journey of a file from here to a storage: one story for every size.
+
+A file goes up under a temporary name in the same directory, is compared there, and only then moved
+to its own name. Nothing that changes the storage is repeated blindly.
 
 Why not to the name itself: a PUT over a file deletes the old one first (Transfer.java, dCache
 12.1), and one that breaks off, or whose checksum is wrong, leaves an entry that looks like a file:
@@ -8,74 +11,99 @@ dCache 11.2.5; #6455).
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Literal, Self
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from ctaflows import cancel
 from ctaflows.atomic_files import local_error
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
     CtaflowsError,
+    IntegrityError,
     NetworkError,
+    NoSpace,
     NotFound,
     ProtocolSurprise,
     Refused,
     SizeMismatch,
+    SourceChanged,
     Stopped,
     StorageError,
     UsageError,
+    concerns_all,
 )
-from ctaflows.model import Entry, Transfer
+from ctaflows.model import Checksum, Entry, Transfer
 from ctaflows.retry import Retries
 from ctaflows.storage import checksum as sums
 from ctaflows.storage import links
 from ctaflows.transfer import progress
-from ctaflows.transfer.upload_journal import kept
+from ctaflows.transport.messages import had_no_effect
+from ctaflows.transport.wishes import Call, Pause
 
 if TYPE_CHECKING:
-    import threading
-    from pathlib import Path
-
-    from ctaflows.model import Checksum
     from ctaflows.storage.answers import Written
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.upload_journal import Journal
+    from ctaflows.transport.wishes import Journey
 
 
-class UnknownOutcome(enum.Enum):
-    """Stands for an entry that was not looked at."""
-
-    LOOK = enum.auto()
+#: Stands for an entry that was not looked at.
+LOOK = Entry("", error="not looked at")
 
 
 log = logging.getLogger("ctaflows.transfer")
 
 #: dCache may know the checksum only some seconds after a PUT (dCache #7467, #7500; 9.2).
 _CHECKSUM_TRIES = 5
+#: What comes of a request that was given up is mostly there so soon, seconds.
+_ARRIVES_S = 0.3
+_IN_PLACE = "it is there already"
+_UNVERIFIED = "the storage gave no checksum of what arrived, only its size"
+
+
+class Pools:
+    """What the uploads of one call know of the pools behind a storage.
+
+    A dCache pool that is almost full takes an upload and then no byte of it; each one takes one of
+    its threads, until nobody can read from it (seen with 11.2.5).
+
+    Attributes
+    ----------
+    hang : NoSpace or None
+        The error of an upload of which no byte was taken. As long as it is here no further upload
+        is begun.
+    """
+
+    def __init__(self) -> None:
+        self.hang: NoSpace | None = None
 
 
 def upload(
     door: Storage,
-    local: Path,
+    journal: Journal,
+    local: str,
     remote: str,
     *,
     overwrite: bool = False,
-    there: Entry | Literal[UnknownOutcome.LOOK] | None = UnknownOutcome.LOOK,
-    stop: threading.Event | None = None,
-) -> Transfer:
-    """Upload one file.
+    there: Entry | None = LOOK,
+    pools: Pools | None = None,
+) -> Journey[Transfer]:
+    """Upload one file, unless the same is there.
 
     Parameters
     ----------
     door : Storage
         Where to.
-    local : Path
+    journal : Journal
+        Gives the temporary names.
+    local : str
         A regular file.
     remote : str
         Final path; one that ends in ``/`` is completed with the file's name. Parents are made.
@@ -84,210 +112,337 @@ def upload(
         it takes no upload without.
     there : Entry or None, optional
         What a listing says of the target; left out, it is looked at.
-    stop : threading.Event, optional
-        Ends the upload soon after it is set.
+    pools : Pools, optional
+        Shared by the uploads of one call.
 
     Returns
     -------
     Transfer
-        The proof; ``skipped`` if the same file is there already.
+        The record; ``skipped`` if the same file is there already.
 
     Raises
     ------
     AlreadyExists
         Another file is there, and ``overwrite`` is off; or a directory is.
     IntegrityError
-        What arrived is not what was sent. Nothing is left behind, unless the storage can't rename.
+        What arrived is not what was sent, or the file changed here meanwhile. Nothing is left
+        behind, unless the storage can't rename.
     """
     started = time.monotonic()
-    target = door.normalise(remote + local.name if remote.endswith("/") else remote)
-    if not door.can_rename:
-        if not overwrite:
-            raise UsageError(
-                f"The {door.title} replaces what is there, and can't be asked before",
-                where=target,
-                hint="Use --overwrite, or overwrite=True, if that is meant.",
-            )
-        with LocalSource(local, stop or cancel.current()) as source, door.transfer_slots:
-            return _upload_in_place(door, source, target, started)
-    with LocalSource(local, stop or cancel.current()) as source, kept(door, stop) as journal:
-        is_listed = True
-        if there is UnknownOutcome.LOOK or (there is not None and there.error is not None):
-            there, is_listed = door.exists(target), False
-        return _upload(
-            door, journal, source, target, there,
-            is_listed=is_listed, overwrite=overwrite, started=started,
-        )  # fmt: skip
+    target = door.normalise(remote + Path(local).name if remote.endswith("/") else remote)
+    if not door.can_rename and not overwrite:
+        raise UsageError(
+            f"The {door.title} replaces what is there, and can't be asked before",
+            where=target,
+            hint="Use --overwrite, or overwrite=True, if that is meant.",
+        )
+    with LocalSource(local, started) as source:
+        if not door.can_rename:
+            return (yield from _upload_in_place(door, source, target))
+        is_listed = there is None or there.error is None
+        entry: Entry | None = there if is_listed else (yield Call(door.exists, target))
+        if entry is not None:
+            done = yield from _standing(door, source, entry, is_listed, overwrite=overwrite)
+            if done is not None:
+                return done
+        story = _Story(door, journal, source, target, pools or Pools(), overwrite, entry is None)
+        return (yield from story.told())
 
 
-def _upload(
-    door: Storage,
-    journal: Journal,
-    source: LocalSource,
-    target: str,
-    there: Entry | None,
-    *,
-    is_listed: bool,
-    overwrite: bool,
-    started: float,
-) -> Transfer:
-    if there is not None:
-        if there.kind == "link":
-            links.refuse_link(door, target, itself=there)
-        if there.is_dir:
-            raise AlreadyExists(
-                "There is a directory of that name",
-                where=target,
-                hint=f"To upload into it, write {target}/ with a slash at the end.",
-            )
-        ours = _agreeing(door, there, source)
-        if ours is not None:
-            return _in_place(source, target, ours, started)
-        if not overwrite:
-            raise AlreadyExists(
-                "Another file is there", where=target, hint="Use --overwrite to replace it."
-            )
-        if there.link is not None or not is_listed:
-            links.refuse_link(door, target, itself=there)
-    with (
-        door.transfer_slots,
-        cancel.uncancellable(),
-    ):  # the source's event ends the bytes alone
-        return _upload_new(door, journal, source, target, overwrite=overwrite, started=started)
-
-
-def _upload_new(
-    door: Storage,
-    journal: Journal,
-    source: LocalSource,
-    target: str,
-    *,
-    overwrite: bool,
-    started: float,
-) -> Transfer:
-    temporary = journal.begin(target)
-    try:
-        server, retries, promised = _put(door, source, temporary)
-        checksum, verified = _compare(door, source, temporary, promised)
-        there = give_name(
-            door, journal, source, temporary, target, checksum,
-            overwrite=overwrite, started=started,
-        )  # fmt: skip
-        _check_name(door, source, target)
-    except BaseException:
-        clean(door, journal, temporary)
-        raise
-    return there or record(
-        source, target, checksum, started, verified=verified, retries=retries, server=server
-    )
-
-
-def give_name(
-    door: Storage,
-    journal: Journal,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    *,
-    overwrite: bool,
-    started: float,
-    why: CtaflowsError | None = None,
-) -> Transfer | None:
-    """Give a file that went up its name, unless another upload of the same one was quicker.
-
-    Parameters
-    ----------
-    why : CtaflowsError, optional
-        What was said of a first move, see `find`.
-    journal
-        Has the temporary name.
-    door, source, temporary, target, checksum, overwrite
-        As for `move`.
-    started : float
-        As for `record`.
+def _standing(
+    door: Storage, source: LocalSource, there: Entry, is_listed: bool, *, overwrite: bool
+) -> Journey[Transfer | None]:
+    """Look at what is there: the same file is in place, another one is replaced or refused.
 
     Returns
     -------
     Transfer or None
-        None where it got its name; the record of the file that is there where that is the same.
-
-    Raises
-    ------
-    CtaflowsError
-        It did not get its name, and may still be there under the temporary one. `AlreadyExists`:
-        another file is there.
+        The record of the file if it is in place; None where it is to be replaced.
     """
-    try:
-        if why is None:
-            move(door, source, temporary, target, checksum, overwrite=overwrite)
-        else:
-            find(door, source, temporary, target, checksum, why, overwrite=overwrite)
-    except AlreadyExists:
-        there = door.exists(target)
-        ours = None if there is None or there.is_dir else _agreeing(door, there, source)
-        if ours is None:
-            raise
-        clean(door, journal, temporary)
-        return _in_place(source, target, ours, started)
-    journal.end(temporary)
+    target = there.path
+    if there.kind == "link":
+        yield Call(partial(links.refuse_link, door, target, itself=there))
+    if there.is_dir:
+        raise AlreadyExists(
+            "There is a directory of that name",
+            where=target,
+            hint=f"To upload into it, write {target}/ with a slash at the end.",
+        )
+    ours = yield from _same(door, source, there)
+    if ours is not None:
+        return source.in_place(target, ours)
+    if not overwrite:
+        raise AlreadyExists(
+            "Another file is there", where=target, hint="Use --overwrite to replace it."
+        )
+    if there.link is not None or not is_listed:
+        yield Call(partial(links.refuse_link, door, target, itself=there))
     return None
 
 
-def _in_place(source: LocalSource, target: str, checksum: Checksum, started: float) -> Transfer:
-    return source.proof(target, checksum, started, skipped=True, note="it is there already")
+def _same(door: Storage, source: LocalSource, there: Entry) -> Journey[Checksum | None]:
+    """Return the checksum by which the file there is ours, or None."""
+    if there.same_content_as(Entry(there.path, size_bytes=source.size_bytes)) is False:
+        return None
+    known = sums.best(there.checksums)
+    if known is None:  # XRootD 5.5 tells checksums to HEAD alone
+        _, found = yield from door.measuring(there.path, Retries(door.settings))
+        known = sums.best(found)
+    if known is None:
+        return None
+    ours = yield from source.hashed(known.algorithm)
+    return ours if ours == known else None
 
 
-def record(
-    source: LocalSource,
-    target: str,
-    checksum: Checksum,
-    started: float,
-    *,
-    verified: bool,
-    server: str | None,
-    retries: int = 0,
-) -> Transfer:
-    """Make the record of a file that went up."""
-    return source.proof(
-        target,
-        checksum,
-        started,
-        verified=verified,
-        retries=retries,
-        server=server,
-        note=None if verified else "the storage gave no checksum of what arrived, only its size",
-        moved_bytes=source.size_bytes,
-    )
+def _at(door: Storage, path: str) -> Journey[Entry | None]:
+    """Return what HEAD says of a file; None where there is nothing."""
+    try:
+        size_bytes, checksums = yield from door.measuring(path, Retries(door.settings))
+    except NotFound:
+        return None
+    return Entry(path, size_bytes=size_bytes, checksums=checksums)
 
 
-def _put(
-    door: Storage, source: LocalSource, temporary: str
-) -> tuple[str | None, int, tuple[Checksum, ...]]:
-    """Write the bytes; after a fault look what is there, and begin anew under the same name."""
-    retries, has_parents = Retries(door.settings), False
-    while True:
+class _Story:
+    """The upload of a file that is not there, or is to be replaced.
+
+    Parameters
+    ----------
+    door, journal, pools, overwrite
+        As for `upload`.
+    source : LocalSource
+        The file.
+    target : str
+        Its normalised path there.
+    is_new : bool
+        Is nothing there?
+    """
+
+    __slots__ = (
+        "_again", "_checksum", "_door", "_is_new", "_journal", "_overwrite", "_source", "_target",
+        "_verified", "_written",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        door: Storage,
+        journal: Journal,
+        source: LocalSource,
+        target: str,
+        pools: Pools,
+        overwrite: bool,
+        is_new: bool,
+    ) -> None:
+        self._door, self._journal, self._source, self._target = door, journal, source, target
+        self._overwrite, self._is_new = overwrite, is_new
+        self._again = _Again(door, source, pools)
+        self._written: Written
+        self._checksum: Checksum
+        self._verified = False
+
+    def told(self) -> Journey[Transfer]:
+        """Send, compare, name; return the record."""
         try:
-            body = source.body()
-            stop = None if isinstance(body, bytes) else source.stop
-            with cancel.scope(source.stop):
-                written = door.put(temporary, body, stop=stop)
-            return written.server, retries.n_failed + has_parents, written.checksums
-        except (NotFound, NetworkError, StorageError) as why:
-            is_first = not (has_parents or retries.n_failed)
-            # nginx 1.22, Apache 2.4, XRootD 5.5 and dCache 11.2.5 tell a file above by 409 or 500
-            if is_first and why.status in (404, 409, 500):
-                _refuse_file_above(door, temporary)
-            # servers other than dCache make no parents; Apache 2.4 answers 409
-            if is_first and why.status in (404, 409):
-                door.mkdir(temporary.rpartition("/")[0], parents=True, exist_ok=True)
-                has_parents = True
-                continue
-            pause = retries.pause_or_raise(why)
-            log.warning("%s; uploading it again under a temporary name", why)
-            _remove(door, temporary)
-            source.stop.wait(pause)
-            cancel.raise_if_cancelled(source.stop, temporary)
+            temporary = yield from self._arrived()
+            if temporary is not None:
+                why = yield from self._named(temporary)
+                if why is None:
+                    yield from _check_name(self._door, self._source, self._target)
+                    return self._record()
+                if not isinstance(why, Refused) or not self._is_new:
+                    raise why
+                log.warning("%s; uploading it straight to its name", why)
+                self._door.may_rename = False
+            yield from self._straight()
+        except AlreadyExists:  # another upload was quicker
+            there = yield Call(self._door.exists, self._target)
+            if there is None or there.is_dir:
+                raise
+            ours = yield from _same(self._door, self._source, there)
+            if ours is None:
+                raise
+            return self._source.in_place(self._target, ours)
+        return self._record()
+
+    def _arrived(self) -> Journey[str | None]:
+        """Bring the bytes there, and compare them, under a temporary name.
+
+        Returns
+        -------
+        str or None
+            The temporary path; None where the token may not rename what it uploads.
+        """
+        door, source, journal = self._door, self._source, self._journal
+        while True:
+            temporary = journal.begin(self._target)
+            try:
+                if self._is_new and not (yield from door.renaming(temporary)):
+                    journal.end(temporary)
+                    return None
+                self._written = written = yield from door.putting(
+                    temporary, source.body(), mtime=source.mtime_s
+                )
+                source.refuse_change()
+                compared = yield from _compared(door, source, temporary, written)
+                self._checksum, self._verified = compared
+                self._again.succeeded()
+            except Exception as why:  # noqa: BLE001  raised where there is no further try
+                yield from _removed(door, journal, temporary, why)
+                if isinstance(why, Refused) and self._is_new and door.may_rename is False:
+                    return None
+                yield from self._again.after(why, temporary)
+            else:
+                return temporary
+
+    def _named(self, temporary: str) -> Journey[CtaflowsError | None]:
+        """Give the file its name, else remove it; return why it has none, or None if it has."""
+        try:
+            yield from _moved(
+                self._door, self._ours(temporary), self._target, overwrite=self._overwrite
+            )
+        except Exception as why:
+            is_removed = yield from _removed(self._door, self._journal, temporary, why)
+            if not is_removed and isinstance(why, Stopped):
+                # the move on its way was given up: it may have been done
+                there = yield from _at(self._door, self._target)
+                ours = self._ours(self._target)
+                if there is not None and there.same_content_as(ours, size_suffices=True):
+                    self._journal.end(temporary)
+                    return None
+            if isinstance(why, Refused):
+                return why
+            raise
+        self._journal.end(temporary)
+        return None
+
+    def _straight(self) -> Journey[None]:
+        """Write the file under its own name, where nothing stands; compare what arrived.
+
+        Who reads meanwhile sees a part of it: it is for tokens alone that may not rename.
+        """
+        door, source, target = self._door, self._source, self._target
+        while True:
+            try:
+                self._written = yield from door.putting(
+                    target, source.body(), mtime=source.mtime_s, only_new=True
+                )
+                break
+            except (NotFound, NetworkError, StorageError) as why:
+                there = yield from _at(door, target)
+                if there is not None:  # of ours, or of another upload: nobody can tell
+                    why.hint = "There is a file of that name now, perhaps a part of this one."
+                    raise
+                yield from self._again.after(why, target)
+        try:
+            source.refuse_change()
+            compared = yield from _compared(door, source, target, self._written)
+            self._checksum, self._verified = compared
+        except IntegrityError:
+            try:
+                yield from door.deleting(target)
+            except CtaflowsError as why:
+                log.warning("A file that is not whole may be left at the door: %s", why)
+            raise
+
+    def _ours(self, path: str) -> Entry:
+        return Entry(path, size_bytes=self._source.size_bytes, checksums=(self._checksum,))
+
+    def _record(self) -> Transfer:
+        source, keeps_time = self._source, self._written.keeps_time
+        return source.record(
+            self._target,
+            self._checksum,
+            verified=self._verified,
+            retries=self._again.n,
+            server=self._written.server,
+            note=None if self._verified else _UNVERIFIED,
+            moved_bytes=source.size_bytes,
+            mtime=datetime.fromtimestamp(source.mtime_s, UTC) if keeps_time else None,
+        )
+
+
+# -- once more -------------------------------------------------------------------------------------
+
+
+class _Again:
+    """Decides whether an upload that failed is tried again.
+
+    Parameters
+    ----------
+    door, source, pools
+        As for `_Story`.
+
+    Attributes
+    ----------
+    n : int
+        How often it was.
+    """
+
+    __slots__ = ("_door", "_had", "_pools", "_retries", "_source", "n")
+
+    def __init__(self, door: Storage, source: LocalSource, pools: Pools) -> None:
+        self._door, self._source, self._pools = door, source, pools
+        self._retries: Retries | None = None
+        self._had: set[str] = set()
+        self.n = 0
+
+    def succeeded(self) -> None:
+        """Let others begin if it was this one that a pool let hang."""
+        if "hang" in self._had:
+            self._pools.hang = None
+
+    def after(self, why: Exception, path: str) -> Journey[None]:
+        """Wait before the next try, or raise the error.
+
+        Parameters
+        ----------
+        why : Exception
+            The error.
+        path : str
+            Where the file was written to.
+        """
+        if not isinstance(why, CtaflowsError) or concerns_all(why):
+            raise why
+        is_first, self.n = self.n == 0, self.n + 1
+        if isinstance(why, NoSpace) and why.status is None:
+            self._after_hang(why)
+        elif isinstance(why, SizeMismatch | ChecksumMismatch):
+            self._once("mismatch", why)
+        elif (
+            is_first and why.status in (404, 409, 500) and (yield from self._has_parents(why, path))
+        ):
+            return
+        elif had_no_effect(why) and self._door.session.is_home(why.where or ""):
+            raise why  # it was tried again
+        if self._retries is None:
+            self._retries = Retries(
+                self._door.settings, also=(NoSpace, SizeMismatch, ChecksumMismatch)
+            )
+        pause_s = self._retries.pause_or_raise(why)
+        self._door.session.warn(why, pause_s)
+        yield Pause(pause_s)
+
+    def _after_hang(self, why: NoSpace) -> None:
+        if self._pools.hang is not None and "hang" not in self._had:
+            raise why
+        self._pools.hang = why
+        self._once("hang", why)
+
+    def _once(self, reason: str, why: CtaflowsError) -> None:
+        if reason in self._had:
+            raise why
+        self._had.add(reason)
+
+    def _has_parents(self, why: CtaflowsError, path: str) -> Journey[bool]:
+        """Make the directories above, which may be why it failed; return whether there are now."""
+        # nginx 1.22, Apache 2.4, XRootD 5.5 and dCache 11.2.5 tell a file above by 409 or 500
+        yield Call(_refuse_file_above, self._door, path)
+        if why.status == 500:
+            return False
+        # servers other than dCache make no parents; Apache 2.4 answers 409
+        above = path.rpartition("/")[0] or "/"
+        yield Call(partial(self._door.mkdir, above, parents=True, exist_ok=True))
+        return True
 
 
 def _refuse_file_above(door: Storage, path: str) -> None:
@@ -310,51 +465,103 @@ def _refuse_file_above(door: Storage, path: str) -> None:
         above = above.rpartition("/")[0]
 
 
-def _compare(
-    door: Storage, source: LocalSource, temporary: str, promised: tuple[Checksum, ...]
-) -> tuple[Checksum, bool]:
-    """Compare what arrived with what was sent: by checksum, and without one at least by size."""
-    known = sums.best(promised)
+# -- compared, named, removed ----------------------------------------------------------------------
+
+
+def _compared(
+    door: Storage, source: LocalSource, path: str, written: Written
+) -> Journey[tuple[Checksum, bool]]:
+    """Compare what arrived with what was sent: by checksum, and without one at least by size.
+
+    Returns
+    -------
+    checksum : Checksum
+        Our own.
+    verified : bool
+        Is it the one that the storage tells?
+    """
+    known = sums.best(written.checksums)
     for attempt in range(_CHECKSUM_TRIES):
         if known is not None:
             break
-        size_bytes, digests_there = door.measure(temporary)
+        size_bytes, checksums = yield from door.measuring(path, Retries(door.settings))
         if size_bytes is None:  # Apache 2.4 gives no length to HEAD of an empty file
-            size_bytes = door.stat(temporary).size_bytes
+            size_bytes = (yield Call(door.stat, path)).size_bytes
         if size_bytes != source.size_bytes:
             raise SizeMismatch(
-                "Not all bytes arrived",
-                where=temporary,
-                said=f"{size_bytes} of {source.size_bytes}",
+                "Not all bytes arrived", where=path, said=f"{size_bytes} of {source.size_bytes}"
             )
-        known = sums.best(digests_there)
-        if (
-            known is not None
-            or attempt + 1 == _CHECKSUM_TRIES
-            or not may_come_late(door, temporary)
-        ):
+        known = sums.best(checksums)
+        if known is not None or attempt + 1 == _CHECKSUM_TRIES:
             break
-        source.stop.wait(door.settings.backoff_s * 2**attempt)
-    if known is None:
-        return source.checksum("adler32"), False
-    ours = source.checksum(known.algorithm)
-    if ours != known:
+        if not (yield from may_come_late(door, path)):
+            break
+        yield Pause(door.settings.backoff_s * 2**attempt)
+    ours = yield from source.hashed(known.algorithm if known else "adler32")
+    if known is not None and ours != known:
         raise ChecksumMismatch(
             "What arrived is not what was sent",
-            where=temporary,
+            where=path,
             said=f"{ours} sent, {known.value} arrived",
         )
-    return ours, True
+    return ours, known is not None
 
 
-def _check_name(door: Storage, source: LocalSource, target: str) -> None:
+def may_come_late(door: Storage, path: str) -> Journey[bool]:
+    """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door.
+
+    See DcacheFileResource.java, dCache 12.1. Other servers compute a checksum when they are asked,
+    or have none, so that waiting for one is of no use.
+    """
+    if door.tells_locality is None:
+        there = yield Call(door.stat, path)
+        door.tells_locality = there.locality is not None
+    return door.tells_locality
+
+
+def _moved(door: Storage, ours: Entry, target: str, *, overwrite: bool) -> Journey[None]:
+    """Move a file to its name; where the answer is lost, look before moving again.
+
+    NotFound and AlreadyExists are looked at too: libcurl sends a request again where a kept
+    connection was closed before the first byte of an answer, and the first one may have moved the
+    file.
+
+    Parameters
+    ----------
+    ours : Entry
+        The file under its temporary name.
+    door, target, overwrite
+        As for `upload`.
+    """
+    retries, is_again = Retries(door.settings), False
+    while True:
+        try:
+            return (yield from door.moving(ours.path, target, overwrite=overwrite))
+        except (NetworkError, StorageError, NotFound, AlreadyExists) as why:
+            is_lasting = isinstance(why, NotFound | AlreadyExists)
+            if had_no_effect(why) or not (why.retryable or is_lasting):
+                raise
+            failure = why
+        log.warning("%s; looking whether the file was moved", failure)
+        if (yield from _at(door, ours.path)) is None:
+            there = yield from _at(door, target)
+            if there is None or not there.same_content_as(ours, size_suffices=True):
+                raise failure
+            return
+        if isinstance(failure, AlreadyExists) or (is_lasting and is_again):
+            raise failure
+        if not is_lasting:
+            yield Pause(retries.pause_or_raise(failure))
+        is_again = True
+
+
+def _check_name(door: Storage, source: LocalSource, target: str) -> Journey[None]:
     """Look whether the file got its name: servers differ in how they read an odd one."""
     if quote(target, errors="surrogateescape") == target:
         return
-    there = door.exists(target)
-    if there is None or not there.same_content_as(
-        Entry(target, size_bytes=source.size_bytes), size_suffices=True
-    ):
+    there = yield Call(door.exists, target)
+    ours = Entry(target, size_bytes=source.size_bytes)
+    if there is None or not there.same_content_as(ours, size_suffices=True):
         raise ProtocolSurprise(
             "The server gave the file another name",
             where=target,
@@ -362,44 +569,45 @@ def _check_name(door: Storage, source: LocalSource, target: str) -> None:
         )
 
 
-def may_come_late(door: Storage, path: str) -> bool:
-    """Is this a door that keeps checksums? Only dCache tells a locality; asked once a door.
+def _removed(door: Storage, journal: Journal, temporary: str, why: Exception) -> Journey[bool]:
+    """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862).
 
-    See DcacheFileResource.java, dCache 12.1. Other servers compute a checksum when they are asked,
-    or have none, so that waiting for one is of no use.
+    The journal keeps what could not be removed; and what was not there after a PUT without an
+    answer, since it may come yet.
+
+    Parameters
+    ----------
+    why : Exception
+        How the upload ended.
+    door, journal, temporary
+        What is removed.
+
+    Returns
+    -------
+    bool
+        Was it there, and is gone?
     """
-    if door.tells_locality is None:
-        door.tells_locality = door.stat(path).locality is not None
-    return door.tells_locality
-
-
-def clean(door: Storage, journal: Journal, temporary: str) -> None:
-    """Leave nothing behind: a failed upload may stay in dCache's name space (#6455, #7862)."""
-    if _remove(door, temporary):
-        journal.end(temporary)
-
-
-def _remove(door: Storage, temporary: str) -> bool:
-    try:
-        door.remove(temporary)
-    except NotFound:
-        pass
-    except CtaflowsError as why:
-        log.warning("A temporary file may be left at the door: %s", why)
-        return False
-    return True
-
-
-def _agreeing(door: Storage, there: Entry, source: LocalSource) -> Checksum | None:
-    """Give the checksum by which the file there is ours, or None."""
-    if there.same_content_as(Entry(there.path, size_bytes=source.size_bytes)) is False:
-        return None
-    # XRootD 5.5 tells checksums to HEAD alone
-    known = sums.best(there.checksums or door.checksums(there.path))
-    if known is None:
-        return None
-    ours = source.checksum(known.algorithm)
-    return ours if ours == known else None
+    if isinstance(why, CtaflowsError):
+        if concerns_all(why) and not isinstance(why, Stopped):
+            return False  # nor would this be granted, and three 401s block the address
+        if had_no_effect(why) and door.session.is_home(why.where or ""):
+            journal.end(temporary)
+            return False
+    is_cut = isinstance(why, Stopped | NetworkError)
+    for is_last in (False, True) if is_cut else (True,):
+        try:
+            yield from door.deleting(temporary)
+        except CtaflowsError as left:
+            if not is_last:  # the server may be about to write it
+                yield Pause(_ARRIVES_S)
+            elif not isinstance(left, NotFound):
+                log.warning("A temporary file may be left at the door: %s", left)
+            elif not is_cut:
+                journal.end(temporary)
+        else:
+            journal.end(temporary)
+            return True
+    return False
 
 
 # -- without a rename ------------------------------------------------------------------------------
@@ -410,23 +618,24 @@ def _agreeing(door: Storage, there: Entry, source: LocalSource) -> Checksum | No
 _AGAIN = "The service can't remove a file: upload it again, the name is the same."
 
 
-def _upload_in_place(door: Storage, source: LocalSource, target: str, started: float) -> Transfer:
+def _upload_in_place(door: Storage, source: LocalSource, target: str) -> Journey[Transfer]:
     """Write a file under its own name, and compare what is there with what was sent."""
     retries = Retries(door.settings)
     while True:  # each upload replaces the whole file
         try:
-            written = door.put(target, source)
+            written = yield from door.putting(target, source.body())
             break
         except CtaflowsError as why:
-            pause = retries.pause_or_raise(why)
+            if had_no_effect(why):
+                raise  # it was tried again
+            pause_s = retries.pause_or_raise(why)
             log.warning("%s; uploading it again under the same name", why)
-            source.stop.wait(pause)
-            cancel.raise_if_cancelled(source.stop, target)
-    checksum, verified, note = _compare_in_place(door, source, written)
-    return source.proof(
+            yield Pause(pause_s)
+    source.refuse_change()
+    checksum, verified, note = yield from _compared_in_place(door, source, written)
+    return source.record(
         written.path,
         checksum,
-        started,
         verified=verified,
         moved_bytes=source.size_bytes,
         retries=retries.n_failed,
@@ -435,9 +644,9 @@ def _upload_in_place(door: Storage, source: LocalSource, target: str, started: f
     )
 
 
-def _compare_in_place(
+def _compared_in_place(
     door: Storage, source: LocalSource, written: Written
-) -> tuple[Checksum, bool, str | None]:
+) -> Journey[tuple[Checksum, bool, str | None]]:
     """Compare size and, where the storage tells it, checksum of what is there now."""
     if written.size_bytes not in (None, source.size_bytes):
         raise SizeMismatch(
@@ -447,9 +656,9 @@ def _compare_in_place(
             hint=_AGAIN,
         )
     try:
-        there = door.stat(written.path)
+        there = yield Call(door.stat, written.path)
     except Refused as why:
-        return source.checksum("sha256"), False, f"it can't be looked at: {why}"
+        return (yield from source.hashed("sha256")), False, f"it can't be looked at: {why}"
     if there.size_bytes != source.size_bytes:
         raise SizeMismatch(
             "Not all bytes are there",
@@ -459,8 +668,8 @@ def _compare_in_place(
         )
     known = sums.best(there.checksums)
     if known is None:
-        return source.checksum("sha256"), False, "the storage told only its size"
-    ours = source.checksum(known.algorithm)
+        return (yield from source.hashed("sha256")), False, "the storage told only its size"
+    ours = yield from source.hashed(known.algorithm)
     if ours != known:
         raise ChecksumMismatch(
             "What is there is not what was sent",
@@ -471,92 +680,30 @@ def _compare_in_place(
     return ours, True, None
 
 
-# -- the final rename ------------------------------------------------------------------------------
-#
-# The last step of an upload: the file gets its name, once, whatever is heard of it.
-
-
-def move(
-    door: Storage,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    *,
-    overwrite: bool,
-) -> None:
-    """Give the file its final name; where the answer is lost, look before moving again.
-
-    NotFound and AlreadyExists are looked at too: libcurl sends a request again where a kept
-    connection was closed before the first byte of an answer, and the first one may have moved the
-    file.
-    """
-    try:
-        door.move(temporary, target, overwrite=overwrite)
-    except (NetworkError, StorageError, NotFound, AlreadyExists) as why:
-        if not why.retryable and not isinstance(why, NotFound | AlreadyExists):
-            raise
-        log.warning("%s; looking whether the file was moved", why)
-        find(door, source, temporary, target, checksum, why, overwrite=overwrite)
-
-
-def find(
-    door: Storage,
-    source: LocalSource,
-    temporary: str,
-    target: str,
-    checksum: Checksum,
-    why: CtaflowsError,
-    *,
-    overwrite: bool,
-) -> None:
-    """Look whether a file was moved, and if it is still where it was, move it.
-
-    Parameters
-    ----------
-    why : CtaflowsError
-        What was said of the first move; raised where the file is nowhere. It is not moved again
-        where that says that another file is there.
-    door, source, temporary, target, checksum, overwrite
-        What was to be moved, and where to.
-    """
-    if door.exists(temporary) is not None:
-        if isinstance(why, AlreadyExists):
-            raise why
-        door.move(temporary, target, overwrite=overwrite)
-        return
-    there = door.exists(target)
-    ours = Entry(target, size_bytes=source.size_bytes, checksums=(checksum,))
-    if there is None or not there.same_content_as(ours, size_suffices=True):
-        raise why
-
-
 # -- the local file --------------------------------------------------------------------------------
-#
-# A file here that is to be uploaded; its checksum is taken while it is read.
 
-_BLOCK_BYTES = 1 << 20
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC
+#: A pipe is not waited for; it is refused.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 #: Up to this size a file is read at once.
 SMALL_BYTES = 1 << 18
 
 
 class LocalSource:
-    """A regular file here.
+    """A regular file here that is to be uploaded; its adler32 is taken while it is read.
 
     Parameters
     ----------
-    local : Path
+    local : str
         The file.
-    stop : threading.Event
-        Ends the reading soon after it is set.
+    started : float, optional
+        When its upload began, see `time.monotonic`; by default now.
 
     Attributes
     ----------
     size_bytes : int
-        Its size when it was looked at.
-    sent_bytes : int
-        So much was read of it for the upload.
+        Its size when it was opened.
+    mtime_s : int
+        The time of its last modification then, seconds since 1970.
 
     Raises
     ------
@@ -564,98 +711,128 @@ class LocalSource:
         No such file; one that can't be read, or no regular one.
     """
 
-    def __init__(self, local: Path, stop: threading.Event) -> None:
+    def __init__(self, local: str, started: float | None = None) -> None:
         self.local = local
-        self.stop = stop
-        self.sent_bytes = 0
+        self._started = time.monotonic() if started is None else started
+        self._n_sent = 0
+        self._body: bytes | None = None
+        self._adler32 = 1
         self._sums: dict[str, Checksum] = {}
-        self._hasher = sums.Hasher("adler32")
-        self._descriptor: int | None = None
+        self._descriptor = -1
         try:
-            about = os.stat(local)  # noqa: PTH116  the cheapest
+            self._descriptor = os.open(local, _FLAGS)
+            self._about = about = os.fstat(self._descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise IsADirectoryError(0, "it is no regular file")
-            self.size_bytes = about.st_size
-            self._descriptor = os.open(local, _FLAGS)  # a file object costs as much again
         except FileNotFoundError:
-            raise NotFound("There is no such file here", where=str(local)) from None
+            raise NotFound("There is no such file here", where=local) from None
         except OSError as why:
+            self.close()
             hint = "Only regular files are uploaded; for a directory use -r."
             raise local_error(why, local, "The file can't be read", hint=hint) from why
+        self.size_bytes, self.mtime_s = about.st_size, int(about.st_mtime)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._descriptor is not None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor = -1
 
     def body(self) -> bytes | LocalSource:
-        """Give what a PUT is to send: the bytes of a small file, else this."""
-        if self.size_bytes > SMALL_BYTES:
+        """Return what a PUT is to send: the bytes of a small file, else this."""
+        if self.size_bytes > SMALL_BYTES or progress.rate_limiter().is_limited:
             return self
-        self.rewind()
-        blocks = [self.read(SMALL_BYTES)]
-        while blocks[-1] and self.sent_bytes < self.size_bytes:
-            blocks.append(self.read(SMALL_BYTES))
-        return b"".join(blocks)
+        if self._body is None:
+            self._body = os.pread(self._descriptor, SMALL_BYTES + 1, 0)
+            if len(self._body) != self.size_bytes:
+                raise self._changed()
+            self._sums["adler32"] = _adler32(sums.adler32(self._body))
+        else:
+            progress.current().advance(-self.size_bytes)
+        progress.current().advance(self.size_bytes)
+        return self._body
 
     def rewind(self) -> None:
         """Begin anew."""
-        assert self._descriptor is not None  # noqa: S101
-        if not self.sent_bytes:
-            return
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        progress.current().advance(-self.sent_bytes)
-        self.sent_bytes = 0
-        # what dCache stores by default (its User Guide, WebDAV)
-        self._hasher = sums.Hasher("adler32")
+        progress.current().advance(-self._n_sent)
+        self._n_sent, self._adler32 = 0, 1
 
     def read(self, n_bytes: int) -> bytes:
-        """Give the next bytes, never more in all than the file had when it was looked at."""
-        assert self._descriptor is not None  # noqa: S101
-        if self.stop.is_set():
-            raise Stopped("Stopped; nothing is left behind", where=str(self.local))
-        block = os.read(self._descriptor, min(n_bytes, self.size_bytes - self.sent_bytes))
-        self._hasher.update(block)
-        self.sent_bytes += len(block)
+        """Return the next bytes, never more in all than the file had when it was opened."""
+        n_left = self.size_bytes - self._n_sent
+        block = os.pread(self._descriptor, min(n_bytes, n_left), self._n_sent)
+        if not block and n_left:
+            raise self._changed()
+        self._adler32 = sums.adler32(block, self._adler32)
+        self._n_sent += len(block)
         progress.current().advance(len(block))
-        progress.rate_limiter().consume(len(block))
-        if self.sent_bytes == self.size_bytes:
-            self._sums["adler32"] = self._hasher.checksum()
+        if self._n_sent == self.size_bytes:  # what dCache stores by default (its User Guide)
+            self._sums["adler32"] = _adler32(self._adler32)
         return block
 
-    def checksum(self, algorithm: str) -> Checksum:
-        """Give the file's checksum, computed once."""
-        if algorithm not in self._sums:
-            self._sums[algorithm] = sums.of_file(self.local, algorithm)
-        return self._sums[algorithm]
+    def refuse_change(self) -> None:
+        """Raise if the file has another size or time than when it was opened."""
+        now, then = os.fstat(self._descriptor), self._about
+        if now.st_mtime_ns != then.st_mtime_ns or now.st_size != then.st_size:
+            raise self._changed()
 
-    def proof(
+    def _changed(self) -> SourceChanged:
+        return SourceChanged(
+            "The file here changed while it was uploaded",
+            where=self.local,
+            hint="Upload it again when nobody writes to it any more.",
+        )
+
+    def hashed(self, algorithm: str) -> Journey[Checksum]:
+        """Return the file's checksum, computed once; of a large file in a thread."""
+        known = self._sums.get(algorithm)
+        if known is None:
+            if self.size_bytes > SMALL_BYTES:
+                known = yield Call(sums.of_file, Path(self.local), algorithm)
+            else:
+                known = sums.of_file(Path(self.local), algorithm)
+            self._sums[algorithm] = known
+        return known
+
+    def in_place(self, path: str, checksum: Checksum) -> Transfer:
+        """Return the record of a file that is there already."""
+        return self.record(path, checksum, verified=True, skipped=True, note=_IN_PLACE)
+
+    def record(
         self,
         path: str,
         checksum: Checksum | None,
-        started: float,
         *,
-        verified: bool = True,
+        verified: bool,
         skipped: bool = False,
         moved_bytes: int = 0,
         retries: int = 0,
+        mtime: datetime | None = None,
         server: str | None = None,
         note: str | None = None,
     ) -> Transfer:
-        """Make the record of this upload."""
+        """Return the record of this upload."""
         return Transfer(
             path=path,
-            local=str(self.local),
+            local=self.local,
             size_bytes=self.size_bytes,
             moved_bytes=moved_bytes,
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - self._started,
             checksum=checksum,
             verified=verified,
             skipped=skipped,
             retries=retries,
+            mtime=mtime,
             server=server,
             note=note,
         )
+
+
+def _adler32(value: int) -> Checksum:
+    return Checksum("adler32", f"{value:08x}")

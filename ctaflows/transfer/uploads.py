@@ -7,42 +7,61 @@ import os
 import threading
 import time
 from collections import defaultdict
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctaflows import cancel
 from ctaflows.atomic_files import local_error
-from ctaflows.errors import CtaflowsError, NotFound, UsageError
+from ctaflows.errors import (
+    CtaflowsError,
+    NoSpace,
+    NotFound,
+    Stopped,
+    UsageError,
+    concerns_all,
+    error_text,
+)
 from ctaflows.model import Entry, Report, Transfer
 from ctaflows.storage import links
 from ctaflows.transfer import decide, progress
-from ctaflows.transfer.cargo import Cargo, Lading
+from ctaflows.transfer.batch import recorded
 from ctaflows.transfer.manifest import kept_open
-from ctaflows.transfer.twin import Line
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.upload import LOOK, Pools, upload
+from ctaflows.transfer.upload_journal import kept
+from ctaflows.transport.driver import Width, borrowed, run_journey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from ctaflows.model import StrPath
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transfer.beside import Beside
     from ctaflows.transfer.manifest import Manifest
+    from ctaflows.transport.wishes import Journey
 
+#: Requests at once, to begin with.
+_FIRST = 8
 #: From so many files on a directory is listed; a few are asked for one by one.
 _LIST_FROM = 8
 
 
-def upload_alone(door: Storage, local: Path, remote: str, *, overwrite: bool = False) -> Transfer:
-    """Upload one file as `upload` does, and tell the listener of it."""
+def upload_alone(
+    door: Storage, local: StrPath, remote: str, *, overwrite: bool = False
+) -> Transfer:
+    """Upload one file as `upload.upload` does, and tell the listener of it."""
+    local = os.fspath(local)
     progress.current().expect(1, _size(local))
-    done = upload(door, local, remote, overwrite=overwrite)
+    with kept(door) as journal:
+        journey = upload(door, journal, local, remote, overwrite=overwrite)
+        done = run_journey(
+            journey, door.session, stop=cancel.current(), limit=progress.rate_limit()
+        )
     progress.current().finished(done)
     return done
 
 
 def upload_many(
     door: Storage,
-    pairs: Sequence[tuple[Path, str]],
+    pairs: Sequence[tuple[StrPath, str]],
     *,
     overwrite: bool = False,
     manifest: Manifest | None = None,
@@ -52,11 +71,11 @@ def upload_many(
     Parameters
     ----------
     door : Storage
-        Where to; its ``transfer_slots`` bound how many move at once.
-    pairs : sequence of (Path, str)
+        Where to.
+    pairs : sequence of (path, str)
         File here and its path at the door.
     overwrite : bool
-        As for `upload`.
+        As for `upload.upload`.
     manifest : Manifest, optional
         Gets a line for each file as it finishes.
 
@@ -64,71 +83,104 @@ def upload_many(
     -------
     Report
         In the order of the pairs, failed ones with their error.
+
+    Raises
+    ------
+    Stopped
+        The work was stopped.
+    AuthError
+        The token is not accepted: no further file was begun.
     """
     started = time.monotonic()
-    report = upload_lading(door, lading_of(door, pairs), overwrite=overwrite, manifest=manifest)
-    return replace(report, seconds=time.monotonic() - started)
+    files = [(os.fspath(local), remote) for local, remote in pairs]
+    there = look_there(door, [remote for _, remote in files])
+    progress.current().expect(len(files), sum(_size(local) for local, _ in files))
+    results: list[Transfer | None] = [None] * len(files)
+    pools, places = Pools(), iter(range(len(files)))
 
+    def more() -> tuple[Journey[Transfer], int] | None:
+        place = None if pools.hang is not None else next(places, None)
+        if place is None:
+            return None
+        local, remote = files[place]
+        seen = there.get(remote, LOOK)
+        return (
+            upload(door, journal, local, remote, overwrite=overwrite, there=seen, pools=pools),
+            place,
+        )
 
-def lading_of(door: Storage, pairs: Sequence[tuple[Path, str]]) -> Lading:
-    """Look at what is to go up, here and there; directories at the door are made."""
-    there = look_there(door, [remote for _, remote in pairs])
-    return Lading(pairs, [_size(local) for local, _ in pairs], there)
-
-
-def upload_lading(
-    door: Storage,
-    lading: Lading,
-    *,
-    overwrite: bool = False,
-    manifest: Manifest | None = None,
-    beside: Beside | None = None,
-) -> Report:
-    """Upload what was looked at, see `upload_many`.
-
-    Parameters
-    ----------
-    beside : Beside, optional
-        A second process for the same files, see `cargo.beside`.
-    door, lading, overwrite, manifest
-        As for `cargo.Cargo`.
-    """
-    started, stop = time.monotonic(), threading.Event()
-    progress.current().expect(len(lading.pairs), sum(lading.sizes))
-    results: list[Transfer | None] = [None] * len(lading.pairs)
-
-    def tell(place: int, done: Transfer) -> None:
+    def settle(place: int, done: Transfer) -> None:
+        if manifest:
+            done = recorded(manifest, done)
         results[place] = done
         progress.current().finished(done)
 
-    cargo = Cargo(door, lading, manifest, tell, overwrite=overwrite)
-    with kept_open(manifest):
-        if beside is None:
-            small, others = lading.sorted_out()
-            cargo.work(Line(small), Line(others), stop)
-        else:
-            with beside.at_work(door, cargo.heard, stop):
-                cargo.work(beside.small, beside.others, stop)
-            # of a process that came to an end too soon: what it did is not known
-            left = [place for place, done in enumerate(results) if done is None]
-            rest = Cargo(door, replace(lading, there={}), manifest, tell, overwrite=overwrite)
-            rest.work((), Line(left), stop)
+    def failed(place: int, why: CtaflowsError) -> Transfer:
+        local, remote = files[place]
+        with contextlib.suppress(CtaflowsError):
+            remote = door.normalise(remote)  # as the record of a success names it
+        return Transfer(remote, local, _size(local), error=error_text(why))
+
+    with kept(door) as journal, kept_open(manifest):
+        _run(door, more, settle, failed)
+        if pools.hang is not None:
+            why = _not_begun(pools.hang)
+            for place in places:
+                settle(place, failed(place, why))
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 
 
-def plan(door: Storage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -> list[Transfer]:
-    """Say what `upload_many` would do, without doing it: the reason stands in ``note``."""
+def _run(
+    door: Storage,
+    more: Callable[[], tuple[Journey[Transfer], int] | None],
+    settle: Callable[[int, Transfer], None],
+    failed: Callable[[int, CtaflowsError], Transfer],
+) -> None:
+    """Run the journeys of files; a fault of ours ends all, once they have cleaned up."""
+    stop, fault = threading.Event(), None
+    width = Width(_FIRST, door.settings.transfers)
+    with borrowed(door.session) as driver:
+        try:
+            for task in driver.run(
+                more, door.session, width, stop=stop, limit=progress.rate_limit()
+            ):
+                try:
+                    if task.error is None:
+                        settle(task.tag, task.result)
+                    elif not isinstance(task.error, CtaflowsError):
+                        raise task.error
+                    elif not concerns_all(task.error):  # what does is raised when all have ended
+                        settle(task.tag, failed(task.tag, task.error))
+                except Exception as why:  # noqa: BLE001  raised below
+                    fault = fault or why
+                    stop.set()
+        except Stopped:
+            if fault is None:
+                raise
+    if fault is not None:
+        raise fault
+
+
+def _not_begun(hang: NoSpace) -> NoSpace:
+    return NoSpace(
+        "Not begun, since a pool takes nothing: it may be full", where=hang.where, hint=hang.hint
+    )
+
+
+def plan(door: Storage, pairs: Sequence[tuple[StrPath, str]], *, overwrite: bool) -> list[Transfer]:
+    """Return what `upload_many` would do, without doing it: the reason stands in ``note``."""
+    files = [(os.fspath(local), remote) for local, remote in pairs]
     if not door.can_rename:
         note = "upload: it may be there" if overwrite else "refuse: it may be there"
-        return [Transfer(remote, str(local), _size(local), note=note) for local, remote in pairs]
-    there = look_there(door, [remote for _, remote in pairs], make=False)
+        return [Transfer(remote, local, _size(local), note=note) for local, remote in files]
+    there = look_there(door, [remote for _, remote in files], make=False)
     planned = []
-    for local, remote in pairs:
+    for local, remote in files:
         try:
             entry = there[remote] if remote in there else door.exists(remote)
         except UsageError as why:  # no remote path; the others are uploaded all the same
-            planned.append(Transfer(remote, str(local), _size(local), note=f"refuse: {why}"))
+            planned.append(Transfer(remote, local, _size(local), note=f"refuse: {why}"))
             continue
         ours = Entry(remote, size_bytes=_size(local))
         if entry is None:
@@ -141,7 +193,7 @@ def plan(door: Storage, pairs: Sequence[tuple[Path, str]], *, overwrite: bool) -
             note = f"refuse: it is {links.words(entry)}"
         else:
             note = "replace: it differs" if overwrite else "refuse: another file is there"
-        planned.append(Transfer(remote, str(local), _size(local), note=note))
+        planned.append(Transfer(remote, local, _size(local), note=note))
     return planned
 
 
@@ -151,8 +203,9 @@ def look_there(
     """Look what is there of many files, with one request a directory.
 
     A directory that is missing is made, if ``make``: not all servers make it on the first PUT, and
-    Apache 2.4 answers 409, see `WebDAVStorage.put`. Where a storage can't rename, it is not known
-    before an upload what is there, see `protocol.Storage`.
+    Apache 2.4 answers 409, see `WebDAVStorage.putting`. What is below one that was made here is not
+    looked at: nothing is there. Where a storage can't rename, it is not known before an upload what
+    is there, see `protocol.Storage`.
 
     Returns
     -------
@@ -164,8 +217,10 @@ def look_there(
         if not remote.endswith("/"):
             below[remote.rpartition("/")[0]].append(remote)
     found: dict[str, Entry | None] = {}
+    made: set[str] = set()
     for folder, paths in below.items():
-        if len(paths) < _LIST_FROM:
+        is_new = folder.rpartition("/")[0] in made
+        if len(paths) < _LIST_FROM and not is_new:
             continue
         wanted: dict[str, str] = {}
         for path in paths:
@@ -173,17 +228,32 @@ def look_there(
                 wanted[door.normalise(path)] = path
         there: dict[str, Entry] = {}
         try:
-            there = {e.path: e for e in door.list(folder or "/") if e.path in wanted}
+            if not is_new:
+                there = {e.path: e for e in door.list(folder or "/") if e.path in wanted}
         except NotFound:
+            is_new = True
+        if is_new and make:
             with contextlib.suppress(CtaflowsError):  # the first upload will say what is wrong
-                if make:
-                    door.mkdir(folder, parents=True, exist_ok=True)
+                _make(door, folder, made)
         found |= {path: there.get(full) for full, path in wanted.items()}
     return found
 
 
-def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list[tuple[Path, str]]:
-    """Say where the files of a folder go: below ``remote``, in a directory of the folder's name.
+def _make(door: Storage, folder: str, made: set[str]) -> None:
+    """Make a directory and those above it, and note those that were not there."""
+    try:
+        door.mkdir(folder)
+    except NotFound:
+        above = folder.rpartition("/")[0]
+        if not above:
+            raise
+        _make(door, above, made)
+        door.mkdir(folder)
+    made.add(folder)
+
+
+def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list[tuple[str, str]]:
+    """Return the files of a folder, each with its path below ``remote`` in a directory of its name.
 
     Parameters
     ----------
@@ -203,13 +273,23 @@ def files_of(folder: Path, remote: str, unseen: list[str] | None = None) -> list
     walk = list(os.walk(folder, onerror=unreadable))
     if unseen is not None:
         unseen += decide.unseen(walk)
-    found = [Path(where) / name for where, _, names in walk for name in names]
-    n_parts = len(folder.parts)  # `relative_to` costs ten times as much
-    return [(f, f"{base}/{'/'.join(f.parts[n_parts:])}") for f in sorted(found)]
+    top = os.path.join(folder, "")  # noqa: PTH118  Path costs a hundred times as much
+    relative = [
+        f"{os.path.join(where, '').removeprefix(top)}{name}"  # noqa: PTH118
+        for where, _, names in walk
+        for name in names
+    ]
+    relative.sort(key=_parts)
+    prefix = "" if top == f".{os.sep}" else top
+    return [(f"{prefix}{path}", f"{base}/{path}") for path in relative]
 
 
-def _size(local: Path) -> int:
+def _parts(path: str) -> list[str]:
+    return path.split("/")
+
+
+def _size(local: str) -> int:
     try:
-        return local.stat().st_size
+        return os.stat(local).st_size  # noqa: PTH116  the cheapest
     except OSError:
         return 0

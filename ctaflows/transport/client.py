@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
-    from ctaflows.transport.convoy import Convoy
     from ctaflows.transport.curl_backend import CurlWire
     from ctaflows.transport.messages import Reply, Sink, Source, TokenSource
 
@@ -215,24 +214,6 @@ class Transport:
         send = partial(curl.exchange, sink=sink, stop=stop)
         reply, retries = self._with_retries(url, request, send, stop)
         return Head(reply.status, reply.url, reply.headers, retries)
-
-    @contextlib.contextmanager
-    def convoy(self) -> Iterator[Convoy | None]:
-        """Yield a driver of many small, dependent requests in this thread.
-
-        None where libcurl is not available.
-        """
-        curl = self._fast()
-        if curl is None or not curl.has_many:
-            yield None
-            return
-        from ctaflows.transport.convoy import Convoy
-
-        with curl.many() as many:
-            try:
-                yield Convoy(many, _HEADERS, self._token_for, self._closing)
-            finally:
-                many.abandon()
 
     def exchange(
         self,

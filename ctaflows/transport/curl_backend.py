@@ -6,7 +6,6 @@ the pieces to a list, which Python code looks at once for about ten of them.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pycurl
 
 from ctaflows.errors import ProtocolSurprise, Stopped
-from ctaflows.transport.curl_many import CurlMany, is_able
-from ctaflows.transport.handles import error_of, lacking
+from ctaflows.transport.handles import error_of
 from ctaflows.transport.messages import (
     MAX_DRAINED_BYTES,
     Head,
@@ -62,34 +60,11 @@ class CurlWire:
         self._headers = [header_line(f"{name}: {value}") for name, value in headers.items()]
         self._closing = closing
         self._idle: list[pycurl.Curl] = []  # each has its own connections; last in, first out
-        self._idle_many: list[CurlMany] = []
-
-    @property
-    def has_many(self) -> bool:
-        """Whether one thread can run many requests, see `curl_many.is_able`."""
-        return is_able()
 
     def close(self) -> None:
         """Close idle connections; those in use are closed at the end of their request."""
         while self._idle:
             self._idle.pop().close()
-        while self._idle_many:
-            self._idle_many.pop().close()
-
-    @contextlib.contextmanager
-    def many(self) -> Iterator[CurlMany]:
-        """Yield a driver of many small requests in one thread, see `curl_many`."""
-        try:
-            many = self._idle_many.pop() if self._idle_many else CurlMany(self._settings, self._new)
-        except pycurl.error as why:  # its text alone
-            raise lacking(None, str(why)) from None
-        try:
-            yield many
-        finally:
-            if self._closing.is_set():
-                many.close()
-            else:
-                self._idle_many.append(many)
 
     def exchange(
         self,

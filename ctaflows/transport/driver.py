@@ -35,13 +35,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# the older names are deprecated where these are known (pycurl 7.46)
+_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
+_SIZE_UPLOAD = getattr(pycurl, "SIZE_UPLOAD_T", pycurl.SIZE_UPLOAD)
 #: So many files are synced together, or those of so many seconds.
 _SYNC_FILES = 64
 _SYNC_S = 0.05
 #: For so long journeys may clean up when all are ended, seconds.
 _GRACE_S = 5.0
 _MOST_THREADS = 8
-_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
 #: pycurl has no multi_wakeup: while threads are at work it is looked so often, seconds.
 _NAP_S = 0.002
 
@@ -50,7 +52,7 @@ class RateLimit(Protocol):
     """A limit on bytes per second."""
 
     def pause_s(self, n_bytes: int) -> float:
-        """Count bytes that came, and return how long to wait before the next, seconds."""
+        """Count bytes that came or went, and return how long to wait before the next, seconds."""
 
 
 class OtherFailed(Exception):
@@ -201,7 +203,7 @@ class Driver:
             Ends all journeys within a tenth of a second; so does cancelling the work of this
             context, see `cancel`.
         limit : RateLimit, optional
-            For all bytes that sinks receive.
+            For all bytes that sinks receive, or that are read from sources.
 
         Raises
         ------
@@ -639,7 +641,7 @@ class _Run:
             is_connected = bool(handle.getinfo(pycurl.PRETRANSFER_TIME))
             url = self._busy[handle][1].hop.url
             error = error_of(*problem, url, is_connected=is_connected)
-        self._n_bytes += int(handle.getinfo(_SIZE_DOWNLOAD))
+        self._n_bytes += int(handle.getinfo(_SIZE_DOWNLOAD) + handle.getinfo(_SIZE_UPLOAD))
         task, exchange = self._let_go(handle)
         answer = exchange.ended(error)
         self._width.answered(answer)

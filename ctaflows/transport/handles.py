@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Size of libcurl's upload buffer, bytes; its default is 64 KiB.
 _SEND_BYTES = 1 << 19
+#: So many are sent at once where the rate is limited: the pause after them must not seem a silence.
+_LIMITED_BYTES = 1 << 14
 #: A door may think for 180 s before it answers a GET (seen with dCache 11.2.5, when a pool does not
 #: react); a pool that has been named answers at once.
 _DOOR_PATIENCE = 10 / 3
@@ -186,7 +188,7 @@ class Exchange:
     begun : Callable
         Is told of this when the body of a good response begins.
     pause_s : Callable, optional
-        Takes a number of bytes that came, and returns how long to wait before more may come,
+        Takes a number of bytes that came or went, and returns how long to wait before more may,
         seconds, see `driver.RateLimit`; None where there is no limit.
 
     Attributes
@@ -241,10 +243,17 @@ class Exchange:
     def read(self, n_bytes: int) -> bytes | int:
         """Return the next bytes to send."""
         try:
-            return self._source.read(n_bytes)
+            if self._pause_s is None:
+                return self._source.read(n_bytes)
+            if self._pause_s(0) > 0:
+                self.is_paused = True
+                return int(pycurl.READFUNC_PAUSE)
+            piece = self._source.read(min(n_bytes, _LIMITED_BYTES))
+            self._pause_s(len(piece))
         except BaseException as why:  # noqa: BLE001  raised again where the exchange has ended
             self._failure = why
             return int(pycurl.READFUNC_ABORT)
+        return piece
 
     def rewind(self, *_: int) -> int:
         """Rewind the body: libcurl found a kept connection dead, and sends it again."""

@@ -176,6 +176,10 @@ class NotSent(NetworkError):
     """No connection was established, so the request was not sent."""
 
 
+class Silent(NetworkError):
+    """The server has sent and taken no byte for too long."""
+
+
 #: What a connection takes at most: sockets of both address families, and the file of CAs.
 _FILES_PER_CONNECTION = 3
 
@@ -237,8 +241,8 @@ def untrusted(url: str, said: str) -> NetworkError:
 
 
 def silent(url: str, said: str) -> NetworkError:
-    """Return the error for a server that has sent no byte for too long."""
-    return NetworkError("The server went silent", where=url, said=said)
+    """Return the error for a server that has sent and taken no byte for too long."""
+    return Silent("The server went silent", where=url, said=said)
 
 
 def had_no_effect(error: CtaflowsError) -> bool:

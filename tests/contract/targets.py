@@ -24,6 +24,7 @@ from unittest import mock
 from urllib.parse import quote
 
 import pytest
+from ctaflows.transport.curl_many import CurlMany
 from sinkkit import read
 
 from ctaflows.errors import CtaflowsError, NotFound
@@ -33,7 +34,6 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import files_below, walk
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transport.curl_backend import CurlWire
-from ctaflows.transport.curl_many import CurlMany
 from ctaflows.transport.httpx_backend import HttpxWire
 
 # what starts nginx, Apache and XRootD

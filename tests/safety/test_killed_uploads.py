@@ -120,7 +120,7 @@ def test_a_failed_upload_whose_file_could_not_be_removed(box: Sandbox, here: Pat
     (here / "a.h5").write_bytes(b"x" * 1000)
     box.faults.add("bad_digest", times=None, server="pool")
     box.faults.add("403", times=1, method="DELETE")
-    with pytest.raises(ChecksumMismatch):
+    with pytest.raises(ChecksumMismatch):  # twice
         upload_file(here / "a.h5", "n/")
     assert len(temporaries(box)) == 1
     box.faults.clear()

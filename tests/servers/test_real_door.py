@@ -17,7 +17,7 @@ from ctaflows.errors import (
 )
 from ctaflows.storage.namespace import move, plan_removal, remove_all
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +104,7 @@ def test_a_door_with_a_path(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_p
         assert [e.path for e in door.list(f"{url}n")] == ["/n/a.h5"]
         assert read(door, "n/a.h5") == DATA
         (tmp_path / "b.h5").write_bytes(b"b")
-        upload(door, tmp_path / "b.h5", "/new/b.h5")
+        upload_alone(door, tmp_path / "b.h5", "/new/b.h5")
         move(door, door.stat("/new/b.h5"), "/n/c.h5")
         assert (root / "n/c.h5").read_bytes() == b"b"
         doomed = plan_removal(door, [door.stat("/n"), door.stat("/new")])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from ctaflows.transport.lines import Lines
+
 from ctaflows.transport.policy import origin
 
 HOME = "https://door.example.org"

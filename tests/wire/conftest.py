@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=["libcurl"])
 def door(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[WebDAVStorage]:
     """A storage client, over each transport library."""
-    settings = box.settings(fast_bytes=request.param == "libcurl")
+    settings = box.settings(fast_bytes=request.param == "libcurl", attempts=5)
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         yield door
 

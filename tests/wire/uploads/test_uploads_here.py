@@ -1,4 +1,4 @@
-"""What happens here while small files go up: files that change, stops, a full disk."""
+"""What happens here while many files go up: files that change, stops, a full disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctaflows import cancel
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NoSpace, Stopped
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer import upload_lane, uploads
+from ctaflows.transfer import upload, uploads
 from ctaflows.transfer.manifest import Manifest
 from ctaflows.transfer.progress import Progress, reported_to
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("kind", ["gone", "folder", "shorter", "grown"])
 def test_a_file_that_changed_here(
     box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
-    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str], kind: str,
+    monkeypatch: pytest.MonkeyPatch, kind: str,
 ) -> None:  # fmt: skip
     """It changes between the look at all files and its own turn."""
     real, file = uploads.look_there, pairs[7][0]
@@ -52,30 +52,26 @@ def test_a_file_that_changed_here(
     else:
         assert not report.failed
         assert there(box) == rest | {"07.h5": b"short" if kind == "shorter" else grown}
-    assert ("07.h5" in one_by_one) == (kind != "shorter")
 
 
-def test_a_file_that_ends_early_here_is_left_to_the_usual_way(
+def test_a_file_that_ends_early_here_is_not_sent(
     box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
-    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """It has become shorter since its size was looked at: not a byte goes this way."""
-    real = upload_lane.LocalSource
+    """It has become shorter since it was opened."""
+    real = upload.LocalSource
 
     class Shrinking(real):  # type: ignore[valid-type, misc]
         def body(self) -> Any:
-            if self.local.name == "07.h5":
+            if self.local.endswith("07.h5"):
                 os.truncate(self.local, 10)
             return super().body()
 
-    monkeypatch.setattr(upload_lane, "LocalSource", Shrinking)
-    seen = _Sum()
-    with reported_to(seen):
-        report = send(door, pairs)
-    assert not report.failed
-    assert one_by_one == ["07.h5"]
-    assert there(box) == CONTENT | {"07.h5": CONTENT["07.h5"][:10]}
-    assert seen.n_bytes == report.moved_bytes
+    monkeypatch.setattr(upload, "LocalSource", Shrinking)
+    report = send(door, pairs)
+    assert [t.path for t in report.failed] == ["/up/n/07.h5"]
+    assert (report.failed[0].error or "").startswith("SourceChanged: The file here changed")
+    assert there(box) == {n: data for n, data in CONTENT.items() if n != "07.h5"}
 
 
 class _Sum(Progress):
@@ -135,21 +131,18 @@ def test_a_stop_leaves_nothing(
     assert 12 <= len(seen) < N
 
 
-def test_an_interruption_leaves_nothing(
-    box: Sandbox,
-    door: WebDAVStorage,
-    pairs: list[tuple[Path, str]],
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_fault_of_ours_leaves_nothing(
+    box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]]
 ) -> None:
-    """A fault of our own in the middle: what was sent is taken away, what was moved is told."""
-    real, seen = upload_lane.UploadLane._moved, _Sum()
+    """In the middle: what was sent is taken away, what was moved is told."""
 
-    def moved(self: Any, errand: Any, word: Any) -> None:
-        if errand.target.endswith("07.h5"):
-            raise RuntimeError("our own fault")
-        real(self, errand, word)
+    class Faulty(_Sum):
+        def finished(self, transfer: Transfer) -> None:
+            super().finished(transfer)
+            if transfer.path.endswith("07.h5"):
+                raise RuntimeError("our own fault")
 
-    monkeypatch.setattr(upload_lane.UploadLane, "_moved", moved)
+    seen = Faulty()
     with reported_to(seen), pytest.raises(RuntimeError, match="our own fault"):
         uploads.upload_many(door, pairs)
     arrived = there(box)
@@ -160,7 +153,7 @@ def test_an_interruption_leaves_nothing(
 
 def test_a_manifest_that_can_not_be_written_is_said_with_each_file(
     box: Sandbox, door: WebDAVStorage, pairs: list[tuple[Path, str]],
-    monkeypatch: pytest.MonkeyPatch, one_by_one: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def full(*_: Any) -> None:
         raise NoSpace("No space left here")
@@ -170,4 +163,3 @@ def test_a_manifest_that_can_not_be_written_is_said_with_each_file(
     assert len(report.failed) == N
     assert all("No space left here" in (t.error or "") for t in report.failed)
     assert there(box) == CONTENT
-    assert one_by_one == [], "what is there is not sent again"

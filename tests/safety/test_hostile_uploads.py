@@ -1,10 +1,11 @@
-"""Small files that go up at once: a door that lies about one of them, and who sees the token."""
+"""Many files that go up at once: a door that lies about one of them, and who sees the token."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from ctaflows.transfer import uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from littledoor import Handler, LittleDoor
 
@@ -26,13 +26,7 @@ BAD = "4.h5"
 
 
 @pytest.fixture
-def wire() -> str:
-    """Over httpx they go one by one."""
-    return "libcurl"
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> list[tuple[Path, str]]:
+def pairs(tmp_path: Path) -> list[tuple[str, str]]:
     (tmp_path / "n").mkdir()
     for name, data in FILES.items():
         (tmp_path / "n" / name).write_bytes(data)
@@ -90,8 +84,7 @@ LIES = {
 def test_a_lie_about_what_arrived(
     little: LittleDoor,
     door: WebDAVStorage,
-    pairs: list[tuple[Path, str]],
-    one_by_one: list[str],
+    pairs: list[tuple[str, str]],
     kind: str,
 ) -> None:
     little.digest = lambda _: {}  # type: ignore[method-assign]  so that HEAD is asked
@@ -100,12 +93,11 @@ def test_a_lie_about_what_arrived(
     report = uploads.upload_many(door, pairs)
     assert not report.failed
     assert arrived(little) == FILES
-    assert one_by_one == [BAD]
 
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_door_that_keeps_another_sum(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]],
     is_right: bool,
 ) -> None:  # fmt: skip
     def md5(path: str) -> dict[str, str]:
@@ -116,14 +108,13 @@ def test_a_door_that_keeps_another_sum(
     report = uploads.upload_many(door, pairs)
     assert bool(report.failed) != is_right
     assert arrived(little) == (FILES if is_right else {})
-    assert bool(one_by_one) != is_right
     if is_right:
         assert {t.checksum and t.checksum.algorithm for t in report.transfers} == {"md5"}
         assert all(t.verified for t in report.transfers)
 
 
 def test_bytes_that_change_on_their_way(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]]
 ) -> None:
     bad = FILES[BAD]
     little.on_its_way = lambda data: data[::-1] if data == bad else data
@@ -131,7 +122,6 @@ def test_bytes_that_change_on_their_way(
     assert [t.path for t in report.failed] == [f"/up/n/{BAD}"]
     assert (report.failed[0].error or "").startswith("ChecksumMismatch: ")
     assert arrived(little) == {n: data for n, data in FILES.items() if n != BAD}
-    assert one_by_one == [BAD]
 
 
 def done_but(answer: Callable[[Handler], bool]) -> Callable[[Handler], bool]:
@@ -148,7 +138,7 @@ def done_but(answer: Callable[[Handler], bool]) -> Callable[[Handler], bool]:
 @pytest.mark.parametrize("status", [404, 409, 412, 500, 502, 503])
 @pytest.mark.parametrize("is_done", [True, False])
 def test_a_lie_about_the_move(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str],
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]],
     status: int, is_done: bool,
 ) -> None:  # fmt: skip
     def answer(handler: Handler) -> bool:
@@ -156,7 +146,6 @@ def test_a_lie_about_the_move(
 
     lie(little, "MOVE", done_but(answer) if is_done else answer)
     report = uploads.upload_many(door, pairs)
-    assert BAD not in one_by_one, "it is never sent again"
     if status == 412 and not is_done:
         assert [t.path for t in report.failed] == [f"/up/n/{BAD}"]
         assert (report.failed[0].error or "").startswith("AlreadyExists: ")
@@ -168,18 +157,17 @@ def test_a_lie_about_the_move(
 
 
 def test_a_move_of_which_nothing_is_heard(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]], one_by_one: list[str]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]]
 ) -> None:
     """It is done, and the connection broken: libcurl may ask again, and hear that it is gone."""
     lie(little, "MOVE", done_but(lambda handler: handler.raw("")))
     report = uploads.upload_many(door, pairs)
     assert not report.failed
-    assert one_by_one == []
     assert arrived(little) == FILES
 
 
 def test_a_file_that_is_nowhere_after_the_move(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]]
 ) -> None:
     def lost(handler: Handler) -> bool:
         del handler.place.files[handler.name]
@@ -188,11 +176,11 @@ def test_a_file_that_is_nowhere_after_the_move(
     lie(little, "MOVE", lost)
     report = uploads.upload_many(door, pairs)
     assert [t.path for t in report.failed] == [f"/up/n/{BAD}"]
-    assert "The answer to a move was lost" in (report.failed[0].error or "")
+    assert (report.failed[0].error or "").startswith("DoorBusy: The server can't do it now")
 
 
 def test_where_the_token_goes(
-    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[Path, str]]
+    little: LittleDoor, door: WebDAVStorage, pairs: list[tuple[str, str]]
 ) -> None:
     """Door to pool, door to elsewhere, pool back to the door: only the door sees it."""
     elsewhere = little.server("elsewhere").port
@@ -220,7 +208,7 @@ def test_where_the_token_goes(
 
 
 def test_through_a_proxy(
-    little: LittleDoor, aimed: Path, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    little: LittleDoor, aimed: Path, pairs: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own answers are none of the door's."""
     with Tunnel() as tunnel:
@@ -228,7 +216,7 @@ def test_through_a_proxy(
             monkeypatch.setenv(name, tunnel.url)
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
-        done = run("put", "-r", str(pairs[0][0].parent), "up")
+        done = run("put", "-r", str(Path(pairs[0][0]).parent), "up")
     assert done.code == 0, done.err
     assert arrived(little) == FILES
     assert tunnel.heads

@@ -1,11 +1,9 @@
-"""Shared by the tests of uploads in one thread: files, their upload, and checks."""
+"""Shared by the tests of many uploads: files, their upload, and checks."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctaflows.transfer import upload, uploads
@@ -14,7 +12,7 @@ from ctaflows.transfer.manifest import Manifest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctaflows.model import Report, Transfer
+    from ctaflows.model import Report
     from ctaflows.sandbox import Sandbox
     from ctaflows.storage.webdav import WebDAVStorage
 
@@ -39,15 +37,6 @@ def there(box: Sandbox) -> dict[str, bytes]:
     """Return all files at the door, temporary ones too."""
     files = (p for p in box.storage.rglob("*") if p.is_file())
     return {str(p.relative_to(box.storage / "up/n")): p.read_bytes() for p in files}
-
-
-def nameless(path: str) -> str:
-    """Return the path of a request, without the random part of a temporary name."""
-    return re.sub(r"\.[0-9a-f]{12}\.part$", ".part", path.partition("?")[0])
-
-
-def timeless(transfer: Transfer) -> Transfer:
-    return replace(transfer, seconds=0.0)
 
 
 def assert_right(box: Sandbox, report: Report) -> None:

@@ -183,6 +183,7 @@ class Driver:
         session: Session,
         width: Width,
         *,
+        takes_slots: bool = True,
         stop: threading.Event | None = None,
         limit: RateLimit | None = None,
     ) -> Generator[Task, None, None]:
@@ -197,6 +198,9 @@ class Driver:
             Whose slots bound the requests on their way.
         width : Width
             How many may be on their way.
+        takes_slots : bool
+            Does each request take one of the session's slots? Not where the caller has one, or
+            bounds the requests in another way.
         stop : threading.Event, optional
             Ends all journeys within a tenth of a second; so does cancelling the work of this
             context, see `cancel`.
@@ -212,7 +216,10 @@ class Driver:
         """
         stop = stop or threading.Event()
         with cancel.link_child(stop):
-            run = _Run(self, more, session, width, stop, limit)
+            slots = (
+                session.slots if takes_slots else threading.Semaphore(session.settings.transfers)
+            )
+            run = _Run(self, more, session, width, slots, stop, limit)
             try:
                 yield from run.loop()
             finally:
@@ -250,11 +257,13 @@ def run_journey(
     journey: Journey[T],
     session: Session,
     *,
+    driver: Driver | None = None,
     first: int = 2,
+    takes_slots: bool = True,
     stop: threading.Event | None = None,
     limit: RateLimit | None = None,
 ) -> T:
-    """Run one journey with a borrowed driver, and return its result.
+    """Run one journey, and return its result.
 
     Parameters
     ----------
@@ -262,9 +271,11 @@ def run_journey(
         It may gather others.
     session : Session
         The service.
+    driver : Driver, optional
+        One of the caller's own; by default one is borrowed.
     first : int
         Number of requests at once to begin with, where it gathers others.
-    stop, limit
+    takes_slots, stop, limit
         As for `Driver.run`.
 
     Raises
@@ -274,9 +285,15 @@ def run_journey(
     """
     todo = [(journey, None)]
     width = Width(first, session.settings.transfers)
-    with borrowed(session) as driver:
-        ended = driver.run(
-            lambda: todo.pop() if todo else None, session, width, stop=stop, limit=limit
+    lent = borrowed(session) if driver is None else contextlib.nullcontext(driver)
+    with lent as used:
+        ended = used.run(
+            lambda: todo.pop() if todo else None,
+            session,
+            width,
+            takes_slots=takes_slots,
+            stop=stop,
+            limit=limit,
         )
         with contextlib.closing(ended):
             for task in ended:
@@ -304,11 +321,13 @@ class _Run:
         more: Callable[[], tuple[Journey[Any], Any] | None],
         session: Session,
         width: Width,
+        slots: threading.Semaphore,
         stop: threading.Event,
         limit: RateLimit | None,
     ) -> None:
         self._multi, self._handles = driver.multi, driver.handles
         self._more, self._session, self._width, self._stop = more, session, width, stop
+        self._slots = slots
         self._pause_s = None if limit is None else limit.pause_s
         self._has_more = True
         self._n_bytes = 0
@@ -596,13 +615,13 @@ class _Run:
                 return
             if session.is_waiting and self._ready[0][1].is_home:
                 return
-            if not session.slots.acquire(blocking=False):
+            if not self._slots.acquire(blocking=False):
                 self._is_starved = True
                 return
             task, hop = self._ready.popleft()
             lines = session.lines_for(hop)
             if lines is None:
-                session.slots.release()
+                self._slots.release()
                 self._step(task, None)
                 continue
             exchange = Exchange(hop, self._begun.append, self._pause_s)
@@ -610,7 +629,7 @@ class _Run:
                 handle = self._handles.prepared(exchange, lines)
                 self._multi.add_handle(handle)
             except pycurl.error as why:  # its text alone
-                session.slots.release()
+                self._slots.release()
                 self._step(task, error=lacking(hop.url, str(why)))
                 continue
             task.handle = handle
@@ -652,7 +671,7 @@ class _Run:
         task, exchange = self._busy.pop(handle)
         task.handle = None
         self._handles.give_back(handle)
-        self._session.slots.release()
+        self._slots.release()
         return task, exchange
 
     def _go_on_within_limit(self) -> float:

@@ -305,9 +305,7 @@ class Exchange:
         return answer
 
 
-def error_of(
-    code: int, said: str, url: str, *, is_connected: bool, is_in_body: bool = False
-) -> CtaflowsError:
+def error_of(code: int, said: str, url: str, *, is_connected: bool) -> CtaflowsError:
     """Return our error for one of libcurl's.
 
     Parameters
@@ -318,8 +316,6 @@ def error_of(
         URL that was asked.
     is_connected : bool
         Was there a connection, so that the request may have been sent?
-    is_in_body : bool
-        Did the response begin?
     """
     proxy = policy.proxy_for(url, os.environ)
     if proxy is not None and code in _UNUSABLE_PROXY:
@@ -333,11 +329,9 @@ def error_of(
     is_late = code == pycurl.E_OPERATION_TIMEDOUT
     if code in _NOT_SENT or (is_late and not is_connected):
         return unreachable(url, said, proxy)
-    error = (
-        silent(url, said) if is_late else NetworkError("The connection broke", where=url, said=said)
-    )
-    error.in_body = is_in_body
-    return error
+    if is_late:
+        return silent(url, said)
+    return NetworkError("The connection broke", where=url, said=said)
 
 
 def lacking(url: str | None, said: str) -> CtaflowsError:

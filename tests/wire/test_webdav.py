@@ -28,10 +28,13 @@ from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox.server import Connection
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.upload import LocalSource
+from ctaflows.transport.ask import ask
 from ctaflows.transport.policy import error_for
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ctaflows.transport.wishes import Request
 
 DATA = bytes(range(256)) * 400
 
@@ -84,6 +87,17 @@ def test_a_page_is_no_listing(box: Sandbox, door: WebDAVStorage) -> None:
     assert "WebDAV" in (why.value.hint or "")
 
 
+def refuse_want_digest(monkeypatch: pytest.MonkeyPatch, status: int, said: str) -> None:
+    """Let a request with Want-Digest fail."""
+
+    def asked(request: Request, *rest: Any) -> Any:
+        if any(line.startswith(b"Want-Digest") for line in request.headers):
+            raise error_for(status, {}, said, method=request.method, where=request.url)
+        return (yield from ask(request, *rest))
+
+    monkeypatch.setattr("ctaflows.storage.webdav.ask", asked)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(405, ""), (500, "Underlying filesystem failed to calculate checksum.")]
 )
@@ -92,14 +106,7 @@ def test_a_server_that_can_t_compute_checksums(
 ) -> None:
     """As XRootD answers to Want-Digest: the bytes are to be had without."""
     box.put("/cta/a.h5", DATA)
-    receive = door.transport.receive
-
-    def no_digest(url: str, sink: Any, *, headers: dict[str, str], stop: Any = None) -> Any:
-        if "Want-Digest" in headers:
-            raise error_for(status, {}, said, method="GET", where=url)
-        return receive(url, sink, headers=headers, stop=stop)
-
-    monkeypatch.setattr(door.transport, "receive", no_digest)
+    refuse_want_digest(monkeypatch, status, said)
     assert read(door, "/cta/a.h5") == DATA
     assert read(door, "/cta/a.h5", start=5, end=7) == DATA[5:7]
     with pytest.raises(NotFound):

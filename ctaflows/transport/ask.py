@@ -109,6 +109,8 @@ class Session:
         request = hop.request
         key = (request.headers, hop.token)
         lines = self._lines.get(key) or self._made_lines(key)
+        if request.own:
+            lines = [*lines, *request.own]
         wanted = request.sink.range_line() if request.sink is not None else None
         return lines if wanted is None else [*lines, wanted]
 

@@ -68,7 +68,10 @@ class Request:
     method, url : str
         The method, and the URL that is asked first.
     headers : tuple of bytes
-        Header lines of this request, such as ``b"Depth: 0"``; see `ask.Session` for the others.
+        Header lines that many requests share, such as ``b"Depth: 0"``; see `ask.Session` for the
+        others.
+    own : tuple of bytes
+        Header lines of this request alone, such as Destination.
     body : bytes, Source or None
         The body.
     sink : BodySink or None
@@ -82,6 +85,7 @@ class Request:
     method: str
     url: str
     headers: tuple[bytes, ...] = ()
+    own: tuple[bytes, ...] = ()
     body: bytes | Source | None = None
     sink: BodySink | None = None
     good: frozenset[int] = SUCCESS

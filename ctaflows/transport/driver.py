@@ -184,6 +184,7 @@ class Driver:
         width: Width,
         *,
         takes_slots: bool = True,
+        awaits_answers: bool = False,
         stop: threading.Event | None = None,
         limit: RateLimit | None = None,
     ) -> Generator[Task, None, None]:
@@ -201,6 +202,9 @@ class Driver:
         takes_slots : bool
             Does each request take one of the session's slots? Not where the caller has one, or
             bounds the requests in another way.
+        awaits_answers : bool
+            When it is stopped, wait for the answers to all requests, which may have had an effect,
+            and end pauses alone.
         stop : threading.Event, optional
             Ends all journeys within a tenth of a second; so does cancelling the work of this
             context, see `cancel`.
@@ -220,6 +224,7 @@ class Driver:
                 session.slots if takes_slots else threading.Semaphore(session.settings.transfers)
             )
             run = _Run(self, more, session, width, slots, stop, limit)
+            run.awaits_answers = awaits_answers
             try:
                 yield from run.loop()
             finally:
@@ -260,6 +265,7 @@ def run_journey(
     driver: Driver | None = None,
     first: int = 2,
     takes_slots: bool = True,
+    awaits_answers: bool = False,
     stop: threading.Event | None = None,
     limit: RateLimit | None = None,
 ) -> T:
@@ -275,7 +281,7 @@ def run_journey(
         One of the caller's own; by default one is borrowed.
     first : int
         Number of requests at once to begin with, where it gathers others.
-    takes_slots, stop, limit
+    takes_slots, awaits_answers, stop, limit
         As for `Driver.run`.
 
     Raises
@@ -292,6 +298,7 @@ def run_journey(
             session,
             width,
             takes_slots=takes_slots,
+            awaits_answers=awaits_answers,
             stop=stop,
             limit=limit,
         )
@@ -327,7 +334,7 @@ class _Run:
     ) -> None:
         self._multi, self._handles = driver.multi, driver.handles
         self._more, self._session, self._width, self._stop = more, session, width, stop
-        self._slots = slots
+        self._slots, self.awaits_answers = slots, False
         self._pause_s = None if limit is None else limit.pause_s
         self._has_more = True
         self._n_bytes = 0
@@ -407,11 +414,18 @@ class _Run:
                 has_moved = True
                 self._begin_sync()
         if self._fatal is None and self._stop.is_set():
-            self._fatal = Stopped("Stopped; the next run goes on from here")
+            self._end_at_stop()
         if self._doomed or (self._fatal is not None and self._ends_at is None):
             has_moved = True
             self._end_doomed()
         return has_moved
+
+    def _end_at_stop(self) -> None:
+        why = Stopped("Stopped; what has come is kept")
+        if self.awaits_answers:
+            self._doomed += [(task, why) for _, _, task in self._timers]
+        else:
+            self._fatal = why
 
     def _start_more(self) -> None:
         """Start journeys as long as they may have requests on their way."""
@@ -444,10 +458,14 @@ class _Run:
             wait_s = min(wait_s, max(0.0, self._sync_at - time.monotonic()))
         if self._pause_s is not None:
             wait_s = min(wait_s, self._go_on_within_limit())
-        if wait_s <= 0:
-            return
+        if wait_s > 0:
+            self._sleep(wait_s)
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait until a socket is ready, at most so many seconds."""
         if not self._busy:  # without a socket pycurl's select comes back at once
-            self._stop.wait(wait_s)
+            if self._stop.wait(wait_s):
+                time.sleep(min(wait_s, _NAP_S))
             return
         began = time.monotonic()
         # so it does while a name is looked up, where all sockets are paused, or can't be waited for

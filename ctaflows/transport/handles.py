@@ -103,6 +103,8 @@ class Handles:
             handle.lines = lines
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
         setopt(pycurl.WRITEFUNCTION, exchange.keep if sink is None else exchange.take)
+        if request.method in policy.CHANGE_NAMES:
+            setopt(pycurl.PREREQFUNCTION, exchange.begin_once)
         if how == "source":
             setopt(pycurl.INFILESIZE_LARGE, body.size_bytes)  # type: ignore[union-attr]
             setopt(pycurl.READFUNCTION, exchange.read)
@@ -198,8 +200,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer", "_begun", "_failure", "_n_kept", "_pause_s", "_pieces", "_write", "hop",
-        "is_paused", "lines",
+        "_answer", "_begun", "_failure", "_is_sent", "_n_kept", "_pause_s", "_pieces", "_write",
+        "hop", "is_paused", "lines",
     )  # fmt: skip
 
     def __init__(
@@ -217,6 +219,18 @@ class Exchange:
         self._failure: BaseException | None = None
         self._pieces: list[bytes] = []
         self._n_kept = 0
+        self._is_sent = False
+
+    def begin_once(self, *_: object) -> int:
+        """Refuse to be sent again.
+
+        libcurl would, where a kept connection is closed before the answer (8.23,
+        Curl_retry_request), though the server may have done what it was asked for.
+        """
+        if self._is_sent:
+            return int(pycurl.PREREQFUNC_ABORT)
+        self._is_sent = True
+        return int(pycurl.PREREQFUNC_OK)
 
     def take(self, piece: bytes) -> int | None:
         """Pass on the next bytes to the sink: an exception must not leave a callback."""

@@ -56,3 +56,19 @@ def result(journey: Any, value: Any = None) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError(f"It wishes for more: {wish}")
+
+
+def multistatus(*paths: str, size: int = 1, etag: str = '"1"') -> bytes:
+    """Return a listing; what ends in a slash is a directory."""
+    found = "".join(_response(path, size, etag) for path in paths)
+    return f'<d:multistatus xmlns:d="DAV:">{found}</d:multistatus>'.encode()
+
+
+def _response(path: str, size: int, etag: str) -> str:
+    kind = "<d:collection/>" if path.endswith("/") else ""
+    return (
+        f"<d:response><d:href>{path}</d:href><d:propstat><d:prop>"
+        f"<d:resourcetype>{kind}</d:resourcetype><d:getetag>{etag}</d:getetag>"
+        f"<d:getcontentlength>{size}</d:getcontentlength>"
+        "</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+    )

@@ -35,7 +35,7 @@ from ctaflows.storage.answers import Versions, check_answer, check_version, vers
 from ctaflows.transport import origin
 from ctaflows.transport.ask import ask
 from ctaflows.transport.driver import Driver, run_journey
-from ctaflows.transport.wishes import READ, Call, Pause, Request
+from ctaflows.transport.wishes import READ, Pause, Request
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
@@ -211,7 +211,8 @@ class _Identity:
         with self._lock:
             is_known = self._is_known(answer)
         if not is_known:
-            compare(self._entry, (yield Call(self._door.stat, self._entry.path)))
+            retries = Retries(self._door.settings)
+            compare(self._entry, (yield from self._door.describing(self._entry.path, retries)))
         if _ONE_REPLICA.search(answer.url):
             with self._lock:
                 self._replicas.add(answer.url)

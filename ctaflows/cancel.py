@@ -58,6 +58,9 @@ def link_child(stop: threading.Event) -> Iterator[None]:
     It is set at once where that work has been stopped already.
     """
     key, parent = object(), current()
+    if parent is stop:  # perhaps that of work which `stop_all` must not stop
+        yield
+        return
     _linked[key] = parent, stop
     try:
         if parent.is_set():

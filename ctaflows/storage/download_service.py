@@ -168,6 +168,10 @@ class DownloadServiceStorage(Service):
             )
         return itself
 
+    def describing(self, path: str, retries: Retries) -> Journey[Entry]:
+        """Describe one file or directory; a journey."""
+        return (yield Call(self.stat, path))  # type: ignore[no-any-return]  # what it returns
+
     def exists(self, path: str) -> Entry | None:
         """Describe what is at a path, or give None."""
         try:

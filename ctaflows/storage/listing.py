@@ -15,16 +15,28 @@ from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
 from ctaflows.retry import Retries
 from ctaflows.storage import links, paths
 from ctaflows.storage.propfind import BODY, MultistatusParser
+from ctaflows.transport.ask import ask
+from ctaflows.transport.driver import run_journey
+from ctaflows.transport.wishes import READ, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.settings import Settings
     from ctaflows.transport import Stream, Transport
+    from ctaflows.transport.ask import Session
+    from ctaflows.transport.wishes import Journey, Response
 
 log = logging.getLogger("ctaflows.storage")
 
+_LINES = (
+    b"Content-Type: application/xml; charset=utf-8",
+    b"Accept: text/plain, application/xml",  # see ask
+    # dCache leaves out the propstats of unknown properties, status 404 (Milton 2.7.3, patched for
+    # dCache, DefaultWebDavResponseHandler.java; seen with 11.2.5)
+    b"Brief: t",
+)
+_DEPTH_0 = (*_LINES, b"Depth: 0")
 _HEADERS = {
     "Content-Type": "application/xml; charset=utf-8",
     "Accept": "text/plain, application/xml",  # see transport.client
@@ -40,10 +52,11 @@ class Lister:
     Parameters
     ----------
     transport : Transport
-        Sends the requests.
-    settings : Settings
-        ``door_url``; ``attempts`` and the pauses between them; ``listings``, how many directories
-        are listed at once; ``listing_timeout_s``, the longest wait for the next bytes of a listing.
+        Sends the requests for listings.
+    session : Session
+        For all other requests. Of its settings: ``door_url``; ``attempts`` and the pauses between
+        them; ``listings``, how many directories are listed at once; ``listing_timeout_s``, the
+        longest wait for the next bytes of a listing.
 
     Attributes
     ----------
@@ -54,15 +67,18 @@ class Lister:
     has_seen_dcache : bool
         Did any answer have what only dCache's have: a pnfsid, or a locality? The Server header may
         be that of a proxy.
+    root : str
+        The door's root on its server, see `paths.root_of`.
     """
 
-    def __init__(self, transport: Transport, settings: Settings) -> None:
+    def __init__(self, transport: Transport, session: Session) -> None:
+        settings = session.settings
         self.permits = ListingSemaphore(settings.listings)
         self.server: str | None = None
         self.has_seen_dcache = False
-        self._transport = transport
+        self._transport, self._session = transport, session
         self._settings = settings
-        self._root = paths.root_of(settings.door_url)
+        self.root = paths.root_of(settings.door_url)
 
     def batches(
         self, path: str, url: str, stop: threading.Event | None = None
@@ -136,28 +152,25 @@ class Lister:
         ListingUnreadable, ProtocolSurprise
             The answer does not describe it.
         """
-        retries = Retries(self._settings)
-        while True:
-            parser = MultistatusParser(path, self._root)
-            try:
-                with self._propfind(url, "0") as stream:
-                    for chunk in stream.chunks():
-                        parser.feed(chunk)
-                    parser.close()
-                break
-            except NetworkError as why:
-                self._pause_or_raise(why, retries, cancel.current())
-        if parser.itself is None:
+        journey = self.describing(path, url, Retries(self._settings))
+        return run_journey(journey, self._session, takes_slots=False)
+
+    def describing(self, path: str, url: str, retries: Retries) -> Journey[Entry]:
+        """Return the entry of one file or directory, as `describe` does; a journey."""
+        sink = _Multistatus(self, path)
+        request = Request("PROPFIND", url, _DEPTH_0, body=BODY, sink=sink, good=READ)
+        yield from ask(request, self._session, retries)
+        if sink.itself is None:
             raise ProtocolSurprise("The answer does not describe what was asked for", where=url)
-        self._notice(parser.itself)
-        return parser.itself
+        self._notice(sink.itself)
+        return sink.itself
 
     def _notice(self, itself: Entry) -> None:
         if links.pnfsid(itself) is not None or itself.locality is not None:
             self.has_seen_dcache = True
 
     def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
-        parser = MultistatusParser(path, self._root)
+        parser = MultistatusParser(path, self.root)
         permit = ListingPermit()
         self.permits.acquire(permit, stop)
         try:
@@ -212,6 +225,64 @@ class Lister:
         log.warning("%s; listing it again in %.1f s", why, pause)
         if cancel.wait(pause, stop, cancel.current()):
             raise Stopped("The listing was stopped") from None
+
+
+class _Multistatus:
+    """The receiver of the answer to a PROPFIND.
+
+    Attributes
+    ----------
+    itself : Entry or None
+        The entry of the path that was asked for, once it has come.
+    """
+
+    n_received, worth_bytes = 0, 1
+
+    def __init__(self, lister: Lister, path: str) -> None:
+        self._lister, self._path = lister, path
+        self._parser = MultistatusParser(path, lister.root)
+
+    @property
+    def itself(self) -> Entry | None:
+        return self._parser.itself
+
+    def range_line(self) -> None:
+        """Return None: there is always the whole answer."""
+
+    def begin(self, answer: Response) -> None:
+        """Look at the head of an answer.
+
+        Raises
+        ------
+        ProtocolSurprise
+            It is no multistatus.
+        """
+        self._lister.server = answer.header("server") or ""
+        if answer.status != 207:  # such as the page that StoRM WebDAV 1.8.1 has at its root
+            raise ProtocolSurprise(
+                f"The answer to PROPFIND is {answer.status}, not 207",
+                where=answer.url,
+                hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL: StoRM has files below "
+                "the paths of its storage areas alone, such as https://host:port/AREA.",
+            )
+        self._parser = MultistatusParser(self._path, self._lister.root)
+
+    def write(self, piece: bytes) -> None:
+        """Parse the next bytes."""
+        self._parser.feed(piece)
+
+    def ended(self, answer: Response) -> bool:
+        """Judge an answer that has ended, or broke off.
+
+        Raises
+        ------
+        ListingUnreadable
+            It has ended, but is incomplete.
+        """
+        if answer.error is not None:
+            return False
+        self._parser.close()
+        return True
 
 
 class _YieldedPaths:

@@ -101,6 +101,9 @@ class Storage(Protocol):
     def stat(self, path: str) -> Entry:
         """Describe one file or directory."""
 
+    def describing(self, path: str, retries: Retries) -> Journey[Entry]:
+        """Describe one file or directory by its normalised path; a journey."""
+
     def exists(self, path: str) -> Entry | None:
         """Describe what is at a path, or give None."""
 

@@ -32,17 +32,22 @@ from ctaflows.errors import (
 from ctaflows.retry import Retries
 from ctaflows.storage import paths
 from ctaflows.storage.answers import Versions, check_answer, check_version, version_of
-from ctaflows.transport import Transport, origin
+from ctaflows.transport import origin
+from ctaflows.transport.ask import ask
+from ctaflows.transport.driver import Driver, run_journey
+from ctaflows.transport.wishes import READ, Pause, Request
 
 if TYPE_CHECKING:
     from ctaflows.model import Entry
     from ctaflows.storage.protocol import Storage
-    from ctaflows.transport import Head
+    from ctaflows.transport.wishes import Journey, Response
 
 log = logging.getLogger("ctaflows.storage")
 
 #: URLs with this query are of one replica (HttpTransferService.java:70, dCache 12.1).
 _ONE_REPLICA = re.compile(r"[?&]dcache-http-uuid=")
+#: After these failures what came before is right; None stands for success.
+_HAS_BYTES = NetworkError | Truncated | None
 
 
 class RangeReader:
@@ -71,8 +76,8 @@ class RangeReader:
         self._url = paths.url(door.url, door.normalise(entry.path))
         self._pool: str | None = None
         self._identity = _Identity(door, entry)
-        self._transport: Transport | None = None
-        self._process = 0
+        self._driver: Driver | None = None
+        self._once = door.settings.replace(attempts=1)  # `reading` tries again, at the door
         self.n_requests = 0
         self.read_bytes = 0
 
@@ -87,17 +92,33 @@ class RangeReader:
         return other
 
     def close(self) -> None:
-        """Close the connection.
+        """Close the connections.
 
         A dCache mover, which takes one of the pool's slots, ends with the last connection that uses
         it (NettyTransferService.java, dCache 12.1).
         """
-        if self._transport is not None and self._process == os.getpid():
-            self._transport.close()
-        self._transport = None
+        if self._driver is not None and self._driver.process == os.getpid():
+            self._driver.close()
+        self._driver = None
 
     def read(self, start: int, end: int) -> bytes:
-        """Return the bytes of a range; requests that fail are repeated from where they broke off.
+        """Return the bytes of a range, as `reading` does.
+
+        No transfer slot is taken: the caller acquires one for as long as the file is open.
+        """
+        # connections of its own, since `close` must end them; a forked process gets others
+        if self._driver is None or self._driver.process != os.getpid():
+            self._driver = Driver(self._door.settings)
+        return run_journey(
+            self.reading(start, end),
+            self._door.session,
+            driver=self._driver,
+            takes_slots=False,
+            stop=self._stop or cancel.current(),
+        )
+
+    def reading(self, start: int, end: int) -> Journey[bytes]:
+        """Read a range; what breaks off goes on from there, by way of the door. A journey.
 
         Parameters
         ----------
@@ -113,45 +134,43 @@ class RangeReader:
         Stopped
             The stop event was set.
         CtaflowsError
-            It can't be read, after as many attempts as the settings allow.
+            It can't be read, after as many tries as the settings allow.
         """
-        received = bytearray()
+        sink = _Range(self._entry, start, end)
         retries = Retries(self._door.settings, also=(Truncated,))
-        while start + len(received) < end:
-            piece, failure = self._request(self._pool or self._url, start + len(received), end)
-            received += piece
+        while True:
+            n_before = sink.n_received
+            failure = yield from self._asked(sink)
             if failure is None:
-                continue
+                return bytes(sink.data)
             self._pool = None
-            pause = self._pause_or_raise(failure, retries, progress=bool(piece))
-            log.info("%s; asking the door again from byte %d", failure, start + len(received))
-            cancel.wait(pause, self._stop or cancel.current())
-        return bytes(received)
+            is_progress = sink.n_received > n_before
+            pause_s = self._pause_or_raise(failure, retries, progress=is_progress)
+            log.info("%s; asking the door again from byte %d", failure, start + sink.n_received)
+            yield Pause(pause_s)
 
-    def _request(self, url: str, start: int, end: int) -> tuple[bytes, CtaflowsError | None]:
-        """Send one request; return the bytes received, and the error where some are missing."""
-        body = _Body(self._entry, start, end)
-        failure: CtaflowsError | None = None
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        stop = self._stop or cancel.current()
+    def _asked(self, sink: _Range) -> Journey[CtaflowsError | None]:
+        """Send one request, without trying again; return why bytes are still missing."""
         self.n_requests += 1
+        failure: CtaflowsError | None = None
+        request = Request("GET", self._pool or self._url, sink=sink, good=READ)
         try:
-            self._connection().receive(url, body, headers=headers, stop=stop)
-            if len(body.data) < end - start:
-                failure = Truncated("The answer ended too early", where=self._entry.path)
-        except NetworkError as why:
+            yield from ask(request, self._door.session, Retries(self._once))
+        except CtaflowsError as why:
             failure = why
-        except CtaflowsError as why:
-            return b"", why
-        if body.head is None or not body.data:
-            return b"", failure
+        answer, n_new = sink.answer, sink.n_received - sink.n_kept
+        if answer is None or not n_new or not isinstance(failure, _HAS_BYTES):
+            sink.drop()
+            return failure
         try:
-            self._identity.check(body.head)
+            yield from self._identity.checking(answer)
         except CtaflowsError as why:
-            return b"", why
-        self._pool = body.head.url if body.head.url != self._url else None
-        self.read_bytes += len(body.data)
-        return bytes(body.data), failure
+            sink.drop()
+            return why
+        sink.keep()
+        self._pool = answer.url if answer.url != self._url else None
+        self.read_bytes += n_new
+        return failure
 
     def _pause_or_raise(self, failure: CtaflowsError, retries: Retries, *, progress: bool) -> float:
         """Return the pause before the door is asked, in seconds; raise if it is not to be asked."""
@@ -170,17 +189,6 @@ class RangeReader:
         where = failure.where or ""
         return where.startswith("http") and origin(where) != origin(self._url)
 
-    def _connection(self) -> Transport:
-        """Return the connection; a forked process gets one of its own."""
-        if self._transport is None or self._process != os.getpid():
-            settings = self._door.settings
-            once = settings.replace(
-                attempts=1
-            )  # `read` repeats requests, at the door where need be
-            self._transport = Transport(once, self._door.url, self._door.tokens)
-            self._process = os.getpid()
-        return self._transport
-
 
 class _Identity:
     """Checks that all answers are of the same version of a file; shared by its readers."""
@@ -192,8 +200,8 @@ class _Identity:
         self._replicas: set[str] = set()
         self._versions: Versions = {}
 
-    def check(self, head: Head) -> None:
-        """Check an answer by its headers, after its bytes were received.
+    def checking(self, answer: Response) -> Journey[None]:
+        """Check an answer by its headers, after its bytes were received. A journey.
 
         Raises
         ------
@@ -201,18 +209,21 @@ class _Identity:
             It is of another version of the file.
         """
         with self._lock:
-            is_first, self._has_answered = not self._has_answered, True
-            if _ONE_REPLICA.search(head.url):
-                if head.url not in self._replicas and not is_first:
-                    self._ask_the_door()
-                self._replicas.add(head.url)
-            elif check_version(head, self._entry, self._versions) is None and not (
-                is_first and any(version_of(head))
-            ):
-                self._ask_the_door()
+            is_known = self._is_known(answer)
+        if not is_known:
+            retries = Retries(self._door.settings)
+            compare(self._entry, (yield from self._door.describing(self._entry.path, retries)))
+        if _ONE_REPLICA.search(answer.url):
+            with self._lock:
+                self._replicas.add(answer.url)
 
-    def _ask_the_door(self) -> None:
-        compare(self._entry, self._door.stat(self._entry.path))
+    def _is_known(self, answer: Response) -> bool:
+        """Return False where the door has to be asked whether the file is still the same."""
+        is_first, self._has_answered = not self._has_answered, True
+        if _ONE_REPLICA.search(answer.url):
+            return is_first or answer.url in self._replicas
+        is_same = check_version(answer, self._entry, self._versions)
+        return is_same is not None or (is_first and any(version_of(answer)))
 
 
 def compare(before: Entry, now: Entry) -> None:
@@ -223,28 +234,69 @@ def compare(before: Entry, now: Entry) -> None:
         )
 
 
-class _Body:
-    """A sink for the answer to one range request, which checks that it holds that range."""
+class _Range:
+    """A range of a file, in memory: the sink of its requests.
+
+    Attributes
+    ----------
+    data : bytearray
+        What came, from the first byte on.
+    n_kept : int
+        How many of these bytes were kept: those of the last answer may be of another file.
+    answer : Response or None
+        The last answer with bytes of it; None where there is none since `keep` or `drop`.
+    """
+
+    worth_bytes = 1
 
     def __init__(self, entry: Entry, start: int, end: int) -> None:
         self._entry, self._start, self._end = entry, start, end
         self.data = bytearray()
-        self.head: Head | None = None
+        self.n_kept = 0
+        self.answer: Response | None = None
 
-    def begin(self, head: Head) -> None:
+    @property
+    def n_received(self) -> int:
+        """Number of bytes that are here."""
+        return len(self.data)
+
+    def range_line(self) -> bytes:
+        """Return the Range header for the missing bytes."""
+        return b"Range: bytes=%d-%d" % (self._start + len(self.data), self._end - 1)
+
+    def begin(self, answer: Response) -> None:
         """Check the headers."""
-        check_answer(head, self._entry, self._start, self._end)
-        if head.status == 200 and self._end - self._start != self._entry.size_bytes:
-            raise NoRanges(
-                "The server sends whole files only, so that no range can be read",
-                where=self._entry.path,
-                hint="Fetch the file with `ctaflows get`.",
-            )
-        self.head = head
+        check_answer(answer, self._entry, self._start + len(self.data), self._end)
+        if answer.status == 200:
+            if self._end - self._start != self._entry.size_bytes:
+                raise NoRanges(
+                    "The server sends whole files only, so that no range can be read",
+                    where=self._entry.path,
+                    hint="Fetch the file with `ctaflows get`.",
+                )
+            self.data.clear()
+            self.n_kept = 0
+        self.answer = answer
 
-    def take(self, pieces: list[bytes]) -> None:
+    def write(self, piece: bytes) -> None:
         """Add the next bytes."""
-        if len(self.data) + sum(map(len, pieces)) > self._end - self._start:
+        if len(self.data) + len(piece) > self._end - self._start:
             raise ProtocolSurprise("More bytes came than were asked for", where=self._entry.path)
-        for piece in pieces:
-            self.data += piece
+        self.data += piece
+
+    def ended(self, answer: Response) -> bool:
+        """Judge an answer that ended, or broke off; return True if all bytes are here."""
+        if len(self.data) == self._end - self._start:
+            return True
+        if answer.error is None:
+            raise Truncated("The answer ended too early", where=self._entry.path)
+        return False
+
+    def keep(self) -> None:
+        """Keep the bytes of the last answer."""
+        self.n_kept, self.answer = len(self.data), None
+
+    def drop(self) -> None:
+        """Forget the bytes of the last answer."""
+        del self.data[self.n_kept :]
+        self.answer = None

@@ -5,7 +5,6 @@ The behaviours of the servers, with versions and sources, are listed in docs/dca
 
 from __future__ import annotations
 
-import contextlib
 import html
 import logging
 import re
@@ -23,6 +22,7 @@ from ctaflows.errors import (
     NotFound,
     ProtocolSurprise,
     Refused,
+    Stopped,
     StorageError,
     UsageError,
 )
@@ -52,15 +52,17 @@ T = TypeVar("T")
 
 _WANTED = (f"Want-Digest: {WANT_DIGEST}".encode(),)
 _EXPECTING = (*_WANTED, b"Expect: 100-continue")
-_OVERWRITE = {False: (b"Overwrite: F",), True: (b"Overwrite: T",)}
 #: 417: a server, or a proxy before it, that wants no Expect gets the bytes without it (RFC 9110
 #: §15.5.18).
 _PROBED = REDIRECTS | {417}
 _PUT_NEW = SUCCESS | {412}
-_MOVED = SUCCESS | {409, 412}
 #: dCache tells by it that it keeps X-OC-MTime: in the door's 307, or its own 201. In a pool's 201
 #: it stands always (seen with 11.2.5).
 _KEEPS_TIME = "x-oc-mtime"
+_FIRST_BYTE = (b"Range: bytes=0-0",)
+_OVERWRITE = {False: (b"Overwrite: F",), True: (b"Overwrite: T",)}
+_MADE, _MOVED = SUCCESS | {403, 405, 409}, SUCCESS | {409, 412}
+_MAX_PAGE_BYTES = 64 << 20
 #: In the Server header of those that list a directory as empty only if it is.
 _HONEST = ("storm", "xrootd", "apache", "nginx")
 
@@ -126,7 +128,7 @@ class WebDAVStorage:
         self.transfer_slots = self.session.slots
         self._wants_digest = True
         self.tells_checksums: bool | None = None
-        self._lister = Lister(self.transport, settings)
+        self._lister = Lister(self.transport, self.session)
         self.redirects_writes: bool | None = None
         self.tells_locality: bool | None = None
         self.may_rename: bool | None = None
@@ -219,14 +221,13 @@ class WebDAVStorage:
         is_honest = any(name in self.server_name() for name in _HONEST)
         if is_honest and not (self.tells_locality or self._lister.has_seen_dcache):
             return True
-        path = self.normalise(path)
-        url = self._url(path).rstrip("/") + "/"
+        url, page = self._url(self.normalise(path)).rstrip("/") + "/", _Page()
         try:
-            page = self.transport.request("GET", url)
+            answer = self._run(self._asking(Request("GET", url, sink=page, good=READ)))
         except (FileOffline, Refused, StorageError) as why:
             why.what = f"The directory is shown as empty, but can't be read: {why.what}"
             raise
-        if _has_link_below(page.url, page.body):
+        if _has_link_below(answer.url, bytes(page.body)):
             raise StorageError(
                 "The directory is not empty, though the server lists nothing",
                 where=url,
@@ -251,7 +252,7 @@ class WebDAVStorage:
         """
         url = self._url(self.normalise(path))
         try:
-            self.transport.request("GET", url, headers={"Range": "bytes=0-0"}, expect=(416,))
+            self._run(self._asking(Request("GET", url, _FIRST_BYTE, good=READ | {416})))
         except (FileOffline, NotFound, Refused, StorageError):
             return False
         return True
@@ -264,13 +265,27 @@ class WebDAVStorage:
         NotFound
             There is nothing at that path.
         """
-        path = self.normalise(path)
-        return self._lister.describe(path, self._url(path))
+        return self._run(self.describing(self.normalise(path), Retries(self.settings)))
+
+    def describing(self, path: str, retries: Retries) -> Journey[Entry]:
+        """Return the entry of one file or directory, as `stat` does; a journey.
+
+        Parameters
+        ----------
+        path : str
+            Normalised path.
+        retries : Retries
+            The budget.
+        """
+        return self._lister.describing(path, self._url(path), retries)
 
     def exists(self, path: str) -> Entry | None:
         """Return the entry of what is at a path; None where there is nothing."""
+        return self._run(self._finding(self.normalise(path)))
+
+    def _finding(self, path: str) -> Journey[Entry | None]:
         try:
-            return self.stat(path)
+            return (yield from self.describing(path, Retries(self.settings)))
         except NotFound:
             return None
 
@@ -283,11 +298,24 @@ class WebDAVStorage:
         return self.measure(path)[1]
 
     def measure(self, path: str) -> tuple[int | None, tuple[Checksum, ...]]:
-        """Return a file's size in bytes and its checksums, by HEAD.
+        """Return a file's size in bytes and its checksums, as `measuring` does."""
+        return self._run(self.measuring(self.normalise(path), Retries(self.settings)))
+
+    def measuring(
+        self, path: str, retries: Retries
+    ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
+        """Return a file's size in bytes and its checksums, by HEAD; a journey.
 
         A dCache door answers it itself (DcacheResourceFactory.java, dCache 12.1: only GET and PUT
         are redirected), for a file on tape too. StoRM WebDAV 1.8.1 and XRootD 5.5 send checksums
         only in answers to HEAD; nginx 1.22 and Apache 2.4 have none.
+
+        Parameters
+        ----------
+        path : str
+            Normalised path.
+        retries : Retries
+            The budget.
 
         Returns
         -------
@@ -300,27 +328,6 @@ class WebDAVStorage:
         ------
         NotFound
             There is nothing at that path.
-        """
-        url = self._url(self.normalise(path))
-        try:
-            head = self.transport.exchange("HEAD", url, headers={"Want-Digest": WANT_DIGEST})
-        except StorageError as why:
-            if not _is_of_checksum(why):
-                raise
-            head = self.transport.exchange("HEAD", url)
-        return policy.size_bytes(head.headers.get("content-length", "")), digests(head)
-
-    def measuring(
-        self, path: str, retries: Retries
-    ) -> Journey[tuple[int | None, tuple[Checksum, ...]]]:
-        """Return a file's size in bytes and its checksums, as `measure` does; a journey.
-
-        Parameters
-        ----------
-        path : str
-            Normalised path.
-        retries : Retries
-            The budget.
         """
         url = self._url(path)
         try:
@@ -353,7 +360,7 @@ class WebDAVStorage:
             except StorageError as why:
                 if not _is_of_checksum(why):
                     raise
-                yield Call(self.stat, path)
+                yield from self.describing(path, retries)
                 log.info("%s; asking for the bytes alone", why)
                 self._wants_digest = False
         return (yield from ask(Request("GET", url, sink=sink, good=READ), self.session, retries))
@@ -467,10 +474,20 @@ class WebDAVStorage:
     def server_name(self) -> str:
         """Return the Server header of the door in lower case; ``?`` where it can't be reached."""
         if self._lister.server is None:
+            self._run(self.naming_server())
+        return (self._lister.server or "").lower()
+
+    def naming_server(self) -> Journey[str]:
+        """Return the Server header of the door, as `server_name` does; a journey."""
+        if self._lister.server is None:
             self._lister.server = "?"
-            with contextlib.suppress(CtaflowsError):
-                self.stat("/")
-        return self._lister.server.lower()
+            try:
+                yield from self.describing("/", Retries(self.settings))
+            except Stopped:
+                raise
+            except CtaflowsError as why:
+                log.debug("The door does not tell its name: %s", why)
+        return (self._lister.server or "").lower()
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Create a directory, by MKCOL.
@@ -493,30 +510,32 @@ class WebDAVStorage:
         Refused
             It may not be created.
         """
-        path = self.normalise(path)
-        url = self._url(path) + "/"  # nginx 1.22 answers 409 without it (ngx_http_dav_module.c)
-        answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
+        journey = self.making(self.normalise(path), parents=parents, exist_ok=exist_ok)
+        self._run_to_answer(journey)
+
+    def making(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> Journey[None]:
+        """Create a directory, as `mkdir` does, by its normalised path; a journey."""
+        url = self._url(path)
+        request = Request("MKCOL", url + "/", good=_MADE)  # nginx 1.22 answers 409 without the
+        answer = yield from self._asking(request)  # slash (ngx_http_dav_module.c)
         if answer.status == 409 and parents and path != "/":
-            self.mkdir(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
-            answer = self.transport.request("MKCOL", url, expect=(403, 405, 409))
+            yield from self.making(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
+            answer = yield from self._asking(request)
         if answer.status == 409:  # RFC 4918 §9.3.1; XRootD 5.5 creates the parents
-            raise NotFound("The parent directory is missing", where=self._url(path))
+            raise NotFound("The parent directory is missing", where=url)
         if answer.status == 403:  # Apache 2.4, to the later of two concurrent requests
-            found = self.exists(path)
+            found = yield from self._finding(path)
             if found is None or not (exist_ok and found.is_dir):
-                raise Refused(
-                    "Not allowed to create the directory", where=self._url(path), said="403"
-                )
+                raise Refused("Not allowed to create the directory", where=url, said="403")
         if answer.status == 405:  # RFC 4918 §9.3.1; XRootD 5.5 answers 201 for a directory
-            there = self.stat(path)
+            there = yield from self.describing(path, Retries(self.settings))
             if not (exist_ok and there.is_dir):
-                raise AlreadyExists("It exists already", where=self._url(path))
+                raise AlreadyExists("It exists already", where=url)
 
     def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
         """Rename a file or directory, as `moving` does, by paths that need not be normalised."""
         journey = self.moving(self.normalise(source), self.normalise(target), overwrite=overwrite)
-        with cancel.uncancellable():  # nobody would know what became of it
-            run_journey(journey, self.session)
+        self._run_to_answer(journey)
 
     def moving(self, source: str, target: str, *, overwrite: bool) -> Journey[None]:
         """Rename a file or directory, by one MOVE; a journey.
@@ -544,16 +563,13 @@ class WebDAVStorage:
         source_url, target_url = self._url(source), self._url(target)
         if source_url == target_url:
             raise UsageError("Source and target are the same", where=source_url)
-        if self._lister.server is None:
-            yield Call(self.server_name)
+        server = yield from self.naming_server()
         # XRootD 5.5 replaces the target whatever Overwrite says
-        if not overwrite and "xrootd" in self.server_name():
-            there = yield Call(self.exists, target)
-            if there is not None:
-                raise AlreadyExists("The target is there already", where=target_url)
+        if not overwrite and "xrootd" in server and (yield from self._finding(target)) is not None:
+            raise AlreadyExists("The target is there already", where=target_url)
         own = (header_line(f"Destination: {self._destination(target_url)}"),)
         request = Request("MOVE", source_url, _OVERWRITE[overwrite], own, good=_MOVED)
-        answer = yield from ask(request, self.session, Retries(self.settings))
+        answer = yield from self._asking(request)
         if answer.status == 412:  # RFC 4918 §9.9.4
             raise AlreadyExists("The target is there already", where=target_url)
         if answer.status == 409:  # RFC 4918 §9.9.4; nginx 1.22 and XRootD 5.5 create the directory
@@ -615,12 +631,11 @@ class WebDAVStorage:
             Is it a directory? Then its URL ends in a slash, without which nginx 1.22 answers 409
             (ngx_http_dav_module.c).
         """
-        self.transport.request("DELETE", self._url(path) + ("/" if is_dir else ""))
+        self._run_to_answer(self.deleting(path, is_dir=is_dir))
 
-    def deleting(self, path: str) -> Journey[None]:
-        """Send DELETE for a file of our own, once; a journey. See `delete`."""
-        request = Request("DELETE", self._url(path))
-        yield from ask(request, self.session, Retries(self.settings))
+    def deleting(self, path: str, *, is_dir: bool = False) -> Journey[None]:
+        """Send DELETE, as `delete` does; a journey."""
+        yield from self._asking(Request("DELETE", self._url(path) + ("/" if is_dir else "")))
 
     def renaming(self, path: str) -> Journey[bool]:
         """Return whether the token may rename what it uploads, as far as that is known; a journey.
@@ -650,6 +665,47 @@ class WebDAVStorage:
 
     def _url(self, path: str) -> str:
         return paths.url(self.settings.door_url, path)
+
+    def _asking(self, request: Request) -> Journey[Response]:
+        """Send a request with a budget of its own."""
+        return ask(request, self.session, Retries(self.settings))
+
+    def _run(self, journey: Journey[T]) -> T:
+        """Run a journey; the caller may have transfer slots, so that it takes none."""
+        stop = cancel.current()
+        return run_journey(journey, self.session, takes_slots=False, stop=stop)
+
+    def _run_to_answer(self, journey: Journey[T]) -> T:
+        """Run a journey that changes something: what became of it must be known."""
+        stop = cancel.current()
+        return run_journey(journey, self.session, takes_slots=False, awaits_answers=True, stop=stop)
+
+
+class _Page:
+    """The receiver of a page."""
+
+    n_received, worth_bytes = 0, 1
+
+    def __init__(self) -> None:
+        self.body, self._url = bytearray(), ""
+
+    def range_line(self) -> None:
+        """Return None: it is received as a whole."""
+
+    def begin(self, answer: Response) -> None:
+        """Begin anew."""
+        self.body.clear()
+        self._url = answer.url
+
+    def write(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self.body += piece
+        if len(self.body) > _MAX_PAGE_BYTES:
+            raise ProtocolSurprise("The answer has no end", where=self._url)
+
+    def ended(self, answer: Response) -> bool:
+        """Return whether all came."""
+        return answer.error is None
 
 
 def digests(head: Head | Response) -> tuple[Checksum, ...]:

@@ -186,7 +186,7 @@ def _whole(
             if is_second:
                 raise
             is_second = True
-            fresh = yield Call(door.stat, entry.path)
+            fresh = yield from door.describing(entry.path, retries)
             if isinstance(why, NotTheFile) and entry.same_file_as(fresh) is not False:
                 raise
             log.warning("%s; fetching it once more", why)
@@ -244,7 +244,7 @@ def _compared(
         receiver.promised = yield from _asked_for_checksum(door, receiver.entry.path, retries)
     promised = receiver.promised
     if promised is None:
-        yield from _refuse_mixture(door, receiver)
+        yield from _refuse_mixture(door, receiver, retries)
         if not keeps_sum:
             return None, False
     algorithm = promised.algorithm if promised else "sha256"
@@ -276,11 +276,11 @@ def _asked_for_checksum(door: Storage, path: str, retries: Retries) -> Journey[C
     return sums.best(found)
 
 
-def _refuse_mixture(door: Storage, receiver: Receiver) -> Journey[None]:
+def _refuse_mixture(door: Storage, receiver: Receiver, retries: Retries) -> Journey[None]:
     """Look at the source again, where several answers made a file that has no checksum."""
     if receiver.n_answers < 2:
         return
-    fresh = yield Call(door.stat, receiver.entry.path)
+    fresh = yield from door.describing(receiver.entry.path, retries)
     if receiver.entry.same_file_as(fresh) is False:
         raise SourceChanged("The file was replaced meanwhile", where=receiver.entry.path)
 

@@ -4,7 +4,7 @@ Tokens come from a `TokenSource`; how it gets them is not known in this package.
 """
 
 from ctaflows.transport.client import Stream, Transport
-from ctaflows.transport.messages import MAX_SMALL_BYTES, Answer, Head, Sink, Source, TokenSource
+from ctaflows.transport.messages import MAX_SMALL_BYTES, Answer, Head, Source, TokenSource
 from ctaflows.transport.policy import MAX_HOPS, REDIRECTS, origin
 from ctaflows.transport.tls import ssl_context
 
@@ -14,7 +14,6 @@ __all__ = [
     "REDIRECTS",
     "Answer",
     "Head",
-    "Sink",
     "Source",
     "Stream",
     "TokenSource",

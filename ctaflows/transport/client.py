@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ctaflows.settings import Settings
     from ctaflows.transport.curl_backend import CurlWire
-    from ctaflows.transport.messages import Reply, Sink, Source, TokenSource
+    from ctaflows.transport.messages import Reply, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
 
@@ -174,47 +174,6 @@ class Transport:
             finally:
                 reply.close()
 
-    def receive(
-        self,
-        url: str,
-        sink: Sink,
-        *,
-        headers: Mapping[str, str] | None = None,
-        stop: threading.Event | None = None,
-    ) -> Head:
-        """GET a body into a sink, by libcurl where that is available.
-
-        Parameters
-        ----------
-        url : str
-            The URL to GET.
-        sink : Sink
-            Gets the headers of a successful response, then its body.
-        headers : Mapping, optional
-            Further headers.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
-
-        Raises
-        ------
-        CtaflowsError
-            As for `request`. The request is not repeated once ``sink.begin`` was called.
-        """
-        curl = self._fast()
-        if curl is None:
-            with self.stream("GET", url, headers=headers) as stream:
-                head = Head(stream.status, stream.url, stream.headers, stream.retries)
-                sink.begin(head)
-                for chunk in stream.chunks():
-                    sink.take([chunk])
-                    if stop is not None and stop.is_set():
-                        raise Stopped("Stopped", where=url)
-                return head
-        request = Request("GET", dict(headers or {}))
-        send = partial(curl.exchange, sink=sink, stop=stop)
-        reply, retries = self._with_retries(url, request, send, stop)
-        return Head(reply.status, reply.url, reply.headers, retries)
-
     def exchange(
         self,
         method: str,
@@ -233,8 +192,10 @@ class Transport:
         content : bytes or Source, optional
             The body. A `Source` is sent again only where the server has certainly done nothing,
             such as after a 401.
-        method, url, headers, expect, redirects, stop
-            As for `stream` and `receive`.
+        stop : threading.Event, optional
+            Ends the transfer soon after it is set.
+        method, url, headers, expect, redirects
+            As for `stream`.
 
         Returns
         -------

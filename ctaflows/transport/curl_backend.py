@@ -1,8 +1,4 @@
-"""The libcurl backend: transfers of files' bytes.
-
-httpx makes some 45 Python calls for each TLS record of 16 KB. Here there are none: libcurl appends
-the pieces to a list, which Python code looks at once for about ten of them.
-"""
+"""The libcurl backend: requests with a file's bytes, and those around them."""
 
 from __future__ import annotations
 
@@ -18,7 +14,6 @@ from ctaflows.errors import ProtocolSurprise, Stopped
 from ctaflows.transport.handles import error_of
 from ctaflows.transport.messages import (
     MAX_DRAINED_BYTES,
-    Head,
     header_line,
     quoted,
     silent,
@@ -27,11 +22,11 @@ from ctaflows.transport.tls import ca_paths
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ctaflows.errors import CtaflowsError
     from ctaflows.settings import Settings
-    from ctaflows.transport.messages import Request, Sink, Source
+    from ctaflows.transport.messages import Request, Source
 
 log = logging.getLogger("ctaflows.transport")
 
@@ -72,10 +67,9 @@ class CurlWire:
         request: Request,
         token: str | None,
         *,
-        sink: Sink | None = None,
         stop: threading.Event | None = None,
     ) -> CurlReply:
-        """Send a request and receive the response to its end.
+        """Send a request and receive the response; the start of its body is kept.
 
         Parameters
         ----------
@@ -85,20 +79,16 @@ class CurlWire:
             The request; its body is bytes or a `Source`.
         token : str or None
             Bearer token.
-        sink : Sink, optional
-            Receives the body if the request accepts the status; of any other body the start is
-            kept in the reply.
         stop : threading.Event, optional
             Ends the transfer within about a second.
 
         Raises
         ------
         CtaflowsError
-            The network failed, where ``in_body`` is set if ``sink.begin`` was called; or whatever
-            the sink raised.
+            The network failed.
         """
         handle = self._idle.pop() if self._idle else self._new()
-        exchange = _Exchange(url, request, sink, self._settings.stall_timeout_s)
+        exchange = _Exchange(url, request, self._settings.stall_timeout_s)
         exchange.stops = (self._closing, stop) if stop else (self._closing,)
         try:
             self._prepare(handle, exchange, token)
@@ -198,13 +188,11 @@ class CurlReply:
 class _Exchange:
     """One running request, with libcurl's callbacks."""
 
-    def __init__(
-        self, url: str, request: Request, sink: Sink | None, stall_timeout_s: float
-    ) -> None:
+    def __init__(self, url: str, request: Request, stall_timeout_s: float) -> None:
         self.url = url
         self.request = request
         self.lines: list[bytes] = []
-        self.pieces: list[bytes] = []  # appended by libcurl, removed by `_hand_on`
+        self.pieces: list[bytes] = []  # appended by libcurl, removed by `_keep`
         self.kept = bytearray()
         self.failure: BaseException | None = None
         self.stops: tuple[threading.Event, ...] = ()
@@ -212,52 +200,39 @@ class _Exchange:
         self.status = 0
         self.reason = ""
         self.headers: Mapping[str, str] = {}
-        self.begun = False
-        self.has_enough = False  # of a body that no sink receives
-        self._sink = sink
-        self._take: Callable[[list[bytes]], Any] | None = None
+        self.has_enough = False  # of the body
+        self._has_head = False
         self._stall_timeout_s = stall_timeout_s
         self._seen: Any = None
         self._seen_at = time.monotonic()
 
-    def _hand_on(self) -> None:
-        """Pass the pieces received so far to the sink, or keep them."""
-        if self._take is None:
-            self._begin()
-        pieces = self.pieces.copy()
+    def _keep(self) -> None:
+        """Keep the pieces received so far."""
+        self._read_head()
+        self.kept += b"".join(self.pieces)
         self.pieces.clear()
-        self._take(pieces)  # type: ignore[misc]
-
-    def ended(self) -> None:
-        """Pass on the last pieces when the response is complete."""
-        if self.pieces:
-            self._hand_on()
-        elif self._take is None:
-            self._begin()
-
-    def broke_off(self) -> None:
-        """Pass on the pieces received before an error, so that a resumed transfer has them."""
-        if self.pieces and self.failure is None:
-            try:
-                self._hand_on()
-            except BaseException as why:  # noqa: BLE001  raised in place of libcurl's error
-                self.failure = why
-
-    def _begin(self) -> None:
-        self.status, self.reason, self.headers = read_head(self.lines)
-        self._take = self._keep
-        if self._sink is None or not self.request.accepts(self.status):
-            return
-        if not self.request.leads_on(self.status):
-            self.begun = True
-            self._sink.begin(Head(self.status, self.url, self.headers))
-            self._take = self._sink.take
-
-    def _keep(self, pieces: list[bytes]) -> None:
-        self.kept += b"".join(pieces)
         if len(self.kept) > MAX_DRAINED_BYTES:
             self.has_enough = True
             raise ProtocolSurprise("Nobody reads on", where=self.url)
+
+    def _read_head(self) -> None:
+        if not self._has_head:
+            self.status, self.reason, self.headers = read_head(self.lines)
+            self._has_head = True
+
+    def ended(self) -> None:
+        """Keep the last pieces when the response is complete."""
+        if self.pieces:
+            self._keep()
+        self._read_head()
+
+    def broke_off(self) -> None:
+        """Keep the pieces received before an error: they may say why."""
+        if self.pieces and self.failure is None:
+            try:
+                self._keep()
+            except BaseException as why:  # noqa: BLE001  raised in place of libcurl's error
+                self.failure = why
 
     def read(self, n_bytes: int) -> bytes | int:
         """Return the next bytes to send."""
@@ -277,14 +252,14 @@ class _Exchange:
         return int(pycurl.SEEKFUNC_OK)
 
     def progress(self, *seen: Any) -> int:
-        """Pass on the pieces, and check whether to stop; anything but 0 ends the transfer.
+        """Keep the pieces, and check whether to stop; anything but 0 ends the transfer.
 
         libcurl calls this at least once a second. libcurl 8.23 does so after ten reads, or sooner
         if there is nothing more to read: no bytes are left in `pieces` while it waits.
         """
         if self.pieces:
             try:
-                self._hand_on()
+                self._keep()
             except BaseException as why:  # noqa: BLE001  raised again where perform() returns
                 self.failure = why
                 return 1
@@ -296,7 +271,6 @@ class _Exchange:
             self._seen, self._seen_at = seen, time.monotonic()
         elif time.monotonic() - self._seen_at > self._stall_timeout_s:
             self.failure = silent(self.url, f"no byte for {self._stall_timeout_s:g} s")
-            self.failure.in_body = self.begun
             return 1
         return 0
 
@@ -388,5 +362,4 @@ def _ours(why: pycurl.error, handle: pycurl.Curl, exchange: _Exchange) -> Ctaflo
         str(why.args[1]),
         exchange.url,
         is_connected=bool(handle.getinfo(pycurl.PRETRANSFER_TIME)),
-        is_in_body=exchange.begun,
     )

@@ -23,6 +23,7 @@ from ctaflows import cancel
 from ctaflows.atomic_files import sync_together
 from ctaflows.errors import CtaflowsError, Stopped, concerns_all
 from ctaflows.thread_pool import started
+from ctaflows.transport.ask import Slots
 from ctaflows.transport.handles import Exchange, Handles, error_of, lacking
 from ctaflows.transport.wishes import Call, Gather, Hop, Pause, Synced
 
@@ -185,6 +186,8 @@ class Driver:
         session: Session,
         width: Width,
         *,
+        takes_slots: bool = True,
+        awaits_answers: bool = False,
         stop: threading.Event | None = None,
         limit: RateLimit | None = None,
     ) -> Generator[Task, None, None]:
@@ -199,6 +202,12 @@ class Driver:
             Whose slots bound the requests on their way.
         width : Width
             How many may be on their way.
+        takes_slots : bool
+            Does each request take one of the session's slots? Not where the caller has one, or
+            bounds the requests in another way.
+        awaits_answers : bool
+            When it is stopped, wait for the answers to all requests, which may have had an effect,
+            and end pauses alone.
         stop : threading.Event, optional
             Ends all journeys within a tenth of a second; so does cancelling the work of this
             context, see `cancel`.
@@ -214,7 +223,9 @@ class Driver:
         """
         stop = stop or threading.Event()
         with cancel.link_child(stop):
-            run = _Run(self, more, session, width, stop, limit)
+            slots = session.slots if takes_slots else Slots(session.settings.transfers)
+            run = _Run(self, more, session, width, slots, stop, limit)
+            run.awaits_answers = awaits_answers
             try:
                 yield from run.loop()
             finally:
@@ -252,11 +263,14 @@ def run_journey(
     journey: Journey[T],
     session: Session,
     *,
+    driver: Driver | None = None,
     first: int = 2,
+    takes_slots: bool = True,
+    awaits_answers: bool = False,
     stop: threading.Event | None = None,
     limit: RateLimit | None = None,
 ) -> T:
-    """Run one journey with a borrowed driver, and return its result.
+    """Run one journey, and return its result.
 
     Parameters
     ----------
@@ -264,9 +278,11 @@ def run_journey(
         It may gather others.
     session : Session
         The service.
+    driver : Driver, optional
+        One of the caller's own; by default one is borrowed.
     first : int
         Number of requests at once to begin with, where it gathers others.
-    stop, limit
+    takes_slots, awaits_answers, stop, limit
         As for `Driver.run`.
 
     Raises
@@ -276,9 +292,16 @@ def run_journey(
     """
     todo = [(journey, None)]
     width = Width(first, session.settings.transfers)
-    with borrowed(session) as driver:
-        ended = driver.run(
-            lambda: todo.pop() if todo else None, session, width, stop=stop, limit=limit
+    lent = borrowed(session) if driver is None else contextlib.nullcontext(driver)
+    with lent as used:
+        ended = used.run(
+            lambda: todo.pop() if todo else None,
+            session,
+            width,
+            takes_slots=takes_slots,
+            awaits_answers=awaits_answers,
+            stop=stop,
+            limit=limit,
         )
         (task,) = ended  # to its end, which may be an interruption
     if task.error is not None:
@@ -304,11 +327,13 @@ class _Run:
         more: Callable[[], tuple[Journey[Any], Any] | None],
         session: Session,
         width: Width,
+        slots: Slots,
         stop: threading.Event,
         limit: RateLimit | None,
     ) -> None:
         self._multi, self._handles = driver.multi, driver.handles
         self._more, self._session, self._width, self._stop = more, session, width, stop
+        self._slots, self.awaits_answers = slots, False
         self._pause_s = None if limit is None else limit.pause_s
         self._has_more = True
         self._n_bytes = 0
@@ -388,11 +413,18 @@ class _Run:
                 has_moved = True
                 self._begin_sync()
         if self._fatal is None and self._stop.is_set():
-            self._fatal = Stopped("Stopped; the next run goes on from here")
+            self._end_at_stop()
         if self._doomed or (self._fatal is not None and self._ends_at is None):
             has_moved = True
             self._end_doomed()
         return has_moved
+
+    def _end_at_stop(self) -> None:
+        why = Stopped("Stopped; what has come is kept")
+        if self.awaits_answers:
+            self._doomed += [(task, why) for _, _, task in self._timers]
+        else:
+            self._fatal = why
 
     def _start_more(self) -> None:
         """Start journeys as long as they may have requests on their way."""
@@ -425,10 +457,14 @@ class _Run:
             wait_s = min(wait_s, max(0.0, self._sync_at - time.monotonic()))
         if self._pause_s is not None:
             wait_s = min(wait_s, self._go_on_within_limit())
-        if wait_s <= 0:
-            return
+        if wait_s > 0:
+            self._sleep(wait_s)
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait until a socket is ready, at most so many seconds."""
         if not self._busy:  # without a socket pycurl's select comes back at once
-            self._stop.wait(wait_s)
+            if self._stop.wait(wait_s):
+                time.sleep(min(wait_s, _NAP_S))
             return
         began = time.monotonic()
         # so it does while a name is looked up, where all sockets are paused, or can't be waited for
@@ -596,13 +632,13 @@ class _Run:
                 return
             if session.is_waiting and self._ready[0][1].is_home:
                 return
-            if not session.slots.acquire(blocking=False):
+            if not self._slots.acquire(blocking=False):
                 self._is_starved = True
                 return
             task, hop = self._ready.popleft()
             lines = session.lines_for(hop)
             if lines is None:
-                session.slots.release()
+                self._slots.release()
                 self._step(task, None)
                 continue
             exchange = Exchange(hop, self._begun.append, self._pause_s)
@@ -610,7 +646,7 @@ class _Run:
                 handle = self._handles.prepared(exchange, lines)
                 self._multi.add_handle(handle)
             except pycurl.error as why:  # its text alone
-                session.slots.release()
+                self._slots.release()
                 self._step(task, error=lacking(hop.url, str(why)))
                 continue
             task.handle = handle
@@ -652,7 +688,7 @@ class _Run:
         task, exchange = self._busy.pop(handle)
         task.handle = None
         self._handles.give_back(handle)
-        self._session.slots.release()
+        self._slots.release()
         return task, exchange
 
     def _go_on_within_limit(self) -> float:

@@ -105,6 +105,8 @@ class Handles:
             handle.lines = lines
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
         setopt(pycurl.WRITEFUNCTION, exchange.keep if sink is None else exchange.take)
+        if request.method in policy.CHANGE_NAMES:
+            setopt(pycurl.PREREQFUNCTION, exchange.begin_once)
         if how == "source":
             setopt(pycurl.INFILESIZE_LARGE, body.size_bytes)  # type: ignore[union-attr]
             setopt(pycurl.READFUNCTION, exchange.read)
@@ -200,8 +202,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer", "_begun", "_failure", "_n_kept", "_pause_s", "_pieces", "_write", "hop",
-        "is_paused", "lines",
+        "_answer", "_begun", "_failure", "_is_sent", "_n_kept", "_pause_s", "_pieces", "_write",
+        "hop", "is_paused", "lines",
     )  # fmt: skip
 
     def __init__(
@@ -219,6 +221,18 @@ class Exchange:
         self._failure: BaseException | None = None
         self._pieces: list[bytes] = []
         self._n_kept = 0
+        self._is_sent = False
+
+    def begin_once(self, *_: object) -> int:
+        """Refuse to be sent again.
+
+        libcurl would, where a kept connection is closed before the answer (8.23,
+        Curl_retry_request), though the server may have done what it was asked for.
+        """
+        if self._is_sent:
+            return int(pycurl.PREREQFUNC_ABORT)
+        self._is_sent = True
+        return int(pycurl.PREREQFUNC_OK)
 
     def take(self, piece: bytes) -> int | None:
         """Pass on the next bytes to the sink: an exception must not leave a callback."""
@@ -314,9 +328,7 @@ class Exchange:
         return answer
 
 
-def error_of(
-    code: int, said: str, url: str, *, is_connected: bool, is_in_body: bool = False
-) -> CtaflowsError:
+def error_of(code: int, said: str, url: str, *, is_connected: bool) -> CtaflowsError:
     """Return our error for one of libcurl's.
 
     Parameters
@@ -327,8 +339,6 @@ def error_of(
         URL that was asked.
     is_connected : bool
         Was there a connection, so that the request may have been sent?
-    is_in_body : bool
-        Did the response begin?
     """
     proxy = policy.proxy_for(url, os.environ)
     if proxy is not None and code in _UNUSABLE_PROXY:
@@ -342,11 +352,9 @@ def error_of(
     is_late = code == pycurl.E_OPERATION_TIMEDOUT
     if code in _NOT_SENT or (is_late and not is_connected):
         return unreachable(url, said, proxy)
-    error = (
-        silent(url, said) if is_late else NetworkError("The connection broke", where=url, said=said)
-    )
-    error.in_body = is_in_body
-    return error
+    if is_late:
+        return silent(url, said)
+    return NetworkError("The connection broke", where=url, said=said)
 
 
 def lacking(url: str | None, said: str) -> CtaflowsError:

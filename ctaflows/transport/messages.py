@@ -39,16 +39,6 @@ class Source(Protocol):
         """Start again with the first byte."""
 
 
-class Sink(Protocol):
-    """The receiver of a successful response's body."""
-
-    def begin(self, head: Head) -> None:
-        """Receive the headers, before the body; an error raised here ends the transfer."""
-
-    def take(self, pieces: list[bytes]) -> None:
-        """Receive the next bytes, in pieces of some KiB; the list may be kept."""
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """A response without its body.

@@ -36,7 +36,8 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _OF_BYTES = frozenset({"GET", "PUT"})
 #: Methods that may lead to another server. Not POST, whose body may hold a login.
 _MAY_LEAVE_HOME = _OF_BYTES | {"HEAD", "PROPFIND", "MKCOL", "MOVE", "DELETE"}
-_CHANGE_NAMES = frozenset({"MKCOL", "MOVE", "DELETE"})
+#: Sent twice they may do harm, or have another answer than the first time.
+CHANGE_NAMES = frozenset({"MKCOL", "MOVE", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
@@ -184,7 +185,7 @@ def next_hop(
                 hint="The site's pools speak plain http. Set CTAFLOWS_ALLOW_HTTP_POOLS=true to "
                 "accept that the bytes travel in clear; their checksum is compared all the same.",
             )
-    keeps_method = status in (307, 308) or method not in _CHANGE_NAMES
+    keeps_method = status in (307, 308) or method not in CHANGE_NAMES
     if there != origin(here) and not (method in _MAY_LEAVE_HOME and keeps_method):
         raise ProtocolSurprise(
             f"Refused a redirect of {method} to another server",

@@ -15,6 +15,7 @@ from ctaflows.sandbox import faults
 from ctaflows.storage.walk import walk
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.uploads import upload_many
+from ctaflows.transport import driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def n_asked(box: Sandbox, method: str) -> int:
 def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a request that is not answered has come in, and the client waits for its answer."""
     begun, waits = threading.Event(), threading.Event()
-    real, look = faults.response_instead, cancel.raise_if_cancelled
+    real, look, wait = faults.response_instead, cancel.raise_if_cancelled, driver._Run._wait
 
     def instead(*args: Any) -> Any:
         begun.set()
@@ -72,8 +73,14 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             waits.set()
         look(*args)
 
+    def waiting(*args: Any) -> None:
+        if begun.is_set():
+            waits.set()
+        wait(*args)
+
     monkeypatch.setattr(faults, "response_instead", instead)
     monkeypatch.setattr(cancel, "raise_if_cancelled", looking)
+    monkeypatch.setattr(driver._Run, "_wait", waiting)
     return waits
 
 
@@ -124,7 +131,7 @@ def test_a_walk_whose_reader_takes_its_time(box: Sandbox, door: WebDAVStorage) -
 
 def test_an_answer_to_a_change_is_waited_for(box: Sandbox, silent: threading.Event) -> None:
     """It may hold what is lost with it, such as the next refresh token."""
-    settings = box.settings(fast_bytes=False, attempts=1, stall_timeout_s=2 * LONG_S)
+    settings = box.settings(attempts=1, stall_timeout_s=2 * LONG_S)
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         box.put("/a", b"x")
         door.stat("/a")

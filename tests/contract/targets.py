@@ -24,7 +24,7 @@ from unittest import mock
 from urllib.parse import quote
 
 import pytest
-from ctaflows.transport.curl_many import CurlMany
+from putkit import put
 from sinkkit import read
 
 from ctaflows.errors import CtaflowsError, NotFound
@@ -34,6 +34,7 @@ from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import files_below, walk
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transport.curl_backend import CurlWire
+from ctaflows.transport.handles import Handles
 from ctaflows.transport.httpx_backend import HttpxWire
 
 # what starts nginx, Apache and XRootD
@@ -123,21 +124,21 @@ class Target:
         for kind, name, method in (
             (HttpxWire, "send", lambda _url, request, *_: request.method),
             (CurlWire, "exchange", lambda _url, request, *_: request.method),
-            (CurlMany, "begin", lambda flight, *_: flight.method),
+            (Handles, "prepared", lambda exchange, *_: exchange.hop.request.method),
         ):
             real = getattr(kind, name)
             stack.enter_context(mock.patch.object(kind, name, counted(real, method)))
 
 
 def _settled(settle: Callable[[str], None]) -> contextlib.AbstractContextManager[Any]:
-    real = WebDAVStorage.put
+    real = WebDAVStorage.putting
 
-    def put(storage: WebDAVStorage, path: str, *args: Any, **how: Any) -> Any:
-        written = real(storage, path, *args, **how)
+    def putting(storage: WebDAVStorage, path: str, *args: Any, **how: Any) -> Any:
+        written = yield from real(storage, path, *args, **how)
         settle(written.path)
         return written
 
-    return mock.patch.object(WebDAVStorage, "put", put)
+    return mock.patch.object(WebDAVStorage, "putting", putting)
 
 
 def check_environment() -> None:
@@ -269,12 +270,12 @@ class Place:
         """Write a file by its name, in a directory that may be missing, and return its path."""
         self.made.add(f"{self.at}/{name}")
         try:
-            self.storage.put(f"{self.to}/{name}", data)
+            put(self.storage, f"{self.to}/{name}", data)
         except CtaflowsError as why:
             if why.status not in (404, 409):  # Apache 2.4 makes no directories
                 raise
             self.storage.mkdir(posixpath.dirname(f"{self.at}/{name}"), parents=True, exist_ok=True)
-            self.storage.put(f"{self.to}/{name}", data)
+            put(self.storage, f"{self.to}/{name}", data)
         return f"{self.at}/{name}"
 
     def kept(self, size: int) -> str:

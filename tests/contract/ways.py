@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+from putkit import put
 from sinkkit import Kept
 
 from ctaflows.errors import CtaflowsError, NetworkError
@@ -184,7 +185,7 @@ def probe(place: Place) -> Ways:
         "PROPFIND": entry.checksums,
         "HEAD": storage.checksums(path),
         "GET": digests(head.headers),
-        "PUT": storage.put(f"{place.to}/file", _DATA).checksums,
+        "PUT": put(storage, f"{place.to}/file", _DATA).checksums,
     }
     if not isinstance(storage, WebDAVStorage):
         told.pop("HEAD")  # there is none: it asks as `stat` does

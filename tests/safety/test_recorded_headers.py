@@ -17,7 +17,7 @@ from ctaflows.errors import CtaflowsError
 from ctaflows.model import Entry
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.download import Job
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ def test_a_pool_that_asks_for_the_token_does_not_get_it(
         with pytest.raises(CtaflowsError):
             fetch(door, Job(entry, tmp_path / "a.h5"))
         with pytest.raises(CtaflowsError):
-            upload(door, tmp_path / "up.h5", "/u/up.h5")
+            upload_alone(door, tmp_path / "up.h5", "/u/up.h5")
     assert requests(little, "pool") == {"GET", "PUT"}
     check(little, issued)
 
@@ -160,7 +160,7 @@ def test_a_door_s_cookies_are_the_door_s(
     for name in ("one", "two"):
         fetch(door, Job(door.stat("/n/a.h5"), tmp_path / name))
     (tmp_path / "up.h5").write_bytes(MIDDLE)
-    upload(door, tmp_path / "up.h5", "/u/up.h5")
+    upload_alone(door, tmp_path / "up.h5", "/u/up.h5")
     list(door.list("/n"))
     assert requests(little, "pool") == {"GET", "PUT"}
     to_pool = [h.text() for h in little.heard if h.origin == "pool"]
@@ -241,7 +241,7 @@ def test_a_redirect_that_can_be_read_in_two_ways(
             if method == "GET":
                 fetch(door, Job(entry, tmp_path / "a.h5"))
             else:
-                upload(door, tmp_path / "up.h5", "/u/up.h5")
+                upload_alone(door, tmp_path / "up.h5", "/u/up.h5")
         except CtaflowsError as why:
             assert not [s for s in issued if s in str(why)]
         (tmp_path / "a.h5").unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import NetworkError
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.download import Job
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_cut_upload_is_made_good(
     with cut(server, AFTER, times=2) as cutter:
         settings = settings.replace(door_url=cutter.url)
         with WebDAVStorage(settings, TokenProvider(settings)) as door:
-            done = upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
+            done = upload_alone(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert cutter.n_cuts == 2
     assert done.retries >= 1
     assert place.comes_to_hold({"r.h5": DATA})
@@ -83,6 +83,6 @@ def test_an_upload_cut_for_good_leaves_the_old_file_alone(
     with cut(server, AFTER, times=100) as cutter:
         settings = settings.replace(door_url=cutter.url, attempts=2)
         with WebDAVStorage(settings, TokenProvider(settings)) as door, pytest.raises(NetworkError):
-            upload(door, tmp_path / "r.h5", path, overwrite=True)
+            upload_alone(door, tmp_path / "r.h5", path, overwrite=True)
     assert cutter.n_cuts >= 2, "it is the bytes that were cut"
     assert place.comes_to_hold({"r.h5": b"old"})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from putkit import put
 from serverplace import TOKEN, Place, new_place, settings_for
 from sinkkit import fetch, read
 
@@ -18,7 +19,7 @@ from ctaflows.errors import NotFound
 from ctaflows.model import Entry
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.download import Job
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def test_put_at_the_data_server_without_the_token(
     place: Place, door: WebDAVStorage, seen: Callable[[], str]
 ) -> None:
     path = f"{place.at}/new/a.h5"
-    door.put(path, DATA)
+    put(door, path, DATA)
     assert place.files() == {"new/a.h5": DATA}
     assert seen().count(f"PUT {path}") == 1, "the manager takes no bytes"
     assert "uthorization" not in seen()
@@ -125,7 +126,7 @@ def test_describe_and_upload(
     place: Place, door: WebDAVStorage, seen: Callable[[], str], tmp_path: Path
 ) -> None:
     (tmp_path / "r.h5").write_bytes(DATA)
-    upload(door, tmp_path / "r.h5", f"{place.at}/r.h5")
+    upload_alone(door, tmp_path / "r.h5", f"{place.at}/r.h5")
     assert place.files() == {"r.h5": DATA}
     assert [e.name for e in door.list(place.at)] == ["r.h5"]
     assert door.stat(f"{place.at}/r.h5").size_bytes == len(DATA)

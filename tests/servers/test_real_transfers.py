@@ -9,6 +9,7 @@ import pytest
 import storedsums
 from sinkkit import StopAfter, fetch
 
+from ctaflows import cancel
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -18,7 +19,7 @@ from ctaflows.errors import (
 )
 from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import reported_to
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     import threading
@@ -78,10 +79,12 @@ def test_bytes_that_rotted_at_the_server_are_found(
 def test_a_stopped_upload_leaves_nothing(place: Place, door: WebDAVStorage, tmp_path: Path) -> None:
     path = place.put("r.h5", b"old")
     (tmp_path / "r.h5").write_bytes(DATA)
-    stopped(
-        lambda stop: upload(door, tmp_path / "r.h5", path, overwrite=True, stop=stop),
-        len(DATA) // 2,
-    )
+
+    def act(stop: threading.Event) -> None:
+        with cancel.scope(stop):
+            upload_alone(door, tmp_path / "r.h5", path, overwrite=True)
+
+    stopped(act, len(DATA) // 2)
     assert place.comes_to_hold({"r.h5": b"old"})
 
 
@@ -93,7 +96,7 @@ def test_an_upload_that_is_refused_leaves_nothing(
     # Apache 2.4 answers 400 to whatever is asked of a path below a file
     refused = CtaflowsError if place.server.name == "apache" else AlreadyExists
     with pytest.raises(refused):
-        upload(door, tmp_path / "r.h5", f"{place.at}/file/r.h5")
+        upload_alone(door, tmp_path / "r.h5", f"{place.at}/file/r.h5")
     assert place.files() == {"file": b"no directory"}
 
 
@@ -103,8 +106,8 @@ def test_upload_of_odd_names(place: Place, door: WebDAVStorage, tmp_path: Path, 
     (tmp_path / name).write_bytes(DATA)
     if place.server.name == "xrootd" and not name.isascii():  # 5.5 can't be given it by a MOVE
         with pytest.raises(ProtocolSurprise, match="this name"):
-            upload(door, tmp_path / name, f"{place.at}/")
+            upload_alone(door, tmp_path / name, f"{place.at}/")
         assert place.files() == {}
     else:
-        upload(door, tmp_path / name, f"{place.at}/")
+        upload_alone(door, tmp_path / name, f"{place.at}/")
         assert place.files() == {name: DATA}

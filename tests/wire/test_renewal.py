@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from putkit import put
 from sinkkit import fetch
 
 from ctaflows.atomic_files import NoLocks
@@ -35,7 +36,8 @@ from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import batch
 from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import Progress, reported_to
-from ctaflows.transfer.upload import SMALL_BYTES, upload
+from ctaflows.transfer.upload import SMALL_BYTES
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -355,10 +357,10 @@ def test_a_large_upload_whose_token_was_revoked_is_sent_again(
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings(fast_bytes=fast_bytes)
         with WebDAVStorage(settings, TokenProvider(settings)) as door, reported_to(told):
-            door.put("/first", b"x")
+            put(door, "/first", b"x")
             box.revoke(stored(box).access_token)
             box.requests.clear()
-            done = upload(door, local, "/a.h5", there=None)
+            done = upload_alone(door, local, "/a.h5")
         assert done.verified
         assert [r.status for r in box.requests if r.method == "PUT"] == [401, 201]
         assert refreshes(box) == [200]
@@ -372,11 +374,11 @@ def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> 
     with Sandbox(quirks=Quirks(redirect_writes=False)) as box:
         settings = box.settings()
         with WebDAVStorage(settings, TokenProvider(settings)) as door:
-            door.put("/first", b"x")
+            put(door, "/first", b"x")
             box.requests.clear()
             box.faults.add("401", server="door", method="PUT", times=None)
             with pytest.raises(Refused):
-                upload(door, local, "/a.h5", there=None)
+                upload_alone(door, local, "/a.h5")
         assert [r.status for r in box.requests if r.method == "PUT"] == [401, 401]
         assert refreshes(box) == [200]
 

@@ -16,7 +16,7 @@ from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer.batch import fetch_many
 from ctaflows.transfer.download import Job
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,11 +101,11 @@ def test_a_full_pool_is_told(box: Sandbox, door: WebDAVStorage, tmp_path: Path) 
     box.fill_pool(free_bytes=1000, gap_bytes=2000)
     (tmp_path / "a").write_bytes(b"a" * 100)
     with pytest.raises(NoSpace, match="SER_DISK_FULL"):
-        upload(door, tmp_path / "a", "/new/a")
+        upload_alone(door, tmp_path / "a", "/new/a")
     assert [r.method for r in box.requests].count("PUT") == 1
     assert not [p for p in box.storage.rglob("*") if p.is_file()]
     box.fill_pool(free_bytes=float("inf"))
-    assert upload(door, tmp_path / "a", "/new/a").verified
+    assert upload_alone(door, tmp_path / "a", "/new/a").verified
 
 
 def test_a_nearly_full_pool_is_silent_and_loses_its_threads(make):

@@ -21,7 +21,7 @@ from ctaflows.storage.answers import check_answer
 from ctaflows.storage.namespace import check_target, new_path, plan_removal, remove_all
 from ctaflows.storage.walk import walk
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 from ctaflows.transport import Head
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def test_a_broken_file_is_replaced(box: Sandbox, door: WebDAVStorage, source: Pa
     """A broken upload of another client is no reason to take its bytes for ours."""
     break_upload(box, "/broken")
     with pytest.raises(AlreadyExists):
-        upload(door, source, "/broken")
-    assert upload(door, source, "/broken", overwrite=True).verified
+        upload_alone(door, source, "/broken")
+    assert upload_alone(door, source, "/broken", overwrite=True).verified
     assert Talker(box).get("/broken").body == DATA
 
 
@@ -89,10 +89,10 @@ def test_an_upload_that_breaks_off_leaves_no_part(
 ) -> None:
     """`ctaflows.transfer.upload.clean` removes the part that the pool keeps."""
     box.faults.add("reset", method="PUT", server="pool")
-    assert upload(door, source, "/r.h5").verified
+    assert upload_alone(door, source, "/r.h5").verified
     box.faults.add("reset", method="PUT", server="pool", times=None)
     with pytest.raises(CtaflowsError):
-        upload(door, source, "/other.h5")
+        upload_alone(door, source, "/other.h5")
     assert [e.path for e in door.list("/")] == ["/r.h5"]
     assert (box.storage / "r.h5").read_bytes() == DATA
 
@@ -104,7 +104,7 @@ def test_an_old_file_survives_an_upload_that_breaks_off(
     box.put("/r.h5", b"old")
     box.faults.add("reset", method="PUT", server="pool", times=None)
     with pytest.raises(CtaflowsError):
-        upload(door, source, "/r.h5", overwrite=True)
+        upload_alone(door, source, "/r.h5", overwrite=True)
     assert Talker(box).get("/r.h5").body == b"old"
 
 
@@ -113,7 +113,7 @@ def test_a_name_that_begins_with_a_bracket(
 ) -> None:
     """`ctaflows.transfer.upload_journal.Journal.begin` begins no temporary name with ``.(``."""
     assert Talker(box).door("PUT", "/.(par).part", headers=PROBE).status == 500
-    assert upload(door, source, "/(par)").verified
+    assert upload_alone(door, source, "/(par)").verified
     assert fetch(door, job(door, "/(par)", tmp_path / "here")).verified
 
 

@@ -15,7 +15,7 @@ from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import ProtocolSurprise, Refused, UsageError
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transfer.upload import upload
+from ctaflows.transfer.uploads import upload_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def test_a_file_goes_up_and_comes_back(opened, release: str, tmp_path: Path) -> 
     assert talk.door("HEAD", PATH).headers["server"] == f"{quirks.server} (sandbox)"
     assert (door.server_name() or "").startswith(f"dcache/{release}")
     (tmp_path / "a.h5").write_bytes(DATA)
-    assert upload(door, tmp_path / "a.h5", "/new/a.h5").verified
+    assert upload_alone(door, tmp_path / "a.h5", "/new/a.h5").verified
     assert fetch(door, job(door, "/new/a.h5", tmp_path / "here")).verified
 
 
@@ -139,7 +139,7 @@ def test_a_move_that_is_denied_is_500_in_10_2(opened) -> None:
 def test_storm_takes_and_gives_files(opened, tmp_path: Path) -> None:
     talk, door = opened(Quirks.storm())
     (tmp_path / "a.h5").write_bytes(DATA)
-    assert upload(door, tmp_path / "a.h5", "/new/a.h5").verified  # by HEAD with Want-Digest
+    assert upload_alone(door, tmp_path / "a.h5", "/new/a.h5").verified  # by HEAD with Want-Digest
     assert fetch(door, job(door, "/new/a.h5", tmp_path / "here")).verified
     assert {r.server for r in talk.box.requests} <= {"door", "issuer"}, "it never redirects"
     assert (door.server_name() or "").startswith("storm")
@@ -176,7 +176,7 @@ def test_an_empty_put_over_a_file_fails_at_storm(opened, tmp_path: Path) -> None
     assert talk.door("PUT", "/new", b"").status == 201
     assert talk.door("PUT", "/new", b"").status == 500
     (tmp_path / "a.h5").write_bytes(DATA)
-    done = upload(door, tmp_path / "a.h5", PATH + ".other")
+    done = upload_alone(door, tmp_path / "a.h5", PATH + ".other")
     assert done.verified
     assert talk.door("PUT", PATH, headers=PROBE).status == 500
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from putkit import put
 from sinkkit import read
 
 from ctaflows.auth.renewal import TokenProvider
@@ -363,15 +363,14 @@ def test_remove_takes_no_directory(box: Sandbox, door: WebDAVStorage) -> None:
 
 @pytest.mark.parametrize("redirect", [True, False])
 @pytest.mark.parametrize("data", [b"", b"x", DATA])
-@pytest.mark.parametrize("fast", [True, False])
-def test_put(tmp_path: Path, redirect: bool, data: bytes, fast: bool) -> None:
+def test_putting(tmp_path: Path, redirect: bool, data: bytes) -> None:
     with Sandbox(quirks=Quirks(redirect_writes=redirect)) as box:
-        settings = box.settings(fast_bytes=fast)
+        settings = box.settings()
         with WebDAVStorage(settings, TokenProvider(settings)) as door:
             (tmp_path / "a.h5").write_bytes(data)
-            with LocalSource(tmp_path / "a.h5", threading.Event()) as source:
-                door.put("/new/a.h5", source)
-            door.put("/new/b.h5", data)
+            with LocalSource(str(tmp_path / "a.h5")) as source:
+                put(door, "/new/a.h5", source)
+            put(door, "/new/b.h5", data)
         assert (box.storage / "new/a.h5").read_bytes() == data
         assert (box.storage / "new/b.h5").read_bytes() == data
         puts = [r for r in box.requests if r.method == "PUT" and r.server == "pool"]

@@ -105,7 +105,7 @@ class Settings:
         files and JupyterHub's variable), ``environment`` (only WLCG token discovery), ``store``
         (only our store), or ``block:NAME`` (a Prefect Secret block that `maintain-token` writes).
     fast_bytes : bool
-        Transfer files by libcurl; False uses httpx, which is slower.
+        Without effect since 0.2: libcurl transfers all files.
     allow_http_pools : bool
         Follow redirects from https to http: bytes are then sent unencrypted; their checksum is
         compared all the same.

@@ -1,7 +1,7 @@
-"""The HTTP client: one policy of redirects, bearer tokens and retries over two libraries.
+"""The HTTP client of the issuer and of the services of a hub, over httpx.
 
-Control requests are sent by httpx, requests with a file's bytes by libcurl. Redirects are followed
-here, not by the libraries, so that the token is sent to the service's own origin only.
+What moves files and describes them goes over `driver`. Redirects are followed here, not by httpx,
+so that the token is sent to the service's own origin only.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,13 +18,12 @@ from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped, register_s
 from ctaflows.retry import Retries
 from ctaflows.transport import policy
 from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
-from ctaflows.transport.messages import Answer, Head, Request, failure_of, had_no_effect
+from ctaflows.transport.messages import Answer, Request, failure_of, had_no_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
-    from ctaflows.transport.curl_backend import CurlWire
     from ctaflows.transport.messages import Reply, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
@@ -76,7 +74,7 @@ class Transport:
     Parameters
     ----------
     settings : Settings
-        CA, timeouts, number of tries. With ``fast_bytes`` False all requests are sent by httpx.
+        CA, timeouts, number of tries.
     home : str
         URL of the service: the token is sent to its origin only.
     tokens : TokenSource, optional
@@ -90,15 +88,11 @@ class Transport:
         self._tokens = tokens
         self._closing = threading.Event()
         self._httpx = HttpxWire(settings, _HEADERS)
-        self._curl: CurlWire | None = None
-        self._curl_lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections; requests that wait for their next try fail."""
         self._closing.set()
         self._httpx.close()
-        if self._curl is not None:
-            self._curl.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,68 +168,10 @@ class Transport:
             finally:
                 reply.close()
 
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | Source | None = None,
-        expect: tuple[int, ...] = (),
-        redirects: bool = True,
-        stop: threading.Event | None = None,
-    ) -> Head:
-        """Send a request of a file's transfer (PUT, HEAD, MOVE), by libcurl where available.
-
-        Parameters
-        ----------
-        content : bytes or Source, optional
-            The body. A `Source` is sent again only where the server has certainly done nothing,
-            such as after a 401.
-        stop : threading.Event, optional
-            Ends the transfer soon after it is set.
-        method, url, headers, expect, redirects
-            As for `stream`.
-
-        Returns
-        -------
-        Head
-            The response without its body, which is discarded.
-        """
-        curl = self._fast()
-        further = dict(headers or {})
-        if curl is None and content is not None and not isinstance(content, bytes):
-            further["Content-Length"] = str(content.size_bytes)
-        request = Request(method, further, content, expect, redirects)
-        reply: Reply
-        if curl is None:
-            with _cancellable(request):
-                reply, retries = self._with_retries(url, request, self._httpx.send, stop)
-                reply.drain()
-        else:
-            send = partial(curl.exchange, stop=stop)
-            reply, retries = self._with_retries(url, request, send, stop)
-        return Head(reply.status, reply.url, reply.headers, retries)
-
     def redirect(self, method: str, here: str, location: str | None, status: int = 307) -> str:
         """Return the URL that a redirect leads to, or raise; see `policy.next_hop`."""
         allow_http = self._settings.allow_http_pools
         return policy.next_hop(method, here, location, allow_http=allow_http, status=status)
-
-    def _fast(self) -> CurlWire | None:
-        """Return the libcurl backend, None where it is switched off or pycurl is not installed."""
-        if not self._settings.fast_bytes:
-            return None
-        with self._curl_lock:
-            if self._curl is None:
-                try:
-                    from ctaflows.transport.curl_backend import CurlWire
-                except ImportError as why:
-                    log.warning("Files are transferred by httpx, which is slower: %s", why)
-                    self._settings = replace(self._settings, fast_bytes=False)
-                    return None
-                self._curl = CurlWire(self._settings, _HEADERS, self._closing)
-            return self._curl
 
     def _with_retries(
         self,

@@ -119,8 +119,8 @@ class Response:
         self.url, self.body = url, b""
         self.error: Exception | None = None
         if lines.count(_END) > 1:  # 1xx responses came before the final one, or trailers after it
-            begins = [n for n, line in enumerate(lines) if line.startswith(b"HTTP/")]
-            lines = lines[begins[-1] :]
+            begin = max(n for n, line in enumerate(lines) if line.startswith(b"HTTP/"))
+            lines = lines[begin : lines.index(_END, begin)]
         self._lines = lines
         self._headers: dict[str, str] | None = None
         status = lines[0].split(None, 2)[1:2] if lines else []

@@ -33,7 +33,6 @@ from ctaflows.sandbox.hub import Hub
 from ctaflows.storage.connect import connect
 from ctaflows.storage.walk import files_below, walk
 from ctaflows.storage.webdav import WebDAVStorage
-from ctaflows.transport.curl_backend import CurlWire
 from ctaflows.transport.handles import Handles
 from ctaflows.transport.httpx_backend import HttpxWire
 
@@ -123,7 +122,6 @@ class Target:
 
         for kind, name, method in (
             (HttpxWire, "send", lambda _url, request, *_: request.method),
-            (CurlWire, "exchange", lambda _url, request, *_: request.method),
             (Handles, "prepared", lambda exchange, *_: exchange.hop.request.method),
         ):
             real = getattr(kind, name)

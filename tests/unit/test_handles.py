@@ -1,4 +1,4 @@
-"""What libcurl's callbacks are given, read purely; and the CAs it is told."""
+"""What libcurl's callbacks are given, read purely; what it is told of URLs, headers and CAs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ctaflows.errors import CtaflowsError, ProtocolSurprise
 from ctaflows.settings import Settings
 from ctaflows.transport import tls
-from ctaflows.transport.curl_backend import _Bytes, _Headers, _quoted, header_line, read_head
+from ctaflows.transport.messages import header_line, quoted
+from ctaflows.transport.wishes import Response
 
 
 def lines(*text: str) -> list[bytes]:
@@ -38,41 +39,45 @@ OK = ("HTTP/1.1 200 OK", "Server: dCache/12.1", "Content-Length: 5", "")
     ],
 )
 def test_the_last_head_counts(given_lines: tuple[str, ...], status: int, reason: str) -> None:
-    found = read_head(lines(*given_lines))
-    assert found[:2] == (status, reason)
-    assert (found[2]["server"] or "").startswith("dCache/12.1")
+    found = Response("https://x/", lines(*given_lines))
+    assert (found.status, found.reason) == (status, reason)
+    assert (found.header("server") or "").startswith("dCache/12.1")
 
 
 def test_a_head_of_1xx_leaves_no_header_behind() -> None:
-    headers = read_head(lines("HTTP/1.1 103 Early Hints", "Link: x", "", *OK))[2]
+    headers = Response("https://x/", lines("HTTP/1.1 103 Early Hints", "Link: x", "", *OK)).headers
     assert "link" not in headers
     assert set(headers) == {"server", "content-length"}
 
 
 def test_a_trailer_is_no_header() -> None:
-    headers = read_head(lines(*OK, "X-Trailer: 1", "Server: forged", ""))[2]
+    headers = Response("https://x/", lines(*OK, "X-Trailer: 1", "Server: forged", "")).headers
     assert set(headers) == {"server", "content-length"}
     assert headers["server"] == "dCache/12.1"
 
 
 def test_names_are_caseless_and_repeated_headers_are_joined() -> None:
-    headers = _Headers(lines("Digest: adler32=1", 'ETag:  "x" ', "DIGEST: md5=2", "no colon", ""))
-    assert headers["digest"] == headers["Digest"] == headers["DIGEST"] == "adler32=1, md5=2"
-    assert headers.get("etag") == headers.get("ETag") == '"x"'
-    assert "eTAG" in headers
-    assert headers.get("nothing") is None
-    assert headers.get("nothing", "else") == "else"
-    assert "nothing" not in headers
-    assert dict(headers) == {"digest": "adler32=1, md5=2", "etag": '"x"'}
-    assert len(headers) == 2
-    with pytest.raises(KeyError):
-        headers["nothing"]
+    fields = "Digest: adler32=1", 'ETag:  "x" ', "DIGEST: md5=2", "no colon", ""
+    answer = Response("https://x/", lines("HTTP/1.1 200 OK", *fields))
+    assert answer.header("digest") == "adler32=1, md5=2"
+    assert answer.header("etag") == '"x"'
+    assert answer.header("nothing") is None
+    assert dict(answer.headers) == {"digest": "adler32=1, md5=2", "etag": '"x"'}
+
+
+@pytest.mark.parametrize(
+    "given_lines", [[], [b"\r\n"], [b"HTTP/1.1"], [b"HTTP/1.1 x\r\n"]], ids=str
+)
+def test_where_no_head_came_there_is_no_status(given_lines: list[bytes]) -> None:
+    answer = Response("https://x/", given_lines)
+    assert (answer.status, answer.header("server")) == (0, None)
 
 
 def test_a_value_keeps_its_colons_and_any_byte() -> None:
-    headers = _Headers([b"Location: https://x:1/\xfc\r\n", b"Empty:\r\n"])
-    assert headers["location"] == "https://x:1/\xfc"
-    assert headers["empty"] == ""
+    head = [b"HTTP/1.1 200\r\n", b"Location: https://x:1/\xfc\r\n", b"Empty:\r\n", b"\r\n"]
+    answer = Response("https://x/", head)
+    assert answer.header("location") == "https://x:1/\xfc"
+    assert answer.header("empty") == ""
 
 
 @pytest.mark.parametrize(
@@ -87,19 +92,19 @@ def test_a_value_keeps_its_colons_and_any_byte() -> None:
     ],
 )
 def test_what_no_address_may_hold_is_encoded(url: str, expected: str) -> None:
-    assert _quoted(url) == expected
+    assert quoted(url) == expected
 
 
 @given(st.text())
 def test_an_encoded_address_is_printable_and_stays_as_it_is(text: str) -> None:
     try:
-        quoted = _quoted(text)
+        url = quoted(text)
     except UnicodeEncodeError:
         assert any("\ud800" <= c <= "\udfff" for c in text)
         return
-    assert quoted.isascii()
-    assert not set(quoted) & set(" \r\n\t\0\x7f")
-    assert _quoted(quoted) == quoted
+    assert url.isascii()
+    assert not set(url) & set(" \r\n\t\0\x7f")
+    assert quoted(url) == url
 
 
 @pytest.mark.parametrize("bad", ["\r", "\n", "\0", "\r\nAuthorization: Bearer x"])
@@ -113,14 +118,6 @@ def test_a_header_with_a_line_break_is_refused(bad: str) -> None:
 
 def test_a_header_is_utf_8() -> None:
     assert header_line("X-Name: ü") == b"X-Name: \xc3\xbc"
-
-
-def test_a_body_in_memory_begins_anew() -> None:
-    body = _Bytes(b"abcdef")
-    assert body.size_bytes == 6
-    assert [body.read(4), body.read(4), body.read(4)] == [b"abcd", b"ef", b""]
-    body.rewind()
-    assert body.read(100) == b"abcdef"
 
 
 # -- the CAs ----------------------------------------------------------------------------------

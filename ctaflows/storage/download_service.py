@@ -249,6 +249,10 @@ class DownloadServiceStorage(Service):
             )
         return Written(self.normalise(where), whole(answer.get("total_written")))
 
+    def making(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> Journey[None]:
+        """Refuse, as `mkdir`."""
+        raise unsupported(self, "make directories", path)
+
     def renaming(self, path: str) -> Journey[bool]:
         """Refuse, as `move`."""
         raise unsupported(self, "move files", path)

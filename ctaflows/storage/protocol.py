@@ -143,6 +143,9 @@ class Storage(Protocol):
             Raise `AlreadyExists` where there is something; only where `can_rename`.
         """
 
+    def making(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> Journey[None]:
+        """Make a directory by its normalised path; a journey."""
+
     def renaming(self, path: str) -> Journey[bool]:
         """Tell whether the token may rename what it uploads, as far as that is known; a journey."""
 

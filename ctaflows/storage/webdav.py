@@ -35,7 +35,7 @@ from ctaflows.transport import REDIRECTS, Transport, policy
 from ctaflows.transport.ask import Session, ask
 from ctaflows.transport.driver import close_idle, run_journey
 from ctaflows.transport.messages import Silent, header_line
-from ctaflows.transport.wishes import READ, SUCCESS, Call, Request
+from ctaflows.transport.wishes import READ, SUCCESS, Request
 
 if TYPE_CHECKING:
     import threading
@@ -406,7 +406,7 @@ class WebDAVStorage:
             The server has taken no more bytes for ``stall_timeout_s``; the error has no status.
         """
         if self._lister.server is None:
-            yield Call(self.server_name)
+            yield from self.naming_server()
         self.session.has_answered |= self._lister.server != "?"
         own = (b"X-OC-MTime: %d" % mtime,) if mtime is not None else ()
         good = SUCCESS
@@ -480,13 +480,13 @@ class WebDAVStorage:
     def naming_server(self) -> Journey[str]:
         """Return the Server header of the door, as `server_name` does; a journey."""
         if self._lister.server is None:
-            self._lister.server = "?"
             try:
                 yield from self.describing("/", Retries(self.settings))
             except Stopped:
                 raise
             except CtaflowsError as why:
                 log.debug("The door does not tell its name: %s", why)
+                self._lister.server = self._lister.server or "?"
         return (self._lister.server or "").lower()
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
@@ -650,7 +650,7 @@ class WebDAVStorage:
         path : str
             Normalised path that nobody has.
         """
-        if self.may_rename is None and "storm" in self.server_name():
+        if self.may_rename is None and "storm" in (yield from self.naming_server()):
             try:
                 yield from self.deleting(path)
             except (NotFound, StorageError, NetworkError):

@@ -140,7 +140,7 @@ def upload(
         if not door.can_rename:
             return (yield from _upload_in_place(door, source, target))
         is_listed = there is None or there.error is None
-        entry: Entry | None = there if is_listed else (yield Call(door.exists, target))
+        entry = there if is_listed else (yield from _found(door, target))
         if entry is not None:
             done = yield from _standing(door, source, entry, is_listed, overwrite=overwrite)
             if done is not None:
@@ -192,6 +192,14 @@ def _same(door: Storage, source: LocalSource, there: Entry) -> Journey[Checksum 
         return None
     ours = yield from source.hashed(known.algorithm)
     return ours if ours == known else None
+
+
+def _found(door: Storage, path: str) -> Journey[Entry | None]:
+    """Return the entry of what is at a path; None where there is nothing."""
+    try:
+        return (yield from door.describing(path, Retries(door.settings)))
+    except NotFound:
+        return None
 
 
 def _at(door: Storage, path: str) -> Journey[Entry | None]:
@@ -255,7 +263,7 @@ class _Story:
                 self._door.may_rename = False
             yield from self._straight()
         except AlreadyExists:  # another upload was quicker
-            there = yield Call(self._door.exists, self._target)
+            there = yield from _found(self._door, self._target)
             if there is None or there.is_dir:
                 raise
             ours = yield from _same(self._door, self._source, there)
@@ -404,54 +412,57 @@ class _Again:
         if not isinstance(why, CtaflowsError) or concerns_all(why):
             raise why
         is_first, self.n = self.n == 0, self.n + 1
-        if isinstance(why, NoSpace) and why.status is None:
-            self._after_hang(why)
-        elif isinstance(why, SizeMismatch | ChecksumMismatch):
-            self._once("mismatch", why)
+        if isinstance(why, SizeMismatch | ChecksumMismatch):
+            pause_s = self._once("mismatch", why)
+        elif isinstance(why, NoSpace) and why.status is None:
+            pause_s = self._after_hang(why)
         elif (
             is_first and why.status in (404, 409, 500) and (yield from self._has_parents(why, path))
         ):
             return
         elif had_no_effect(why) and self._door.session.is_home(why.where or ""):
             raise why  # it was tried again
-        if self._retries is None:
-            self._retries = Retries(
-                self._door.settings, also=(NoSpace, SizeMismatch, ChecksumMismatch)
-            )
-        pause_s = self._retries.pause_or_raise(why)
+        else:
+            self._retries = self._retries or Retries(self._door.settings)
+            pause_s = self._retries.pause_or_raise(why)
         self._door.session.warn(why, pause_s)
         yield Pause(pause_s)
 
-    def _after_hang(self, why: NoSpace) -> None:
+    def _after_hang(self, why: NoSpace) -> float:
         if self._pools.hang is not None and "hang" not in self._had:
             raise why
         self._pools.hang = why
-        self._once("hang", why)
+        return self._once("hang", why)
 
-    def _once(self, reason: str, why: CtaflowsError) -> None:
-        if reason in self._had:
+    def _once(self, reason: str, why: CtaflowsError) -> float:
+        """Return the pause before a second try, seconds; raise the error where that failed, too."""
+        if reason in self._had or self._door.settings.attempts == 1:
             raise why
         self._had.add(reason)
+        return self._door.settings.backoff_s
 
     def _has_parents(self, why: CtaflowsError, path: str) -> Journey[bool]:
-        """Make the directories above, which may be why it failed; return whether there are now."""
+        """Make the directories above, if they may be why it failed; return whether they were."""
         # nginx 1.22, Apache 2.4, XRootD 5.5 and dCache 11.2.5 tell a file above by 409 or 500
-        yield Call(_refuse_file_above, self._door, path)
-        if why.status == 500:
-            return False
+        if why.status in (404, 409, 500):
+            yield from _refuse_file_above(self._door, path)
         # servers other than dCache make no parents; Apache 2.4 answers 409
+        if why.status not in (404, 409):
+            return False
         above = path.rpartition("/")[0] or "/"
-        yield Call(partial(self._door.mkdir, above, parents=True, exist_ok=True))
+        yield from self._door.making(above, parents=True, exist_ok=True)
         return True
 
 
-def _refuse_file_above(door: Storage, path: str) -> None:
+def _refuse_file_above(door: Storage, path: str) -> Journey[None]:
     """Raise if there is a file where a directory of this path would be."""
     above = path.rpartition("/")[0]
     while above:
         try:
-            there = door.exists(above)
+            there = yield from _found(door, above)
         except CtaflowsError as why:
+            if concerns_all(why):
+                raise
             log.debug("%s can't be looked at: %s", above, why)
             return
         if there is not None and not there.is_dir:
@@ -486,7 +497,8 @@ def _compared(
             break
         size_bytes, checksums = yield from door.measuring(path, Retries(door.settings))
         if size_bytes is None:  # Apache 2.4 gives no length to HEAD of an empty file
-            size_bytes = (yield Call(door.stat, path)).size_bytes
+            there = yield from door.describing(path, Retries(door.settings))
+            size_bytes = there.size_bytes
         if size_bytes != source.size_bytes:
             raise SizeMismatch(
                 "Not all bytes arrived", where=path, said=f"{size_bytes} of {source.size_bytes}"
@@ -514,7 +526,7 @@ def may_come_late(door: Storage, path: str) -> Journey[bool]:
     or have none, so that waiting for one is of no use.
     """
     if door.tells_locality is None:
-        there = yield Call(door.stat, path)
+        there = yield from door.describing(path, Retries(door.settings))
         door.tells_locality = there.locality is not None
     return door.tells_locality
 
@@ -559,7 +571,7 @@ def _check_name(door: Storage, source: LocalSource, target: str) -> Journey[None
     """Look whether the file got its name: servers differ in how they read an odd one."""
     if quote(target, errors="surrogateescape") == target:
         return
-    there = yield Call(door.exists, target)
+    there = yield from _found(door, target)
     ours = Entry(target, size_bytes=source.size_bytes)
     if there is None or not there.same_content_as(ours, size_suffices=True):
         raise ProtocolSurprise(
@@ -656,7 +668,7 @@ def _compared_in_place(
             hint=_AGAIN,
         )
     try:
-        there = yield Call(door.stat, written.path)
+        there = yield from door.describing(written.path, Retries(door.settings))
     except Refused as why:
         return (yield from source.hashed("sha256")), False, f"it can't be looked at: {why}"
     if there.size_bytes != source.size_bytes:

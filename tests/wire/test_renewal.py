@@ -36,13 +36,15 @@ from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import batch
 from ctaflows.transfer.download import Job
 from ctaflows.transfer.progress import Progress, reported_to
-from ctaflows.transfer.upload import SMALL_BYTES
-from ctaflows.transfer.uploads import upload_alone
+from ctaflows.transfer.upload import SMALL_BYTES, upload
+from ctaflows.transfer.upload_journal import kept
+from ctaflows.transport.driver import run_journey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ctaflows.auth.store import TokenSet
+    from ctaflows.model import Transfer
 
 DATA = os.urandom(600_000)
 
@@ -345,6 +347,12 @@ def test_a_fetch_with_a_token_that_is_never_taken(
     assert statuses(box, "door") == [401, 401]
 
 
+def upload_unseen(door: WebDAVStorage, local: Path) -> Transfer:
+    """Upload a file without a look at what is there."""
+    with kept(door) as journal:
+        return run_journey(upload(door, journal, str(local), "/a.h5", there=None), door.session)
+
+
 @pytest.mark.parametrize("fast_bytes", [True, False])
 def test_a_large_upload_whose_token_was_revoked_is_sent_again(
     tmp_path: Path, fast_bytes: bool
@@ -360,7 +368,7 @@ def test_a_large_upload_whose_token_was_revoked_is_sent_again(
             put(door, "/first", b"x")
             box.revoke(stored(box).access_token)
             box.requests.clear()
-            done = upload_alone(door, local, "/a.h5")
+            done = upload_unseen(door, local)
         assert done.verified
         assert [r.status for r in box.requests if r.method == "PUT"] == [401, 201]
         assert refreshes(box) == [200]
@@ -378,7 +386,7 @@ def test_a_large_upload_that_is_always_refused_is_sent_twice(tmp_path: Path) -> 
             box.requests.clear()
             box.faults.add("401", server="door", method="PUT", times=None)
             with pytest.raises(Refused):
-                upload_alone(door, local, "/a.h5")
+                upload_unseen(door, local)
         assert [r.status for r in box.requests if r.method == "PUT"] == [401, 401]
         assert refreshes(box) == [200]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,14 +24,13 @@ from ctaflows.errors import (
 )
 from ctaflows.sandbox import Quirks, Sandbox
 from ctaflows.sandbox import door as sandbox_door
+from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import upload as upload_module
 from ctaflows.transfer.uploads import files_of, upload_alone, upload_many
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ctaflows.transport.wishes import Journey
 
 DATA = os.urandom(200_000)
 
@@ -41,16 +40,6 @@ def source(tmp_path: Path) -> Path:
     file = tmp_path / "result.h5"
     file.write_bytes(DATA)
     return file
-
-
-def run_calls(journey: Journey[None]) -> None:
-    """Run a journey that calls functions alone."""
-    wish = next(journey)
-    while True:
-        try:
-            wish = journey.send(wish.function(*wish.args))
-        except StopIteration:
-            return
 
 
 def left(box: Sandbox) -> list[str]:
@@ -76,10 +65,14 @@ def test_a_slash_completes_the_name(box: Sandbox, door: WebDAVStorage, source: P
 def test_a_name_that_is_no_utf8_is_looked_for_after_the_upload() -> None:
     """The sandbox refuses such names; XRootD and nginx take them, some servers change them."""
     name, asked = os.fsdecode(b"/new/caf\xe9.h5"), []
-    door = SimpleNamespace(exists=asked.append)
-    source = SimpleNamespace(size_bytes=1)
+
+    def describing(path: str, _: object) -> Any:
+        asked.append(path)
+        raise NotFound("nothing there")
+
+    door = SimpleNamespace(describing=describing, settings=Settings())
     with pytest.raises(ProtocolSurprise, match="another name"):
-        run_calls(upload_module._check_name(door, source, name))  # type: ignore[arg-type]
+        next(upload_module._check_name(door, SimpleNamespace(size_bytes=1), name))  # type: ignore[arg-type]
     assert asked == [name]
 
 

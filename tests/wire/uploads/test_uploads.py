@@ -131,12 +131,12 @@ def test_no_more_than_the_set_number_at_once(
 
     def run(self: Any, more: Any, session: Any, width: Any, **how: Any) -> Any:
         for task in real(self, more, session, width, **how):
-            most.append(session.settings.transfers - session.slots._value)
+            most.append(session.settings.transfers - session.slots.n_free)
             yield task
 
     monkeypatch.setattr(Driver, "run", run)
     settings = box.settings(transfers=3)
     with WebDAVStorage(settings, TokenProvider(settings)) as door:
         assert_right(box, send(door, pairs))
-        assert door.transfer_slots._value == 3
+        assert door.session.slots.n_free == 3
     assert max(most) == 2, "and the one that has ended"

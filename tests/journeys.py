@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 from ctaflows.errors import NetworkError
+from ctaflows.storage.checksum import format_digest
 from ctaflows.transport.handles import Exchange
 from ctaflows.transport.wishes import Call, Gather, Hop, Pause, Synced
 
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from ctaflows.model import Entry
     from ctaflows.transport.wishes import Journey, Response
 
 _PIECE = 16384  # bytes of a TLS record
@@ -54,6 +59,27 @@ def answer(
             break
     broken = cut is not None or not status
     return exchange.ended(NetworkError("The connection broke") if broken else None)
+
+
+def multistatus(*entries: Entry) -> bytes:
+    """Return the listing of entries: size, time, ETag and checksums."""
+    found = []
+    for entry in entries:
+        kind = "<d:collection/>" if entry.is_dir else ""
+        told = {
+            "d:getcontentlength": entry.size_bytes,
+            "d:getlastmodified": entry.mtime and format_datetime(entry.mtime, usegmt=True),
+            "d:getetag": entry.etag,
+            "s:Checksums": ",".join(map(format_digest, entry.checksums)) or None,
+        }
+        values = "".join(f"<{k}>{escape(str(v))}</{k}>" for k, v in told.items() if v is not None)
+        found.append(
+            f"<d:response><d:href>{quote(entry.path)}</d:href><d:propstat><d:prop>"
+            f"<d:resourcetype>{kind}</d:resourcetype>{values}</d:prop>"
+            "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+        )
+    names = 'xmlns:d="DAV:" xmlns:s="http://www.dcache.org/2013/webdav"'
+    return f"<d:multistatus {names}>{''.join(found)}</d:multistatus>".encode()
 
 
 class Play:
@@ -137,6 +163,12 @@ class Play:
         self.pass_pauses()
         assert isinstance(self.wish, Call), self.wish
         return self.send(self.wish.function(*self.wish.args))
+
+    def described(self, entry: Entry) -> Play:
+        """Answer a PROPFIND of depth 0."""
+        assert self.hop.request.method == "PROPFIND"
+        assert b"Depth: 0" in self.hop.request.headers
+        return self.get(207, multistatus(entry))
 
     @property
     def gathered(self) -> list[Journey[Any]]:

@@ -394,14 +394,13 @@ def _compare(local: StrPath, entry: Entry) -> tuple[Action, str]:
 
 
 def _here(local: StrPath) -> LocalState | None:
-    if not os.access(local, os.F_OK):  # an exception costs more than the call
-        return None
-    try:
-        about = os.stat(local)  # noqa: PTH116  the cheapest
-    except FileNotFoundError:
-        return None
-    except OSError as why:
-        raise local_error(why, local) from why
+    with local_errors(local):
+        if not os.access(local, os.F_OK):  # an exception costs more than the call
+            return None
+        try:
+            about = os.stat(local)  # noqa: PTH116  the cheapest
+        except FileNotFoundError:
+            return None
     if stat.S_ISDIR(about.st_mode):
         raise local_error(IsADirectoryError(21, "there is a directory of that name"), local)
     return LocalState(about.st_size, about.st_mtime, not stat.S_ISREG(about.st_mode))

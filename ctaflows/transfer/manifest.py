@@ -140,6 +140,7 @@ class Manifest:
                     self._kept = descriptor
                 else:
                     os.close(descriptor)
+                    self._waiting.clear()  # who is told that it was not written, has no line
 
     def _opened(self) -> int:
         self.file.parent.mkdir(parents=True, exist_ok=True)

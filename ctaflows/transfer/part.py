@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 RANGES_FROM_BYTES = 64 << 20
 _MIB = 1 << 20
 _LEAST_RANGE_BYTES, _MOST_RANGE_BYTES = 4 * _MIB, 64 * _MIB
-#: What a kill may lose of each range. Smaller files have no journal.
-_NOTED_BYTES = 1 << 18
+#: What a kill may lose of each range: so many bytes, or those of so many seconds. Files that are
+#: whole before have no journal.
+_NOTED_BYTES, _NOTED_S = 1 << 18, 0.2
 #: So many answers to a range that can't be used, and it is asked for without one.
 _MOST_REFUSED = 2
 _TELL_BYTES = 1 << 18
@@ -181,13 +183,13 @@ class Window:
         adler32 of what is here.
     is_sized : bool
         Does the answer tell its length?
-    unnoted_bytes : int
-        So much came since the journal was written.
+    unnoted_bytes, noted_at : int, float
+        So much came since the journal was written; when that was, see `time.monotonic`.
     """
 
     __slots__ = (
         "_n_refused", "_receiver", "_sure", "_sure_adler", "adler", "end", "is_sized", "next",
-        "start", "unnoted_bytes", "worth_bytes",
+        "noted_at", "start", "unnoted_bytes", "worth_bytes",
     )  # fmt: skip
 
     def __init__(self, receiver: Receiver, start: int, end: int, next_: int | None = None) -> None:
@@ -197,7 +199,7 @@ class Window:
         self.adler = self._sure_adler = 1
         self.worth_bytes = max(1, min(_MIB, (end - start) // 100))
         self.is_sized = True
-        self.unnoted_bytes = 0
+        self.unnoted_bytes, self.noted_at = 0, time.monotonic()
         self._n_refused = 0
 
     @property
@@ -409,12 +411,12 @@ class Part(Receiver):
     def count(self, n_bytes: int, window: Window) -> None:
         """Count bytes that came, and note them where a kill would lose too many."""
         window.unnoted_bytes += n_bytes
-        if window.unnoted_bytes >= _NOTED_BYTES and not self._has_journal and window.is_sized:
+        now = time.monotonic()
+        is_due = window.unnoted_bytes >= _NOTED_BYTES or now - window.noted_at >= _NOTED_S
+        if is_due and not self._has_journal and window.is_sized:
             self.write_journal()
-        if self._journal is not None and (
-            window.unnoted_bytes >= _NOTED_BYTES or window.next == window.end
-        ):
-            window.unnoted_bytes = 0
+        if self._journal is not None and (is_due or window.next == window.end):
+            window.unnoted_bytes, window.noted_at = 0, now
             self._note(window)
         super().count(n_bytes, window)
 

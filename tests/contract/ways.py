@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from putkit import put
-from sinkkit import Kept
+from sinkkit import receive
 
 from ctaflows.errors import CtaflowsError, NetworkError
 from ctaflows.model import Record
@@ -179,12 +179,11 @@ def probe(place: Place) -> Ways:
     """Find out a server's ways, with some 100 requests within a directory, which it makes."""
     storage = place.storage
     path = place.put("file", _DATA)
-    entry, kept = storage.stat(path), Kept()
-    head = storage.receive(path, kept)
+    entry, head = storage.stat(path), receive(storage, path).head
     told = {
         "PROPFIND": entry.checksums,
         "HEAD": storage.checksums(path),
-        "GET": digests(head.headers),
+        "GET": digests(head),
         "PUT": put(storage, f"{place.to}/file", _DATA).checksums,
     }
     if not isinstance(storage, WebDAVStorage):

@@ -222,14 +222,14 @@ def test_what_comes_while_files_are_fetched_is_not_deleted(
     box: Sandbox, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(night, "old.h5")
-    real = batch.fetch_batch
+    real = batch.fetch_many
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         done = real(*args, **options)
         write(night, "mine.txt")
         return done
 
-    monkeypatch.setattr(batch, "fetch_batch", meanwhile)
+    monkeypatch.setattr(batch, "fetch_many", meanwhile)
     get("--delete")
     assert (night / "mine.txt").exists()
     assert not (night / "old.h5").exists()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ctaflows.model import Checksum
 from ctaflows.storage import webdav
 from ctaflows.storage.checksum import Hasher, best, format_digest, of_file, parse_digests
+from ctaflows.transport import Head
 
 ALGORITHMS = ["adler32", "md5", "sha256", "sha512"]
 SIZES = {"adler32": 4, "md5": 16, "sha256": 32, "sha512": 64}
@@ -143,10 +144,12 @@ def test_digests_of_either_header_count():
     sha256 = Checksum("sha256", hashlib.sha256(b"a").hexdigest())
     said = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256.value)).decode()}:"
     adler32 = Checksum("adler32", "00620062")
-    assert webdav.digests({"digest": "adler32=00620062"}) == (adler32,)
-    assert webdav.digests({"repr-digest": said}) == (sha256,)
-    assert webdav.digests({"digest": "adler32=00620062", "repr-digest": said}) == (adler32, sha256)
-    assert webdav.digests({}) == ()
+    assert webdav.digests(Head(200, "https://x/", {"digest": "adler32=00620062"})) == (adler32,)
+    assert webdav.digests(Head(200, "https://x/", {"repr-digest": said})) == (sha256,)
+    assert webdav.digests(
+        Head(200, "https://x/", {"digest": "adler32=00620062", "repr-digest": said})
+    ) == (adler32, sha256)
+    assert webdav.digests(Head(200, "https://x/", {})) == ()
 
 
 @given(st.text(max_size=60) | st.from_regex(r"(adler32|md5|sha-256|sha-512)=[^,]{0,20}"))

@@ -162,7 +162,7 @@ def test_wrong_answers_are_asked_for_three_times_more(door: WebDAVStorage, tmp_p
         it.get(200, b"<html>")
     it.pass_pauses()
     with pytest.raises(NotTheFile):
-        it.get(200, b"<html>").call(ENTRY)
+        it.get(200, b"<html>").described(ENTRY)
     assert names(tmp_path) == []
 
 
@@ -185,7 +185,7 @@ def test_a_wrong_size_in_the_listing_is_looked_at_again(
     it = play(door, tmp_path, replace(ENTRY, size_bytes=n_bytes))
     for _ in range(4):
         it.get(200, BODY)
-    it.call(ENTRY).get(200, BODY, Digest=digest(BODY)).synced()
+    it.described(ENTRY).get(200, BODY, Digest=digest(BODY)).synced()
     assert is_there(tmp_path)
 
 
@@ -299,7 +299,7 @@ def test_a_rest_that_can_t_be_used_is_asked_for_with_the_whole(
 
 def test_416_is_looked_into_and_the_whole_asked_for(door: WebDAVStorage, tmp_path: Path) -> None:
     it = play(door, tmp_path).get(200, BODY, cut=100_000, Digest=digest(BODY)).pass_pauses()
-    it.get(416).call(ENTRY)
+    it.get(416).described(ENTRY)
     assert it.range is None
     it.get(200, BODY, Digest=digest(BODY)).synced()
     assert is_there(tmp_path)
@@ -311,7 +311,7 @@ def test_416_is_looked_into_and_the_whole_asked_for(door: WebDAVStorage, tmp_pat
 def test_another_etag_means_another_file(door: WebDAVStorage, tmp_path: Path) -> None:
     newer = bytes(reversed(BODY))
     it = play(door, tmp_path).get(200, BODY, cut=100_000, ETag='"1"').pass_pauses()
-    it.get(206, newer[100_000:], ETag='"2"', **rest(100_000)).call(ENTRY)
+    it.get(206, newer[100_000:], ETag='"2"', **rest(100_000)).described(ENTRY)
     assert it.range is None
     it.get(200, newer, ETag='"2"').get(200).synced()
     assert is_there(tmp_path, newer)
@@ -323,7 +323,7 @@ def test_what_changes_again_and_again_is_an_error(door: WebDAVStorage, tmp_path:
         it.get(200, BODY, cut=100_000, ETag=tag).pass_pauses()
         if tag == '"2"':
             break
-        it.get(206, BODY[100_000:], ETag='"x"', **rest(100_000)).call(ENTRY)
+        it.get(206, BODY[100_000:], ETag='"x"', **rest(100_000)).described(ENTRY)
     with pytest.raises(SourceChanged):
         it.get(206, BODY[100_000:], ETag='"y"', **rest(100_000))
     assert names(tmp_path) == []
@@ -334,9 +334,8 @@ def test_several_answers_without_a_checksum_are_looked_into(
 ) -> None:
     it = play(door, tmp_path).get(200, BODY, cut=100_000)
     it.get(206, BODY[100_000:], **rest(100_000)).get(200)
-    assert isinstance(it.wish, Call)
     newer = replace(ENTRY, mtime=NOON.replace(hour=13))
-    it.call(newer).call(newer)
+    it.described(newer).described(newer)
     it.get(200, BODY).synced()
     assert is_there(tmp_path)
     assert it.result.mtime == newer.mtime
@@ -344,10 +343,10 @@ def test_several_answers_without_a_checksum_are_looked_into(
 
 def test_a_wrong_checksum_is_fetched_once_more(door: WebDAVStorage, tmp_path: Path) -> None:
     wrong = b"X" + BODY[1:]
-    it = play(door, tmp_path).get(200, wrong, Digest=digest(BODY)).call(ENTRY)
+    it = play(door, tmp_path).get(200, wrong, Digest=digest(BODY)).described(ENTRY)
     it.get(200, BODY, Digest=digest(BODY)).synced()
     assert is_there(tmp_path)
-    it = play(door, tmp_path / "b").get(200, wrong, Digest=digest(BODY)).call(ENTRY)
+    it = play(door, tmp_path / "b").get(200, wrong, Digest=digest(BODY)).described(ENTRY)
     with pytest.raises(ChecksumMismatch):
         it.get(200, wrong, Digest=digest(BODY))
     assert names(tmp_path / "b") == []
@@ -387,7 +386,7 @@ def test_a_server_that_refuses_want_digest_is_asked_without(
     """XRootD 5.5 without ``xrootd.chksum``."""
     it = play(door, tmp_path)
     assert any(line.startswith(b"Want-Digest") for line in it.hop.request.headers)
-    it.get(405).call(ENTRY)
+    it.get(405).described(ENTRY)
     assert it.hop.request.headers == ()
     it.get(200, BODY)
     it.get(405).get(405)  # nor does HEAD
@@ -641,6 +640,6 @@ def test_each_hop_is_a_request_of_its_own(door: WebDAVStorage, tmp_path: Path) -
     with pytest.raises(Truncated):  # noqa: PT012
         for _ in range(4):
             it.get(200, BODY[:-1], Content_Length=None).pass_pauses()
-        it.call(ENTRY)
+        it.described(ENTRY)
         for _ in range(4):
             it.get(200, BODY[:-1], Content_Length=None).pass_pauses()

@@ -187,7 +187,7 @@ def test_the_time_of_a_request_that_waits_counts_but_does_not_cut_it(clock):
 
 
 def test_progress_and_success_begin_anew(clock):
-    assert 310 < waited_s(Retries(Settings()), DoorBusy("x"), clock, progress={11}) <= 370
+    assert 200 < waited_s(Retries(Settings()), DoorBusy("x"), clock, progress={9}) <= 360
     retries = Retries(Settings())
     waited_s(retries, DoorBusy("x"), clock)
     retries.succeeded()

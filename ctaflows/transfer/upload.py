@@ -243,7 +243,7 @@ class _Story:
     ) -> None:
         self._door, self._journal, self._source, self._target = door, journal, source, target
         self._overwrite, self._is_new = overwrite, is_new
-        self._again = _Again(door, source, pools)
+        self._again = _Again(door, pools)
         self._written: Written
         self._checksum: Checksum
         self._verified = False
@@ -257,7 +257,7 @@ class _Story:
                 if why is None:
                     yield from _check_name(self._door, self._source, self._target)
                     return self._record()
-                if not isinstance(why, Refused) or not self._is_new:
+                if not self._is_new:
                     raise why
                 log.warning("%s; uploading it straight to its name", why)
                 self._door.may_rename = False
@@ -295,6 +295,7 @@ class _Story:
                 self._checksum, self._verified = compared
                 self._again.succeeded()
             except Exception as why:  # noqa: BLE001  raised where there is no further try
+                self._again.noticed(why)
                 yield from _removed(door, journal, temporary, why)
                 if isinstance(why, Refused) and self._is_new and door.may_rename is False:
                     return None
@@ -302,8 +303,8 @@ class _Story:
             else:
                 return temporary
 
-    def _named(self, temporary: str) -> Journey[CtaflowsError | None]:
-        """Give the file its name, else remove it; return why it has none, or None if it has."""
+    def _named(self, temporary: str) -> Journey[Refused | None]:
+        """Give the file its name, else remove it; return why it may not have it, None if it has."""
         try:
             yield from _moved(
                 self._door, self._ours(temporary), self._target, overwrite=self._overwrite
@@ -317,7 +318,7 @@ class _Story:
                 if there is not None and there.same_content_as(ours, size_suffices=True):
                     self._journal.end(temporary)
                     return None
-            if isinstance(why, Refused):
+            if isinstance(why, Refused) and not concerns_all(why):
                 return why
             raise
         self._journal.end(temporary)
@@ -336,6 +337,7 @@ class _Story:
                 )
                 break
             except (NotFound, NetworkError, StorageError) as why:
+                self._again.noticed(why)
                 there = yield from _at(door, target)
                 if there is not None:  # of ours, or of another upload: nobody can tell
                     why.hint = "There is a file of that name now, perhaps a part of this one."
@@ -377,7 +379,7 @@ class _Again:
 
     Parameters
     ----------
-    door, source, pools
+    door, pools
         As for `_Story`.
 
     Attributes
@@ -386,18 +388,24 @@ class _Again:
         How often it was.
     """
 
-    __slots__ = ("_door", "_had", "_pools", "_retries", "_source", "n")
+    __slots__ = ("_door", "_had", "_hangs", "_pools", "_retries", "n")
 
-    def __init__(self, door: Storage, source: LocalSource, pools: Pools) -> None:
-        self._door, self._source, self._pools = door, source, pools
+    def __init__(self, door: Storage, pools: Pools) -> None:
+        self._door, self._pools = door, pools
         self._retries: Retries | None = None
-        self._had: set[str] = set()
+        self._had: list[str] = []
+        self._hangs = False
         self.n = 0
+
+    def noticed(self, why: Exception) -> None:
+        """Let no others begin if a pool lets this one hang."""
+        if isinstance(why, NoSpace) and why.status is None and self._pools.hang is None:
+            self._pools.hang, self._hangs = why, True
 
     def succeeded(self) -> None:
         """Let others begin if it was this one that a pool let hang."""
-        if "hang" in self._had:
-            self._pools.hang = None
+        if self._hangs:
+            self._pools.hang, self._hangs = None, False
 
     def after(self, why: Exception, path: str) -> Journey[None]:
         """Wait before the next try, or raise the error.
@@ -414,8 +422,8 @@ class _Again:
         is_first, self.n = self.n == 0, self.n + 1
         if isinstance(why, SizeMismatch | ChecksumMismatch):
             pause_s = self._once("mismatch", why)
-        elif isinstance(why, NoSpace) and why.status is None:
-            pause_s = self._after_hang(why)
+        elif self._hangs and isinstance(why, NoSpace):
+            pause_s = self._once("hang", why)
         elif (
             is_first and why.status in (404, 409, 500) and (yield from self._has_parents(why, path))
         ):
@@ -428,17 +436,11 @@ class _Again:
         self._door.session.warn(why, pause_s)
         yield Pause(pause_s)
 
-    def _after_hang(self, why: NoSpace) -> float:
-        if self._pools.hang is not None and "hang" not in self._had:
-            raise why
-        self._pools.hang = why
-        return self._once("hang", why)
-
     def _once(self, reason: str, why: CtaflowsError) -> float:
         """Return the pause before a second try, seconds; raise the error where that failed, too."""
         if reason in self._had or self._door.settings.attempts == 1:
             raise why
-        self._had.add(reason)
+        self._had.append(reason)
         return self._door.settings.backoff_s
 
     def _has_parents(self, why: CtaflowsError, path: str) -> Journey[bool]:

@@ -78,8 +78,9 @@ class Settings:
     night_path : str
         Remote path of a night, with ``{date}`` and ``{version}`` to be filled in.
     transfers : int
-        Greatest number of files transferred concurrently; `load` gives no more than the process
-        may have open files and memory for (``ulimit -n`` and ``-v``).
+        Greatest number of requests of transfers on their way at once, of which there are as many as
+        bring more; `load` gives no more than the process may have open files and memory for
+        (``ulimit -n`` and ``-v``).
     listings : int
         Greatest number of directories listed concurrently: each takes time in a door's name space,
         and memory.
@@ -135,7 +136,7 @@ class Settings:
     ca_file: Path | None = None
     night_path: str = "cta/DL1/{date}/{version}"
     token_source: str = "auto"  # noqa: S105
-    transfers: int = 8
+    transfers: int = 32
     listings: int = 2
     retry_s: float = 180.0
     attempts: int | None = None
@@ -285,9 +286,9 @@ _NEEDED = (
     # streams, pipes, a manifest, listings, modules; connections to a door and to a pool, two of
     # libcurl's own, a file, its journal
     (resource.RLIMIT_NOFILE, 20, 6),
-    # address space, which batch systems limit by ``ulimit -v``: Python with its libraries, and
-    # listings; a thread's stack (8 MiB), and its arena for malloc (64 MiB, glibc 2.36)
-    (resource.RLIMIT_AS, 200 << 20, 75 << 20),
+    # address space, which batch systems limit by ``ulimit -v``: Python with its libraries,
+    # listings, two threads (each a stack of 8 MiB and an arena of 64 MiB, glibc 2.36); a connection
+    (resource.RLIMIT_AS, 350 << 20, 4 << 20),
 )
 
 

@@ -116,7 +116,7 @@ def rate_options(command: F) -> F:
         callback=_within(_at_once),
         expose_value=False,
         metavar="N",
-        help="Number of concurrent transfers: files, or ranges of large files [default: 8].",
+        help="At most so many requests of transfers at once [default: as many as help, up to 32].",
     )(command)
 
 

@@ -475,7 +475,7 @@ def test_broken_toml_does_not_repeat_a_secret(config):
 def test_replace_gives_a_copy():
     settings = load()
     assert settings.replace(transfers=1).transfers == 1
-    assert settings.transfers == 8
+    assert settings.transfers == 32
 
 
 NO_IO = """
@@ -520,7 +520,8 @@ NONE = resource.RLIM_INFINITY
         (8, NONE, 8, 1),
         (NONE, NONE, 8, 8),
         (NONE, 300_000 << 10, 8, 1),
-        (NONE, 500 << 20, 8, 4),
+        (NONE, 360 << 20, 8, 2),
+        (NONE, 500 << 20, 32, 32),
         (64, 4 << 30, 100, 7),
     ],
 )

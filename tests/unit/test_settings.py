@@ -118,6 +118,7 @@ ENVIRONMENT = {
     "chunk_bytes": ("4096", 4096),
     "transfers": ("3", 3),
     "listings": ("1", 1),
+    "retry_s": ("30", 30.0),
     "attempts": ("1", 1),
     "backoff_s": ("0", 0.0),
     "busy_s": ("0.25", 0.25),

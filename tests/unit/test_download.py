@@ -374,6 +374,18 @@ def test_a_server_without_checksums_is_asked_for_them_once(
     assert not it.result.verified
 
 
+def test_a_checksum_that_only_a_later_answer_tells_is_compared(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    it = play(door, tmp_path).get(200, BODY, cut=100_000).pass_pauses()
+    it.get(206, BODY[100_000:], Digest=digest(BODY), **rest(100_000)).synced()
+    assert it.result.verified
+    it = play(door, tmp_path / "b").get(200, b"X" + BODY[1:], cut=100_000).pass_pauses()
+    it.get(206, BODY[100_000:], Digest=digest(BODY), **rest(100_000)).described(ENTRY)
+    it.get(200, BODY, Digest=digest(BODY)).synced()
+    assert is_there(tmp_path / "b")
+
+
 def test_an_md5_of_the_listing_is_compared(door: WebDAVStorage, tmp_path: Path) -> None:
     md5 = Checksum("md5", hashlib.md5(BODY).hexdigest())
     it = play(door, tmp_path, replace(ENTRY, checksums=(md5,))).get(200, BODY).synced()

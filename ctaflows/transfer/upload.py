@@ -763,7 +763,7 @@ class LocalSource:
         if self.size_bytes > SMALL_BYTES or progress.rate_limiter().is_limited:
             return self
         if self._body is None:
-            self._body = os.pread(self._descriptor, SMALL_BYTES + 1, 0)
+            self._body = os.pread(self._descriptor, self.size_bytes + 1, 0)
             if len(self._body) != self.size_bytes:
                 raise self._changed()
             self._sums["adler32"] = _adler32(sums.adler32(self._body))

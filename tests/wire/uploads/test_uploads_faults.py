@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from uploading import CONTENT, assert_right, send, there
+from uploading import CONTENT, N, assert_right, send, there
 
 from ctaflows.auth.renewal import TokenProvider
 from ctaflows.errors import TokenMissing
@@ -147,3 +147,19 @@ class _NoToken:
 
     def renew(self, rejected: str) -> None:
         """Give none."""
+
+
+def test_a_pool_that_takes_nothing_is_left_alone(
+    box: Sandbox, pairs: list[tuple[Path, str]]
+) -> None:
+    """Each upload that it lets hang takes one of its threads from those who read."""
+    box.fill_pool(free_bytes=100, gap_bytes=50)
+    settings = box.settings(stall_timeout_s=1.0, transfers=2)
+    with WebDAVStorage(settings, TokenProvider(settings)) as door:
+        report = uploads.upload_many(door, pairs[3:])
+    assert len(report.failed) == N - 3
+    errors = [t.error or "" for t in report.transfers]
+    assert all("it may be full" in error for error in errors)
+    assert sum("Not begun" in error for error in errors) >= N - 3 - 2
+    assert len([r for r in box.requests if r.method == "PUT" and r.server == "pool"]) <= 3
+    assert there(box) == {}

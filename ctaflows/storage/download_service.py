@@ -196,7 +196,14 @@ class DownloadServiceStorage(Service):
         """Describe a file's size and checksums; a journey."""
         return (yield Call(self.measure, path))  # type: ignore[no-any-return]  # what it returns
 
-    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+    def receiving(
+        self,
+        path: str,
+        sink: BodySink,
+        retries: Retries,
+        *,
+        shortcut: str | None = None,
+    ) -> Journey[Response]:
         """Read a file into a sink: the whole one, since the service has no ranges; a journey.
 
         No length is told, and what the storage says of an error comes in place of the file, so that
@@ -210,6 +217,8 @@ class DownloadServiceStorage(Service):
             Sees the headers, then the bytes.
         retries : Retries
             The budget.
+        shortcut : str, optional
+            Not heeded: there are no redirects.
         """
         url = f"{self._url('fetch', path)}?chunk_size={self._chunk_bytes}"
         return (yield from self.reading(url, sink, retries))

@@ -115,7 +115,9 @@ class Storage(Protocol):
 
     # -- reading and writing -------------------------------------------------------------------
 
-    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+    def receiving(
+        self, path: str, sink: BodySink, retries: Retries, *, shortcut: str | None = None
+    ) -> Journey[Response]:
         """Read what a sink lacks of a file, by its normalised path; a journey."""
 
     def measuring(

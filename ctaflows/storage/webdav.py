@@ -338,7 +338,9 @@ class WebDAVStorage:
             head = yield from ask(Request("HEAD", url), self.session, retries)
         return policy.size_bytes(head.header("content-length") or ""), digests(head)
 
-    def receiving(self, path: str, sink: BodySink, retries: Retries) -> Journey[Response]:
+    def receiving(
+        self, path: str, sink: BodySink, retries: Retries, *, shortcut: str | None = None
+    ) -> Journey[Response]:
         """GET what a sink lacks of a file, until it has all; a journey.
 
         Parameters
@@ -349,13 +351,16 @@ class WebDAVStorage:
             Says which range is asked for, and judges the answers.
         retries : Retries
             The budget.
+        shortcut : str, optional
+            URL that has answered for another range of the file, and is tried before the door.
         """
         url = self._url(path)
+        shortcut = None if shortcut == url else shortcut
         if self._lister.server is not None:  # a listing was answered: the token is accepted
             self.session.has_answered = True
         if self._wants_digest:
             try:
-                wanted = Request("GET", url, _WANTED, sink=sink, good=READ)
+                wanted = Request("GET", url, _WANTED, sink=sink, good=READ, shortcut=shortcut)
                 return (yield from ask(wanted, self.session, retries))
             except StorageError as why:
                 if not _is_of_checksum(why):

@@ -63,14 +63,14 @@ def fetch_alone(door: Storage, job: Job, *, check: Check = "proof") -> Transfer:
     """
     _check_space([job])
     progress.current().expect(1, job.entry.size_bytes or 0)
-    done = _alone(door, download(door, job, check=check))
+    done = _alone(door, download(door, job, check=check), job.entry)
     progress.current().finished(done)
     return done
 
 
 def fetch_into(door: Storage, entry: Entry, descriptor: int, name: str) -> Transfer:
     """Write a file into a device, a pipe or a stream, see `download.download_into`."""
-    return _alone(door, download_into(door, entry, descriptor, name))
+    return _alone(door, download_into(door, entry, descriptor, name), entry)
 
 
 def _alone(door: Storage, journey: Journey[Transfer]) -> Transfer:
@@ -145,7 +145,8 @@ def _finished(door: Storage, jobs: Sequence[Job], more: Any) -> Iterator[tuple[i
     """Run the journeys of files, and yield the place and the record of each, well or not."""
     is_one_large = len(jobs) == 1 and (jobs[0].entry.size_bytes or 0) >= RANGES_FROM_BYTES
     width = Width(_FIRST_RANGES if is_one_large else _FIRST, door.settings.transfers)
-    with borrowed(door.session) as driver:
+    has_ranges = any((job.entry.size_bytes or 0) >= RANGES_FROM_BYTES for job in jobs)
+    with borrowed(door.session, keeps=not has_ranges) as driver:
         for task in driver.run(
             more, door.session, width, stop=cancel.current(), limit=progress.rate_limit()
         ):

@@ -211,7 +211,8 @@ def _received(
     def others(windows: list[Window]) -> Journey[None]:
         while receiver.n_answers == n_before:
             yield Pause(_AWAIT_FIRST_S)
-        yield Gather([door.receiving(path, window, retries) for window in windows])
+        pool = receiver.answered_by
+        yield Gather([door.receiving(path, w, retries, shortcut=pool) for w in windows])
 
     n_before = receiver.n_answers
     first, *rest = missing

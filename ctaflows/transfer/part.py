@@ -83,6 +83,9 @@ class Receiver:
         Bytes that came this time; bytes kept of an earlier run.
     server : str or None
         What the server calls itself.
+    answered_by : str or None
+        URL of the first answer, perhaps of a pool: it serves all ranges, as long as a connection
+        to it is open (NettyTransferService.java, dCache 12.1; seen with 11.2.5).
     versions : dict
         ETag and Last-Modified of the answers, by server.
     """
@@ -94,6 +97,7 @@ class Receiver:
         self.windows = [Window(self, 0, self.size_bytes)]
         self.n_answers = self.moved_bytes = self.resumed_bytes = 0
         self.server: str | None = None
+        self.answered_by: str | None = None
         self.versions: Versions = {}
         self._first: Response | None = None
         self._told_bytes = self._untold_bytes = 0
@@ -114,6 +118,7 @@ class Receiver:
         if self._first is None:
             self._first = answer
             self.server = answer.header("server")
+            self.answered_by = answer.url
         if self.promised is None:
             self.promised = sums.best(digests(answer))
         # where the whole will be compared with a checksum, versions are not: the servers behind one

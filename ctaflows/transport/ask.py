@@ -249,7 +249,8 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
     CtaflowsError
         For a status as `policy.error_for` says; for the network; or what the sink raised.
     """
-    url, n_hops, is_renewed = request.url, 0, False
+    url, n_hops, is_renewed = request.shortcut or request.url, 0, False
+    is_shortcut = request.shortcut is not None
     mark = 0 if request.sink is None else request.sink.n_received
     while True:
         hop = Hop(request, url, session.is_home(url), is_urgent=n_hops > 0)
@@ -269,7 +270,10 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
                 is_renewed = yield from session.renewed(hop.token)
                 if is_renewed:
                     continue
-        mark = yield from _paused(request, answer, session, retries, mark)
+        may_go_home = is_shortcut and getattr(answer.error, "retryable", True)
+        is_shortcut = False
+        if not may_go_home:
+            mark = yield from _paused(request, answer, session, retries, mark)
         url, n_hops, is_renewed = request.url, 0, False
 
 

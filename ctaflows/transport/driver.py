@@ -239,10 +239,19 @@ class Driver:
 
 
 @contextlib.contextmanager
-def borrowed(session: Session) -> Iterator[Driver]:
+def borrowed(session: Session, *, keeps: bool = True) -> Iterator[Driver]:
     """Lend a driver with connections to a service that nobody uses now, or a new one.
 
     A process made by fork gets new ones: sockets can't be shared.
+
+    Parameters
+    ----------
+    session : Session
+        The service.
+    keeps : bool
+        Are the connections kept for others? Not where they went to a pool for ranges of a file: a
+        mover of dCache takes one of the pool's slots until the last connection that used it is
+        closed (NettyTransferService.java, dCache 12.1).
     """
     driver = None
     while driver is None and session.idle:
@@ -253,10 +262,10 @@ def borrowed(session: Session) -> Iterator[Driver]:
     try:
         yield driver
     finally:
-        if session.is_closed:
-            driver.close()
-        else:
+        if keeps and not session.is_closed:
             session.idle.append(driver)
+        else:
+            driver.close()
 
 
 def run_journey(

@@ -82,6 +82,9 @@ class Request:
         The body.
     sink : BodySink or None
         Receiver of the body of a successful response; without one it is in `Response.body`.
+    shortcut : str or None
+        URL that is tried before all others, once, such as that of a pool to which a door has
+        redirected an earlier request.
     good : frozenset of int
         Statuses that are no error for the journey.
     leads_on : bool
@@ -96,6 +99,7 @@ class Request:
     sink: BodySink | None = None
     good: frozenset[int] = SUCCESS
     leads_on: bool = True
+    shortcut: str | None = None
 
 
 class Response:

@@ -242,6 +242,27 @@ def test_until_one_range_has_an_answer_only_one_asks(door: WebDAVStorage, tmp_pa
 
 
 @pytest.mark.usefixtures("in_ranges")
+def test_the_other_ranges_are_asked_for_where_the_first_one_came_from(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    it = play(door, tmp_path)
+    first, others, _ = map(Play, it.gathered)
+    of_range(first.get(302, Location=POOL), Digest=digest(BODY))
+    others.send()
+    second, third = map(Play, others.gathered)
+    assert (second.url, second.hop.is_home) == (POOL, False)
+    of_range(second)
+    assert third.url == POOL
+    third.get(404)  # the pool does not know it any more: no pause, no try lost
+    assert isinstance(third.wish, Hop)
+    assert third.url == "https://door:1/n/f.h5"
+    of_range(third.get(302, Location=POOL))
+    others.send([])
+    assert it.send([]).synced().result.retries == 0
+    assert is_there(tmp_path)
+
+
+@pytest.mark.usefixtures("in_ranges")
 @pytest.mark.parametrize(
     "odd",
     [

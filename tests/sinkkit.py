@@ -99,7 +99,7 @@ class Counted:
                 self.most = max(self.most, self._now)
         return is_held
 
-    def release(self, n: int = 1) -> None:
+    def release(self) -> None:
         with self._lock:
-            self._now -= n
-        self._release(n)
+            self._now -= 1
+        self._release()

@@ -73,11 +73,13 @@ def fetch_into(door: Storage, entry: Entry, descriptor: int, name: str) -> Trans
     return _alone(door, download_into(door, entry, descriptor, name), entry)
 
 
-def _alone(door: Storage, journey: Journey[Transfer]) -> Transfer:
-    stop = cancel.current()
-    return run_journey(
-        journey, door.session, first=_FIRST_RANGES, stop=stop, limit=progress.rate_limit()
-    )
+def _alone(door: Storage, journey: Journey[Transfer], entry: Entry) -> Transfer:
+    stop, keeps = cancel.current(), (entry.size_bytes or 0) < RANGES_FROM_BYTES
+    limit = progress.rate_limit()
+    with borrowed(door.session, keeps=keeps) as driver:
+        return run_journey(
+            journey, door.session, driver=driver, first=_FIRST_RANGES, stop=stop, limit=limit
+        )
 
 
 def fetch_many(

@@ -55,7 +55,8 @@ _NOT_SENT = {
 }
 #: Memory, or the file of CAs, which was read when the process began.
 _LACKING = {pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE}
-#: Such as a scheme that libcurl does not know.
+#: Such as a scheme that libcurl does not know; 8.23 tells by the code of a network failure.
+_UNSUPPORTED = "Unsupported proxy"
 _UNUSABLE_PROXY = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT}
 
 
@@ -341,7 +342,7 @@ def error_of(code: int, said: str, url: str, *, is_connected: bool) -> CtaflowsE
         Was there a connection, so that the request may have been sent?
     """
     proxy = policy.proxy_for(url, os.environ)
-    if proxy is not None and code in _UNUSABLE_PROXY:
+    if proxy is not None and (code in _UNUSABLE_PROXY or said.startswith(_UNSUPPORTED)):
         return unusable_proxy(proxy, said)
     if code in _LACKING:
         return lacking(url, said)

@@ -97,9 +97,10 @@ class Handles:
         idle = self._idle.get(kind)
         handle = idle.pop() if idle else self._made(kind)
         setopt = handle.setopt
-        if handle.is_impatient:  # since a body came
-            setopt(pycurl.LOW_SPEED_TIME, self._silence_s(hop.is_home))
-            handle.is_impatient = False
+        if handle.is_changed or request.silence_s is not None:
+            silence_s = request.silence_s or self._silence_s(hop.is_home)
+            setopt(pycurl.LOW_SPEED_TIME, math.ceil(silence_s))
+            handle.is_changed = request.silence_s is not None
         setopt(pycurl.URL, quoted(hop.url))
         if handle.lines is not lines:
             setopt(pycurl.HTTPHEADER, lines)
@@ -120,7 +121,7 @@ class Handles:
     def hurry(self, handle: pycurl.Curl) -> None:
         """Give up a body that stands still sooner than a door that has not answered yet."""
         handle.setopt(pycurl.LOW_SPEED_TIME, self._silence_s(is_home=False))
-        handle.is_impatient = True
+        handle.is_changed = True
 
     def give_back(self, handle: pycurl.Curl) -> None:
         """Keep a handle for the next request of its kind."""
@@ -140,7 +141,7 @@ class Handles:
     def _made(self, kind: Kind) -> pycurl.Curl:
         method, how, is_home = kind
         handle = pycurl.Curl()
-        handle.kind, handle.lines, handle.is_impatient = kind, None, False
+        handle.kind, handle.lines, handle.is_changed = kind, None, False
         setopt = handle.setopt
         ca_file, ca_dirs = ca_paths(self._settings)
         # libcurl has no CAs of its own; CAPATH may name several folders, joined by ":", which
@@ -291,7 +292,8 @@ class Exchange:
             return self.keep
         request.sink.begin(answer)
         self._write = request.sink.write
-        self._begun(self)
+        if request.silence_s is None:
+            self._begun(self)
         return self._write
 
     def ended(self, error: CtaflowsError | None) -> Response:

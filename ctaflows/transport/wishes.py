@@ -86,6 +86,8 @@ class Request:
         Statuses that are no error for the journey.
     leads_on : bool
         Are redirects followed?
+    silence_s : float or None
+        Longest wait for the next bytes, seconds; None for that of `handles.Handles`.
     """
 
     method: str
@@ -96,6 +98,7 @@ class Request:
     sink: BodySink | None = None
     good: frozenset[int] = SUCCESS
     leads_on: bool = True
+    silence_s: float | None = None
 
 
 class Response:

@@ -91,7 +91,9 @@ class CTAStorage(StorageTasks, Block):
         default=None, ge=1, description=f"Number of concurrent listings; {_OF_PROFILE}"
     )
     attempts: int | None = Field(
-        default=None, ge=1, description=f"Greatest number of attempts without progress; {_OF_PROFILE}"
+        default=None,
+        ge=1,
+        description=f"Greatest number of attempts without progress; {_OF_PROFILE}",
     )
     connect_timeout_s: float | None = Field(
         default=None,

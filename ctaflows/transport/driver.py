@@ -256,6 +256,7 @@ class Driver:
     ) -> Iterator[_Run]:
         stop = stop or threading.Event()
         slots = slots or Slots(session.settings.transfers)
+        session.look()  # the token may have been renewed since the last run
         with cancel.link_child(stop):
             run = _Run(self, more, session, width, slots, stop, limit)
             try:

@@ -11,7 +11,8 @@ from webdav4.client import Client
 
 from ctaflows.ctadata.errors import StorageException
 from ctaflows.storage.jupyterhub import LOGIN
-from ctaflows.transport import origin, ssl_context
+from ctaflows.transport import origin
+from ctaflows.transport.tls_context import ssl_context
 
 if TYPE_CHECKING:
     from ctaflows.settings import Settings

@@ -11,19 +11,18 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
-from ctaflows.errors import NetworkError, ProtocolSurprise, Stopped
+from ctaflows.errors import ProtocolSurprise, Stopped
 from ctaflows.retry import Retries
 from ctaflows.storage import links, paths
 from ctaflows.storage.propfind import BODY, MultistatusParser
 from ctaflows.transport.ask import ask
-from ctaflows.transport.driver import run_journey
+from ctaflows.transport.driver import borrowed, run_journey
 from ctaflows.transport.wishes import READ, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ctaflows.model import Entry
-    from ctaflows.transport import Stream, Transport
     from ctaflows.transport.ask import Session
     from ctaflows.transport.wishes import Journey, Response
 
@@ -37,13 +36,9 @@ _LINES = (
     b"Brief: t",
 )
 _DEPTH_0 = (*_LINES, b"Depth: 0")
-_HEADERS = {
-    "Content-Type": "application/xml; charset=utf-8",
-    "Accept": "text/plain, application/xml",  # see transport.client
-    # dCache leaves out the propstats of unknown properties, status 404 (Milton 2.7.3, patched for
-    # dCache, DefaultWebDavResponseHandler.java; seen with 11.2.5)
-    "Brief": "t",
-}
+_DEPTH_1 = (*_LINES, b"Depth: 1")
+#: So many bytes of a listing are parsed at once.
+_PARSED_BYTES = 1 << 16
 
 
 class Lister:
@@ -51,12 +46,10 @@ class Lister:
 
     Parameters
     ----------
-    transport : Transport
-        Sends the requests for listings.
     session : Session
-        For all other requests. Of its settings: ``door_url``; ``attempts`` and the pauses between
-        them; ``listings``, how many directories are listed at once; ``listing_timeout_s``, the
-        longest wait for the next bytes of a listing.
+        The service. Of its settings: ``door_url``; ``attempts`` and the pauses between them;
+        ``listings``, how many directories are listed at once; ``listing_timeout_s``, the longest
+        wait for the next bytes of a listing.
 
     Attributes
     ----------
@@ -71,12 +64,12 @@ class Lister:
         The door's root on its server, see `paths.root_of`.
     """
 
-    def __init__(self, transport: Transport, session: Session) -> None:
+    def __init__(self, session: Session) -> None:
         settings = session.settings
         self.permits = ListingSemaphore(settings.listings)
         self.server: str | None = None
         self.has_seen_dcache = False
-        self._transport, self._session = transport, session
+        self._session = session
         self._settings = settings
         self.root = paths.root_of(settings.door_url)
 
@@ -89,8 +82,8 @@ class Lister:
 
         If the connection breaks, or the door closes it because the reader was idle
         (``webdav.limits.idle-time``, 300 s in dCache 12.1; dCache #5461), the directory is listed
-        again, and entries that were yielded before are left out. Only attempts in a row that bring
-        no new entry count.
+        again, and entries that were yielded before are left out. Only tries in a row that bring no
+        new entry count.
 
         Parameters
         ----------
@@ -109,10 +102,7 @@ class Lister:
             The connection broke as often as the settings allow.
         """
         stop = stop or threading.Event()
-        with cancel.link_child(stop):
-            yield from self._resumed(path, url, stop)
 
-    def _resumed(self, path: str, url: str, stop: threading.Event) -> Iterator[Sequence[Entry]]:
         def describe(suspect: str) -> Entry:
             permit = ListingPermit()
             self.permits.acquire(permit, stop)
@@ -121,21 +111,42 @@ class Lister:
             finally:
                 self.permits.release(permit)
 
-        at_once = self._settings.listings
-        yielded = _YieldedPaths()
-        retries = Retries(self._settings)
-        while True:
-            n_before = len(yielded)
-            try:
-                for batch in self._once(path, url, stop):
-                    if fresh := yielded.add(batch):
-                        is_itself = fresh[0].path == path  # a file that lists itself
-                        yield fresh if is_itself else links.resolved(fresh, describe, at_once, stop)
-            except NetworkError as why:
-                self._pause_or_raise(why, retries, stop, progress=len(yielded) > n_before)
-                yielded.end_attempt()
-            else:
-                return
+        with cancel.link_child(stop):
+            for batch in self._arriving(path, url, stop):
+                is_itself = batch[0].path == path  # a file that lists itself
+                at_once = self._settings.listings
+                yield batch if is_itself else links.resolved(batch, describe, at_once, stop)
+
+    def _arriving(self, path: str, url: str, stop: threading.Event) -> Iterator[Sequence[Entry]]:
+        """Yield the entries of a directory as they are listed."""
+        sink, permit, error = _Entries(self, path), ListingPermit(), None
+        self.permits.acquire(permit, stop)
+        try:
+            with borrowed(self._session) as driver:
+                steps = driver.steps(self._listing(url, sink), self._session, stop)
+                with contextlib.closing(steps):
+                    for task in steps:
+                        if task is not None:  # the last entries need neither permit nor driver
+                            error = task.error
+                        elif batch := sink.taken():
+                            self.permits.lend(permit)
+                            yield batch
+                            self.permits.acquire(permit, stop)
+        finally:
+            self.permits.release(permit)
+        if batch := sink.taken():
+            yield batch
+        if error is not None:
+            raise error
+
+    def _listing(self, url: str, sink: _Entries) -> Journey[None]:
+        silence_s = self._settings.listing_timeout_s
+        request = Request(
+            "PROPFIND", url, _DEPTH_1, body=BODY, sink=sink, good=READ, silence_s=silence_s
+        )
+        yield from ask(request, self._session, Retries(self._settings))
+        if sink.itself is not None:
+            self._notice(sink.itself)
 
     def describe(self, path: str, url: str) -> Entry:
         """Return the entry of one file or directory, by PROPFIND of depth 0.
@@ -153,7 +164,7 @@ class Lister:
             The answer does not describe it.
         """
         journey = self.describing(path, url, Retries(self._settings))
-        return run_journey(journey, self._session, takes_slots=False)
+        return run_journey(journey, self._session, takes_slots=False, stop=cancel.current())
 
     def describing(self, path: str, url: str, retries: Retries) -> Journey[Entry]:
         """Return the entry of one file or directory, as `describe` does; a journey."""
@@ -168,63 +179,6 @@ class Lister:
     def _notice(self, itself: Entry) -> None:
         if links.pnfsid(itself) is not None or itself.locality is not None:
             self.has_seen_dcache = True
-
-    def _once(self, path: str, url: str, stop: threading.Event) -> Iterator[list[Entry]]:
-        parser = MultistatusParser(path, self.root)
-        permit = ListingPermit()
-        self.permits.acquire(permit, stop)
-        try:
-            with self._propfind(url, "1") as stream:
-                for chunk in stream.chunks():
-                    if batch := parser.feed(chunk):
-                        self.permits.lend(permit)
-                        yield batch
-                        self.permits.acquire(permit, stop)
-                    if stop.is_set():
-                        raise Stopped("The listing was stopped")
-                last = parser.close()
-        finally:
-            self.permits.release(permit)
-        if parser.itself is not None:
-            self._notice(parser.itself)
-            if not parser.itself.is_dir:
-                last.append(parser.itself)
-        if last:
-            yield last
-
-    @contextlib.contextmanager
-    def _propfind(self, url: str, depth: str) -> Iterator[Stream]:
-        headers = {**_HEADERS, "Depth": depth}
-        with self._transport.stream(
-            "PROPFIND", url, headers=headers, content=BODY, wait_s=self._wait_s(depth)
-        ) as got:
-            self.server = got.headers.get("server", "")
-            if got.status != 207:  # such as the page that StoRM WebDAV 1.8.1 has at its root
-                raise ProtocolSurprise(
-                    f"The answer to PROPFIND is {got.status}, not 207",
-                    where=got.url,
-                    hint="Is this a WebDAV door? Check CTAFLOWS_DOOR_URL: StoRM has files below "
-                    "the paths of its storage areas alone, such as https://host:port/AREA.",
-                )
-            yield got
-
-    def _wait_s(self, depth: str) -> float | None:
-        return self._settings.listing_timeout_s if depth == "1" else None
-
-    @staticmethod
-    def _pause_or_raise(
-        why: NetworkError, retries: Retries, stop: threading.Event, *, progress: bool = False
-    ) -> None:
-        """Wait before the next attempt; raise unless the body broke off and attempts are left.
-
-        Errors before the body have already been retried by the transport.
-        """
-        if not why.in_body:
-            raise why
-        pause = retries.pause_or_raise(why, progress=progress)
-        log.warning("%s; listing it again in %.1f s", why, pause)
-        if cancel.wait(pause, stop, cancel.current()):
-            raise Stopped("The listing was stopped") from None
 
 
 class _Multistatus:
@@ -285,28 +239,86 @@ class _Multistatus:
         return True
 
 
-class _YieldedPaths:
-    """The paths yielded by all attempts of a listing, as hashes: 8 bytes each."""
+class _Entries(_Multistatus):
+    """The receiver of the listing of a directory.
+
+    Bytes are parsed when the entries are taken, or when many have come: in one piece, since servers
+    send them in small ones.
+
+    Attributes
+    ----------
+    n_received : int
+        Number of entries that no earlier try had.
+    """
+
+    def __init__(self, lister: Lister, path: str) -> None:
+        super().__init__(lister, path)
+        self._known = _KnownPaths()
+        self._pieces: list[bytes] = []
+        self._n_held = 0
+        self._fresh: list[Entry] = []
+        self.n_received = 0
+
+    def begin(self, answer: Response) -> None:
+        """Look at the head of an answer; errors as for `_Multistatus.begin`."""
+        super().begin(answer)
+        self._known.end_attempt()
+
+    def write(self, piece: bytes) -> None:
+        """Keep the next bytes, and parse them if they are many."""
+        self._pieces.append(piece)
+        self._n_held += len(piece)
+        if self._n_held >= _PARSED_BYTES:
+            self._parse()
+
+    def ended(self, answer: Response) -> bool:
+        """Judge an answer that has ended, or broke off; errors as for `_Multistatus.ended`."""
+        self._parse()
+        if answer.error is not None:
+            return False
+        self._add(self._parser.close())
+        if self.itself is not None and not self.itself.is_dir:
+            self._add([self.itself])
+        return True
+
+    def taken(self) -> list[Entry]:
+        """Return the entries that have come since the last call, without those known before."""
+        self._parse()
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def _parse(self) -> None:
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._n_held = 0
+            self._add(self._parser.feed(data))
+
+    def _add(self, entries: list[Entry]) -> None:
+        fresh = self._known.add(entries)
+        self.n_received += len(fresh)
+        self._fresh += fresh
+
+
+class _KnownPaths:
+    """The paths in all answers to one listing, as hashes: 8 bytes each."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
         self._earlier = array("q")  # sorted, of the attempts before this one
 
-    def __len__(self) -> int:
-        return len(self._hashes) + len(self._earlier)
-
     def add(self, batch: Iterable[Entry]) -> list[Entry]:
-        """Add entries, and return those that no earlier attempt had."""
-        fresh = [e for e in batch if not self._earlier or not self._was_yielded(e)]
+        """Add entries, and return those that no earlier answer had."""
+        fresh = [e for e in batch if not self._earlier or not self._is_known(e)]
         self._hashes.extend([hash(entry.path) for entry in fresh])
         return fresh
 
     def end_attempt(self) -> None:
-        """Begin the next attempt, which lists the same entries again."""
+        """Begin the next answer, which lists the same entries again."""
         self._earlier = array("q", sorted([*self._earlier, *self._hashes]))
         self._hashes = array("q")
 
-    def _was_yielded(self, entry: Entry) -> bool:
+    def _is_known(self, entry: Entry) -> bool:
         value = hash(entry.path)
         place = bisect_left(self._earlier, value)
         return place < len(self._earlier) and self._earlier[place] == value

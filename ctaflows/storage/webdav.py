@@ -128,7 +128,7 @@ class WebDAVStorage:
         self.transfer_slots = self.session.slots
         self._wants_digest = True
         self.tells_checksums: bool | None = None
-        self._lister = Lister(self.transport, self.session)
+        self._lister = Lister(self.session)
         self.redirects_writes: bool | None = None
         self.tells_locality: bool | None = None
         self.may_rename: bool | None = None
@@ -356,8 +356,6 @@ class WebDAVStorage:
         """
         url = self._url(path)
         shortcut = None if shortcut == url else shortcut
-        if self._lister.server is not None:  # a listing was answered: the token is accepted
-            self.session.has_answered = True
         if self._wants_digest:
             try:
                 wanted = Request("GET", url, _WANTED, sink=sink, good=READ, shortcut=shortcut)

@@ -6,7 +6,6 @@ Tokens come from a `TokenSource`; how it gets them is not known in this package.
 from ctaflows.transport.client import Stream, Transport
 from ctaflows.transport.messages import MAX_SMALL_BYTES, Answer, Head, Source, TokenSource
 from ctaflows.transport.policy import MAX_HOPS, REDIRECTS, origin
-from ctaflows.transport.tls import ssl_context
 
 __all__ = [
     "MAX_HOPS",
@@ -19,5 +18,4 @@ __all__ = [
     "TokenSource",
     "Transport",
     "origin",
-    "ssl_context",
 ]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -172,6 +173,13 @@ class Session:
         """Have the token looked at before the next request."""
         self._looked_at = float("-inf")
 
+    def look(self) -> None:
+        """Look at the token in this thread; where that fails, it is done again when it is sent."""
+        self.look_again()
+        if self._tokens is not None:
+            with contextlib.suppress(CtaflowsError):
+                self._take(self._tokens.token())
+
     def looked_at(self) -> Journey[None]:
         """Have the token looked at, which renews it before its end."""
         while self._is_looking:
@@ -196,12 +204,14 @@ class Session:
     def _from_source(self, call: Call) -> Journey[None]:
         self._is_looking = True
         try:
-            token = yield call
-            if token is not None:
-                register_secret(token)
-                self.token, self._looked_at = token, time.monotonic()
+            self._take((yield call))
         finally:
             self._is_looking = False
+
+    def _take(self, token: str | None) -> None:
+        if token is not None:
+            register_secret(token)
+            self.token, self._looked_at = token, time.monotonic()
 
     @property
     def is_waiting(self) -> bool:

@@ -17,13 +17,13 @@ from ctaflows import cancel
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, Stopped, register_secret
 from ctaflows.retry import Retries
 from ctaflows.transport import policy
-from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
 from ctaflows.transport.messages import Answer, Request, failure_of, had_no_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ctaflows.settings import Settings
+    from ctaflows.transport.httpx_backend import HttpxReply, HttpxWire
     from ctaflows.transport.messages import Reply, Source, TokenSource
 
 log = logging.getLogger("ctaflows.transport")
@@ -87,12 +87,14 @@ class Transport:
         self._home_prefix = _prefix(home)
         self._tokens = tokens
         self._closing = threading.Event()
-        self._httpx = HttpxWire(settings, _HEADERS)
+        self._wire: HttpxWire | None = None
+        self._wire_lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections; requests that wait for their next try fail."""
         self._closing.set()
-        self._httpx.close()
+        if self._wire is not None:
+            self._wire.close()
 
     def __enter__(self) -> Self:
         return self
@@ -162,11 +164,20 @@ class Transport:
         once = Request(method, dict(headers or {}), content, expect, redirects, wait_s)
         stop = cancel.current()
         with _cancellable(once):
-            reply, retries = self._with_retries(url, once, self._httpx.send, stop)
+            reply, retries = self._with_retries(url, once, self._httpx().send, stop)
             try:
                 yield Stream(reply.status, reply.url, reply.headers, retries, reply)
             finally:
                 reply.close()
+
+    def _httpx(self) -> HttpxWire:
+        """Return the httpx backend, which takes 55 ms to import."""
+        with self._wire_lock:
+            if self._wire is None:
+                from ctaflows.transport.httpx_backend import HttpxWire
+
+                self._wire = HttpxWire(self._settings, _HEADERS)
+            return self._wire
 
     def redirect(self, method: str, here: str, location: str | None, status: int = 307) -> str:
         """Return the URL that a redirect leads to, or raise; see `policy.next_hop`."""

@@ -221,13 +221,46 @@ class Driver:
         CtaflowsError
             An error that concerns all, such as a token that is not accepted.
         """
-        stop = stop or threading.Event()
-        with cancel.link_child(stop):
-            slots = session.slots if takes_slots else Slots(session.settings.transfers)
-            run = _Run(self, more, session, width, slots, stop, limit)
+        slots = session.slots if takes_slots else None
+        with self._running(more, session, width, slots, stop, limit) as run:
             run.awaits_answers = awaits_answers
+            for ended in run.loop():
+                yield from ended
+
+    def steps(
+        self, journey: Journey[Any], session: Session, stop: threading.Event | None
+    ) -> Generator[Task | None, None, None]:
+        """Run one journey without slots; yield None after each turn, and its task at the end.
+
+        Between two turns nothing is received: what sinks have may be taken at leisure. Errors as
+        for `run`.
+        """
+        todo = [(journey, None)]
+
+        def more() -> tuple[Journey[Any], Any] | None:
+            return todo.pop() if todo else None
+
+        with self._running(more, session, Width(1, 1), None, stop, None) as run:
+            for ended in run.loop():
+                yield ended[0] if ended else None
+
+    @contextlib.contextmanager
+    def _running(
+        self,
+        more: Callable[[], tuple[Journey[Any], Any] | None],
+        session: Session,
+        width: Width,
+        slots: Slots | None,
+        stop: threading.Event | None,
+        limit: RateLimit | None,
+    ) -> Iterator[_Run]:
+        stop = stop or threading.Event()
+        slots = slots or Slots(session.settings.transfers)
+        session.look()  # the token may have been renewed since the last run
+        with cancel.link_child(stop):
+            run = _Run(self, more, session, width, slots, stop, limit)
             try:
-                yield from run.loop()
+                yield run
             finally:
                 run.close()
                 session.fold_warnings()
@@ -370,7 +403,8 @@ class _Run:
 
     # -- the loop ------------------------------------------------------------------------------
 
-    def loop(self) -> Iterator[Task]:
+    def loop(self) -> Iterator[list[Task]]:
+        """Yield the tasks that have ended, after each turn."""
         interrupt: BaseException | None = None
         while True:
             try:
@@ -386,7 +420,7 @@ class _Run:
         if self._fatal is not None:
             raise self._fatal
 
-    def _turns(self) -> Iterator[Task]:
+    def _turns(self) -> Iterator[list[Task]]:
         while True:
             self._start_more()
             if not self._live and not self._done:
@@ -394,10 +428,9 @@ class _Run:
             if self._ends_at is not None and time.monotonic() > self._ends_at:
                 return
             has_moved = self._turn()
-            if self._done:
-                done, self._done = self._done, []
-                yield from done
-            elif not has_moved:
+            done, self._done = self._done, []
+            yield done
+            if not has_moved and not done:
                 self._wait()
 
     def _turn(self) -> bool:

@@ -55,7 +55,8 @@ _NOT_SENT = {
 }
 #: Memory, or the file of CAs, which was read when the process began.
 _LACKING = {pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE}
-#: Such as a scheme that libcurl does not know.
+#: Such as a scheme that libcurl does not know; 8.23 tells by the code of a network failure.
+_UNSUPPORTED = "Unsupported proxy"
 _UNUSABLE_PROXY = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT}
 
 
@@ -96,9 +97,10 @@ class Handles:
         idle = self._idle.get(kind)
         handle = idle.pop() if idle else self._made(kind)
         setopt = handle.setopt
-        if handle.is_impatient:  # since a body came
-            setopt(pycurl.LOW_SPEED_TIME, self._silence_s(hop.is_home))
-            handle.is_impatient = False
+        if handle.is_changed or request.silence_s is not None:
+            silence_s = request.silence_s or self._silence_s(hop.is_home)
+            setopt(pycurl.LOW_SPEED_TIME, math.ceil(silence_s))
+            handle.is_changed = request.silence_s is not None
         setopt(pycurl.URL, quoted(hop.url))
         if handle.lines is not lines:
             setopt(pycurl.HTTPHEADER, lines)
@@ -119,7 +121,7 @@ class Handles:
     def hurry(self, handle: pycurl.Curl) -> None:
         """Give up a body that stands still sooner than a door that has not answered yet."""
         handle.setopt(pycurl.LOW_SPEED_TIME, self._silence_s(is_home=False))
-        handle.is_impatient = True
+        handle.is_changed = True
 
     def give_back(self, handle: pycurl.Curl) -> None:
         """Keep a handle for the next request of its kind."""
@@ -139,7 +141,7 @@ class Handles:
     def _made(self, kind: Kind) -> pycurl.Curl:
         method, how, is_home = kind
         handle = pycurl.Curl()
-        handle.kind, handle.lines, handle.is_impatient = kind, None, False
+        handle.kind, handle.lines, handle.is_changed = kind, None, False
         setopt = handle.setopt
         ca_file, ca_dirs = ca_paths(self._settings)
         # libcurl has no CAs of its own; CAPATH may name several folders, joined by ":", which
@@ -290,7 +292,8 @@ class Exchange:
             return self.keep
         request.sink.begin(answer)
         self._write = request.sink.write
-        self._begun(self)
+        if request.silence_s is None:
+            self._begun(self)
         return self._write
 
     def ended(self, error: CtaflowsError | None) -> Response:
@@ -341,7 +344,7 @@ def error_of(code: int, said: str, url: str, *, is_connected: bool) -> CtaflowsE
         Was there a connection, so that the request may have been sent?
     """
     proxy = policy.proxy_for(url, os.environ)
-    if proxy is not None and code in _UNUSABLE_PROXY:
+    if proxy is not None and (code in _UNUSABLE_PROXY or said.startswith(_UNSUPPORTED)):
         return unusable_proxy(proxy, said)
     if code in _LACKING:
         return lacking(url, said)

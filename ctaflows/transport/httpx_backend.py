@@ -20,7 +20,7 @@ from ctaflows.transport.messages import (
     untrusted,
     unusable_proxy,
 )
-from ctaflows.transport.tls import receiving_head, ssl_context
+from ctaflows.transport.tls_context import receiving_head, ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

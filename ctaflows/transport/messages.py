@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctaflows.atomic_files import local_error
@@ -180,6 +179,8 @@ def not_opened(url: str | None) -> CtaflowsError | None:
     Neither library tells: to libcurl it is an unreachable server, a lack of memory, or a file of
     CAs that can't be read, to the system's resolver an unknown name.
     """
+    import socket
+
     with contextlib.ExitStack() as stack:
         try:
             for _ in range(_FILES_PER_CONNECTION):
@@ -254,9 +255,16 @@ def failure_of(reply: Reply, method: str) -> CtaflowsError:
     said = reply.reason
     first = reply.drain().decode("utf-8", "replace").strip().splitlines()
     if first and not first[0].startswith("<"):
-        is_usual = said.lower() == http.client.responses.get(reply.status, "").lower()
+        is_usual = said.lower() == _usual_reason(reply.status).lower()
         said = first[0] if is_usual or not said else f"{said}: {first[0]}"
     return policy.error_for(reply.status, reply.headers, said, method=method, where=reply.url)
+
+
+def _usual_reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def header_line(line: str) -> bytes:

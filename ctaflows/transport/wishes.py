@@ -89,6 +89,8 @@ class Request:
         Statuses that are no error for the journey.
     leads_on : bool
         Are redirects followed?
+    silence_s : float or None
+        Longest wait for the next bytes, seconds; None for that of `handles.Handles`.
     """
 
     method: str
@@ -100,6 +102,7 @@ class Request:
     good: frozenset[int] = SUCCESS
     leads_on: bool = True
     shortcut: str | None = None
+    silence_s: float | None = None
 
 
 class Response:

@@ -134,7 +134,7 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path):
     paths = ssl.get_default_verify_paths()._replace(
         cafile=str(tmp_path / "bundle.pem"), capath=str(tmp_path / "hashed")
     )
-    monkeypatch.setattr(tls.ssl, "get_default_verify_paths", lambda: paths)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     monkeypatch.setattr(tls, "GRID_CA_DIR", tmp_path / "grid")
     return tmp_path
 
@@ -158,6 +158,6 @@ def test_the_system_s_folders_count_if_they_are_there(system, there: tuple[str, 
 
 def test_a_system_without_a_bundle(system, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ssl.get_default_verify_paths()._replace(cafile=None, capath=None)
-    monkeypatch.setattr(tls.ssl, "get_default_verify_paths", lambda: paths)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     (system / "grid").mkdir()
     assert tls.ca_paths(ca_settings(None)) == (None, [str(system / "grid")])

@@ -67,18 +67,16 @@ class Counter:
     def __init__(self, door: WebDAVStorage) -> None:
         self.now = self.most = self.n_all = 0
         self._lock = threading.Lock()
-        self._stream = door.transport.stream
-        door.transport.stream = self.stream  # type: ignore[method-assign]
+        self._listing = door._lister._listing
+        door._lister._listing = self.listing  # type: ignore[method-assign]
 
-    @contextlib.contextmanager
-    def stream(self, method: str, url: str, **rest: Any) -> Iterator[Any]:
+    def listing(self, url: str, sink: Any) -> Any:
         with self._lock:
             self.now += 1
             self.n_all += 1
             self.most = max(self.most, self.now)
         try:
-            with self._stream(method, url, **rest) as got:
-                yield got
+            return (yield from self._listing(url, sink))
         finally:
             with self._lock:
                 self.now -= 1
@@ -250,60 +248,6 @@ def test_listings_that_break_off_go_on_in_a_walk(
     found = [e.path for e in walk(door, "t")]
     assert len(found) == len(paths)
     assert set(found) == paths
-
-
-def test_a_listing_that_brings_something_new_each_time_goes_on(box: Sandbox) -> None:
-    """As when a door closes the connection of a reader that pages through it at leisure."""
-    fill(box, 1, 300)
-    with open_door(box, attempts=2) as door:
-        stream, n_asked = door.transport.stream, 0
-
-        @contextlib.contextmanager
-        def broken(method: str, url: str, **rest: Any) -> Iterator[Any]:
-            nonlocal n_asked
-            n_asked += 1
-            with stream(method, url, **rest) as got:
-                yield Cut(got, n_asked * 20_000)
-
-        door.transport.stream = broken  # type: ignore[method-assign]
-        found = [e.path for e in door.list("t/d000")]
-    assert n_asked > 3
-    assert len(found) == len(set(found)) == 300
-
-
-class Cut:
-    """An answer that breaks after so many bytes."""
-
-    def __init__(self, stream: Any, n_bytes: int) -> None:
-        self.status, self.url, self.headers = 207, stream.url, stream.headers
-        self._stream, self._n_bytes = stream, n_bytes
-
-    def chunks(self) -> Iterator[bytes]:
-        body = b"".join(self._stream.chunks())
-        yield body[: self._n_bytes]
-        if self._n_bytes < len(body):
-            why = NetworkError("The connection broke")
-            why.in_body = True
-            raise why
-
-
-def test_a_listing_that_brings_nothing_new_is_given_up(box: Sandbox) -> None:
-    fill(box, 1, 100)
-    with open_door(box, attempts=3) as door:
-        stream, n_asked = door.transport.stream, 0
-
-        @contextlib.contextmanager
-        def broken(method: str, url: str, **rest: Any) -> Iterator[Any]:
-            nonlocal n_asked
-            n_asked += 1
-            with stream(method, url, **rest) as got:
-                yield Cut(got, 20_000)
-
-        door.transport.stream = broken  # type: ignore[method-assign]
-        entries = door.list("t/d000")
-        with pytest.raises(NetworkError):
-            list(entries)
-    assert n_asked == 3
 
 
 def test_a_listing_that_is_told_to_stop(box: Sandbox, door: WebDAVStorage) -> None:

@@ -148,7 +148,7 @@ import os, sys, time
 from ctaflows import settings
 from ctaflows.auth.renewal import TokenProvider
 settings_ = settings.load()
-import ctaflows.transport.tls, httpx, ssl
+import ctaflows.transport.tls_context, httpx, ssl
 print("ready", flush=True)
 for line in sys.stdin:
     pid = os.fork()

@@ -46,7 +46,7 @@ _MIB = 1 << 20
 _LEAST_RANGE_BYTES, _MOST_RANGE_BYTES = 4 * _MIB, 64 * _MIB
 #: What a kill may lose of each range: so many bytes, or those of so many seconds. Files that are
 #: whole before have no journal.
-_NOTED_BYTES, _NOTED_S = 1 << 18, 0.2
+_NOTED_BYTES, _NOTED_S = 1 << 17, 0.2
 #: So many answers to a range that can't be used, and it is asked for without one.
 _MOST_REFUSED = 2
 _TELL_BYTES = 1 << 18

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows import cancel
@@ -16,6 +18,7 @@ from ctaflows.errors import (
     NoSpace,
     NotFound,
     Stopped,
+    StorageError,
     UsageError,
     concerns_all,
     error_text,
@@ -30,13 +33,15 @@ from ctaflows.transfer.upload_journal import kept
 from ctaflows.transport.driver import Width, borrowed, run_journey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ctaflows.model import StrPath
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.manifest import Manifest
     from ctaflows.transport.wishes import Journey
+
+log = logging.getLogger("ctaflows.transfer")
 
 #: Requests at once, to begin with.
 _FIRST = 8
@@ -55,6 +60,8 @@ def upload_alone(
         done = run_journey(
             journey, door.session, stop=cancel.current(), limit=progress.rate_limit()
         )
+    for *_, error in _missing(door, [done]):
+        raise error
     progress.current().finished(done)
     return done
 
@@ -127,6 +134,9 @@ def upload_many(
             why = _not_begun(pools.hang)
             for place in places:
                 settle(place, failed(place, why))
+        for place, sent, error in _missing(door, results):
+            done = replace(sent, verified=False, error=error_text(error))
+            results[place] = recorded(manifest, done) if manifest else done
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 
@@ -160,6 +170,38 @@ def _run(
                 raise
     if fault is not None:
         raise fault
+
+
+def _missing(
+    door: Storage, results: Sequence[Transfer | None]
+) -> Iterator[tuple[int, Transfer, StorageError]]:
+    """Look once more at what was uploaded, and yield an error for each file that is not there.
+
+    That a server answers 201 to MOVE is no proof.
+    """
+    of_folder: dict[str, list[tuple[int, Transfer]]] = defaultdict(list)
+    for place, done in enumerate(results):
+        if done is not None and done.ok and not done.skipped and door.can_rename:
+            of_folder[done.path.rpartition("/")[0]].append((place, done))
+    for folder, some in of_folder.items():
+        try:
+            if len(some) < _LIST_FROM:
+                there = {done.path: door.exists(done.path) for _, done in some}
+            else:
+                there = {entry.path: entry for entry in door.list(folder or "/")}
+        except CtaflowsError as why:
+            log.warning("What was uploaded can't be looked at once more: %s", why)
+            continue
+        for place, done in some:
+            entry = there.get(done.path)
+            if entry is None or entry.same_content_as(done.source, size_suffices=True) is False:
+                what = "nothing is" if entry is None else "another file is"
+                error = StorageError(
+                    f"The storage said that the file has its name, but {what} there",
+                    where=done.path,
+                    hint="Upload it again; if it lasts, tell the site.",
+                )
+                yield place, done, error
 
 
 def _not_begun(hang: NoSpace) -> NoSpace:

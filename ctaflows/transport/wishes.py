@@ -127,7 +127,8 @@ class Response:
         self.error: Exception | None = None
         if lines.count(_END) > 1:  # 1xx responses came before the final one, or trailers after it
             begin = max(n for n, line in enumerate(lines) if line.startswith(b"HTTP/"))
-            lines = lines[begin : lines.index(_END, begin)]
+            lines = lines[begin:]
+            lines = lines[: lines.index(_END)] if _END in lines else lines
         self._lines = lines
         self._headers: dict[str, str] | None = None
         status = lines[0].split(None, 2)[1:2] if lines else []

@@ -31,7 +31,7 @@ from ctaflows.storage import paths
 from ctaflows.storage.answers import Written
 from ctaflows.storage.checksum import WANT_DIGEST, parse_digests
 from ctaflows.storage.listing import Lister
-from ctaflows.transport import REDIRECTS, Transport, policy
+from ctaflows.transport import REDIRECTS, policy
 from ctaflows.transport.ask import Session, ask
 from ctaflows.transport.driver import close_idle, run_journey
 from ctaflows.transport.messages import Silent, header_line
@@ -123,7 +123,6 @@ class WebDAVStorage:
         self.settings = settings
         self.url = settings.door_url
         self.tokens = tokens
-        self.transport = Transport(settings, settings.door_url, tokens)
         self.session = Session(settings, settings.door_url, tokens)
         self.transfer_slots = self.session.slots
         self._wants_digest = True
@@ -136,7 +135,6 @@ class WebDAVStorage:
 
     def close(self) -> None:
         """Close all connections."""
-        self.transport.close()
         close_idle(self.session)
 
     def told_by(self, other: Self) -> Self:

@@ -107,7 +107,7 @@ class Handles:
             handle.lines = lines
         setopt(pycurl.HEADERFUNCTION, exchange.lines.append)
         setopt(pycurl.WRITEFUNCTION, exchange.keep if sink is None else exchange.take)
-        if request.method in policy.CHANGE_NAMES:
+        if request.method == "MOVE":
             setopt(pycurl.PREREQFUNCTION, exchange.begin_once)
         if how == "source":
             setopt(pycurl.INFILESIZE_LARGE, body.size_bytes)  # type: ignore[union-attr]
@@ -229,7 +229,9 @@ class Exchange:
         """Refuse to be sent again.
 
         libcurl would, where a kept connection is closed before the answer (8.23,
-        Curl_retry_request), though the server may have done what it was asked for.
+        Curl_retry_request), though the server may have done what it was asked for: a MOVE that was
+        done would be answered with 404. Of the other methods a second one does what the first did
+        (RFC 9110 §9.2.2), and XRootD managers close each connection after a redirect.
         """
         if self._is_sent:
             return int(pycurl.PREREQFUNC_ABORT)

@@ -125,8 +125,8 @@ def _options() -> argparse.Namespace:
         metavar="BYTES",
         help="of single files and uploads; from 64 MiB on there are more lies [20000,3000000]",
     )
-    add("--limit", type=float, default=45, help="longest call, seconds [45]")
-    add("--at-once", type=int, default=8, help="number of tools running [8]")
+    add("--limit", type=float, default=60, help="longest call, seconds [60]")
+    add("--at-once", type=int, default=12, help="number of tools running [12]")
     add("--list", action="store_true", help="print the lies, tell none")
     add("-v", "--verbose", action="store_true", help="print each outcome")
     add("--json", type=Path, metavar="FILE", help="write all outcomes to it")

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 import struct
+import sys
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from benchmarks.trust.lies import Lie
 
 BEFORE, AFTER = "Thu, 14 Nov 2024 10:00:00 GMT", "Thu, 14 Nov 2024 10:05:00 GMT"
-#: The last part of paths to which only a listing that lies leads; every origin has such files.
+#: The end of paths to which only a listing that lies leads; every origin has such files.
 EVIL = "evil.bin"
 
 
@@ -204,7 +205,7 @@ class Ask:
         self.read = handler.read
         self.n = 0
         self.file = visit.files.get(path)
-        if PurePosixPath(path).name == EVIL:
+        if path.endswith(EVIL):
             self.file = File(evil(self.origin))
         size = len(self.file.data) if self.file else 0
         self.start, self.end = 0, size - 1
@@ -229,11 +230,10 @@ class Ask:
         below = f"{path}/" if path else ""
         made = [Row(root + quote(below))]
         if self.headers["Depth"] != "0":
+            files = ((f, x) for f, x in self.visit.files.items() if _parent(f) == path)
+            made += [Row(root + quote(f), x) for f, x in files]
             folders = (f for f in self.visit.folders if f and _parent(f) == path)
             made += [Row(f"{root}{quote(f)}/") for f in sorted(folders)]
-            made += [
-                Row(root + quote(f), x) for f, x in self.visit.files.items() if _parent(f) == path
-            ]
         return made
 
 
@@ -415,7 +415,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, off)
                 os.close(self.connection.detach())
             elif isinstance(self.connection, ssl.SSLSocket):
-                self.connection.settimeout(1)
+                self.connection.settimeout(0)  # the client is not waited for
                 self.connection.unwrap()  # TLS ends well: only the length tells that bytes lack
 
 
@@ -431,7 +431,9 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
-        """Log nothing: clients close connections as they like."""
+        """Keep what is a fault of ours; clients may close connections as they like."""
+        if not isinstance(fault := sys.exc_info()[1], OSError):
+            self.place.faults.append(fault)
 
 
 class Door:
@@ -448,6 +450,8 @@ class Door:
         The door by the name ``localhost``; another host by its number, with and without TLS.
     visits : dict of str to Visit
         By the name of their directories.
+    faults : list of BaseException
+        What went wrong here, so that an answer was none of those that were meant.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -457,6 +461,7 @@ class Door:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         self.visits: dict[str, Visit] = {}
+        self.faults: list[BaseException | None] = []
         self._servers = [
             Server("door", self, context), Server("other host", self, context),
             Server("clear", self, None),

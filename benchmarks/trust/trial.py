@@ -126,6 +126,8 @@ def hold(trial: Trial, door: Door, place: Path, limit_s: float) -> Outcome:
         else:
             found, note = _fetched(folder, job, before, visit)
     del door.visits[key]
+    if door.faults:
+        raise RuntimeError(f"the door failed at {key}") from door.faults[0]
     elsewhere = [heard for heard in visit.heard if heard.origin != "door"]
     return Outcome(
         peer.name, kind.key, lie.name, trial.size_bytes,

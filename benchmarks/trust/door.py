@@ -335,6 +335,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "door/1"
     sys_version = ""
     timeout = 60
+    disable_nagle_algorithm = True
     server: Server
 
     def setup(self) -> None:

@@ -186,8 +186,7 @@ def _elsewhere(base: str, status: int = 302) -> Answer:
 
 
 def _silent(ask: Ask) -> Reply:
-    reply = served(ask)
-    return replace(reply, keep=len(reply.body) // 2, pause_s=SILENT_S)
+    return replace(_cut(ask), pause_s=SILENT_S)
 
 
 def _two_lengths(ask: Ask) -> Reply:

@@ -179,8 +179,9 @@ class Visit:
         lie = self.lie.answers.get(ask.method)
         if ask.origin != "door" or lie is None or self.subject not in (None, ask.path):
             return truth(ask)
-        self.was_lied_to = True
-        return lie(ask)
+        reply = lie(ask)
+        self.was_lied_to |= not ask.is_answered_truly
+        return reply
 
 
 class Ask:
@@ -196,6 +197,8 @@ class Ask:
         First and last byte of the range; of the whole file without one.
     n : int
         How many such requests there were, with this one.
+    is_answered_truly : bool
+        Whether the answer is that of `truth`.
     """
 
     def __init__(self, handler: Handler, visit: Visit, path: str) -> None:
@@ -204,6 +207,7 @@ class Ask:
         self.target, self.headers = handler.path, handler.headers
         self.read = handler.read
         self.n = 0
+        self.is_answered_truly = False
         self.file = visit.files.get(path)
         if path.endswith(EVIL):
             self.file = File(evil(self.origin))
@@ -246,6 +250,7 @@ def _parent(path: str) -> str:
 
 def truth(ask: Ask) -> Reply:
     """Answer as RFC 9110 and 4918 say."""
+    ask.is_answered_truly = True
     answers: dict[str, Callable[[Ask], Reply]] = {
         "GET": served, "HEAD": _head, "PROPFIND": lambda a: listing(a.rows()),
         "PUT": lambda a: a.store(a.read()), "MKCOL": _mkcol, "MOVE": moved, "DELETE": _delete,

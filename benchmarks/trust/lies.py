@@ -79,7 +79,7 @@ def _after_break(lie: Answer, *, always: bool = False) -> Answer:
 
     def answer(ask: Ask) -> Reply:
         if ask.start == 0 and ask.visit.first("break"):
-            reply = truth(ask)
+            reply = served(ask)
             return replace(reply, keep=len(reply.body) // 2)
         if "break" in ask.visit.marks and (always or ask.start):
             return lie(ask)

@@ -150,6 +150,16 @@ def test_every_lie_is_told_without_a_fault_of_the_door(tmp_path):
     assert seen["redirect"] == [302, 302]
 
 
+def test_a_lie_counts_only_when_it_is_told(tmp_path):
+    told = {x.name: x for x in (*lies.FILE_LIES, *lies.PUT_LIES)}
+    with Door(tmp_path) as door:
+        for name, was_told in [("break-once", True), ("range-page", False), ("honest", True)]:
+            visits(door, told[name], "GET")
+            assert door.visits["v"].was_lied_to is was_told, name
+        visits(door, told["put-move-500"], "PUT")
+        assert not door.visits["v"].was_lied_to
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What came of some lies, by tool and lie."""

@@ -15,7 +15,6 @@ import re
 import socket
 import ssl
 import struct
-import sys
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -370,6 +369,15 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(n)
 
     def _answer(self) -> None:
+        try:
+            self._respond()
+        except OSError:  # the client has gone
+            raise
+        except Exception as fault:
+            self.server.place.faults.append(fault)
+            raise
+
+    def _respond(self) -> None:
         self._unread = int(self.headers["Content-Length"] or 0)
         self._is_waiting = "100-continue" in (self.headers["Expect"] or "").lower()
         path = unquote(urlsplit(self.path).path).strip("/")
@@ -437,9 +445,7 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
-        """Keep what is a fault of ours; clients may close connections as they like."""
-        if not isinstance(fault := sys.exc_info()[1], OSError):
-            self.place.faults.append(fault)
+        """Log nothing: clients close connections as they like, and faults are kept."""
 
 
 class Door:
@@ -456,7 +462,7 @@ class Door:
         The door by the name ``localhost``; another host by its number, with and without TLS.
     visits : dict of str to Visit
         By the name of their directories.
-    faults : list of BaseException
+    faults : list of Exception
         What went wrong here, so that an answer was none of those that were meant.
     """
 
@@ -467,7 +473,7 @@ class Door:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         self.visits: dict[str, Visit] = {}
-        self.faults: list[BaseException | None] = []
+        self.faults: list[Exception] = []
         self._servers = [
             Server("door", self, context), Server("other host", self, context),
             Server("clear", self, None),

@@ -152,6 +152,18 @@ def test_every_lie_is_told_without_a_fault_of_the_door(tmp_path):
     assert seen["redirect"] == [302, 302]
 
 
+def test_a_fault_of_the_door_is_no_lie(tmp_path):
+    def fails(_: object) -> None:
+        raise LookupError("no answer")
+
+    with Door(tmp_path) as door:
+        visits(door, lies.Lie("broken", "has a fault", {"GET": fails}), "GET")
+        assert {str(fault) for fault in door.faults} == {"no answer"}
+        [planned] = trial.planned([KINDS["file"]], [SIZE], [PEER["ctaflows"]], ["honest"])
+        with pytest.raises(RuntimeError, match="the door failed"):
+            trial.hold(planned, door, tmp_path, 60)
+
+
 def test_a_lie_counts_only_when_it_is_told(tmp_path):
     told = {x.name: x for x in (*lies.FILE_LIES, *lies.PUT_LIES)}
     with Door(tmp_path) as door:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shlex
 import signal
 import sys
 import tempfile
@@ -57,8 +56,7 @@ def main() -> None:
         print(f"left out: {peer.name}, {peer.package} is not installed")
     began = datetime.now(UTC)
     outcomes = _told(trial.planned(asked.kinds, asked.sizes, peers, asked.cases), asked)
-    command = shlex.join(["python", "-m", "benchmarks.trust", *sys.argv[1:]])
-    said = _about(began, peers, absent, command) + table.tables(outcomes, asked.kinds)
+    said = _about(began, peers, absent, asked) + table.tables(outcomes, asked.kinds)
     print(said)
     if asked.json:
         found = {"began": f"{began:%Y-%m-%d %H:%M}", "versions": machine.versions()}
@@ -92,11 +90,15 @@ def _tell(outcome: Outcome) -> None:
           file=sys.stderr, flush=True)  # fmt: skip
 
 
-def _about(began: datetime, peers: list[Peer], absent: list[Peer], asked: str) -> str:
+def _about(
+    began: datetime, peers: list[Peer], absent: list[Peer], asked: argparse.Namespace
+) -> str:
     """Say when and with what the tables were made."""
     versions = machine.versions()
     base = ", ".join(f"{name} {versions[name]}" for name in ("Python", "Debian"))
-    lines = [f"Made {began:%Y-%m-%d %H:%M} UTC by `{asked}`, with {base}.", ""]
+    sizes = ",".join(map(str, asked.sizes))
+    command = f"python -m benchmarks.trust --sizes {sizes} --limit {asked.limit:g}"
+    lines = [f"Made {began:%Y-%m-%d %H:%M} UTC by `{command}`, with {base}.", ""]
     rows = [[peer.name, versions[peer.package], f"`{peer.shown()}`"] for peer in peers]
     rows += [[peer.name, "not installed: left out", ""] for peer in absent]
     return (

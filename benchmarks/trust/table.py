@@ -68,7 +68,7 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
         count = Counter(o.verdict for o in these)
         tokens = sum(o.has_leaked_token for o in these)
         body.append([tool, *(str(count[v]) for v in _COUNTED), str(tokens), str(len(these))])
-    return rows(["tool", *_COUNTED, "token elsewhere", "lies told"], body)
+    return rows(["tool", *_COUNTED, "token elsewhere", "all"], body)
 
 
 def _tools(outcomes: Iterable[Outcome]) -> list[str]:

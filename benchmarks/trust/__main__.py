@@ -31,7 +31,6 @@ from benchmarks.trust.peers import PEERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.trust.peers import Peer
     from benchmarks.trust.trial import Trial
     from benchmarks.trust.verdicts import Outcome
 
@@ -54,14 +53,19 @@ def main() -> None:
     peers = [peer for peer in asked.tools if peer not in absent]
     for peer in absent:
         print(f"left out: {peer.name}, {peer.package} is not installed")
-    began = datetime.now(UTC)
+    began, versions = datetime.now(UTC), machine.versions()
     outcomes = _told(trial.planned(asked.kinds, asked.sizes, peers, asked.cases), asked)
-    said = _about(began, peers, absent, asked) + table.tables(outcomes, asked.kinds)
-    print(said)
     if asked.json:
-        found = {"began": f"{began:%Y-%m-%d %H:%M}", "versions": machine.versions()}
+        found = {"began": f"{began:%Y-%m-%d %H:%M}", "versions": versions}
         found["outcomes"] = [dataclasses.asdict(outcome) for outcome in outcomes]
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    tools = [[peer.name, versions[peer.package], f"`{peer.shown()}`"] for peer in peers]
+    tools += [[peer.name, "not installed: left out", ""] for peer in absent]
+    said = f"""{_about(began, versions, asked)}
+
+{table.rows(["tool", "version", "called for one file"], tools)}
+{table.tables(outcomes, asked.kinds)}"""
+    print(said)
     if asked.write_docs:
         PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), said), encoding="utf-8")
         print(f"written: {PAGE.relative_to(HOME)}")
@@ -90,23 +94,12 @@ def _tell(outcome: Outcome) -> None:
           file=sys.stderr, flush=True)  # fmt: skip
 
 
-def _about(
-    began: datetime, peers: list[Peer], absent: list[Peer], asked: argparse.Namespace
-) -> str:
-    """Say when and with what the tables were made."""
-    versions = machine.versions()
-    base = ", ".join(f"{name} {versions[name]}" for name in ("Python", "Debian"))
+def _about(began: datetime, versions: dict[str, str], asked: argparse.Namespace) -> str:
+    """Say when and how the tables were made."""
     sizes = ",".join(map(str, asked.sizes))
     command = f"python -m benchmarks.trust --sizes {sizes} --limit {asked.limit:g}"
-    lines = [f"Made {began:%Y-%m-%d %H:%M} UTC by `{command}`, with {base}.", ""]
-    rows = [[peer.name, versions[peer.package], f"`{peer.shown()}`"] for peer in peers]
-    rows += [[peer.name, "not installed: left out", ""] for peer in absent]
-    return (
-        "\n".join(lines)
-        + "\n"
-        + table.rows(["tool", "version", "called for one file"], rows)
-        + "\n"
-    )
+    base = f"Python {versions['Python']}, Debian {versions['Debian']}"
+    return f"Made {began:%Y-%m-%d %H:%M} UTC by `{command}`, with {base}."
 
 
 def _options() -> argparse.Namespace:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test contract soak check format bench bench-prefect bench-tools lock clean
+.PHONY: help env demo test contract soak check format bench bench-trust bench-prefect bench-tools lock clean
 help:
 	@echo "make demo    a door, an issuer and a sample night on loopback, and the real flow run on them"
 	@echo "make test    the quick tests: .ci/run has the slow ones and those that need servers, too"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, import direction"
 	@echo "make format  format and mend what can be mended"
 	@echo "make bench   transfers beside those of other tools; make bench-tools installs these (Debian)"
+	@echo "make bench-trust  what these tools and ctaflows make of a storage that lies"
 	@echo "make bench-prefect  what Prefect costs a night"
 	@echo "make lock    renew requirements/*.txt (needs the package registry)"
 
@@ -61,6 +62,10 @@ format: env
 # WORK="get-small put-large:nginx" chooses works, BENCH="--quick" or "--write-docs" how they are done
 bench: env
 	$(BIN)/python -m benchmarks.transfers $(WORK) $(BENCH)
+
+# BENCH="--tools ctaflows,curl --cases flip,cut -v" chooses, BENCH=--help tells all
+bench-trust: env
+	$(BIN)/python -m benchmarks.trust $(BENCH)
 
 bench-prefect: env
 	$(BIN)/python -m benchmarks.prefect $(WORK) $(BENCH)

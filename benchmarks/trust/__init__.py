@@ -1,0 +1,1 @@
+"""What ctaflows and other tools make of a storage that lies."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from ctaflows.errors import NetworkError
+from ctaflows.model import Entry
 from ctaflows.storage.checksum import format_digest
 from ctaflows.transport.handles import Exchange
 from ctaflows.transport.wishes import Call, Gather, Hop, Pause, Synced
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from ctaflows.model import Entry
+    from ctaflows.errors import CtaflowsError
     from ctaflows.transport.wishes import Journey, Response
 
 _PIECE = 16384  # bytes of a TLS record
@@ -29,7 +30,13 @@ def digest(data: bytes) -> str:
 
 
 def answer(
-    hop: Hop, status: int, body: bytes = b"", *, cut: int | None = None, **headers: Any
+    hop: Hop,
+    status: int,
+    body: bytes = b"",
+    *,
+    cut: int | None = None,
+    error: CtaflowsError | None = None,
+    **headers: Any,
 ) -> Response:
     """Return what comes of a request.
 
@@ -43,6 +50,8 @@ def answer(
         The body.
     cut : int, optional
         The connection breaks after so many bytes.
+    error : CtaflowsError, optional
+        What ends it instead.
     **headers : Any
         Headers, with ``_`` for ``-``. Content-Length is added; None leaves it out.
     """
@@ -57,8 +66,33 @@ def answer(
     for start in range(0, len(sent), _PIECE):
         if take(sent[start : start + _PIECE]) is not None:
             break
-    broken = cut is not None or not status
-    return exchange.ended(NetworkError("The connection broke") if broken else None)
+    if error is None and (cut is not None or not status):
+        error = NetworkError("The connection broke", where=hop.url)
+    return exchange.ended(error)
+
+
+def broken(hop: Hop, said: str = "broken") -> Response:
+    """Return what comes of a request whose connection broke before there was a head."""
+    return answer(hop, 0, error=NetworkError("The connection broke", where=hop.url, said=said))
+
+
+def result(journey: Journey[Any], value: Any = None) -> Any:
+    """Give a journey the result of its last wish, and return what it returns then."""
+    try:
+        wish = journey.send(value)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"It wishes for more: {wish}")
+
+
+def listing(*paths: str, size: int = 1, etag: str = '"1"') -> bytes:
+    """Return the listing of paths; what ends in a slash is a directory."""
+    return multistatus(
+        *(
+            Entry(path, path.endswith("/"), None if path.endswith("/") else size, etag=etag)
+            for path in paths
+        )
+    )
 
 
 def multistatus(*entries: Entry) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hopkit import answer, broken, multistatus, result
+from journeys import answer, broken, listing, result
 
 from ctaflows.errors import ListingUnreadable, NetworkError, ProtocolSurprise
 from ctaflows.settings import Settings
@@ -14,7 +14,7 @@ from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transport.wishes import Hop, Pause
 
 NAMES = [f"/d/f{n:03}" for n in range(300)]
-BODY = multistatus("/d/", *NAMES)
+BODY = listing("/d/", *NAMES)
 
 
 class Listing:
@@ -32,64 +32,64 @@ class Listing:
 
 def test_a_listing_is_a_propfind_of_depth_1_with_a_patience_of_its_own() -> None:
     listing = Listing(listing_timeout_s=77.0)
-    hop = next(listing.journey)
+    hop = next(it.journey)
     assert isinstance(hop, Hop)
     assert hop.request.method == "PROPFIND"
     assert b"Depth: 1" in hop.request.headers
     assert hop.request.silence_s == 77
-    result(listing.journey, answer(hop, 207, BODY))
-    listing.take()
-    assert listing.taken == NAMES
+    result(it.journey, answer(hop, 207, BODY))
+    it.take()
+    assert it.taken == NAMES
 
 
 def test_entries_can_be_taken_while_they_come() -> None:
-    listing = Listing()
-    hop = next(listing.journey)
+    it = Listing()
+    hop = next(it.journey)
     sink = hop.request.sink
     head = answer(hop, 207, BODY, cut=0)
     sink.begin(head)
     for at in range(0, len(BODY), 1000):
         sink.write(BODY[at : at + 1000])
-        listing.take()
-        assert len(listing.taken) >= (at - 1000) // 250
-    assert listing.taken == NAMES
+        it.take()
+        assert len(it.taken) >= (at - 1000) // 250
+    assert it.taken == NAMES
 
 
 def test_a_listing_that_brings_something_new_each_time_goes_on() -> None:
     """As when a door closes the connection of a reader that pages through it at leisure."""
     listing, n_asked = Listing(), 0
-    wish = next(listing.journey)
+    wish = next(it.journey)
     for n_asked in range(1, 100):
         cut = n_asked * 5000
         if cut >= len(BODY):
             break
-        assert isinstance(listing.journey.send(answer(wish, 207, BODY, cut=cut)), Pause)
-        listing.take()
-        wish = next(listing.journey)
-    result(listing.journey, answer(wish, 207, BODY))
-    listing.take()
+        assert isinstance(it.journey.send(answer(wish, 207, BODY, cut=cut)), Pause)
+        it.take()
+        wish = next(it.journey)
+    result(it.journey, answer(wish, 207, BODY))
+    it.take()
     assert n_asked > 10
-    assert listing.taken == NAMES
+    assert it.taken == NAMES
 
 
 def test_a_listing_that_brings_nothing_new_is_given_up() -> None:
     listing = Listing(attempts=3)
-    wish = next(listing.journey)
+    wish = next(it.journey)
     for _ in range(2):  # the first brings something
-        assert isinstance(listing.journey.send(answer(wish, 207, BODY, cut=5000)), Pause)
-        wish = next(listing.journey)
+        assert isinstance(it.journey.send(answer(wish, 207, BODY, cut=5000)), Pause)
+        wish = next(it.journey)
     with pytest.raises(NetworkError):
-        listing.journey.send(answer(wish, 207, BODY, cut=5000))
-    listing.take()
-    assert 0 < len(listing.taken) < 300
-    assert len(set(listing.taken)) == len(listing.taken)
+        it.journey.send(answer(wish, 207, BODY, cut=5000))
+    it.take()
+    assert 0 < len(it.taken) < 300
+    assert len(set(it.taken)) == len(it.taken)
 
 
 def test_a_door_that_can_t_be_reached_is_given_up() -> None:
-    listing = Listing()
-    assert isinstance(listing.journey.send(broken(next(listing.journey))), Pause)
+    it = Listing()
+    assert isinstance(it.journey.send(broken(next(it.journey))), Pause)
     with pytest.raises(NetworkError):
-        listing.journey.send(broken(next(listing.journey)))
+        it.journey.send(broken(next(it.journey)))
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_a_door_that_can_t_be_reached_is_given_up() -> None:
 def test_what_is_no_listing_is_an_error_at_once(
     status: int, body: bytes, kind: type[Exception]
 ) -> None:
-    listing = Listing()
+    it = Listing()
     with pytest.raises(kind):
-        listing.journey.send(answer(next(listing.journey), status, body))
+        it.journey.send(answer(next(it.journey), status, body))
 
 
 def test_a_file_lists_itself() -> None:
-    listing = Listing()
-    result(listing.journey, answer(next(listing.journey), 207, multistatus("/d")))
-    listing.take()
-    assert listing.taken == ["/d"]
+    it = Listing()
+    result(it.journey, answer(next(it.journey), 207, listing("/d")))
+    it.take()
+    assert it.taken == ["/d"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hopkit import answer, broken, multistatus, result
+from journeys import answer, broken, listing, result
 
 from ctaflows.errors import (
     NetworkError,
@@ -46,7 +46,7 @@ def range_of(hop: Any) -> bytes:
 def described(hop: Any, etag: str = '"1"') -> Any:
     """Describe the file, as the door answers to the question whether it is still the same."""
     assert (hop.request.method, hop.url) == ("PROPFIND", DOOR)
-    return answer(hop, 207, multistatus(ENTRY.path, size=len(DATA), etag=etag))
+    return answer(hop, 207, listing(ENTRY.path, size=len(DATA), etag=etag))
 
 
 def read_first(reader: RangeReader) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hopkit import answer, broken, result
+from journeys import answer, broken, result
 
 from ctaflows.errors import (
     AlreadyExists,

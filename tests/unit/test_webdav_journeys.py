@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hopkit import answer, broken, multistatus, result
+from journeys import answer, broken, listing, result
 
 from ctaflows.errors import (
     AlreadyExists,
@@ -49,17 +49,17 @@ def test_a_description_comes_by_a_propfind_of_depth_0(door: WebDAVStorage) -> No
     hop = next(journey)
     assert asked(hop) == ("PROPFIND", "/a/b%20c")
     assert b"Depth: 0" in lines(hop)
-    entry = result(journey, answer(hop, 207, multistatus("/a/b%20c", size=7), Server="dCache/12"))
+    entry = result(journey, answer(hop, 207, listing("/a/b c", size=7), Server="dCache/12"))
     assert (entry.path, entry.size_bytes, entry.is_dir) == ("/a/b c", 7, False)
     assert door.server_name() == "dcache/12"
 
 
 def test_a_description_that_breaks_off_is_asked_for_again(door: WebDAVStorage) -> None:
     journey = door.describing("/a", budget(door))
-    assert isinstance(journey.send(answer(next(journey), 207, multistatus("/a"), cut=90)), Pause)
+    assert isinstance(journey.send(answer(next(journey), 207, listing("/a"), cut=90)), Pause)
     hop = next(journey)
     assert isinstance(journey.send(broken(hop)), Pause)
-    assert result(journey, answer(next(journey), 207, multistatus("/a/"))).is_dir
+    assert result(journey, answer(next(journey), 207, listing("/a/"))).is_dir
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_a_description_that_breaks_off_is_asked_for_again(door: WebDAVStorage) -
     [
         (200, b"<html>", ProtocolSurprise),
         (207, b"", ListingUnreadable),
-        (207, multistatus("/a")[:-3], ListingUnreadable),
-        (207, multistatus("/a/b"), ProtocolSurprise),
+        (207, listing("/a")[:-3], ListingUnreadable),
+        (207, listing("/a/b"), ProtocolSurprise),
         (404, b"", NotFound),
         (403, b"", Refused),
     ],
@@ -123,7 +123,7 @@ def test_a_directory_that_exists_is_looked_at(
     journey = door.making("/a", exist_ok=True)
     hop = journey.send(answer(next(journey), status))
     assert asked(hop) == ("PROPFIND", "/a")
-    got = answer(hop, 207, multistatus(there))
+    got = answer(hop, 207, listing(there))
     if is_fine:
         assert result(journey, got) is None
     else:
@@ -168,7 +168,7 @@ def test_a_directory_is_removed_by_its_name_with_a_slash(
 def test_some_of_it_deleted_is_not_deleted(door: WebDAVStorage) -> None:
     journey = door.deleting("/a")
     with pytest.raises(ProtocolSurprise, match="DELETE"):
-        journey.send(answer(next(journey), 207, multistatus("/a/b")))
+        journey.send(answer(next(journey), 207, listing("/a/b")))
 
 
 def moving(door: WebDAVStorage, server: str, *, overwrite: bool = False) -> tuple[Any, Any]:
@@ -176,7 +176,7 @@ def moving(door: WebDAVStorage, server: str, *, overwrite: bool = False) -> tupl
     journey = door.moving("/a", "/b c", overwrite=overwrite)
     hop = next(journey)
     assert asked(hop) == ("PROPFIND", "/")
-    return journey, journey.send(answer(hop, 207, multistatus("/"), Server=server))
+    return journey, journey.send(answer(hop, 207, listing("/"), Server=server))
 
 
 def test_a_file_is_moved_by_one_request(door: WebDAVStorage) -> None:
@@ -194,7 +194,7 @@ def test_xrootd_is_asked_what_it_would_replace(door: WebDAVStorage) -> None:
     assert result(journey, answer(hop, 201)) is None
     journey = door.moving("/a", "/b", overwrite=False)
     with pytest.raises(AlreadyExists):
-        journey.send(answer(next(journey), 207, multistatus("/b")))
+        journey.send(answer(next(journey), 207, listing("/b")))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Listing:
 
 
 def test_a_listing_is_a_propfind_of_depth_1_with_a_patience_of_its_own() -> None:
-    listing = Listing(listing_timeout_s=77.0)
+    it = Listing(listing_timeout_s=77.0)
     hop = next(it.journey)
     assert isinstance(hop, Hop)
     assert hop.request.method == "PROPFIND"
@@ -57,7 +57,7 @@ def test_entries_can_be_taken_while_they_come() -> None:
 
 def test_a_listing_that_brings_something_new_each_time_goes_on() -> None:
     """As when a door closes the connection of a reader that pages through it at leisure."""
-    listing, n_asked = Listing(), 0
+    it, n_asked = Listing(), 0
     wish = next(it.journey)
     for n_asked in range(1, 100):
         cut = n_asked * 5000
@@ -73,7 +73,7 @@ def test_a_listing_that_brings_something_new_each_time_goes_on() -> None:
 
 
 def test_a_listing_that_brings_nothing_new_is_given_up() -> None:
-    listing = Listing(attempts=3)
+    it = Listing(attempts=3)
     wish = next(it.journey)
     for _ in range(2):  # the first brings something
         assert isinstance(it.journey.send(answer(wish, 207, BODY, cut=5000)), Pause)

@@ -130,11 +130,11 @@ def download(
         except (ChecksumMismatch, SourceChanged):
             keep = False
             raise
-        part.stamp()
+        yield from _disk.do(part.stamp)
         refused = yield Synced(part.descriptor or 0, part.path)
         if refused is not None:
             raise local_error(refused, part.target)
-        part.finish()
+        yield from _disk.do(part.finish)
     except BaseException:
         part.leave(keep=keep)
         raise
@@ -144,9 +144,9 @@ def download(
 def _opened(local: str, entry: Entry) -> Journey[Part | None]:
     """Return the part file, locked; None if another process had it, and the file may be here."""
     part = Part(local, entry)
-    if part.open():
+    if (yield from _disk.do(part.open)):
         return part
-    while not part.open():
+    while not (yield from _disk.do(part.open)):
         yield Pause(_LOOK_AGAIN_S)
     if os.path.lexists(part.target):
         part.leave(keep=True)
@@ -315,6 +315,40 @@ def _record(
         server=receiver.server,
         note=None if verified else _UNVERIFIED,
     )
+
+
+class Disk:
+    """Calls to the local file system: here where they are quick, in threads where they are not.
+
+    Where open, rename and close take 1 ms each, as over NFS, 5,000 files took 24 s here and 3 s in
+    threads.
+
+    Attributes
+    ----------
+    mean_s : float
+        Running mean of the time of a call, seconds.
+    """
+
+    _SLOW_S = 3e-4
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+
+    def do(self, function: Callable[[], T]) -> Journey[T]:
+        """Call a function, and return what it returns; a journey."""
+        if self.mean_s > self._SLOW_S:
+            return (yield Call(self._timed, function))  # type: ignore[no-any-return]  # as it does
+        return self._timed(function)
+
+    def _timed(self, function: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self.mean_s += 0.1 * (time.perf_counter() - began - self.mean_s)
+
+
+_disk = Disk()
 
 
 # -- into a device or a pipe -----------------------------------------------------------------------

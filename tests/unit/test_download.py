@@ -30,7 +30,7 @@ from ctaflows.model import Checksum, Entry
 from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
-from ctaflows.transfer.download import Job, download
+from ctaflows.transfer.download import Disk, Job, download
 from ctaflows.transport.wishes import Call, Hop, Pause, Synced
 
 if TYPE_CHECKING:
@@ -676,3 +676,26 @@ def test_each_hop_is_a_request_of_its_own(door: WebDAVStorage, tmp_path: Path) -
         it.described(ENTRY)
         for _ in range(4):
             it.get(200, BODY[:-1], Content_Length=None).pass_pauses()
+
+
+def test_a_slow_file_system_is_called_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("ctaflows.transfer.download.time.perf_counter", lambda: now[0])
+    disk = Disk()
+
+    def takes(seconds: float) -> str:
+        now[0] += seconds
+        return "done"
+
+    assert [Play(disk.do(lambda: takes(1e-4))).result for _ in range(9)] == ["done"] * 9
+    for _ in range(3):
+        Play(disk.do(lambda: takes(2e-3)))
+    it = Play(disk.do(lambda: takes(2e-3)))
+    assert isinstance(it.wish, Call)
+    assert it.made().result == "done"
+    while isinstance(it.wish, Call) or it.result:  # until it is quick again
+        it = Play(disk.do(lambda: takes(1e-5)))
+        if it.result:
+            break
+        it.made()
+    assert disk.mean_s < 3e-4

@@ -330,6 +330,8 @@ class Disk:
     """
 
     _SLOW_S = 3e-4
+    #: So that a few calls that were kept waiting by other processes do not count.
+    _MOST_S, _WEIGHT = 1e-3, 0.05
 
     def __init__(self) -> None:
         self.mean_s = 0.0
@@ -345,7 +347,8 @@ class Disk:
         try:
             return function()
         finally:
-            self.mean_s += 0.1 * (time.perf_counter() - began - self.mean_s)
+            taken_s = min(time.perf_counter() - began, self._MOST_S)
+            self.mean_s += self._WEIGHT * (taken_s - self.mean_s)
 
 
 _disk = Disk()

@@ -19,7 +19,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ctaflows.model import Entry
-    from ctaflows.transport import Head
+    from ctaflows.transport.wishes import Response
 
 FILES = {
     "small": data.Files(5000, 20_000),
@@ -58,18 +57,20 @@ def listed(place: Place) -> list[Entry]:
 
 def received(place: Place) -> None:
     """… and the bytes, discarded at once."""
-    entries, door = listed(place), place.door()
-    if place.work == "small":
-        wanted = ((entry.path, entry) for entry in entries)
-        for _ in door.receive_small(wanted, at_once=8, stop=threading.Event()):
-            pass
-        return
-    from ctaflows.thread_pool import run_concurrently
+    from ctaflows.retry import Retries
+    from ctaflows.transport.driver import Width, borrowed
 
-    def drop(entry: Entry) -> None:
-        door.receive(entry.path, Dropped())
+    entries, door = iter(listed(place)), place.door()
 
-    run_concurrently(drop, entries, 2, threading.Event())
+    def more() -> tuple[Any, Entry] | None:
+        entry = next(entries, None)
+        if entry is None:
+            return None
+        return door.receiving(entry.path, Dropped(), Retries(door.settings)), entry
+
+    with borrowed(door.session) as driver:
+        for task in driver.run(more, door.session, Width(8, door.settings.transfers)):
+            assert task.error is None, task.error
 
 
 def fetched(place: Place) -> None:
@@ -84,7 +85,7 @@ def fetched(place: Place) -> None:
 
 
 def commanded(place: Place) -> None:
-    """The command: … and its progress and output, and its second process for many files."""
+    """The command: … and its progress and output."""
     place.command("get", "-r", "/files", f"{place.local}/")
 
 
@@ -94,8 +95,9 @@ def read(place: Place) -> None:
     from ctaflows.transfer.upload import LocalSource
 
     for file in sorted(place.files.iterdir()):
-        with LocalSource(file, threading.Event()) as source:
-            for _ in source:
+        with LocalSource(str(file), 0.0) as source:
+            body = source.body()
+            while not isinstance(body, bytes) and source.read(1 << 19):
                 pass
 
 
@@ -131,11 +133,20 @@ UPLOAD = ("nothing", "read", "uploaded", "curl")
 class Dropped:
     """A sink that discards everything."""
 
-    def begin(self, head: Head) -> None:
+    n_received, worth_bytes = 0, 1
+
+    def range_line(self) -> None:
+        """Ask for the whole file."""
+
+    def begin(self, answer: Response) -> None:
         """Ignore the head of the response."""
 
-    def take(self, pieces: list[bytes]) -> None:
+    def write(self, piece: bytes) -> None:
         """Discard the bytes."""
+
+    def ended(self, answer: Response) -> bool:
+        """Judge nothing."""
+        return False
 
 
 class Place:

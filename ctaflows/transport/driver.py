@@ -179,6 +179,7 @@ class Driver:
             raise lacking(None, str(why)) from None
         self.handles = Handles(settings)
         self.process = os.getpid()
+        self._under_way: _Run | None = None
 
     def run(
         self,
@@ -258,12 +259,18 @@ class Driver:
         slots = slots or Slots(session.settings.transfers)
         session.look()  # the token may have been renewed since the last run
         with cancel.link_child(stop):
-            run = _Run(self, more, session, width, slots, stop, limit)
+            run = self._under_way = _Run(self, more, session, width, slots, stop, limit)
             try:
                 yield run
             finally:
                 run.close()
                 session.fold_warnings()
+
+    def abandon(self) -> None:
+        """End a run that its caller has left, as by an exception; its generator may live on."""
+        if self._under_way is not None:
+            self._under_way.close()
+            self._under_way = None
 
     def close(self) -> None:
         """Close all connections."""
@@ -295,6 +302,7 @@ def borrowed(session: Session, *, keeps: bool = True) -> Iterator[Driver]:
     try:
         yield driver
     finally:
+        driver.abandon()
         if keeps and not session.is_closed:
             session.idle.append(driver)
         else:
@@ -524,6 +532,7 @@ class _Run:
             self._let_go(handle)
         for _ in range(self._n_threads):
             self._calls.put(None)
+        self._n_threads = 0
 
     # -- journeys ------------------------------------------------------------------------------
 

@@ -456,6 +456,30 @@ def test_who_goes_away_leaves_nothing_on_its_way(session: Session, place: Place)
     assert session.slots.n_free == 8
 
 
+def test_a_run_that_an_exception_left_is_over_when_the_driver_is_given_back(
+    session: Session, place: Place
+) -> None:
+    closed: list[bool] = []
+
+    def journey() -> Journey[None]:
+        try:
+            yield from get(session, place, "/slow")
+        finally:
+            closed.append(True)
+
+    place.answer = lambda it: it.wait() if it.path == "/slow" else it.reply(200)
+    todo = [(get(session, place, "/quick"), None), (journey(), None)]
+    kept = None
+    with pytest.raises(ZeroDivisionError), borrowed(session) as driver:
+        kept = driver.run(lambda: todo.pop() if todo else None, session, Width(2, 2))
+        for _ in kept:  # the generator lives on, as in a traceback
+            raise ZeroDivisionError
+    assert closed == [True]
+    assert session.slots.n_free == 8
+    assert run_journey(get(session, place, "/again"), session).status == 200
+    del kept
+
+
 # -- drivers are lent ------------------------------------------------------------------------------
 
 

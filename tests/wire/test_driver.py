@@ -470,7 +470,7 @@ def test_a_run_that_an_exception_left_is_over_when_the_driver_is_given_back(
     place.answer = lambda it: it.wait() if it.path == "/slow" else it.reply(200)
     todo = [(get(session, place, "/quick"), None), (journey(), None)]
     kept = None
-    with pytest.raises(ZeroDivisionError), borrowed(session) as driver:
+    with pytest.raises(ZeroDivisionError), borrowed(session) as driver:  # noqa: PT012
         kept = driver.run(lambda: todo.pop() if todo else None, session, Width(2, 2))
         for _ in kept:  # the generator lives on, as in a traceback
             raise ZeroDivisionError

@@ -48,7 +48,9 @@ class Retries:
         self._since: float | None = None  # of the first failure in a row
         self.n_failed = 0
 
-    def pause_s(self, error: CtaflowsError, *, progress: bool = False) -> float | None:
+    def pause_s(
+        self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None
+    ) -> float | None:
         """Count a failed try, and return the pause before the next.
 
         The time that a try takes is not limited here: what has waited long for an answer may have
@@ -60,6 +62,8 @@ class Retries:
             Why it failed. Its hint is replaced where it asks for too long a pause.
         progress : bool
             Did the try make progress? Then both budgets begin anew.
+        within_s : float, optional
+            A shorter time than ``retry_s``.
 
         Returns
         -------
@@ -80,7 +84,8 @@ class Retries:
         if attempts is not None and self._n_in_a_row >= attempts:
             return None
         pause = _pause_s(error, self._n_in_a_row, self._settings)
-        left_s = self._since + self._settings.retry_s - now
+        budget_s = self._settings.retry_s
+        left_s = self._since + min(budget_s, budget_s if within_s is None else within_s) - now
         if pause <= left_s:
             return pause
         if error.retry_after_s is not None:
@@ -94,9 +99,11 @@ class Retries:
         """Begin both budgets anew after a success, such as of another request of the operation."""
         self._since = None
 
-    def pause_or_raise(self, error: CtaflowsError, *, progress: bool = False) -> float:
+    def pause_or_raise(
+        self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None
+    ) -> float:
         """Return the pause of `pause_s`, or raise the error where there is to be no further try."""
-        pause = self.pause_s(error, progress=progress)
+        pause = self.pause_s(error, progress=progress, within_s=within_s)
         if pause is None:
             raise error
         return pause

@@ -11,13 +11,12 @@ import logging
 import re
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, register_secret
 from ctaflows.transport import policy
-from ctaflows.transport.messages import failure_of, had_no_effect, header_line
+from ctaflows.transport.messages import NotSent, failure_of, had_no_effect, header_line
 from ctaflows.transport.wishes import Call, Hop, Pause
 
 if TYPE_CHECKING:
@@ -31,6 +30,11 @@ log = logging.getLogger("ctaflows.transport")
 #: So long a token that was asked for is sent without asking for it again, seconds.
 _FRESH_S = 1.0
 _LOOK_AGAIN_S = 0.01
+#: The same warning is repeated so seldom, seconds.
+_SAY_AGAIN_S = 15.0
+#: So long a server that has never answered is tried to be reached, seconds: the address may be
+#: wrong, or the network not up.
+_FIRST_CONTACT_S = 10.0
 _MOST_LINES = 64
 #: Numbers, and what Java writes to tell two messages of one kind apart.
 _NUMBERS = re.compile(r"[0-9a-fA-F-]*\d[0-9a-fA-F-]*")
@@ -129,7 +133,7 @@ class Session:
         self._looked_at = float("-inf")
         self._is_looking = False
         self._lines: dict[tuple[tuple[bytes, ...], str | None], list[bytes]] = {}
-        self._warned: Counter[tuple[str, str]] = Counter()
+        self._warned: dict[tuple[str, str], tuple[int, float]] = {}
 
     def is_home(self, url: str) -> bool:
         """Return whether a URL is of the service's own origin."""
@@ -221,16 +225,19 @@ class Session:
     # -- warnings ------------------------------------------------------------------------------
 
     def warn(self, error: CtaflowsError, pause_s: float) -> None:
-        """Say why something is tried again; each reason once, whatever its numbers and path."""
+        """Say why something is tried again; each reason seldom, whatever its numbers and path."""
         reason = error.what, _NUMBERS.sub("", error.said or "")
-        self._warned[reason] += 1
-        level = logging.WARNING if self._warned[reason] == 1 else logging.DEBUG
+        n, said_at = self._warned.get(reason, (0, float("-inf")))
+        now = time.monotonic()
+        is_due = now - said_at >= _SAY_AGAIN_S
+        self._warned[reason] = n + 1, now if is_due else said_at
+        level = logging.WARNING if is_due else logging.DEBUG
         log.log(level, "%s; trying again in %.1f s", error, pause_s)
 
     def fold_warnings(self) -> None:
         """Say how often each warning would have been repeated, and forget them."""
-        warned, self._warned = self._warned, Counter()
-        for (what, _), n in warned.items():
+        warned, self._warned = self._warned, {}
+        for (what, _), (n, _) in warned.items():
             if n > 1:
                 log.warning("%s: %d times in all", what, n)
 
@@ -309,7 +316,9 @@ def _paused(
         is_progress = sink.n_received - mark >= sink.worth_bytes
         if is_progress or sink.n_received < mark:
             mark = sink.n_received
-    pause_s = retries.pause_or_raise(error, progress=is_progress)
+    is_first_contact = isinstance(error, NotSent) and not session.has_answered
+    within_s = _FIRST_CONTACT_S if is_first_contact else None
+    pause_s = retries.pause_or_raise(error, progress=is_progress, within_s=within_s)
     session.warn(error, pause_s)
     yield Pause(pause_s)
     session.look_again()  # the token may have ended meanwhile

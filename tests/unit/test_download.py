@@ -31,6 +31,7 @@ from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
 from ctaflows.transfer.download import Disk, Job, download
+from ctaflows.transport.messages import NotSent
 from ctaflows.transport.wishes import Call, Hop, Pause, Synced
 
 if TYPE_CHECKING:
@@ -551,6 +552,22 @@ def test_what_does_not_pass_ends_after_three_minutes(
         while True:
             it.get(status).pass_pauses()
     assert 150 < it.paused_s <= 180
+
+
+def test_a_server_that_was_never_reached_is_given_up_soon(
+    door: WebDAVStorage, tmp_path: Path, clock: Clock
+) -> None:
+    it = play(door, tmp_path, clock=clock)
+    with pytest.raises(NotSent):  # noqa: PT012
+        while True:
+            it.get(0, error=NotSent("The server can't be reached")).pass_pauses()
+    assert 3 < it.paused_s <= 10
+    door.session.has_answered = True
+    it = play(door, tmp_path, clock=clock)
+    with pytest.raises(NotSent):  # noqa: PT012
+        while True:
+            it.get(0, error=NotSent("The server can't be reached")).pass_pauses()
+    assert it.paused_s > 150
 
 
 def test_progress_begins_the_three_minutes_anew(

@@ -134,6 +134,8 @@ class Lister:
                             self.permits.acquire(permit, stop)
         finally:
             self.permits.release(permit)
+        if stop.is_set():
+            raise Stopped("The listing was stopped")
         if batch := sink.taken():
             yield batch
         if error is not None:

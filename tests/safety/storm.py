@@ -38,7 +38,7 @@ MIX = {
     "door 503": 8,
     "door 429": 7,
 }
-_PATIENCE_S = 0.15  # for an interruption that waits for a request while nothing moves
+_PATIENCE_S = 0.6  # for an interruption that waits for a request: a renewal loads httpx first
 _CODES = (0, -signal.SIGKILL, 8, 9, 10)  # with the last three a run may give up in a storm
 #: What no run says, whatever its exit code: of many files one may have failed for it.
 _UNSAYABLE = ("Traceback", "does not accept the token")

@@ -251,7 +251,7 @@ def test_listings_that_break_off_go_on_in_a_walk(
 
 
 def test_a_listing_that_is_told_to_stop(box: Sandbox, door: WebDAVStorage) -> None:
-    fill(box, 1, 300)
+    fill(box, 1, 5000)
     stop = threading.Event()
     batches = door.batches("t/d000", stop=stop)
     next(batches)
@@ -260,7 +260,7 @@ def test_a_listing_that_is_told_to_stop(box: Sandbox, door: WebDAVStorage) -> No
         list(batches)
     with pytest.raises(Stopped):
         list(door.batches("t/d000", stop=stop))
-    assert len(list(door.list("t/d000"))) == 300
+    assert len(list(door.list("t/d000"))) == 5000
 
 
 @pytest.mark.parametrize("fault", ["garbage_xml", "empty207"])

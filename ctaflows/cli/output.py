@@ -127,5 +127,5 @@ def _outcome(transfer: Transfer) -> str:
     if transfer.error:
         return "failed"
     if transfer.skipped:
-        return "in place"
+        return "in place" if transfer.verified else "in place, unverified"
     return "verified" if transfer.verified else "unverified"

@@ -65,6 +65,7 @@ _CHECKSUM_TRIES = 5
 #: What comes of a request that was given up is mostly there so soon, seconds.
 _ARRIVES_S = 0.3
 _IN_PLACE = "it is there already"
+_SAME_SIZE = f"{_IN_PLACE}, of the same size and no older; the storage gave no checksum of it"
 _UNVERIFIED = "the storage gave no checksum of what arrived, only its size"
 
 
@@ -168,9 +169,9 @@ def _standing(
             where=target,
             hint=f"To upload into it, write {target}/ with a slash at the end.",
         )
-    ours = yield from _same(door, source, there)
-    if ours is not None:
-        return source.in_place(target, ours)
+    same = yield from _same(door, source, there, overwrite=overwrite)
+    if same is not None:
+        return same
     if not overwrite:
         raise AlreadyExists(
             "Another file is there", where=target, hint="Use --overwrite to replace it."
@@ -180,18 +181,26 @@ def _standing(
     return None
 
 
-def _same(door: Storage, source: LocalSource, there: Entry) -> Journey[Checksum | None]:
-    """Return the checksum by which the file there is ours, or None."""
+def _same(
+    door: Storage, source: LocalSource, there: Entry, *, overwrite: bool
+) -> Journey[Transfer | None]:
+    """Return the record of the file there if it is this one, else None.
+
+    Where the storage has no checksums, a file of this one's size that was not modified before it
+    counts as it, unverified; with `overwrite` it is replaced.
+    """
     if there.same_content_as(Entry(there.path, size_bytes=source.size_bytes)) is False:
         return None
     known = sums.best(there.checksums)
     if known is None:  # XRootD 5.5 tells checksums to HEAD alone
         _, found = yield from door.measuring(there.path, Retries(door.settings))
         known = sums.best(found)
-    if known is None:
-        return None
-    ours = yield from source.hashed(known.algorithm)
-    return ours if ours == known else None
+    if known is not None:
+        ours = yield from source.hashed(known.algorithm)
+        return source.in_place(there.path, ours) if ours == known else None
+    is_older = there.mtime is None or there.mtime.timestamp() < source.mtime_s
+    is_this_one = there.size_bytes is not None and not is_older and not overwrite
+    return source.in_place(there.path, None) if is_this_one else None
 
 
 def _found(door: Storage, path: str) -> Journey[Entry | None]:
@@ -266,10 +275,10 @@ class _Story:
             there = yield from _found(self._door, self._target)
             if there is None or there.is_dir:
                 raise
-            ours = yield from _same(self._door, self._source, there)
-            if ours is None:
+            same = yield from _same(self._door, self._source, there, overwrite=False)
+            if same is None:
                 raise
-            return self._source.in_place(self._target, ours)
+            return same
         return self._record()
 
     def _arrived(self) -> Journey[str | None]:
@@ -814,9 +823,10 @@ class LocalSource:
             self._sums[algorithm] = known
         return known
 
-    def in_place(self, path: str, checksum: Checksum) -> Transfer:
-        """Return the record of a file that is there already."""
-        return self.record(path, checksum, verified=True, skipped=True, note=_IN_PLACE)
+    def in_place(self, path: str, checksum: Checksum | None) -> Transfer:
+        """Return the record of a file that is there already; unverified without a checksum."""
+        note = _IN_PLACE if checksum else _SAME_SIZE
+        return self.record(path, checksum, verified=checksum is not None, skipped=True, note=note)
 
     def record(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ctaflows.errors import (
     SourceChanged,
     Stopped,
 )
+from ctaflows.model import Entry
 from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import upload as upload_module
@@ -170,6 +172,30 @@ def test_other_content_that_was_quicker(begin: Any) -> None:
     play.answer("DELETE", ".part", 204)
     hop = play.expects("PROPFIND", "/n/r.h5")
     play.raises(AlreadyExists, answer(hop, 207, described("/n/r.h5", 7)))
+
+
+@pytest.mark.parametrize(
+    ("older_s", "overwrite", "in_place"), [(0, False, True), (1, False, False), (0, True, False)]
+)
+def test_a_storage_without_checksums(
+    begin: Any, older_s: int, overwrite: bool, in_place: bool
+) -> None:
+    """Size and time decide, unless the file may be replaced."""
+    modified = datetime.fromtimestamp(MTIME - older_s, UTC)
+    there = Entry("/n/r.h5", size_bytes=len(BODY), mtime=modified)
+    play = begin(there=there, overwrite=overwrite)
+    bare = {"Content_Length": str(len(BODY))}
+    if in_place:
+        done = play.ends("HEAD", "/n/r.h5", 200, **bare)
+        assert (done.skipped, done.verified, done.checksum) == (True, False, None)
+        assert done.note is not None
+        assert "no older" in done.note
+    elif overwrite:
+        play.answer("HEAD", "/n/r.h5", 200, **bare)
+        play.expects("PUT", ".part")
+    else:
+        hop = play.expects("HEAD", "/n/r.h5")
+        play.raises(AlreadyExists, answer(hop, 200, **bare))
 
 
 def described(path: str, size: int) -> bytes:

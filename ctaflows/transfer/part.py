@@ -323,7 +323,7 @@ class Part(Receiver):
         self.path = part_name(target)
         self._folder = target.rpartition("/")[0]
         self.descriptor: int | None = None
-        self.is_new = False
+        self.is_new = self._is_read = False
         self._has_journal = False
         self._journal: int | None = None  # open, while ranges are noted in it
         self._stamp = (0, 0)
@@ -375,7 +375,7 @@ class Part(Receiver):
         if not is_ours:
             os.close(descriptor)
             return False
-        self.descriptor = descriptor
+        self.descriptor, self._is_read = descriptor, self.is_new
         return True
 
     def cut(self, *, may_cut: bool) -> None:
@@ -391,6 +391,7 @@ class Part(Receiver):
         sum is of what lies on disk.
         """
         windows = self._read_journal(may_cut=may_cut)
+        self._is_read = True
         if windows is None:
             self._truncate()
             self.cut(may_cut=may_cut)
@@ -551,8 +552,14 @@ class Part(Receiver):
             self.descriptor = None
 
     def leave(self, *, keep: bool) -> None:
-        """Let go of an unfinished file; what came is kept for a later run, if it may be."""
+        """Let go of an unfinished file; what came is kept for a later run, if it may be.
+
+        So is what an earlier run left, where it was not looked at yet.
+        """
         if self.descriptor is None:
+            return
+        if keep and not self._is_read:
+            self.close()
             return
         has_bytes = any(window.sure > window.start for window in self.windows)
         try:

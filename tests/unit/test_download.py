@@ -24,6 +24,7 @@ from ctaflows.errors import (
     Refused,
     SourceChanged,
     Staging,
+    Stopped,
     Truncated,
 )
 from ctaflows.model import Checksum, Entry
@@ -644,6 +645,33 @@ def test_a_stop_keeps_what_came(door: WebDAVStorage, tmp_path: Path) -> None:
     again.get(206, BODY[100_000:], Digest=digest(BODY), **rest(100_000)).synced()
     assert is_there(tmp_path)
     assert again.result.resumed_bytes == 100_000
+
+
+def test_a_stop_before_the_part_was_read_leaves_it_as_it_was(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    for cut in (100_000, None):
+        it = play(door, tmp_path)
+        if cut is not None:
+            it.get(200, BODY, cut=cut, Digest=digest(BODY))
+        with pytest.raises(Stopped):
+            it.fail(Stopped("Stopped"))
+    again = play(door, tmp_path)
+    again.made()
+    assert again.range == f"bytes=100000-{len(BODY) - 1}"
+
+
+def test_what_another_process_left_beside_an_older_file_is_kept(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "f.h5").write_bytes(b"an older version")
+    first = play(door, tmp_path)
+    second = play(door, tmp_path)
+    first.get(200, BODY, cut=100_000, Digest=digest(BODY))
+    with pytest.raises(Stopped):
+        first.fail(Stopped("Stopped"))
+    second.pass_pauses().made()
+    assert second.range == f"bytes=100000-{len(BODY) - 1}"
 
 
 def test_no_name_where_the_disk_refuses_the_bytes(door: WebDAVStorage, tmp_path: Path) -> None:

@@ -394,6 +394,7 @@ class Part(Receiver):
         self._is_read = True
         if windows is None:
             self._truncate()
+            self._forget_journal()
             self.cut(may_cut=may_cut)
             return
         self.windows = windows
@@ -626,7 +627,7 @@ class Part(Receiver):
 
     def _forget_journal(self) -> None:
         self._close_journal()
-        if self._has_journal:
+        if self._has_journal or not self.is_new:
             self._has_journal = False
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path + ".json")  # noqa: PTH108

@@ -324,7 +324,7 @@ class Part(Receiver):
         self._folder = target.rpartition("/")[0]
         self.descriptor: int | None = None
         self.is_new = self._is_read = False
-        self._has_journal = False
+        self._has_journal = False  # of this run
         self._journal: int | None = None  # open, while ranges are noted in it
         self._stamp = (0, 0)
         self._hasher: sums.Hasher | None = None
@@ -639,7 +639,6 @@ class Part(Receiver):
         known = read_journal(self.path)
         if known is None:
             return None
-        self._has_journal = True
         source, versions, ranges = known
         # also where that is unknown, without checksum, ETag or time, the bytes are of no use
         if source.path != self.entry.path or not source.same_file_as(self.entry):

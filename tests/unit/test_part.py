@@ -321,6 +321,15 @@ def test_ranges_are_resumed_each_from_where_it_was(target: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_ranges")
+def test_what_a_second_run_brought_of_ranges_survives_a_kill_too(target: Path) -> None:
+    for data in (b"0", b"12"):
+        part = begun(target)
+        part.windows[0].write(data)
+        os.close(part.descriptor or 0)  # as a kill would
+    assert kept_bytes(target) == 3
+
+
+@pytest.mark.usefixtures("short_ranges")
 def test_what_came_in_one_piece_is_gone_on_with_in_ranges(target: Path) -> None:
     with pytest.MonkeyPatch.context() as whole:
         whole.setattr(parts, "RANGES_FROM_BYTES", 1 << 30)

@@ -676,15 +676,19 @@ class Pipe(Receiver):
         super().__init__(entry)
         self._descriptor, self.name = descriptor, name
         self._hasher: sums.Hasher | None = None
+        self._n_written = 0
 
     def put(self, piece: bytes, at: int) -> None:
-        """Write bytes, as fast as the reader takes them."""
+        """Write bytes, as fast as the reader takes them; refuse those that were written already."""
+        if at < self._n_written:
+            self.begin_anew_at(self.windows[0])
         if self._hasher is None:
             self._hasher = sums.Hasher(self.promised.algorithm if self.promised else "sha256")
         try:
             atomic_files.write_all(self._descriptor, piece)
         except OSError as why:
             raise local_error(why, self.name) from why
+        self._n_written += len(piece)
         self._hasher.update(piece)
 
     def begin_anew_at(self, window: Window) -> None:
@@ -697,7 +701,7 @@ class Pipe(Receiver):
 
     def begin_anew(self, entry: Entry | None = None) -> None:
         """Refuse, unless nothing was written yet."""
-        if self.windows[0].next:
+        if self._n_written:
             self.begin_anew_at(self.windows[0])
         super().begin_anew(entry)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,13 +26,14 @@ from ctaflows.errors import (
     SourceChanged,
     Staging,
     Stopped,
+    StorageError,
     Truncated,
 )
 from ctaflows.model import Checksum, Entry
 from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
-from ctaflows.transfer.download import Job, download
+from ctaflows.transfer.download import Job, download, download_into
 from ctaflows.transport.wishes import Call, Hop, Pause, Synced
 
 if TYPE_CHECKING:
@@ -704,3 +706,35 @@ def test_each_hop_is_a_request_of_its_own(door: WebDAVStorage, tmp_path: Path) -
         it.described(ENTRY)
         for _ in range(4):
             it.get(200, BODY[:-1], Content_Length=None).pass_pauses()
+
+
+# -- into a pipe -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    file = tmp_path / "what was written"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    yield descriptor, file
+    os.close(descriptor)
+
+
+def test_a_pipe_goes_on_at_the_byte_where_it_broke(
+    door: WebDAVStorage, pipe: tuple[int, Path]
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-"))
+    it.get(200, BODY, cut=100_000, Digest=digest(BODY))
+    it.get(206, BODY[100_000:], **rest(100_000))
+    assert it.result.verified
+    assert pipe[1].read_bytes() == BODY
+
+
+@pytest.mark.parametrize("error", [None, NetworkError("broken")], ids=["early end", "broken"])
+def test_no_byte_comes_twice_into_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path], error: NetworkError | None
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-"))
+    it.get(200, BODY[:100_000], error=error, Content_Length=None)
+    with pytest.raises(StorageError, match="some bytes were written"):
+        it.get(200, BODY, Content_Length=None)
+    assert pipe[1].read_bytes() == BODY[:100_000]

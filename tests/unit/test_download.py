@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -738,3 +739,27 @@ def test_no_byte_comes_twice_into_a_pipe(
     with pytest.raises(StorageError, match="some bytes were written"):
         it.get(200, BODY, Content_Length=None)
     assert pipe[1].read_bytes() == BODY[:100_000]
+
+
+@pytest.mark.parametrize("algorithm", ["adler32", "md5"])
+def test_a_checksum_that_head_alone_tells_of_what_went_into_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path], algorithm: str
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-")).get(200, BODY)
+    assert it.hop.request.method == "HEAD"
+    told = {
+        "adler32": digest(BODY),
+        "md5": f"md5={base64.b64encode(hashlib.md5(BODY).digest()).decode()}",
+    }
+    it.get(200, Content_Length=str(len(BODY)), Digest=told[algorithm])
+    sha256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+    assert str(it.result.checksum) == {"adler32": f"adler32:{ADLER}", "md5": sha256}[algorithm]
+    assert it.result.verified == (algorithm == "adler32"), "md5 is told too late"
+
+
+def test_a_wrong_checksum_that_head_alone_tells_of_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path]
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-")).get(200, BODY)
+    with pytest.raises(ChecksumMismatch):
+        it.get(200, Content_Length=str(len(BODY)), Digest="adler32=00000001").described(ENTRY)

@@ -306,8 +306,9 @@ def _paused(
         raise error
     sink, is_progress = request.sink, False
     if sink is not None:
+        # to get again what was lost is none: a server that ignores ranges would be asked for ever
         is_progress = sink.n_received - mark >= sink.worth_bytes
-        if is_progress or sink.n_received < mark:
+        if is_progress:
             mark = sink.n_received
     pause_s = retries.pause_or_raise(error, progress=is_progress)
     session.warn(error, pause_s)

@@ -579,6 +579,17 @@ def test_a_few_bytes_are_no_progress(door: WebDAVStorage, tmp_path: Path, clock:
     assert names(tmp_path) == [".f.h5.part", ".f.h5.part.json"]
 
 
+def test_what_comes_again_and_again_is_no_progress(
+    door: WebDAVStorage, tmp_path: Path, clock: Clock
+) -> None:
+    """Of a server that ignores ranges each try begins at the first byte."""
+    it = play(door, tmp_path, clock=clock)
+    with pytest.raises(NetworkError):  # noqa: PT012
+        for cut in [200_000, 100_000] * 100:
+            it.pass_pauses().get(200, BODY, cut=cut)
+    assert it.paused_s <= 180
+
+
 NEVER = {
     "broken": (500, b"File is broken", Lost),
     "crash": (500, b"java.lang.NullPointerException", Exception),

@@ -643,7 +643,7 @@ class _Run:
                 task.is_away = False
             for n, task in enumerate(tasks):
                 doom, task.doom = task.doom, None
-                result = value[n] if len(tasks) > 1 else value
+                result = value[n] if len(tasks) > 1 and error is None else value
                 self._step(task, result, doom or error)
 
     def _await_sync(self, task: Task, wish: Synced) -> None:

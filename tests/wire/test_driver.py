@@ -324,6 +324,22 @@ def test_files_are_synced_together(
     assert len(groups) < 20
 
 
+def test_a_fault_while_files_are_synced_is_told_to_each(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(_: object) -> None:
+        raise RuntimeError("no sync")
+
+    monkeypatch.setattr(drivers, "sync_together", sync)
+
+    def journey() -> Journey[str]:
+        with pytest.raises(RuntimeError, match="no sync"):
+            yield Synced(0, "x")
+        return "told"
+
+    assert run(session, [journey(), journey()]) == ["told", "told"]
+
+
 def test_bytes_come_within_the_rate_limit(session: Session, place: Place) -> None:
     sink = Sink()
     began = time.monotonic()

@@ -45,6 +45,9 @@ _SYNC_S = 0.05
 #: For so long journeys may clean up when all are ended, seconds.
 _GRACE_S = 5.0
 _MOST_THREADS = 8
+#: Drivers of the process that this one was forked from: what closes their connections here, such as
+#: the collector, would end them there (TLS close_notify).
+_others: list[Driver] = []
 #: pycurl has no multi_wakeup: while threads are at work it is looked so often, seconds.
 _NAP_S = 0.002
 
@@ -265,8 +268,16 @@ class Driver:
                 run.close()
                 session.fold_warnings()
 
+    @property
+    def is_ours(self) -> bool:
+        """Was it made by this process, so that its connections may be used and closed here?"""
+        return self.process == os.getpid()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, unless they are those of the process before a fork."""
+        if not self.is_ours:
+            _others.append(self)
+            return
         self.handles.close()
         self.multi.close()
 
@@ -290,7 +301,10 @@ def borrowed(session: Session, *, keeps: bool = True) -> Iterator[Driver]:
     while driver is None and session.idle:
         with contextlib.suppress(IndexError):
             found = session.idle.pop()
-            driver = found if found.process == os.getpid() else None
+            if found.is_ours:
+                driver = found
+            else:
+                found.close()
     driver = driver or Driver(session.settings)
     try:
         yield driver
@@ -355,9 +369,7 @@ def close_idle(session: Session) -> None:
     """Close the drivers that nobody uses now, and the others when they are given back."""
     session.is_closed = True
     while session.idle:
-        driver = session.idle.pop()
-        if driver.process == os.getpid():
-            driver.close()
+        session.idle.pop().close()
 
 
 class _Run:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -502,6 +504,37 @@ def test_a_process_made_by_fork_has_connections_of_its_own(session: Session, pla
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     run_journey(get(session, place), session)
     assert session.idle == [ours]
+
+
+def of_child(work: Callable[[], bool]) -> int:
+    """Return the exit code of a forked process: 0 if it is true there; a hang ends by a signal."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        code = 1
+        with contextlib.suppress(BaseException):
+            code = 0 if work() else 2
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["used", "closed"])
+def test_a_process_made_by_fork_leaves_the_connections_to_the_other(
+    session: Session, place: Place, closes: bool
+) -> None:
+    """What closes one of TLS tells its peer of it."""
+
+    def work() -> bool:
+        driver = weakref.ref(session.idle[0])
+        if closes:
+            close_idle(session)
+        run_journey(get(session, place), session)
+        gc.collect()
+        found = driver()
+        return found is not None and found.multi.perform() is not None
+
+    run_journey(get(session, place), session)
+    assert of_child(work) == 0
 
 
 def test_a_session_that_was_closed_keeps_no_driver(session: Session, place: Place) -> None:

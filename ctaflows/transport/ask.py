@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
 import time
@@ -127,7 +128,7 @@ class Session:
         parts = urlsplit(home)
         self._prefix = f"{parts.scheme}://{parts.netloc}/"
         self._looked_at = float("-inf")
-        self._is_looking = False
+        self._looking = 0  # process that looks at the token; one that it forks does not
         self._lines: dict[tuple[tuple[bytes, ...], str | None], list[bytes]] = {}
         self._warned: Counter[tuple[str, str]] = Counter()
 
@@ -182,7 +183,7 @@ class Session:
 
     def looked_at(self) -> Journey[None]:
         """Have the token looked at, which renews it before its end."""
-        while self._is_looking:
+        while self.is_waiting:
             yield Pause(_LOOK_AGAIN_S)
         if self._tokens is not None and not self.is_fresh():
             yield from self._from_source(Call(self._tokens.token))
@@ -195,18 +196,18 @@ class Session:
         bool
             Is there another one now?
         """
-        while self._is_looking:
+        while self.is_waiting:
             yield Pause(_LOOK_AGAIN_S)
         if self.token == rejected and self._tokens is not None:
             yield from self._from_source(Call(self._tokens.renew, rejected))
         return self.token != rejected
 
     def _from_source(self, call: Call) -> Journey[None]:
-        self._is_looking = True
+        self._looking = os.getpid()
         try:
             self._take((yield call))
         finally:
-            self._is_looking = False
+            self._looking = 0
 
     def _take(self, token: str | None) -> None:
         if token is not None:
@@ -216,7 +217,7 @@ class Session:
     @property
     def is_waiting(self) -> bool:
         """Whether the token is being looked at or renewed, so that no request should be sent."""
-        return self._is_looking
+        return self._looking != 0 and self._looking == os.getpid()
 
     # -- warnings ------------------------------------------------------------------------------
 

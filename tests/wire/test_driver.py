@@ -537,6 +537,23 @@ def test_a_process_made_by_fork_leaves_the_connections_to_the_other(
     assert of_child(work) == 0
 
 
+def test_a_process_made_by_fork_looks_at_the_token_itself(place: Place) -> None:
+    class Tokens:
+        def token(self) -> str:
+            return "a-token"
+
+        def renew(self, rejected: str) -> str | None:
+            return None
+
+    session = Session(Settings(door_url=place.url), place.url, Tokens())
+    looks = session.looked_at()  # in another thread, which the child does not have
+    next(looks)
+    assert session.is_waiting
+    assert of_child(lambda: run_journey(get(session, place), session).status == 200) == 0
+    looks.close()
+    assert not session.is_waiting
+
+
 def test_a_session_that_was_closed_keeps_no_driver(session: Session, place: Place) -> None:
     run_journey(get(session, place), session)
     close_idle(session)

@@ -757,7 +757,10 @@ class _Run:
         for handle in paused:
             if handle in self._busy:
                 self._busy[handle][1].is_paused = False
-                handle.pause(pycurl.PAUSE_CONT)
+                try:
+                    handle.pause(pycurl.PAUSE_CONT)
+                except pycurl.error as why:  # a callback refused what had been kept for it
+                    self._ended(handle, (why.args[0], str(why.args[-1])))
         return 0.0
 
 

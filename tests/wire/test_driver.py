@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.errors import NetworkError, NotFound, Refused, Stopped
+from ctaflows.errors import NetworkError, NoSpace, NotFound, Refused, Stopped
 from ctaflows.retry import Retries
 from ctaflows.settings import Settings
 from ctaflows.transfer.progress import RateLimiter
@@ -340,6 +340,23 @@ def test_a_fault_while_files_are_synced_is_told_to_each(
         return "told"
 
     assert run(session, [journey(), journey()]) == ["told", "told"]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 40_000])
+def test_what_is_refused_after_a_pause_for_the_limit_is_the_error(
+    session: Session, place: Place, n_bytes: int
+) -> None:
+    def write(_: bytes) -> None:
+        if len(sink.data) >= n_bytes:
+            raise NoSpace("full")
+
+    sink = Sink(write)
+    limit = RateLimiter(100_000)
+    limit.pause_s(60_000)  # so that it waits from the first byte on
+    with pytest.raises(NoSpace):
+        run_journey(get(session, place, sink=sink, good=READ), session, limit=limit)
+    assert session.slots.n_free == 8
+    assert run(session, [get(session, place)])[0].status == 200
 
 
 def test_bytes_come_within_the_rate_limit(session: Session, place: Place) -> None:

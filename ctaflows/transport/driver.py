@@ -528,14 +528,15 @@ class _Run:
                 time.sleep(min(left_s, _NAP_S))
 
     def close(self) -> None:
-        """End what has not ended by itself."""
-        for task in list(self._live):  # left to the collector they would end at any time
-            task.journey.close()
+        """End what has not ended by itself, and raise what went wrong at that."""
+        with contextlib.ExitStack() as last:
+            for _ in range(self._n_threads):
+                last.callback(self._calls.put, None)
+            for handle in list(self._busy):
+                last.callback(self._let_go, handle)
+            for task in self._live:  # left to the collector they would end at any time
+                last.callback(task.journey.close)
         self._live.clear()
-        for handle in list(self._busy):
-            self._let_go(handle)
-        for _ in range(self._n_threads):
-            self._calls.put(None)
 
     # -- journeys ------------------------------------------------------------------------------
 

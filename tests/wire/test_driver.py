@@ -494,6 +494,35 @@ def test_who_goes_away_leaves_nothing_on_its_way(session: Session, place: Place)
 # -- drivers are lent ------------------------------------------------------------------------------
 
 
+def test_what_goes_wrong_at_the_end_keeps_no_other_from_ending(
+    session: Session, place: Place
+) -> None:
+    closed: list[bool] = []
+
+    def journey() -> Journey[None]:
+        try:
+            yield from get(session, place, "/slow")
+        finally:
+            closed.append(True)
+            raise NoSpace("full")
+
+    def quick() -> Journey[None]:
+        yield Pause(0)
+
+    place.answer = Handler.wait
+    todo = [quick(), journey(), journey()]
+    with borrowed(session) as driver:
+        tasks = driver.run(lambda: (todo.pop(), None) if todo else None, session, Width(8, 8))
+        next(tasks)
+        with pytest.raises(NoSpace):
+            tasks.close()
+    assert closed == [True, True]
+    assert session.slots.n_free == 8
+    place.go_on.set()
+    place.answer = lambda it: it.reply(200, BODY)
+    assert run(session, [get(session, place)])[0].status == 200
+
+
 def test_connections_are_used_again(session: Session, place: Place) -> None:
     ports: set[int] = set()
 

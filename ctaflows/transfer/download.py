@@ -212,11 +212,11 @@ def _received(
         while receiver.n_answers == n_before:
             yield Pause(_AWAIT_FIRST_S)
         pool = receiver.answered_by
-        yield Gather([door.receiving(path, w, retries, shortcut=pool) for w in windows])
+        yield Gather([door.receiving(path, w, retries.of_one(), shortcut=pool) for w in windows])
 
     n_before = receiver.n_answers
     first, *rest = missing
-    journeys = [door.receiving(path, first, retries), others(rest)]
+    journeys = [door.receiving(path, first, retries.of_one()), others(rest)]
     if isinstance(receiver, Part):
         journeys.append(_hashed_along(receiver, keeps_sum=keeps_sum))
     yield Gather(journeys)

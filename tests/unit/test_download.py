@@ -297,6 +297,28 @@ def test_one_odd_answer_among_ranges_repeats_that_range_alone(
 
 
 @pytest.mark.usefixtures("in_ranges")
+def test_one_odd_answer_to_each_range_repeats_each_range_alone(
+    door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a proxy between fails for a moment: that is one wrong answer, not one in a row."""
+    for name in ("_MIB", "_LEAST_RANGE_BYTES", "_MOST_RANGE_BYTES"):
+        monkeypatch.setattr(parts, name, 50_000)
+    it = play(door, tmp_path)
+    first, others, _ = map(Play, it.gathered)
+    of_range(first, Digest=digest(BODY))
+    others.send()
+    ranges = [Play(one) for one in others.gathered]
+    for one in ranges:
+        one.get(200, b"<html>")
+    for one in ranges:
+        of_range(one)
+    others.send([])
+    it.send([]).synced()
+    assert is_there(tmp_path)
+    assert (it.result.moved_bytes, it.result.retries) == (len(BODY), 5)
+
+
+@pytest.mark.usefixtures("in_ranges")
 def test_a_server_that_sends_no_ranges_is_asked_for_the_whole(
     door: WebDAVStorage, tmp_path: Path
 ) -> None:

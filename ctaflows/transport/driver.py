@@ -453,6 +453,7 @@ class _Run:
         self._multi.perform()
         has_moved = self._receive()
         while self._begun:
+            self._session.has_answered = True  # though the rest of a large file may take long
             self._hurry(self._begun.pop())
         if self._returned:
             has_moved = True

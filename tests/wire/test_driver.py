@@ -154,6 +154,13 @@ class Sink:
         return False
 
 
+class Whole(Sink):
+    """Judges that all came."""
+
+    def ended(self, answer: Response) -> bool:
+        return answer.error is None
+
+
 # -- many at once ----------------------------------------------------------------------------------
 
 
@@ -198,6 +205,26 @@ def test_the_first_request_goes_alone(place: Place) -> None:
         run(session, [get(session, place, f"/{n}") for n in range(20)])
     assert place.heard == ["/0"]
     close_idle(session)
+
+
+def test_the_others_need_not_wait_for_the_body_of_the_first_answer(place: Place) -> None:
+    def answer(it: Handler) -> None:
+        if it.path == "/large":
+            it.send_response(200)
+            it.send_header("Content-Length", "2")
+            it.end_headers()
+            it.wfile.write(b"1")
+            assert place.go_on.wait(WAIT_S)
+            it.wfile.write(b"2")
+        else:
+            place.go_on.set()
+            it.reply(200)
+
+    place.answer = answer
+    session = Session(Settings(attempts=1, stall_timeout_s=3.0), place.url)
+    large = get(session, place, "/large", sink=Whole(), good=READ)
+    found = run(session, [large, get(session, place)])
+    assert [one.status for one in found] == [200, 200]
 
 
 def test_a_refused_token_ends_all_with_one_error(session: Session, place: Place) -> None:

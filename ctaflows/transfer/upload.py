@@ -338,6 +338,10 @@ class _Story:
                     target, source.body(), mtime=source.mtime_s, only_new=True
                 )
                 break
+            except Stopped:
+                # nor would it be known whose a file is that is there now
+                log.warning("Stopped: a part of the file may be left at the door, at %s", target)
+                raise
             except (NotFound, NetworkError, StorageError) as why:
                 self._again.noticed(why)
                 there = yield from _at(door, target)

@@ -280,6 +280,17 @@ def test_a_wrong_file_under_its_own_name_is_removed(begin: Any, door: WebDAVStor
     play.raises(ChecksumMismatch, answer(play.expects("DELETE", "/n/r.h5"), 204))
 
 
+def test_a_stop_of_what_is_written_straight_tells_what_may_be_left(
+    begin: Any, door: WebDAVStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.may_rename = False
+    play = begin()
+    play.expects("PUT", "/n/r.h5")
+    with pytest.raises(Stopped):
+        play.journey.throw(Stopped("Stopped"))
+    assert "may be left at the door, at /n/r.h5" in caplog.text
+
+
 def hang(play: Play) -> Any:
     play.answer("PUT", ".part", 307, **LINKED)
     hop = play.expects("PUT", "pool:2")

@@ -32,6 +32,7 @@ from ctaflows.errors import (
 )
 from ctaflows.model import Checksum, Entry
 from ctaflows.settings import Settings
+from ctaflows.storage.download_service import DownloadServiceStorage
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
 from ctaflows.transfer.download import Job, download, download_into
@@ -796,3 +797,15 @@ def test_a_wrong_checksum_that_head_alone_tells_of_a_pipe(
     it = Play(download_into(door, ENTRY, pipe[0], "-")).get(200, BODY)
     with pytest.raises(ChecksumMismatch):
         it.get(200, Content_Length=str(len(BODY)), Digest="adler32=00000001").described(ENTRY)
+
+
+# -- from a service of a hub -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"", b"moved"])
+def test_a_service_that_redirects_asks_for_a_login(tmp_path: Path, body: bytes) -> None:
+    with DownloadServiceStorage(Settings(), "https://hub/services/d", "a" * 32) as door:
+        it = Play(download(door, Job(ENTRY, tmp_path / "f.h5")))
+        with pytest.raises(Refused, match="asks for a login"):
+            it.get(302, body, Location="https://elsewhere/login?next=f.h5")
+    assert names(tmp_path) == []

@@ -192,6 +192,7 @@ def _whole(
             log.warning("%s; fetching it once more", why)
             retries.n_failed += 1
             receiver.begin_anew(fresh)
+            _refuse_offline(fresh)
 
 
 def _received(

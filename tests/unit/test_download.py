@@ -403,6 +403,15 @@ def test_a_wrong_checksum_is_fetched_once_more(door: WebDAVStorage, tmp_path: Pa
 # -- checksums -------------------------------------------------------------------------------------
 
 
+def test_what_is_replaced_by_an_upload_under_way_is_not_fetched(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    it = play(door, tmp_path).get(200, BODY, Digest="adler32=00000001")
+    with pytest.raises(DoorBusy):
+        it.described(replace(ENTRY, size_bytes=None))
+    assert names(tmp_path) == []
+
+
 def test_a_checksum_that_head_alone_tells(door: WebDAVStorage, tmp_path: Path) -> None:
     """As StoRM WebDAV and XRootD do."""
     it = play(door, tmp_path).get(200, BODY)

@@ -714,8 +714,6 @@ def sync_together(files: Sequence[tuple[int, str]]) -> list[OSError | None]:
         What the system refused for each file. Where a file system can't sync at all that is
         nothing: a warning says so, once.
     """
-    from concurrent.futures import ThreadPoolExecutor  # as ctypes, some milliseconds
-
     of_device: dict[int, list[int]] = {}
     for n, (descriptor, _) in enumerate(files):
         of_device.setdefault(os.fstat(descriptor).st_dev, []).append(n)
@@ -728,10 +726,31 @@ def sync_together(files: Sequence[tuple[int, str]]) -> list[OSError | None]:
         ):
             continue
         some = [files[n] for n in places]
-        with ThreadPoolExecutor(min(len(some), _SYNC_THREADS)) as threads:
-            for n, why in zip(places, threads.map(_fsync, some), strict=True):
-                refused[n] = why
+        for n, why in zip(places, _each_synced(some), strict=True):
+            refused[n] = why
     return refused
+
+
+def _each_synced(files: Sequence[tuple[int, str]]) -> list[OSError | None]:
+    """Sync files each by itself: several at once, as far as this process may have threads."""
+    found: dict[int, OSError | None] = {}
+
+    def sync(n: int) -> None:
+        if n not in found:  # only the first fsync after it tells that bytes were lost
+            found[n] = _fsync(files[n])
+
+    if len(files) > 1:
+        from concurrent.futures import ThreadPoolExecutor  # as ctypes, some milliseconds
+
+        with (
+            suppress(RuntimeError),  # CPython's, for any refusal of the system
+            ThreadPoolExecutor(min(len(files), _SYNC_THREADS)) as threads,
+        ):
+            for n in range(len(files)):
+                threads.submit(sync, n)
+    for n in range(len(files)):
+        sync(n)
+    return [found[n] for n in range(len(files))]
 
 
 def _fsync(file: tuple[int, str]) -> OSError | None:

@@ -7,6 +7,7 @@ count for answers that are wrong, such as the page of a proxy in place of a file
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -40,13 +41,26 @@ class Retries:
     ----------
     n_failed : int
         Number of failed tries so far.
+    moved_at : float
+        Time of the last progress of those that `of_one` made, see `time.monotonic`.
     """
 
     def __init__(self, settings: Settings, *, also: tuple[type[CtaflowsError], ...] = ()) -> None:
         self._settings, self._also = settings, also
+        self._whole: Retries | None = None
+        self.moved_at = -math.inf
         self._n_in_a_row = self._n_wrong = 0
         self._since: float | None = None  # of the first failure in a row
         self.n_failed = 0
+
+    def of_one(self) -> Retries:
+        """Return budgets for one of several requests at once, whose failures are in no row.
+
+        They are counted here too, and progress of any gives each of them its time anew.
+        """
+        one = Retries(self._settings, also=self._also)
+        one._whole = self
+        return one
 
     def pause_s(
         self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None
@@ -73,9 +87,13 @@ class Retries:
         """
         now = time.monotonic()
         self.n_failed += 1
+        if self._whole is not None:
+            self._whole.n_failed += 1
         if progress or self._since is None:
             self._n_in_a_row = self._n_wrong = 0
             self._since = now
+        if progress:
+            self._moved(now)
         self._n_in_a_row += 1
         self._n_wrong += isinstance(error, NotTheFile | Truncated)
         if not (error.retryable or isinstance(error, self._also)) or self._n_wrong > _MAX_WRONG:
@@ -84,8 +102,10 @@ class Retries:
         if attempts is not None and self._n_in_a_row >= attempts:
             return None
         pause = _pause_s(error, self._n_in_a_row, self._settings)
+        moved_at = -math.inf if self._whole is None else self._whole.moved_at
         budget_s = self._settings.retry_s
-        left_s = self._since + min(budget_s, budget_s if within_s is None else within_s) - now
+        budget_s = budget_s if within_s is None else min(budget_s, within_s)
+        left_s = max(self._since, moved_at) + budget_s - now
         if pause <= left_s:
             return pause
         if error.retry_after_s is not None:
@@ -98,6 +118,11 @@ class Retries:
     def succeeded(self) -> None:
         """Begin both budgets anew after a success, such as of another request of the operation."""
         self._since = None
+        self._moved(time.monotonic())
+
+    def _moved(self, now: float) -> None:
+        if self._whole is not None:
+            self._whole.moved_at = now
 
     def pause_or_raise(
         self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None

@@ -147,7 +147,9 @@ class Service:
         CtaflowsError
             As for `stream`.
         """
-        request = Request("GET", url, _JSON_LINE, sink=_NoPage(sink), good=READ)
+        request = Request(
+            "GET", url, _JSON_LINE, sink=_NoPage(sink), good=_NO_LOGIN, leads_on=False
+        )
         try:
             return (yield from ask(request, self.session, retries))
         except CtaflowsError as why:

@@ -14,7 +14,6 @@ compared by ETag and Last-Modified; where they have neither, the door is asked a
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -97,7 +96,7 @@ class RangeReader:
         A dCache mover, which takes one of the pool's slots, ends with the last connection that uses
         it (NettyTransferService.java, dCache 12.1).
         """
-        if self._driver is not None and self._driver.process == os.getpid():
+        if self._driver is not None:
             self._driver.close()
         self._driver = None
 
@@ -107,7 +106,8 @@ class RangeReader:
         No transfer slot is taken: the caller acquires one for as long as the file is open.
         """
         # connections of its own, since `close` must end them; a forked process gets others
-        if self._driver is None or self._driver.process != os.getpid():
+        if self._driver is None or not self._driver.is_ours:
+            self.close()
             self._driver = Driver(self._door.settings)
         return run_journey(
             self.reading(start, end),

@@ -139,6 +139,7 @@ def fetch_many(
                 done = recorded(manifest, done)
             results[place] = done
             progress.current().finished(done)
+        note_unwritten(manifest, results)
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 
@@ -171,6 +172,14 @@ def recorded(manifest: Manifest, done: Transfer) -> Transfer:
     except CtaflowsError as why:
         return replace(done, error=done.error or error_text(why))
     return done
+
+
+def note_unwritten(manifest: Manifest | None, results: list[Transfer | None]) -> None:
+    """Write the lines of a manifest that wait; the files of those that can't be get an error."""
+    errors = manifest.unwritten() if manifest else {}
+    for place, done in enumerate(results if errors else ()):
+        if done is not None and done.path in errors:
+            results[place] = replace(done, error=done.error or error_text(errors[done.path]))
 
 
 def _refuse_doubles(jobs: Sequence[Job], manifest: Manifest | None) -> None:

@@ -192,6 +192,7 @@ def _whole(
             log.warning("%s; fetching it once more", why)
             retries.n_failed += 1
             receiver.begin_anew(fresh)
+            _refuse_offline(fresh)
 
 
 def _received(
@@ -212,11 +213,11 @@ def _received(
         while receiver.n_answers == n_before:
             yield Pause(_AWAIT_FIRST_S)
         pool = receiver.answered_by
-        yield Gather([door.receiving(path, w, retries, shortcut=pool) for w in windows])
+        yield Gather([door.receiving(path, w, retries.of_one(), shortcut=pool) for w in windows])
 
     n_before = receiver.n_answers
     first, *rest = missing
-    journeys = [door.receiving(path, first, retries), others(rest)]
+    journeys = [door.receiving(path, first, retries.of_one()), others(rest)]
     if isinstance(receiver, Part):
         journeys.append(_hashed_along(receiver, keeps_sum=keeps_sum))
     yield Gather(journeys)
@@ -251,7 +252,7 @@ def _compared(
     algorithm = promised.algorithm if promised else "sha256"
     size_bytes = 0 if algorithm == "adler32" else receiver.size_bytes
     ours = yield from _here_or_away(size_bytes, receiver.checksum, algorithm)
-    if promised is None:
+    if promised is None or ours.algorithm != promised.algorithm:  # of a pipe, told at the end
         return ours, False
     if ours != promised:
         raise ChecksumMismatch(

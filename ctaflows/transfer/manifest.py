@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctaflows.atomic_files import is_special, local_error, local_errors, open_ours, read_ours
+from ctaflows.errors import CtaflowsError
 from ctaflows.model import Transfer, json_line, utc_text
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Manifest:
         self._lock = threading.Lock()
         self._keeps = False
         self._kept: int | None = None
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[str, bytes]] = []  # with the remote path
         self._written_at = 0.0
 
     @contextlib.contextmanager
@@ -70,14 +71,26 @@ class Manifest:
         try:
             yield
         finally:
+            self.unwritten()
             with self._lock:
-                try:
-                    if self._waiting:
-                        self._write()
-                finally:
-                    self._keeps, kept, self._kept = False, self._kept, None
-                    if kept is not None:
-                        os.close(kept)
+                self._keeps, kept, self._kept = False, self._kept, None
+                if kept is not None:
+                    os.close(kept)
+
+    def unwritten(self) -> dict[str, CtaflowsError]:
+        """Write the lines that wait, and return why not by the remote path of each that can't be.
+
+        They wait no more.
+        """
+        with self._lock:
+            try:
+                if self._waiting:
+                    self._write()
+            except CtaflowsError as why:
+                return dict.fromkeys((path for path, _ in self._waiting), why)
+            finally:
+                self._waiting.clear()
+        return {}
 
     def record(self, done: Transfer) -> None:
         """Append the record of a file, unless the manifest has it already.
@@ -105,7 +118,7 @@ class Manifest:
         """Append the record of a file."""
         line = line_of(transfer, self._relative(transfer.local))
         with self._lock:
-            self._waiting.append(line)
+            self._waiting.append((transfer.path, line))
             now = time.monotonic()
             is_due = len(self._waiting) >= _MOST_LINES or now - self._written_at >= _WRITE_S
             if is_due or not self._keeps:
@@ -125,7 +138,7 @@ class Manifest:
 
     def _write(self) -> None:
         """Write the lines that wait; what can't be written goes on waiting."""
-        lines = b"".join(self._waiting)
+        lines = b"".join(line for _, line in self._waiting)
         rest = b"\n" + lines if self._is_cut else lines
         with local_errors(self.file, "The manifest can't be written"):
             descriptor = self._opened() if self._kept is None else self._kept

@@ -323,8 +323,8 @@ class Part(Receiver):
         self.path = part_name(target)
         self._folder = target.rpartition("/")[0]
         self.descriptor: int | None = None
-        self.is_new = False
-        self._has_journal = False
+        self.is_new = self._is_read = False
+        self._has_journal = False  # of this run
         self._journal: int | None = None  # open, while ranges are noted in it
         self._stamp = (0, 0)
         self._hasher: sums.Hasher | None = None
@@ -375,7 +375,7 @@ class Part(Receiver):
         if not is_ours:
             os.close(descriptor)
             return False
-        self.descriptor = descriptor
+        self.descriptor, self._is_read = descriptor, self.is_new
         return True
 
     def cut(self, *, may_cut: bool) -> None:
@@ -391,8 +391,10 @@ class Part(Receiver):
         sum is of what lies on disk.
         """
         windows = self._read_journal(may_cut=may_cut)
+        self._is_read = True
         if windows is None:
             self._truncate()
+            self._forget_journal()
             self.cut(may_cut=may_cut)
             return
         self.windows = windows
@@ -551,8 +553,14 @@ class Part(Receiver):
             self.descriptor = None
 
     def leave(self, *, keep: bool) -> None:
-        """Let go of an unfinished file; what came is kept for a later run, if it may be."""
+        """Let go of an unfinished file; what came is kept for a later run, if it may be.
+
+        So is what an earlier run left, where it was not looked at yet.
+        """
         if self.descriptor is None:
+            return
+        if keep and not self._is_read:
+            self.close()
             return
         has_bytes = any(window.sure > window.start for window in self.windows)
         try:
@@ -619,7 +627,7 @@ class Part(Receiver):
 
     def _forget_journal(self) -> None:
         self._close_journal()
-        if self._has_journal:
+        if self._has_journal or not self.is_new:
             self._has_journal = False
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path + ".json")  # noqa: PTH108
@@ -631,7 +639,6 @@ class Part(Receiver):
         known = read_journal(self.path)
         if known is None:
             return None
-        self._has_journal = True
         source, versions, ranges = known
         # also where that is unknown, without checksum, ETag or time, the bytes are of no use
         if source.path != self.entry.path or not source.same_file_as(self.entry):
@@ -669,15 +676,19 @@ class Pipe(Receiver):
         super().__init__(entry)
         self._descriptor, self.name = descriptor, name
         self._hasher: sums.Hasher | None = None
+        self._n_written = 0
 
     def put(self, piece: bytes, at: int) -> None:
-        """Write bytes, as fast as the reader takes them."""
+        """Write bytes, as fast as the reader takes them; refuse those that were written already."""
+        if at < self._n_written:
+            self.begin_anew_at(self.windows[0])
         if self._hasher is None:
             self._hasher = sums.Hasher(self.promised.algorithm if self.promised else "sha256")
         try:
             atomic_files.write_all(self._descriptor, piece)
         except OSError as why:
             raise local_error(why, self.name) from why
+        self._n_written += len(piece)
         self._hasher.update(piece)
 
     def begin_anew_at(self, window: Window) -> None:
@@ -690,12 +701,14 @@ class Pipe(Receiver):
 
     def begin_anew(self, entry: Entry | None = None) -> None:
         """Refuse, unless nothing was written yet."""
-        if self.windows[0].next:
+        if self._n_written:
             self.begin_anew_at(self.windows[0])
         super().begin_anew(entry)
 
     def checksum(self, algorithm: str) -> Checksum:
-        """Return the checksum of what was written."""
+        """Return the checksum of what was written; of another algorithm where this is too late."""
+        if algorithm == "adler32":
+            return Checksum(algorithm, f"{self.windows[0].adler:08x}")
         hasher = self._hasher or sums.Hasher(algorithm)
         return hasher.checksum()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from ctaflows.atomic_files import local_error
+from ctaflows.atomic_files import local_error, local_errors
 from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -48,6 +48,8 @@ from ctaflows.transport.messages import had_no_effect
 from ctaflows.transport.wishes import Call, Pause
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from ctaflows.storage.answers import Written
     from ctaflows.storage.protocol import Storage
     from ctaflows.transfer.upload_journal import Journal
@@ -345,6 +347,10 @@ class _Story:
                     target, source.body(), mtime=source.mtime_s, only_new=True
                 )
                 break
+            except Stopped:
+                # nor would it be known whose a file is that is there now
+                log.warning("Stopped: a part of the file may be left at the door, at %s", target)
+                raise
             except (NotFound, NetworkError, StorageError) as why:
                 self._again.noticed(why)
                 there = yield from _at(door, target)
@@ -772,7 +778,8 @@ class LocalSource:
         if self.size_bytes > SMALL_BYTES or progress.rate_limiter().is_limited:
             return self
         if self._body is None:
-            self._body = os.pread(self._descriptor, self.size_bytes + 1, 0)
+            with _read_errors(self.local):
+                self._body = os.pread(self._descriptor, self.size_bytes + 1, 0)
             if len(self._body) != self.size_bytes:
                 raise self._changed()
             self._sums["adler32"] = _adler32(sums.adler32(self._body))
@@ -789,7 +796,8 @@ class LocalSource:
     def read(self, n_bytes: int) -> bytes:
         """Return the next bytes, never more in all than the file had when it was opened."""
         n_left = self.size_bytes - self._n_sent
-        block = os.pread(self._descriptor, min(n_bytes, n_left), self._n_sent)
+        with _read_errors(self.local):
+            block = os.pread(self._descriptor, min(n_bytes, n_left), self._n_sent)
         if not block and n_left:
             raise self._changed()
         self._adler32 = sums.adler32(block, self._adler32)
@@ -817,9 +825,9 @@ class LocalSource:
         known = self._sums.get(algorithm)
         if known is None:
             if self.size_bytes > SMALL_BYTES:
-                known = yield Call(sums.of_file, Path(self.local), algorithm)
+                known = yield Call(_sum_of, self.local, algorithm)
             else:
-                known = sums.of_file(Path(self.local), algorithm)
+                known = _sum_of(self.local, algorithm)
             self._sums[algorithm] = known
         return known
 
@@ -856,6 +864,15 @@ class LocalSource:
             server=server,
             note=note,
         )
+
+
+def _read_errors(local: str) -> AbstractContextManager[None]:
+    return local_errors(local, "The file can't be read", hint=None)
+
+
+def _sum_of(local: str, algorithm: str) -> Checksum:
+    with _read_errors(local):
+        return sums.of_file(Path(local), algorithm)
 
 
 def _adler32(value: int) -> Checksum:

@@ -26,7 +26,7 @@ from ctaflows.errors import (
 from ctaflows.model import Entry, Report, Transfer
 from ctaflows.storage import links
 from ctaflows.transfer import decide, progress
-from ctaflows.transfer.batch import recorded
+from ctaflows.transfer.batch import note_unwritten, recorded
 from ctaflows.transfer.manifest import kept_open
 from ctaflows.transfer.upload import LOOK, Pools, upload
 from ctaflows.transfer.upload_journal import kept
@@ -137,6 +137,7 @@ def upload_many(
         for place, sent, error in _missing(door, results):
             done = replace(sent, verified=False, error=error_text(error))
             results[place] = recorded(manifest, done) if manifest else done
+        note_unwritten(manifest, results)
     transfers = tuple(done for done in results if done is not None)
     return Report(transfers, time.monotonic() - started)
 

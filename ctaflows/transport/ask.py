@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
 import time
@@ -131,7 +132,7 @@ class Session:
         parts = urlsplit(home)
         self._prefix = f"{parts.scheme}://{parts.netloc}/"
         self._looked_at = float("-inf")
-        self._is_looking = False
+        self._looking = 0  # process that looks at the token; one that it forks does not
         self._lines: dict[tuple[tuple[bytes, ...], str | None], list[bytes]] = {}
         self._warned: dict[tuple[str, str], tuple[int, float]] = {}
 
@@ -186,7 +187,7 @@ class Session:
 
     def looked_at(self) -> Journey[None]:
         """Have the token looked at, which renews it before its end."""
-        while self._is_looking:
+        while self.is_waiting:
             yield Pause(_LOOK_AGAIN_S)
         if self._tokens is not None and not self.is_fresh():
             yield from self._from_source(Call(self._tokens.token))
@@ -199,18 +200,18 @@ class Session:
         bool
             Is there another one now?
         """
-        while self._is_looking:
+        while self.is_waiting:
             yield Pause(_LOOK_AGAIN_S)
         if self.token == rejected and self._tokens is not None:
             yield from self._from_source(Call(self._tokens.renew, rejected))
         return self.token != rejected
 
     def _from_source(self, call: Call) -> Journey[None]:
-        self._is_looking = True
+        self._looking = os.getpid()
         try:
             self._take((yield call))
         finally:
-            self._is_looking = False
+            self._looking = 0
 
     def _take(self, token: str | None) -> None:
         if token is not None:
@@ -220,7 +221,7 @@ class Session:
     @property
     def is_waiting(self) -> bool:
         """Whether the token is being looked at or renewed, so that no request should be sent."""
-        return self._is_looking
+        return self._looking != 0 and self._looking == os.getpid()
 
     # -- warnings ------------------------------------------------------------------------------
 
@@ -313,8 +314,9 @@ def _paused(
         raise error
     sink, is_progress = request.sink, False
     if sink is not None:
+        # to get again what was lost is none: a server that ignores ranges would be asked for ever
         is_progress = sink.n_received - mark >= sink.worth_bytes
-        if is_progress or sink.n_received < mark:
+        if is_progress:
             mark = sink.n_received
     is_first_contact = isinstance(error, NotSent) and not session.has_answered
     within_s = _FIRST_CONTACT_S if is_first_contact else None

@@ -45,6 +45,9 @@ _SYNC_S = 0.05
 #: For so long journeys may clean up when all are ended, seconds.
 _GRACE_S = 5.0
 _MOST_THREADS = 8
+#: Drivers of the process that this one was forked from: what closes their connections here, such as
+#: the collector, would end them there (TLS close_notify).
+_others: list[Driver] = []
 #: pycurl has no multi_wakeup: while threads are at work it is looked so often, seconds.
 _NAP_S = 0.002
 
@@ -272,8 +275,16 @@ class Driver:
             self._under_way.close()
             self._under_way = None
 
+    @property
+    def is_ours(self) -> bool:
+        """Was it made by this process, so that its connections may be used and closed here?"""
+        return self.process == os.getpid()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, unless they are those of the process before a fork."""
+        if not self.is_ours:
+            _others.append(self)
+            return
         self.handles.close()
         self.multi.close()
 
@@ -297,7 +308,10 @@ def borrowed(session: Session, *, keeps: bool = True) -> Iterator[Driver]:
     while driver is None and session.idle:
         with contextlib.suppress(IndexError):
             found = session.idle.pop()
-            driver = found if found.process == os.getpid() else None
+            if found.is_ours:
+                driver = found
+            else:
+                found.close()
     driver = driver or Driver(session.settings)
     try:
         yield driver
@@ -363,9 +377,7 @@ def close_idle(session: Session) -> None:
     """Close the drivers that nobody uses now, and the others when they are given back."""
     session.is_closed = True
     while session.idle:
-        driver = session.idle.pop()
-        if driver.process == os.getpid():
-            driver.close()
+        session.idle.pop().close()
 
 
 class _Run:
@@ -449,6 +461,7 @@ class _Run:
         self._multi.perform()
         has_moved = self._receive()
         while self._begun:
+            self._session.has_answered = True  # though the rest of a large file may take long
             self._hurry(self._begun.pop())
         if self._returned:
             has_moved = True
@@ -524,14 +537,15 @@ class _Run:
                 time.sleep(min(left_s, _NAP_S))
 
     def close(self) -> None:
-        """End what has not ended by itself."""
-        for task in list(self._live):  # left to the collector they would end at any time
-            task.journey.close()
+        """End what has not ended by itself, and raise what went wrong at that."""
+        with contextlib.ExitStack() as last:
+            for _ in range(self._n_threads):
+                last.callback(self._calls.put, None)
+            for handle in list(self._busy):
+                last.callback(self._let_go, handle)
+            for task in self._live:  # left to the collector they would end at any time
+                last.callback(task.journey.close)
         self._live.clear()
-        for handle in list(self._busy):
-            self._let_go(handle)
-        for _ in range(self._n_threads):
-            self._calls.put(None)
         self._n_threads = 0
 
     # -- journeys ------------------------------------------------------------------------------
@@ -652,7 +666,7 @@ class _Run:
                 task.is_away = False
             for n, task in enumerate(tasks):
                 doom, task.doom = task.doom, None
-                result = value[n] if len(tasks) > 1 else value
+                result = value[n] if len(tasks) > 1 and error is None else value
                 self._step(task, result, doom or error)
 
     def _await_sync(self, task: Task, wish: Synced) -> None:
@@ -754,7 +768,10 @@ class _Run:
         for handle in paused:
             if handle in self._busy:
                 self._busy[handle][1].is_paused = False
-                handle.pause(pycurl.PAUSE_CONT)
+                try:
+                    handle.pause(pycurl.PAUSE_CONT)
+                except pycurl.error as why:  # a callback refused what had been kept for it
+                    self._ended(handle, (why.args[0], str(why.args[-1])))
         return 0.0
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pickle
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ctaflows.atomic_files import (
     remove_left,
     remove_private,
     replaced,
+    sync_together,
     write_private,
 )
 from ctaflows.errors import AuthError, CtaflowsError, NoSpace, StorageError, UsageError
@@ -310,3 +312,30 @@ def test_a_new_name_reaches_the_disk_after_the_bytes(tmp_path, monkeypatch, writ
 def test_what_the_system_refused_is_known_from_faults_of_ours(why, number):
     told = refusal(why)
     assert (told and told.errno) == number
+
+
+@pytest.mark.parametrize("n_threads", [0, 1, 8])
+@pytest.mark.parametrize("n_files", [1, 5])
+def test_files_are_synced_however_few_threads_there_may_be(
+    tmp_path, monkeypatch, n_files, n_threads
+):
+    synced, left, start = [], iter(range(n_threads)), threading.Thread.start
+
+    def started(thread):
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def fsync(descriptor):
+        synced.append(descriptor)
+        raise OSError(errno.EIO, str(descriptor))
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    monkeypatch.setattr(atomic_files, "_syncfs", lambda *_: False)
+    monkeypatch.setattr("os.fsync", fsync)
+    streams = [(tmp_path / str(n)).open("wb") for n in range(n_files)]
+    files = [(stream.fileno(), stream.name) for stream in streams]
+    assert [why.strerror for why in sync_together(files)] == [str(n) for n, _ in files]
+    assert sorted(synced) == sorted(n for n, _ in files), "the second call would see no error"
+    for stream in streams:
+        stream.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,13 +26,16 @@ from ctaflows.errors import (
     Refused,
     SourceChanged,
     Staging,
+    Stopped,
+    StorageError,
     Truncated,
 )
 from ctaflows.model import Checksum, Entry
 from ctaflows.settings import Settings
+from ctaflows.storage.download_service import DownloadServiceStorage
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
-from ctaflows.transfer.download import Disk, Job, download
+from ctaflows.transfer.download import Disk, Job, download, download_into
 from ctaflows.transport.messages import NotSent
 from ctaflows.transport.wishes import Call, Hop, Pause, Synced
 
@@ -300,6 +305,28 @@ def test_one_odd_answer_among_ranges_repeats_that_range_alone(
 
 
 @pytest.mark.usefixtures("in_ranges")
+def test_one_odd_answer_to_each_range_repeats_each_range_alone(
+    door: WebDAVStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a proxy between fails for a moment: that is one wrong answer, not one in a row."""
+    for name in ("_MIB", "_LEAST_RANGE_BYTES", "_MOST_RANGE_BYTES"):
+        monkeypatch.setattr(parts, name, 50_000)
+    it = play(door, tmp_path)
+    first, others, _ = map(Play, it.gathered)
+    of_range(first, Digest=digest(BODY))
+    others.send()
+    ranges = [Play(one) for one in others.gathered]
+    for one in ranges:
+        one.get(200, b"<html>")
+    for one in ranges:
+        of_range(one)
+    others.send([])
+    it.send([]).synced()
+    assert is_there(tmp_path)
+    assert (it.result.moved_bytes, it.result.retries) == (len(BODY), 5)
+
+
+@pytest.mark.usefixtures("in_ranges")
 def test_a_server_that_sends_no_ranges_is_asked_for_the_whole(
     door: WebDAVStorage, tmp_path: Path
 ) -> None:
@@ -381,6 +408,15 @@ def test_a_wrong_checksum_is_fetched_once_more(door: WebDAVStorage, tmp_path: Pa
 
 
 # -- checksums -------------------------------------------------------------------------------------
+
+
+def test_what_is_replaced_by_an_upload_under_way_is_not_fetched(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    it = play(door, tmp_path).get(200, BODY, Digest="adler32=00000001")
+    with pytest.raises(DoorBusy):
+        it.described(replace(ENTRY, size_bytes=None))
+    assert names(tmp_path) == []
 
 
 def test_a_checksum_that_head_alone_tells(door: WebDAVStorage, tmp_path: Path) -> None:
@@ -598,6 +634,17 @@ def test_a_few_bytes_are_no_progress(door: WebDAVStorage, tmp_path: Path, clock:
     assert names(tmp_path) == [".f.h5.part", ".f.h5.part.json"]
 
 
+def test_what_comes_again_and_again_is_no_progress(
+    door: WebDAVStorage, tmp_path: Path, clock: Clock
+) -> None:
+    """Of a server that ignores ranges each try begins at the first byte."""
+    it = play(door, tmp_path, clock=clock)
+    with pytest.raises(NetworkError):  # noqa: PT012
+        for cut in [200_000, 100_000] * 100:
+            it.pass_pauses().get(200, BODY, cut=cut)
+    assert it.paused_s <= 180
+
+
 NEVER = {
     "broken": (500, b"File is broken", Lost),
     "crash": (500, b"java.lang.NullPointerException", Exception),
@@ -669,6 +716,33 @@ def test_a_stop_keeps_what_came(door: WebDAVStorage, tmp_path: Path) -> None:
     assert again.result.resumed_bytes == 100_000
 
 
+def test_a_stop_before_the_part_was_read_leaves_it_as_it_was(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    for cut in (100_000, None):
+        it = play(door, tmp_path)
+        if cut is not None:
+            it.get(200, BODY, cut=cut, Digest=digest(BODY))
+        with pytest.raises(Stopped):
+            it.fail(Stopped("Stopped"))
+    again = play(door, tmp_path)
+    again.made()
+    assert again.range == f"bytes=100000-{len(BODY) - 1}"
+
+
+def test_what_another_process_left_beside_an_older_file_is_kept(
+    door: WebDAVStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "f.h5").write_bytes(b"an older version")
+    first = play(door, tmp_path)
+    second = play(door, tmp_path)
+    first.get(200, BODY, cut=100_000, Digest=digest(BODY))
+    with pytest.raises(Stopped):
+        first.fail(Stopped("Stopped"))
+    second.pass_pauses().made()
+    assert second.range == f"bytes=100000-{len(BODY) - 1}"
+
+
 def test_no_name_where_the_disk_refuses_the_bytes(door: WebDAVStorage, tmp_path: Path) -> None:
     it = play(door, tmp_path).get(200, BODY, Digest=digest(BODY))
     with pytest.raises(NoSpace):
@@ -722,3 +796,71 @@ def test_a_slow_file_system_is_called_in_threads(monkeypatch: pytest.MonkeyPatch
             break
         it.made()
     assert disk.mean_s < 3e-4
+
+
+# -- into a pipe -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    file = tmp_path / "what was written"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    yield descriptor, file
+    os.close(descriptor)
+
+
+def test_a_pipe_goes_on_at_the_byte_where_it_broke(
+    door: WebDAVStorage, pipe: tuple[int, Path]
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-"))
+    it.get(200, BODY, cut=100_000, Digest=digest(BODY))
+    it.get(206, BODY[100_000:], **rest(100_000))
+    assert it.result.verified
+    assert pipe[1].read_bytes() == BODY
+
+
+@pytest.mark.parametrize("error", [None, NetworkError("broken")], ids=["early end", "broken"])
+def test_no_byte_comes_twice_into_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path], error: NetworkError | None
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-"))
+    it.get(200, BODY[:100_000], error=error, Content_Length=None)
+    with pytest.raises(StorageError, match="some bytes were written"):
+        it.get(200, BODY, Content_Length=None)
+    assert pipe[1].read_bytes() == BODY[:100_000]
+
+
+@pytest.mark.parametrize("algorithm", ["adler32", "md5"])
+def test_a_checksum_that_head_alone_tells_of_what_went_into_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path], algorithm: str
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-")).get(200, BODY)
+    assert it.hop.request.method == "HEAD"
+    told = {
+        "adler32": digest(BODY),
+        "md5": f"md5={base64.b64encode(hashlib.md5(BODY).digest()).decode()}",
+    }
+    it.get(200, Content_Length=str(len(BODY)), Digest=told[algorithm])
+    sha256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+    assert str(it.result.checksum) == {"adler32": f"adler32:{ADLER}", "md5": sha256}[algorithm]
+    assert it.result.verified == (algorithm == "adler32"), "md5 is told too late"
+
+
+def test_a_wrong_checksum_that_head_alone_tells_of_a_pipe(
+    door: WebDAVStorage, pipe: tuple[int, Path]
+) -> None:
+    it = Play(download_into(door, ENTRY, pipe[0], "-")).get(200, BODY)
+    with pytest.raises(ChecksumMismatch):
+        it.get(200, Content_Length=str(len(BODY)), Digest="adler32=00000001").described(ENTRY)
+
+
+# -- from a service of a hub -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"", b"moved"])
+def test_a_service_that_redirects_asks_for_a_login(tmp_path: Path, body: bytes) -> None:
+    with DownloadServiceStorage(Settings(), "https://hub/services/d", "a" * 32) as door:
+        it = Play(download(door, Job(ENTRY, tmp_path / "f.h5")))
+        with pytest.raises(Refused, match="asks for a login"):
+            it.get(302, body, Location="https://elsewhere/login?next=f.h5")
+    assert names(tmp_path) == []

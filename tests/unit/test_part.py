@@ -194,6 +194,22 @@ def test_bytes_without_a_good_journal_are_thrown_away(target: Path, journal: byt
     assert kept_bytes(target) == 0
 
 
+def test_a_journal_of_another_version_is_gone_before_the_next_bytes(target: Path) -> None:
+    """Else they would be taken for that version's, should it come back."""
+    leave(target)
+    other = begun(target, replace(ENTRY, etag='"2"', checksums=()))
+    write(other, b"abcdefg")
+    os.close(other.descriptor or 0)  # as a kill would
+    assert kept_bytes(target) == 0
+
+
+def test_a_file_that_is_made_has_no_journal_of_a_download(target: Path) -> None:
+    leave(target)
+    with held_part(target, ENTRY) as part:
+        Path(part.path).write_bytes(b"abcdefg")
+        assert names(target) == [".a.h5.part"]
+
+
 def test_a_journal_without_bytes_begins_at_zero(target: Path) -> None:
     leave(target)
     target.with_name(".a.h5.part").unlink()
@@ -302,6 +318,15 @@ def test_ranges_are_resumed_each_from_where_it_was(target: Path) -> None:
     finish(again)
     assert target.read_bytes() == b"0123456789"
     assert names(target) == ["a.h5"]
+
+
+@pytest.mark.usefixtures("short_ranges")
+def test_what_a_second_run_brought_of_ranges_survives_a_kill_too(target: Path) -> None:
+    for data in (b"0", b"12"):
+        part = begun(target)
+        part.windows[0].write(data)
+        os.close(part.descriptor or 0)  # as a kill would
+    assert kept_bytes(target) == 3
 
 
 @pytest.mark.usefixtures("short_ranges")

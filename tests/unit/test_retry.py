@@ -202,3 +202,20 @@ def test_wrong_answers_are_counted(clock):
 
 def test_no_time_no_second_try():
     assert Retries(Settings(retry_s=0.0)).pause_s(DoorBusy("x")) is None
+
+
+def test_requests_at_once_have_a_row_each_and_share_their_progress(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("ctaflows.retry.time.monotonic", lambda: clock[0])
+    whole = Retries(Settings(attempts=3, retry_s=100.0, backoff_s=0.5))
+    stuck, other = whole.of_one(), whole.of_one()
+    assert stuck.pause_s(NetworkError("x")) is not None
+    assert [other.pause_s(NetworkError("x")) is None for _ in range(3)] == [False, False, True]
+    clock[0] += 90
+    other.pause_s(NetworkError("x"), progress=True)
+    clock[0] += 50
+    assert stuck.pause_s(NetworkError("x")) is not None, "the file is under way"
+    clock[0] += 60
+    assert whole.of_one().pause_s(NetworkError("x")) is not None
+    assert stuck.pause_s(NetworkError("x")) is None
+    assert whole.n_failed == 8

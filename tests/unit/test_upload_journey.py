@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from ctaflows.errors import (
     Refused,
     SourceChanged,
     Stopped,
+    StorageError,
+    UsageError,
 )
 from ctaflows.model import Entry
 from ctaflows.settings import Settings
@@ -303,6 +306,17 @@ def test_a_wrong_file_under_its_own_name_is_removed(begin: Any, door: WebDAVStor
     play.raises(ChecksumMismatch, answer(play.expects("DELETE", "/n/r.h5"), 204))
 
 
+def test_a_stop_of_what_is_written_straight_tells_what_may_be_left(
+    begin: Any, door: WebDAVStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.may_rename = False
+    play = begin()
+    play.expects("PUT", "/n/r.h5")
+    with pytest.raises(Stopped):
+        play.journey.throw(Stopped("Stopped"))
+    assert "may be left at the door, at /n/r.h5" in caplog.text
+
+
 def hang(play: Play) -> Any:
     play.answer("PUT", ".part", 307, **LINKED)
     hop = play.expects("PUT", "pool:2")
@@ -429,4 +443,33 @@ def test_a_large_file_that_ends_early(
     os.truncate(local, 300)
     assert source.read(300) == BODY[:300]
     with pytest.raises(SourceChanged):
+        source.read(300)
+
+
+def test_a_file_that_vanishes_before_it_is_summed(begin: Any, local: str, journal: Journal) -> None:
+    play = begin()
+    play.answer("PUT", ".part", 307, **LINKED)
+    put = play.expects("PUT", "pool:2")
+    Path(local).unlink()
+    play.gets(answer(put, 201, Digest="md5=XrY7u+Ae7tCTyyK7j1rNww=="))
+    play.raises(UsageError, answer(play.expects("DELETE", ".part"), 204), "can't be read")
+    assert left(journal) == 0
+
+
+def test_a_disk_that_fails_while_a_file_is_read(
+    begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pread(*_: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as small:
+        small.setattr("os.pread", pread)
+        play = begin()
+    play.raises(StorageError, answer(play.expects("DELETE", ".part"), 404), "can't be read")
+    monkeypatch.setattr(upload_module, "SMALL_BYTES", 100)
+    play = begin()
+    play.answer("PUT", ".part", 307, **LINKED)
+    source = play.expects("PUT", "pool:2").request.body
+    monkeypatch.setattr("os.pread", pread)
+    with pytest.raises(StorageError, match="can't be read"):
         source.read(300)

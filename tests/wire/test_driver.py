@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctaflows.errors import NetworkError, NotFound, Refused, Stopped
+from ctaflows.errors import NetworkError, NoSpace, NotFound, Refused, Stopped
 from ctaflows.retry import Retries
 from ctaflows.settings import Settings
 from ctaflows.transfer.progress import RateLimiter
@@ -152,6 +154,13 @@ class Sink:
         return False
 
 
+class Whole(Sink):
+    """Judges that all came."""
+
+    def ended(self, answer: Response) -> bool:
+        return answer.error is None
+
+
 # -- many at once ----------------------------------------------------------------------------------
 
 
@@ -196,6 +205,26 @@ def test_the_first_request_goes_alone(place: Place) -> None:
         run(session, [get(session, place, f"/{n}") for n in range(20)])
     assert place.heard == ["/0"]
     close_idle(session)
+
+
+def test_the_others_need_not_wait_for_the_body_of_the_first_answer(place: Place) -> None:
+    def answer(it: Handler) -> None:
+        if it.path == "/large":
+            it.send_response(200)
+            it.send_header("Content-Length", "2")
+            it.end_headers()
+            it.wfile.write(b"1")
+            assert place.go_on.wait(WAIT_S)
+            it.wfile.write(b"2")
+        else:
+            place.go_on.set()
+            it.reply(200)
+
+    place.answer = answer
+    session = Session(Settings(attempts=1, stall_timeout_s=3.0), place.url)
+    large = get(session, place, "/large", sink=Whole(), good=READ)
+    found = run(session, [large, get(session, place)])
+    assert [one.status for one in found] == [200, 200]
 
 
 def test_a_refused_token_ends_all_with_one_error(session: Session, place: Place) -> None:
@@ -322,6 +351,39 @@ def test_files_are_synced_together(
     assert found == [str(n) if str(n).endswith("7") else None for n in range(200)]
     assert sum(groups) == 200
     assert len(groups) < 20
+
+
+def test_a_fault_while_files_are_synced_is_told_to_each(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(_: object) -> None:
+        raise RuntimeError("no sync")
+
+    monkeypatch.setattr(drivers, "sync_together", sync)
+
+    def journey() -> Journey[str]:
+        with pytest.raises(RuntimeError, match="no sync"):
+            yield Synced(0, "x")
+        return "told"
+
+    assert run(session, [journey(), journey()]) == ["told", "told"]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 40_000])
+def test_what_is_refused_after_a_pause_for_the_limit_is_the_error(
+    session: Session, place: Place, n_bytes: int
+) -> None:
+    def write(_: bytes) -> None:
+        if len(sink.data) >= n_bytes:
+            raise NoSpace("full")
+
+    sink = Sink(write)
+    limit = RateLimiter(100_000)
+    limit.pause_s(60_000)  # so that it waits from the first byte on
+    with pytest.raises(NoSpace):
+        run_journey(get(session, place, sink=sink, good=READ), session, limit=limit)
+    assert session.slots.n_free == 8
+    assert run(session, [get(session, place)])[0].status == 200
 
 
 def test_bytes_come_within_the_rate_limit(session: Session, place: Place) -> None:
@@ -483,6 +545,35 @@ def test_a_run_that_an_exception_left_is_over_when_the_driver_is_given_back(
 # -- drivers are lent ------------------------------------------------------------------------------
 
 
+def test_what_goes_wrong_at_the_end_keeps_no_other_from_ending(
+    session: Session, place: Place
+) -> None:
+    closed: list[bool] = []
+
+    def journey() -> Journey[None]:
+        try:
+            yield from get(session, place, "/slow")
+        finally:
+            closed.append(True)
+            raise NoSpace("full")
+
+    def quick() -> Journey[None]:
+        yield Pause(0)
+
+    place.answer = Handler.wait
+    todo = [quick(), journey(), journey()]
+    with borrowed(session) as driver:
+        tasks = driver.run(lambda: (todo.pop(), None) if todo else None, session, Width(8, 8))
+        next(tasks)
+        with pytest.raises(NoSpace):
+            tasks.close()
+    assert closed == [True, True]
+    assert session.slots.n_free == 8
+    place.go_on.set()
+    place.answer = lambda it: it.reply(200, BODY)
+    assert run(session, [get(session, place)])[0].status == 200
+
+
 def test_connections_are_used_again(session: Session, place: Place) -> None:
     ports: set[int] = set()
 
@@ -510,6 +601,54 @@ def test_a_process_made_by_fork_has_connections_of_its_own(session: Session, pla
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     run_journey(get(session, place), session)
     assert session.idle == [ours]
+
+
+def of_child(work: Callable[[], bool]) -> int:
+    """Return the exit code of a forked process: 0 if it is true there; a hang ends by a signal."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        code = 1
+        with contextlib.suppress(BaseException):
+            code = 0 if work() else 2
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["used", "closed"])
+def test_a_process_made_by_fork_leaves_the_connections_to_the_other(
+    session: Session, place: Place, closes: bool
+) -> None:
+    """What closes one of TLS tells its peer of it."""
+
+    def work() -> bool:
+        driver = weakref.ref(session.idle[0])
+        if closes:
+            close_idle(session)
+        run_journey(get(session, place), session)
+        gc.collect()
+        found = driver()
+        return found is not None and found.multi.perform() is not None
+
+    run_journey(get(session, place), session)
+    assert of_child(work) == 0
+
+
+def test_a_process_made_by_fork_looks_at_the_token_itself(place: Place) -> None:
+    class Tokens:
+        def token(self) -> str:
+            return "a-token"
+
+        def renew(self, rejected: str) -> str | None:
+            return None
+
+    session = Session(Settings(door_url=place.url), place.url, Tokens())
+    looks = session.looked_at()  # in another thread, which the child does not have
+    next(looks)
+    assert session.is_waiting
+    assert of_child(lambda: run_journey(get(session, place), session).status == 200) == 0
+    looks.close()
+    assert not session.is_waiting
 
 
 def test_a_session_that_was_closed_keeps_no_driver(session: Session, place: Place) -> None:

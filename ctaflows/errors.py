@@ -181,6 +181,8 @@ class CtaflowsError(Exception):
     retryable = False
     #: Was it raised after a response's headers? The reader of the body decides then what to do.
     in_body = False
+    #: Was it raised since no token could be had, as where the issuer does not answer?
+    lacks_token = False
     default_hint: str | None = None
 
     what: str = ""
@@ -232,7 +234,9 @@ def concerns_all(error: CtaflowsError) -> bool:
 
     403 is about one path.
     """
-    return isinstance(error, Stopped) or (isinstance(error, AuthError) and error.status != 403)
+    if isinstance(error, Stopped) or error.lacks_token:
+        return True
+    return isinstance(error, AuthError) and error.status != 403
 
 
 def error_text(error: BaseException) -> str:

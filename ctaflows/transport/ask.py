@@ -210,6 +210,9 @@ class Session:
         self._looking = os.getpid()
         try:
             self._take((yield call))
+        except CtaflowsError as why:
+            why.lacks_token = True
+            raise
         finally:
             self._looking = 0
 

@@ -237,6 +237,25 @@ def test_a_refused_token_ends_all_with_one_error(session: Session, place: Place)
     assert len(todo) > 80
 
 
+def test_an_issuer_that_does_not_answer_ends_all_with_one_error(place: Place) -> None:
+    class Away:
+        n_asked = 0
+
+        def token(self) -> str:
+            self.n_asked += 1
+            raise NetworkError("The issuer does not answer")
+
+        def renew(self, rejected: str) -> str:
+            raise AssertionError(rejected)
+
+    away = Away()
+    session = Session(Settings(), place.url, away)
+    with pytest.raises(NetworkError, match="issuer"):
+        run(session, [get(session, place) for _ in range(20)])
+    assert away.n_asked <= 2
+    assert place.heard == []
+
+
 def test_what_a_door_redirected_to_overtakes_what_waits(session: Session, place: Place) -> None:
     def answer(it: Handler) -> None:
         if it.path.startswith("/door"):

@@ -157,8 +157,9 @@ def test_a_file_replaced_since_it_was_stopped_is_fetched_anew(place: Place, here
 # -- parts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 17), (100, None), (9_999, None)])
-def test_a_part_of_a_file_is_read(shelf: Place, start: int, end: int | None) -> None:
+# both ends are always asked for: XRootD 5.5.3 answers "bytes=100-" by "bytes 100--1/10000", empty
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 17), (100, 10_000), (9_999, 10_000)])
+def test_a_part_of_a_file_is_read(shelf: Place, start: int, end: int) -> None:
     path = shelf.kept(10_000)
     wanted = slice(start, end) if shelf.storage.has_ranges else slice(None)
     assert read(shelf.storage, path, start=start, end=end) == DATA[:10_000][wanted]

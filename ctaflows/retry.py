@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: A service of dCache that restarts takes 20 to 40 s (seen with 11.2.5): longer pauses would lose
 #: more time than they spare.
 _MAX_BACKOFF_S = 20.0
+#: A door that counts requests by the second (dCache 12.1: 250 of a client) takes more a second
+#: later; one that has blocked an address after three 401s does so for 20 s (webdav.limits.*).
+_FIRST_BUSY_S = 1.0
 #: So many wrong answers in a row are the server's last word.
 _MAX_WRONG = 3
 
@@ -33,7 +36,7 @@ class Retries:
     settings : Settings
         There is no further try after ``retry_s`` seconds without progress, nor after ``attempts``
         failures in a row where that is set; ``backoff_s`` is the first pause, which doubles up to
-        20 s; ``busy_s`` is the shortest after a 429.
+        20 s; after a 429 the first is a second, and ``busy_s`` the longest.
     also : tuple of type
         Errors that are retried too, although they are not ``retryable``.
 
@@ -151,5 +154,5 @@ def _pause_s(error: CtaflowsError, attempt: int, settings: Settings) -> float:
         return asked + random.uniform(0, 0.1 * asked)
     base: float = min(settings.backoff_s * 2 ** min(attempt - 1, 30), _MAX_BACKOFF_S)
     if isinstance(error, RateLimited):
-        base = max(base, settings.busy_s)
+        base = min(_FIRST_BUSY_S * 2 ** min(attempt - 1, 30), settings.busy_s)
     return base * random.uniform(0.75, 1.25)

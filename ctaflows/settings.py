@@ -92,8 +92,9 @@ class Settings:
     backoff_s : float
         First pause between tries, seconds; it doubles each time, with jitter.
     busy_s : float
-        Pause after a 429 without Retry-After, seconds: a dCache door blocks a client's IP for 20 s
-        (webdav.properties, webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
+        Longest pause after a 429 without Retry-After, seconds; the first is a second, which
+        doubles. A dCache door blocks a client's IP for 20 s (webdav.properties,
+        webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
     connect_timeout_s : float
         Longest wait for a connection, seconds.
     stall_timeout_s : float

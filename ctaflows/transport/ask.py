@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ctaflows.errors import CtaflowsError, ProtocolSurprise, register_secret
+from ctaflows.errors import CtaflowsError, ProtocolSurprise, RateLimited, register_secret
 from ctaflows.transport import policy
 from ctaflows.transport.messages import NotSent, failure_of, had_no_effect, header_line
 from ctaflows.transport.wishes import Call, Hop, Pause
@@ -131,7 +131,7 @@ class Session:
         self._origin = policy.origin(home)
         parts = urlsplit(home)
         self._prefix = f"{parts.scheme}://{parts.netloc}/"
-        self._looked_at = float("-inf")
+        self._looked_at = self._busy_until = float("-inf")
         self._looking = 0  # process that looks at the token; one that it forks does not
         self._lines: dict[tuple[tuple[bytes, ...], str | None], list[bytes]] = {}
         self._warned: dict[tuple[str, str], tuple[int, float]] = {}
@@ -226,6 +226,16 @@ class Session:
         """Whether the token is being looked at or renewed, so that no request should be sent."""
         return self._looking != 0 and self._looking == os.getpid()
 
+    # -- pauses of all -------------------------------------------------------------------------
+
+    def pause_all(self, seconds: float) -> None:
+        """Send the service nothing for a time: it counts the requests of an address, not of one."""
+        self._busy_until = max(self._busy_until, time.monotonic() + seconds)
+
+    def busy_s(self) -> float:
+        """Return for how long nothing is to be sent, in seconds."""
+        return self._busy_until - time.monotonic()
+
     # -- warnings ------------------------------------------------------------------------------
 
     def warn(self, error: CtaflowsError, pause_s: float) -> None:
@@ -275,6 +285,8 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
     mark = 0 if request.sink is None else request.sink.n_received
     while True:
         hop = Hop(request, url, session.is_home(url), is_urgent=n_hops > 0)
+        if hop.is_home and (busy_s := session.busy_s()) > 0:
+            yield Pause(busy_s)
         answer = yield hop
         if answer is None:
             yield from session.looked_at()
@@ -325,7 +337,10 @@ def _paused(
     within_s = _FIRST_CONTACT_S if is_first_contact else None
     pause_s = retries.pause_or_raise(error, progress=is_progress, within_s=within_s)
     session.warn(error, pause_s)
-    yield Pause(pause_s)
+    if isinstance(error, RateLimited) and session.is_home(answer.url):
+        session.pause_all(pause_s)  # this journey too, before its next request
+    else:
+        yield Pause(pause_s)
     session.look_again()  # the token may have ended meanwhile
     return mark
 

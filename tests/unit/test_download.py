@@ -31,13 +31,15 @@ from ctaflows.errors import (
     Truncated,
 )
 from ctaflows.model import Checksum, Entry
+from ctaflows.retry import Retries
 from ctaflows.settings import Settings
 from ctaflows.storage.download_service import DownloadServiceStorage
 from ctaflows.storage.webdav import WebDAVStorage
 from ctaflows.transfer import part as parts
 from ctaflows.transfer.download import Disk, Job, download, download_into
+from ctaflows.transport.ask import Session, ask
 from ctaflows.transport.messages import NotSent
-from ctaflows.transport.wishes import Call, Hop, Pause, Synced
+from ctaflows.transport.wishes import Call, Hop, Pause, Request, Synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -796,6 +798,22 @@ def test_a_slow_file_system_is_called_in_threads(monkeypatch: pytest.MonkeyPatch
             break
         it.made()
     assert disk.mean_s < 3e-4
+
+
+def test_after_a_429_nothing_is_sent_to_the_door_for_a_second() -> None:
+    """A door of dCache counts the requests of an address."""
+    session = Session(Settings(backoff_s=0.0), "https://door:1")
+
+    def begun(url: str) -> Play[Any]:
+        return Play(ask(Request("GET", url), session, Retries(session.settings)))
+
+    it = begun("https://door:1/a").get(429)
+    assert isinstance(it.wish, Pause)
+    assert 0.7 < it.wish.seconds < 1.3
+    other = begun("https://door:1/b")
+    assert isinstance(other.wish, Pause)
+    assert 0 < other.wish.seconds <= it.wish.seconds
+    assert isinstance(begun("https://pool:2/c").wish, Hop), "a pool may be asked"
 
 
 # -- into a pipe -----------------------------------------------------------------------------------

@@ -89,10 +89,11 @@ def test_very_many_tries_are_possible(attempt, backoff_s, jitter):
     assert pause == (20 if backoff_s else 0)
 
 
-def test_a_429_without_retry_after_waits_until_the_block_is_over(jitter):
-    pauses = [pause_s(RateLimited("x"), n, rules(attempts=99)) for n in range(1, 10)]
-    assert pauses == [20] * 9
-    assert pause_s(RateLimited("x"), 1, rules(busy_s=90.0)) == 90
+def test_a_429_without_retry_after_waits_a_second_and_then_until_a_block_is_over(jitter):
+    pauses = [pause_s(RateLimited("x"), n, rules(attempts=99)) for n in range(1, 8)]
+    assert pauses == [1, 2, 4, 8, 16, 20, 20]
+    assert pause_s(RateLimited("x"), 8, rules(busy_s=90.0, attempts=99)) == 90
+    assert pause_s(RateLimited("x"), 1, rules(busy_s=0.5)) == 0.5
 
 
 @pytest.mark.parametrize("kind", [DoorBusy, RateLimited, NetworkError])

@@ -147,6 +147,7 @@ def test_what_changes_something_is_not_sent_again(door: WebDAVStorage, what: str
     assert isinstance(journey.send(answer(next(journey), 429)), Pause)
     assert result(journey, answer(next(journey), 201)) is None
     journey = getattr(door, what)("/a")
+    assert isinstance(next(journey), Pause), "nothing is sent for a while after a 429"
     hop = next(journey)
     for _ in range(2):
         assert isinstance(journey.send(answer(hop, 429)), Pause)

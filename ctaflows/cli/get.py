@@ -84,9 +84,9 @@ def command(paths: tuple[str, ...], **opts: Any) -> None:
     With -o DEST all arguments are fetched. A directory becomes DEST/NAME. A symbolic link to a file
     is fetched as that file; a directory behind one only with --follow.
 
-    A local file with the storage's checksum is not fetched again, and an interrupted download is
-    resumed. A file gets its name only when it is complete, and verified if the storage has a
-    checksum. The exit code is 10 if some files of many failed.
+    A local file with the storage's checksum is not fetched again, one that differs is replaced, and
+    an interrupted download is resumed. A file gets its name only when it is complete, and verified
+    if the storage has a checksum. The exit code is 10 if some files of many failed.
     """
     dest = opts["dest"] if opts["dest"] is not None else (paths[1:] or ("",))[-1]
     if _is_stdout(dest):

@@ -365,7 +365,7 @@ def verify_dir(path: StrPath, *, progress: Progress | None = None) -> list[Verdi
     Raises
     ------
     NotFound
-        There is no manifest.
+        There is no manifest, or none that records a file.
     """
     with reported_to(progress):
         return _verify.verify(Path(path))

@@ -751,14 +751,16 @@ class LocalSource:
         try:
             self._descriptor = os.open(local, _FLAGS)
             self._about = about = os.fstat(self._descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise IsADirectoryError(0, "it is no regular file")
         except FileNotFoundError:
             raise NotFound("There is no such file here", where=local) from None
         except OSError as why:
             self.close()
-            hint = "Only regular files are uploaded; for a directory use -r."
-            raise local_error(why, local, "The file can't be read", hint=hint) from why
+            raise local_error(why, local, "The file can't be read", hint=None) from why
+        if not stat.S_ISREG(about.st_mode):
+            self.close()
+            raise UsageError(
+                "Only regular files are uploaded", where=local, hint="For a directory use -r."
+            )
         self.size_bytes, self.mtime_s = about.st_size, int(about.st_mtime)
 
     def __enter__(self) -> Self:

@@ -75,7 +75,7 @@ def verify(where: Path) -> list[Verdict]:
     Raises
     ------
     NotFound
-        There is no manifest.
+        There is no manifest, or none that records a file.
     """
     files = [where] if where.is_file() else sorted(where.rglob(NAME))
     if not files:
@@ -86,6 +86,12 @@ def verify(where: Path) -> list[Verdict]:
         )
     manifests = [Manifest(file) for file in files]
     records = [record for manifest in manifests for record in manifest.proofs.values()]
+    if not records:
+        raise NotFound(
+            f"No file is recorded in {NAME}",
+            where=str(where),
+            hint="It may be damaged: fetch again, and what is here is compared with the storage.",
+        )
     progress.current().expect(len(records), sum(r.size_bytes or 0 for r in records))
     verdicts = run_concurrently(_check, records, os.cpu_count() or 1, threading.Event())
     damaged = {v.path: f"{ChecksumMismatch.__name__}: {v.said}" for v in verdicts if v.is_damaged}

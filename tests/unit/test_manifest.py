@@ -13,9 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ctaflows.errors import CtaflowsError, NoSpace, UsageError
+from ctaflows.errors import CtaflowsError, NoSpace, NotFound, UsageError
 from ctaflows.model import Checksum, Transfer
 from ctaflows.transfer.manifest import NAME, Manifest
+from ctaflows.transfer.verify import verify
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 MD5, ADLER = Checksum("md5", "aa"), Checksum("adler32", "bb")
@@ -28,6 +29,14 @@ def done(path, **more):
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "night" / NAME
+
+
+@pytest.mark.parametrize("content", [b"", os.urandom(999), b"{}\n"])
+def test_a_manifest_without_a_record_verifies_nothing(file, content):
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(NotFound, match="No file is recorded"):
+        verify(file.parent)
 
 
 def test_a_manifest_reads_what_was_written(file):

@@ -221,3 +221,10 @@ def test_a_door_that_does_not_tell_its_name_is_asked_once(door: WebDAVStorage) -
 def answer_403(hop: Any) -> Any:
     assert asked(hop) == ("PROPFIND", "/")
     return answer(hop, 403)
+
+
+def test_a_door_whose_page_breaks_off_tells_its_name_by_the_head(door: WebDAVStorage) -> None:
+    """StoRM WebDAV 1.8.1 fails at PROPFIND of the server's root after the head of its answer."""
+    journey = door.naming_server()
+    wish = next(journey)
+    assert result(journey, answer(wish, 200, b"page", cut=0, Server="StoRM")) == "storm"

@@ -126,7 +126,9 @@ class Response:
     def __init__(self, url: str, lines: Sequence[bytes]) -> None:
         self.url, self.body = url, b""
         self.error: Exception | None = None
-        if lines.count(HEAD_END) > 1:  # 1xx responses came before the final one, or trailers after it
+        if (
+            lines.count(HEAD_END) > 1
+        ):  # 1xx responses came before the final one, or trailers after it
             begin = max(n for n, line in enumerate(lines) if line.startswith(b"HTTP/"))
             lines = lines[begin:]
             lines = lines[: lines.index(HEAD_END)] if HEAD_END in lines else lines

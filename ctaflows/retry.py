@@ -48,7 +48,9 @@ class Retries:
         self._since: float | None = None  # of the first failure in a row
         self.n_failed = 0
 
-    def pause_s(self, error: CtaflowsError, *, progress: bool = False) -> float | None:
+    def pause_s(
+        self, error: CtaflowsError, *, progress: bool = False, since: float | None = None
+    ) -> float | None:
         """Count a failed try, and return the pause before the next.
 
         The time that a try takes is not limited here: what has waited long for an answer may have
@@ -60,6 +62,9 @@ class Retries:
             Why it failed. Its hint is replaced where it asks for too long a pause.
         progress : bool
             Did the try make progress? Then both budgets begin anew.
+        since : float, optional
+            When other operations had begun to fail for the same reason, see `time.monotonic`: the
+            budget of time counts from then.
 
         Returns
         -------
@@ -72,6 +77,8 @@ class Retries:
         if progress or self._since is None:
             self._n_in_a_row = self._n_wrong = 0
             self._since = now
+        if since is not None:
+            self._since = min(self._since, since)
         self._n_in_a_row += 1
         self._n_wrong += isinstance(error, NotTheFile | Truncated)
         if not (error.retryable or isinstance(error, self._also)) or self._n_wrong > _MAX_WRONG:
@@ -94,9 +101,11 @@ class Retries:
         """Begin both budgets anew after a success, such as of another request of the operation."""
         self._since = None
 
-    def pause_or_raise(self, error: CtaflowsError, *, progress: bool = False) -> float:
+    def pause_or_raise(
+        self, error: CtaflowsError, *, progress: bool = False, since: float | None = None
+    ) -> float:
         """Return the pause of `pause_s`, or raise the error where there is to be no further try."""
-        pause = self.pause_s(error, progress=progress)
+        pause = self.pause_s(error, progress=progress, since=since)
         if pause is None:
             raise error
         return pause

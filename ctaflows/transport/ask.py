@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ctaflows.errors import CtaflowsError, ProtocolSurprise, register_secret
 from ctaflows.transport import policy
-from ctaflows.transport.messages import failure_of, had_no_effect, header_line
+from ctaflows.transport.messages import NotSent, failure_of, had_no_effect, header_line
 from ctaflows.transport.wishes import Call, Hop, Pause
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ class Session:
         Did any request succeed? Until then a driver sends one at a time: a token that is not
         accepted is not sent eight times, since a dCache door blocks an address after three 401s
         (webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
+    away_since : float or None
+        Since when the service has not been reached at all, see `time.monotonic`: thousands of files
+        wait for it once, not one after the other. A run of a driver forgets it when it begins.
     slots : Slots
         One for each request that may be on its way, of all drivers together.
     idle : list
@@ -119,6 +122,7 @@ class Session:
         self.settings = settings
         self.token: str | None = None
         self.has_answered = False
+        self.away_since: float | None = None
         self.slots = Slots(settings.transfers)
         self.idle: list[Any] = []
         self.is_closed = False
@@ -218,6 +222,13 @@ class Session:
         """Whether the token is being looked at or renewed, so that no request should be sent."""
         return self._is_looking
 
+    def note_reached(self, answer: Response) -> None:
+        """Note whether the service was reached."""
+        if not isinstance(answer.error, NotSent):
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = time.monotonic()
+
     # -- warnings ------------------------------------------------------------------------------
 
     def warn(self, error: CtaflowsError, pause_s: float) -> None:
@@ -268,6 +279,8 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
         if answer is None:
             yield from session.looked_at()
             continue
+        if hop.is_home:
+            session.note_reached(answer)
         if answer.error is None:
             if answer.status in request.good:
                 session.has_answered = True
@@ -309,7 +322,8 @@ def _paused(
         is_progress = sink.n_received - mark >= sink.worth_bytes
         if is_progress or sink.n_received < mark:
             mark = sink.n_received
-    pause_s = retries.pause_or_raise(error, progress=is_progress)
+    since = session.away_since if isinstance(error, NotSent) else None
+    pause_s = retries.pause_or_raise(error, progress=is_progress, since=since)
     session.warn(error, pause_s)
     yield Pause(pause_s)
     session.look_again()  # the token may have ended meanwhile

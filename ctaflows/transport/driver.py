@@ -259,6 +259,7 @@ class Driver:
         stop = stop or threading.Event()
         slots = slots or Slots(session.settings.transfers)
         session.look()  # the token may have been renewed since the last run
+        session.away_since = None
         with cancel.link_child(stop):
             run = _Run(self, more, session, width, slots, stop, limit)
             try:

@@ -551,6 +551,19 @@ def test_an_unreachable_server_is_told_as_such(session: Session) -> None:
 # -- how many at once ------------------------------------------------------------------------------
 
 
+def test_a_new_run_has_all_its_time(session: Session, place: Place) -> None:
+    session.away_since = time.monotonic() - 1000
+    run(session, [get(session, place)])
+    assert session.away_since is None
+    session.away_since = time.monotonic() - 1000
+    request = Request("GET", "http://127.0.0.1:1/")
+    session.is_home = lambda _: True  # type: ignore[method-assign]
+    with pytest.raises(NetworkError):
+        run_journey(ask(request, session, Retries(session.settings)), session)
+    assert session.away_since is not None
+    assert time.monotonic() - session.away_since < WAIT_S
+
+
 class Answered:
     status = 200
 

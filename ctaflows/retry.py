@@ -66,7 +66,12 @@ class Retries:
         return one
 
     def pause_s(
-        self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None
+        self,
+        error: CtaflowsError,
+        *,
+        progress: bool = False,
+        since: float | None = None,
+        within_s: float | None = None,
     ) -> float | None:
         """Count a failed try, and return the pause before the next.
 
@@ -79,6 +84,9 @@ class Retries:
             Why it failed. Its hint is replaced where it asks for too long a pause.
         progress : bool
             Did the try make progress? Then both budgets begin anew.
+        since : float, optional
+            When other operations had begun to fail for the same reason, see `time.monotonic`: the
+            budget of time counts from then.
         within_s : float, optional
             A shorter time than ``retry_s``.
 
@@ -97,6 +105,8 @@ class Retries:
             self._since = now
         if progress:
             self._moved(now)
+        if since is not None:
+            self._since = min(self._since, since)
         self._n_in_a_row += 1
         self._n_wrong += isinstance(error, NotTheFile | Truncated)
         if not (error.retryable or isinstance(error, self._also)) or self._n_wrong > _MAX_WRONG:
@@ -128,10 +138,15 @@ class Retries:
             self._whole.moved_at = now
 
     def pause_or_raise(
-        self, error: CtaflowsError, *, progress: bool = False, within_s: float | None = None
+        self,
+        error: CtaflowsError,
+        *,
+        progress: bool = False,
+        since: float | None = None,
+        within_s: float | None = None,
     ) -> float:
         """Return the pause of `pause_s`, or raise the error where there is to be no further try."""
-        pause = self.pause_s(error, progress=progress, within_s=within_s)
+        pause = self.pause_s(error, progress=progress, since=since, within_s=within_s)
         if pause is None:
             raise error
         return pause

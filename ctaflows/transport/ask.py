@@ -112,6 +112,9 @@ class Session:
         Did any request succeed? Until then a driver sends one at a time: a token that is not
         accepted is not sent eight times, since a dCache door blocks an address after three 401s
         (webdav.limits.error.*, dCache 12.1; seen with 11.2.5).
+    away_since : float or None
+        Since when the service has not been reached at all, see `time.monotonic`: thousands of files
+        wait for it once, not one after the other. A run of a driver forgets it when it begins.
     slots : Slots
         One for each request that may be on its way, of all drivers together.
     idle : list
@@ -124,6 +127,7 @@ class Session:
         self.settings = settings
         self.token: str | None = None
         self.has_answered = False
+        self.away_since: float | None = None
         self.slots = Slots(settings.transfers)
         self.idle: list[Any] = []
         self.is_closed = False
@@ -236,6 +240,15 @@ class Session:
         """Return for how long nothing is to be sent, in seconds."""
         return self._busy_until - time.monotonic()
 
+    def note_reached(self, hop: Hop, answer: Response) -> None:
+        """Note whether the service was reached; no pool is it."""
+        if not hop.is_home:
+            return
+        if not isinstance(answer.error, NotSent):
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = time.monotonic()
+
     # -- warnings ------------------------------------------------------------------------------
 
     def warn(self, error: CtaflowsError, pause_s: float) -> None:
@@ -291,6 +304,7 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
         if answer is None:
             yield from session.looked_at()
             continue
+        session.note_reached(hop, answer)
         if answer.error is None:
             if answer.status in request.good:
                 session.has_answered = True
@@ -333,9 +347,13 @@ def _paused(
         is_progress = sink.n_received - mark >= sink.worth_bytes
         if is_progress:
             mark = sink.n_received
-    is_first_contact = isinstance(error, NotSent) and not session.has_answered
-    within_s = _FIRST_CONTACT_S if is_first_contact else None
-    pause_s = retries.pause_or_raise(error, progress=is_progress, within_s=within_s)
+    is_away = isinstance(error, NotSent)
+    pause_s = retries.pause_or_raise(
+        error,
+        progress=is_progress,
+        since=session.away_since if is_away else None,
+        within_s=_FIRST_CONTACT_S if is_away and not session.has_answered else None,
+    )
     session.warn(error, pause_s)
     if isinstance(error, RateLimited) and session.is_home(answer.url):
         session.pause_all(pause_s)  # this journey too, before its next request

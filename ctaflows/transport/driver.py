@@ -42,6 +42,8 @@ _SIZE_UPLOAD = getattr(pycurl, "SIZE_UPLOAD_T", pycurl.SIZE_UPLOAD)
 #: So many files are synced together, or those of so many seconds.
 _SYNC_FILES = 64
 _SYNC_S = 0.05
+#: What libcurl says where a callback has failed: one that takes bytes, or gives them.
+_CALLBACK_FAILED = {pycurl.E_WRITE_ERROR, pycurl.E_ABORTED_BY_CALLBACK}
 #: For so long journeys may clean up when all are ended, seconds.
 _GRACE_S = 5.0
 _MOST_THREADS = 8
@@ -261,6 +263,7 @@ class Driver:
         stop = stop or threading.Event()
         slots = slots or Slots(session.settings.transfers)
         session.look()  # the token may have been renewed since the last run
+        session.away_since = None
         with cancel.link_child(stop):
             run = self._under_way = _Run(self, more, session, width, slots, stop, limit)
             try:
@@ -742,6 +745,9 @@ class _Run:
             is_connected = bool(handle.getinfo(pycurl.PRETRANSFER_TIME))
             url = self._busy[handle][1].hop.url
             error = error_of(*problem, url, is_connected=is_connected)
+            # while an interruption is on its way no callback of pycurl is called (7.49): each fails
+            if isinstance(self._fatal, Stopped) and problem[0] in _CALLBACK_FAILED:
+                error = self._fatal
         self._n_bytes += int(handle.getinfo(_SIZE_DOWNLOAD) + handle.getinfo(_SIZE_UPLOAD))
         task, exchange = self._let_go(handle)
         answer = exchange.ended(error)

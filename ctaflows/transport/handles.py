@@ -23,7 +23,7 @@ from ctaflows.transport.messages import (
     unusable_proxy,
 )
 from ctaflows.transport.tls import ca_paths
-from ctaflows.transport.wishes import Response
+from ctaflows.transport.wishes import HEAD_END, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +286,10 @@ class Exchange:
     def _source(self) -> Source:
         return self.hop.request.body  # type: ignore[return-value]  # of its kind of handle
 
+    @property
+    def _has_head(self) -> bool:
+        return bool(self.lines) and self.lines[-1] == HEAD_END
+
     def _begin(self) -> Callable[[bytes], int | None]:
         self._answer = answer = Response(self.hop.url, self.lines)
         request = self.hop.request
@@ -322,7 +326,8 @@ class Exchange:
         if sink is None or self._failure is not None or answer.status not in self.hop.request.good:
             return answer
         try:
-            if self._answer is None and error is None:  # an empty body
+            # an empty body, or one that broke off before its first byte: a head tells what comes
+            if self._answer is None and (error is None or self._has_head):
                 sink.begin(answer)
                 self._answer = answer
             # a connection may break after the last byte

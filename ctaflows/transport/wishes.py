@@ -28,7 +28,8 @@ SUCCESS = frozenset({200, 201, 204})
 READ = frozenset(range(200, 300))
 
 
-_END = b"\r\n"
+#: The line after the last header.
+HEAD_END = b"\r\n"
 #: A header; runs in C, which counts for thousands of small files.
 _FIELD = re.compile(r"^([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 
@@ -125,10 +126,11 @@ class Response:
     def __init__(self, url: str, lines: Sequence[bytes]) -> None:
         self.url, self.body = url, b""
         self.error: Exception | None = None
-        if lines.count(_END) > 1:  # 1xx responses came before the final one, or trailers after it
+        # 1xx responses came before the final one, or trailers after it
+        if lines.count(HEAD_END) > 1:
             begin = max(n for n, line in enumerate(lines) if line.startswith(b"HTTP/"))
             lines = lines[begin:]
-            lines = lines[: lines.index(_END)] if _END in lines else lines
+            lines = lines[: lines.index(HEAD_END)] if HEAD_END in lines else lines
         self._lines = lines
         self._headers: dict[str, str] | None = None
         status = lines[0].split(None, 2)[1:2] if lines else []

@@ -21,6 +21,7 @@ from ctaflows.model import Checksum
 from ctaflows.retry import Retries
 from ctaflows.settings import Settings
 from ctaflows.storage.webdav import WebDAVStorage
+from ctaflows.transport.messages import NotSent
 from ctaflows.transport.wishes import Hop, Pause
 
 ROOT = "https://door:1"
@@ -222,3 +223,29 @@ def test_a_door_that_does_not_tell_its_name_is_asked_once(door: WebDAVStorage) -
 def answer_403(hop: Any) -> Any:
     assert asked(hop) == ("PROPFIND", "/")
     return answer(hop, 403)
+
+
+def test_a_door_whose_page_breaks_off_tells_its_name_by_the_head(door: WebDAVStorage) -> None:
+    """StoRM WebDAV 1.8.1 fails at PROPFIND of the server's root after the head of its answer."""
+    journey = door.naming_server()
+    wish = next(journey)
+    assert result(journey, answer(wish, 200, b"page", cut=0, Server="StoRM")) == "storm"
+
+
+def test_an_outage_is_waited_out_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    door = WebDAVStorage(Settings(door_url=ROOT, retry_s=30))
+
+    def fails(path: str) -> Any:
+        journey = door.describing(path, budget(door))
+        hop = next(journey)
+        return journey.send(answer(hop, 0, error=NotSent("down", where=hop.url)))
+
+    assert isinstance(fails("/a"), Pause)
+    now[0] += 40
+    with pytest.raises(NotSent):
+        fails("/b")
+    journey = door.describing("/c", budget(door))
+    result(journey, answer(next(journey), 207, listing("/c")))
+    assert isinstance(fails("/d"), Pause)  # it is another one

@@ -518,6 +518,52 @@ def test_an_interruption_within_a_callback_is_not_lost(session: Session, place: 
         run_journey(get(session, place, sink=Sink(interrupted), good=READ), session)
 
 
+def test_an_interruption_before_a_callback_begins_breaks_no_connection(
+    session: Session,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A signal may be handled before the first line of a callback; the next ones are not called."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drivers.Exchange, "take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_journey(get(session, place, sink=Sink(), good=READ), session)
+    assert caplog.messages == []  # such as that it is tried again
+
+
+@pytest.mark.parametrize("why", [NoSpace("full"), KeyboardInterrupt()])
+def test_what_a_sink_says_after_a_pause_of_the_rate_limit_is_its_word(
+    session: Session, place: Place, why: BaseException
+) -> None:
+    def write(_: bytes) -> None:
+        if limit.n_paused:
+            raise why
+
+    limit = PausedOnce()
+    with pytest.raises(type(why)):
+        run_journey(get(session, place, sink=Sink(write), good=READ), session, limit=limit)
+    assert limit.n_paused == 1
+    assert session.slots.n_free == 8
+
+
+class PausedOnce:
+    """A rate limit that lets the first piece come, then pauses once."""
+
+    def __init__(self) -> None:
+        self.n_bytes = self.n_paused = 0
+
+    def pause_s(self, n_bytes: int) -> float:
+        self.n_bytes += n_bytes
+        if not self.n_bytes or n_bytes or self.n_paused:
+            return 0.0
+        self.n_paused += 1
+        return 1.0
+
+
 def test_who_goes_away_leaves_nothing_on_its_way(session: Session, place: Place) -> None:
     closed: list[bool] = []
 
@@ -685,6 +731,19 @@ def test_an_unreachable_server_is_told_as_such(session: Session) -> None:
 
 
 # -- how many at once ------------------------------------------------------------------------------
+
+
+def test_a_new_run_has_all_its_time(session: Session, place: Place) -> None:
+    session.away_since = time.monotonic() - 1000
+    run(session, [get(session, place)])
+    assert session.away_since is None
+    session.away_since = time.monotonic() - 1000
+    request = Request("GET", "http://127.0.0.1:1/")
+    session.is_home = lambda _: True  # type: ignore[method-assign]
+    with pytest.raises(NetworkError):
+        run_journey(ask(request, session, Retries(session.settings)), session)
+    assert session.away_since is not None
+    assert time.monotonic() - session.away_since < WAIT_S
 
 
 class Answered:

@@ -627,6 +627,9 @@ def _removed(door: Storage, journal: Journal, temporary: str, why: Exception) ->
         try:
             yield from door.deleting(temporary)
         except CtaflowsError as left:
+            if left.status == 400 and isinstance(why, CtaflowsError) and why.status == 400:
+                journal.end(temporary)  # it has no such names: nothing came of it (StoRM 1.8.1, %)
+                return False
             if not is_last:  # the server may be about to write it
                 yield Pause(_ARRIVES_S)
             elif not isinstance(left, NotFound):

@@ -16,6 +16,7 @@ from ctaflows.errors import (
     AlreadyExists,
     ChecksumMismatch,
     NoSpace,
+    ProtocolSurprise,
     Refused,
     SourceChanged,
     Stopped,
@@ -353,6 +354,16 @@ def test_another_upload_that_hangs_meanwhile_is_not_tried_again(begin: Any) -> N
     one.gets(hang(one))
     two.gets(hang(two))
     two.raises(NoSpace, answer(two.expects("DELETE", ".part"), 204))
+
+
+def test_a_name_that_the_server_can_t_have_leaves_nothing_to_look_for(
+    begin: Any, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    play = begin()
+    play.answer("PUT", ".part", 400)
+    play.raises(ProtocolSurprise, answer(play.expects("DELETE", ".part"), 400), "PUT")
+    assert left(journal) == 0
+    assert caplog.messages == []
 
 
 def test_a_cut_put_is_not_forgotten(begin: Any, journal: Journal) -> None:

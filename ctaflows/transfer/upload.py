@@ -627,15 +627,15 @@ def _removed(door: Storage, journal: Journal, temporary: str, why: Exception) ->
         try:
             yield from door.deleting(temporary)
         except CtaflowsError as left:
-            if left.status == 400 and isinstance(why, CtaflowsError) and why.status == 400:
-                journal.end(temporary)  # it has no such names: nothing came of it (StoRM 1.8.1, %)
+            # where it answers both by 400 the server has no such names (StoRM 1.8.1: %)
+            has_no_name = {getattr(one, "status", None) for one in (left, why)} == {400}
+            if has_no_name or (isinstance(left, NotFound) and not is_cut):
+                journal.end(temporary)
                 return False
             if not is_last:  # the server may be about to write it
                 yield Pause(_ARRIVES_S)
             elif not isinstance(left, NotFound):
                 log.warning("A temporary file may be left at the door: %s", left)
-            elif not is_cut:
-                journal.end(temporary)
         else:
             journal.end(temporary)
             return True

@@ -297,7 +297,9 @@ def ask(request: Request, session: Session, retries: Retries) -> Journey[Respons
     is_shortcut = request.shortcut is not None
     mark = 0 if request.sink is None else request.sink.n_received
     while True:
-        hop = Hop(request, url, session.is_home(url), is_urgent=n_hops > 0)
+        hop = Hop(request, url, session.is_home(url))
+        # a mover of the pool waits already; for a further range it need not wait
+        hop.is_urgent = n_hops > 0 or not (hop.is_home or is_shortcut)
         if hop.is_home and (busy_s := session.busy_s()) > 0:
             yield Pause(busy_s)
         answer = yield hop

@@ -128,6 +128,7 @@ def test_it_is_sent_compared_and_moved(begin: Any, journal: Journal) -> None:
     }  # fmt: skip
     put = play.expects("PUT", "pool:2")
     assert (put.request.body, put.is_home, put.request.own) == (BODY, False, ())
+    assert put.is_urgent, "the pool waits for it"
     play.gets(answer(put, 201, **DIGEST))
     move = play.expects("MOVE", ".part")
     assert move.request.own == (f"Destination: {ROOT}/n/r.h5".encode(),)

@@ -203,7 +203,7 @@ def test_a_folder_that_can_not_be_read_is_said(
 
 def test_a_pipe_is_not_waited_for(door: WebDAVStorage, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="Only regular files"):
         upload_alone(door, tmp_path / "pipe", "/r.h5")
 
 

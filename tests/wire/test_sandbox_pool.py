@@ -198,7 +198,7 @@ def test_many_files_at_a_limited_rate(tmp_path: Path) -> None:
         paths = [f"/n/{i:03}" for i in range(80)]
         for path in paths:
             box.put(path, path.encode())
-        settings = box.settings(attempts=20)
+        settings = box.settings(attempts=20, busy_s=1.0)
         with WebDAVStorage(settings, TokenProvider(settings)) as door:
             jobs = [Job(e, tmp_path / e.name) for e in door.list("/n")]
             report = fetch_many(door, jobs)

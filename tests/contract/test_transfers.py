@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,11 @@ def test_a_file_that_is_there_is_not_uploaded_again(shelf: Place, ways: Ways, he
             upload(shelf, here / "r.h5", "10000.h5", overwrite=False)
     elif ways.checksums:
         assert upload(shelf, here / "r.h5", "10000.h5").skipped
-    else:  # without a checksum nothing tells that it is the same
+    else:  # size and time decide
+        os.utime(here / "r.h5", (1e9, 1e9))
+        done = upload(shelf, here / "r.h5", "10000.h5")
+        assert (done.skipped, done.verified) == (True, False)
+        os.utime(here / "r.h5", (4e9, 4e9))
         with pytest.raises(AlreadyExists):
             upload(shelf, here / "r.h5", "10000.h5")
     assert read(shelf.storage, path) == DATA[:10_000]

@@ -49,8 +49,9 @@ def test_a_tree_is_put_listed_got_verified_and_put_again(
     assert (len(again), sum(t["moved_bytes"] for t in again)) == (len(FILES), 0)
     ok("verify", "down")
     again = run("put", "-r", "--json", "night", f"{place.to}/")
-    if ways.checksums and place.storage.can_rename:
+    if place.storage.can_rename:
         assert sum(t["moved_bytes"] for t in json.loads(again.stdout)) == 0
+        assert {t["verified"] for t in json.loads(again.stdout)} == {bool(ways.checksums)}
     else:  # nothing tells that they are the same
         assert again.returncode != 0
         assert "there" in again.stderr

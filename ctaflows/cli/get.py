@@ -347,7 +347,6 @@ def _fetch(requests: list[Request], opts: dict[str, Any]) -> None:
                     check=opts["check"],
                     on_error="report",
                     progress=console.progress_bar(),
-                    second_process=len(requests) == 1 and not opts["bwlimit"],
                     profile=opts["profile"],
                 )
             except CtaflowsError as why:  # of this request as a whole, such as no space

@@ -564,17 +564,24 @@ class PausedOnce:
         return 1.0
 
 
-def test_who_goes_away_leaves_nothing_on_its_way(session: Session, place: Place) -> None:
-    closed: list[bool] = []
+def quick_and_slow(
+    session: Session, place: Place, closed: list[bool]
+) -> list[tuple[Journey[Any], None]]:
+    """Return two journeys: one is answered, the other waits and notes that it was closed."""
 
-    def journey() -> Journey[None]:
+    def slow() -> Journey[None]:
         try:
             yield from get(session, place, "/slow")
         finally:
             closed.append(True)
 
     place.answer = lambda it: it.wait() if it.path == "/slow" else it.reply(200)
-    todo = [(get(session, place, "/quick"), None), (journey(), None)]
+    return [(get(session, place, "/quick"), None), (slow(), None)]
+
+
+def test_who_goes_away_leaves_nothing_on_its_way(session: Session, place: Place) -> None:
+    closed: list[bool] = []
+    todo = quick_and_slow(session, place, closed)
     with borrowed(session) as driver:
         ended = driver.run(lambda: todo.pop() if todo else None, session, Width(2, 2))
         next(ended)
@@ -587,15 +594,7 @@ def test_a_run_that_an_exception_left_is_over_when_the_driver_is_given_back(
     session: Session, place: Place
 ) -> None:
     closed: list[bool] = []
-
-    def journey() -> Journey[None]:
-        try:
-            yield from get(session, place, "/slow")
-        finally:
-            closed.append(True)
-
-    place.answer = lambda it: it.wait() if it.path == "/slow" else it.reply(200)
-    todo = [(get(session, place, "/quick"), None), (journey(), None)]
+    todo = quick_and_slow(session, place, closed)
     kept = None
     with pytest.raises(ZeroDivisionError), borrowed(session) as driver:  # noqa: PT012
         kept = driver.run(lambda: todo.pop() if todo else None, session, Width(2, 2))
